@@ -1,0 +1,119 @@
+"""The command `imgsearch`: its verbs, and the one place where exceptions become exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from imgsearch import __version__
+from imgsearch.core.errors import ImgsearchError
+
+from . import failures_cmd, index_cmd, init_cmd, models_cmd, prune_cmd, query_cmd, render, status_cmd
+
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+
+# Rich help costs 60-70 ms a start.
+app = typer.Typer(
+    name="imgsearch",
+    help="grep for photos: search local pictures by words, by a picture, or by a picture plus a change.\n\n"
+    "Everything happens on this machine. Start with:\n\n"
+    "  imgsearch index ~/Photos\n\n"
+    '  imgsearch query "sunset over the sea"',
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# Every error that typer raises about what was typed derives from this class of its vendored click.
+TypingError: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        render.emit(f"imgsearch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def imgsearch(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command()(index_cmd.index)
+app.command()(query_cmd.query)
+app.command()(status_cmd.status)
+app.command()(failures_cmd.failures)
+app.command()(prune_cmd.prune)
+app.command()(models_cmd.models)
+app.command()(init_cmd.init)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command and exit: 0 done, 1 nothing found, 2 usage, 3 some files skipped, 4 no or damaged index,
+    5 locked, 70 a bug, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    sys.exit(_exit_code(arguments))
+
+
+def _exit_code(arguments: list[str]) -> int:
+    as_json = "--json" in arguments
+    try:
+        code = app(arguments, prog_name="imgsearch", standalone_mode=False)
+        render.flush()
+        return code if isinstance(code, int) else 0
+    except ImgsearchError as error:
+        render.complain(error, as_json=as_json)
+        return error.exit_code
+    except TypingError as error:
+        return _explain(error, as_json=as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        render.leave_quietly()
+    except OSError as error:
+        return _explain_os_error(error, as_json=as_json)
+    except Exception:
+        _report_bug()
+        return EXIT_BUG
+
+
+def _explain(error: Any, *, as_json: bool) -> int:
+    """Wrong usage, in our form: what was wrong, and where help is."""
+    message = error.format_message()
+    if not message:  # no arguments at all: the help text was printed
+        return 0
+    command = getattr(getattr(error, "ctx", None), "command_path", "imgsearch")
+    hint = f"see: {command} --help"
+    if message.startswith("No such option: -") and not message.startswith("No such option: --"):
+        hint += "; words that begin with a dash follow `--`"
+    message = message[0].lower() + message[1:].rstrip(".")
+    render.complain(ImgsearchError(message, hint=hint), as_json=as_json)
+    return 2
+
+
+def _explain_os_error(error: OSError, *, as_json: bool) -> int:
+    """A disk that is full or a folder that may not be entered is the user's to mend, not a bug."""
+    name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else None
+    reason = (error.strerror or str(error)).lower()
+    message = f"{name}: {reason}" if name else reason
+    hint = "free some space or name another index with --index" if error.errno == 28 else None
+    render.complain(ImgsearchError(message, hint=hint), as_json=as_json)
+    return 2
+
+
+def _report_bug() -> None:
+    import traceback
+
+    with contextlib.suppress(OSError):
+        traceback.print_exc()
+        render.say("this is a bug; please report it with the lines above")

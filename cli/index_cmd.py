@@ -1,0 +1,260 @@
+"""`imgsearch index`: make photos searchable."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from . import options, render
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from imgsearch.core.catalog import Space
+    from imgsearch.core.indexing import Event, IndexPlan, Summary
+    from imgsearch.core.models import ModelSpec
+    from imgsearch.core.store import Store
+    from imgsearch.core.types import Embedder
+
+    from .progress import Progress
+
+
+def index(
+    paths: Annotated[
+        Optional[list[str]],  # noqa: UP045 - typer reads this at run time
+        typer.Argument(metavar="PATH...", help="Folders and pictures. None: everything the index has, once more."),
+    ] = None,
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME",
+            help="builtin, an alias (`imgsearch models`), an open_clip ARCH/TAG, hf-hub:ORG/REPO, local-dir:DIR, "
+            "or auto. Default: the model the index has, else auto.",
+        ),
+    ] = None,
+    weights: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--weights", metavar="TAG|FILE", help="Weights for an open_clip architecture given as --model."),
+    ] = None,
+    preprocess_from: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--preprocess-from", metavar="TAG", help="For a weights FILE: preprocess as this tag's does."),
+    ] = None,
+    exclude: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--exclude", metavar="GLOB", help="Pass over what matches, as in .gitignore; may be repeated."),
+    ] = None,
+    hidden: Annotated[bool, typer.Option("--hidden", help="Also files and folders whose name starts with a dot.")] = (
+        False
+    ),
+    decode: Annotated[
+        options.DecodeMode,
+        typer.Option("--decode", help="fast reads large JPEGs at a reduced size; exact reads every pixel."),
+    ] = options.DecodeMode.fast,
+    batch_size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--batch-size", "-b", min=1, metavar="N", help="Pictures embedded together."),
+    ] = None,
+    workers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--workers", min=1, metavar="N", help="Files decoded at once. Default: one a core."),
+    ] = None,
+    device: options.Device = "auto",
+    precision: options.PrecisionOption = options.Precision.auto,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Name every photo.")] = False,
+    index: options.Index = None,
+) -> int:
+    """Make photos searchable: walk folders, and embed what is new or changed.
+
+    Files are told by their content, so that renamed and copied photos are not embedded again. A file that cannot be
+    read is passed over with its reason (`imgsearch failures`), and the exit code is 3. ^C keeps what was done.
+
+    Examples:
+
+      imgsearch index ~/Photos
+
+      imgsearch index ~/Photos --exclude 'Exports/' --model balanced
+
+      imgsearch index
+    """
+    from .progress import Progress
+
+    progress = Progress(as_json=as_json, quiet=quiet, verbose=verbose)
+    plan = _plan(
+        paths or [],
+        index,
+        exclude or [],
+        hidden=hidden,
+        dry_run=dry_run,
+        decode=decode,
+        batch_size=batch_size,
+        workers=workers,
+    )
+
+    def say(message: str) -> None:
+        if not quiet:
+            progress.say(message)
+
+    choice = _Choice(model, weights, preprocess_from, device, precision.value, say)
+    stop, received = threading.Event(), _Received()
+    with _opened(index, create=not dry_run) as store, _orderly_stop(stop, received):
+        try:
+            summary = _run(store, choice, plan, progress, stop, received)
+        finally:
+            progress.close()
+    return _report(summary, plan, received, as_json=as_json, quiet=quiet)
+
+
+def _plan(
+    paths: list[str],
+    index: str | None,
+    exclude: list[str],
+    *,
+    hidden: bool,
+    dry_run: bool,
+    decode: options.DecodeMode,
+    batch_size: int | None,
+    workers: int | None,
+) -> IndexPlan:
+    from imgsearch.core.indexing import IndexPlan
+
+    return IndexPlan(
+        paths=tuple(os.path.abspath(os.path.expanduser(path)) for path in paths),
+        exclude=tuple(exclude),
+        hidden=hidden,
+        dry_run=dry_run,
+        decode=decode.value,
+        batch_size=batch_size,
+        workers=workers,
+    )
+
+
+@contextmanager
+def _opened(index: str | None, *, create: bool) -> Iterator[Store]:
+    from imgsearch.core.store import Store, locate
+
+    with Store.writing(locate(index), create=create) as store:
+        yield store
+
+
+class _Choice:
+    """The model asked for, resolved against what the index has."""
+
+    def __init__(
+        self,
+        model: str | None,
+        weights: str | None,
+        preprocess_from: str | None,
+        device: str,
+        precision: str,
+        say: Callable[[str], None],
+    ) -> None:
+        from imgsearch.core.errors import UsageError
+
+        if model is None and (weights or preprocess_from):
+            raise UsageError(
+                "--weights and --preprocess-from need --model", hint="name the open_clip architecture with --model"
+            )
+        self._model, self._weights, self._preprocess_from = model, weights, preprocess_from
+        self._device, self._precision, self._say = device, precision, say
+
+    def known_space(self, store: Store) -> Space | None:
+        """The space to fill, if no model was asked for and the index has one already."""
+        return store.active_space() if self._model is None else None
+
+    def embedder(self, space: Space | None) -> Callable[[], tuple[Embedder, str]]:
+        from . import loading
+
+        def load() -> tuple[Embedder, str]:
+            if space is not None:
+                embedder_of = loading.embedder_of(space, device=self._device, precision=self._precision, say=self._say)
+                return embedder_of(), space.model
+            spec = self._spec()
+            embedder = loading.load_model(spec, device=self._device, precision=self._precision, say=self._say)
+            return embedder, spec.to_json()
+
+        return load
+
+    def _spec(self) -> ModelSpec:
+        from imgsearch.core import models
+
+        if self._model in (None, "auto"):
+            return models.resolve_auto(self._say)
+        assert self._model is not None
+        return models.parse(self._model, self._weights, self._preprocess_from)
+
+
+class _Received:
+    """The signal that ended the run, if one did."""
+
+    number: int | None = None
+    is_working = False
+
+
+@contextmanager
+def _orderly_stop(stop: threading.Event, received: _Received) -> Iterator[None]:
+    """The first ^C, SIGTERM or SIGHUP ends the run after its batch; a second one, or one before the work, at once."""
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if received.number is not None or not received.is_working:
+            received.number = number
+            raise KeyboardInterrupt
+        received.number = number
+        stop.set()
+
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(128 + (received.number or signal.SIGINT)) from None
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _run(
+    store: Store, choice: _Choice, plan: IndexPlan, progress: Progress, stop: threading.Event, received: _Received
+) -> Summary:
+    from dataclasses import replace
+
+    from imgsearch.core import indexing
+    from imgsearch.core.errors import UsageError
+
+    if not plan.paths and not store.catalog.roots():
+        if store.base is None:
+            raise UsageError("nothing to index yet", hint="name a folder: imgsearch index ~/Photos")
+        plan = replace(plan, paths=(store.base,))
+
+    def on_event(event: Event) -> None:
+        received.is_working |= event.kind == "planned"
+        progress(event)
+
+    space = choice.known_space(store)
+    return indexing.run(store, choice.embedder(space), plan, space=space, on_event=on_event, stop=stop)
+
+
+def _report(summary: Summary, plan: IndexPlan, received: _Received, *, as_json: bool, quiet: bool) -> int:
+    from .progress import summary_lines, summary_record
+
+    if as_json:
+        render.emit_json(summary_record(summary))
+        render.flush()
+    elif not quiet:
+        for line in summary_lines(summary, dry_run=plan.dry_run):
+            render.say(line)
+    if summary.was_stopped:
+        if not quiet:
+            render.say("stopped; what was indexed is kept. Go on with the same command")
+        return 128 + (received.number or signal.SIGINT)
+    return 3 if summary.skipped else 0

@@ -1,0 +1,38 @@
+"""`imgsearch init`: an index that lies beside the photos and moves with them."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from . import render
+
+
+def init(
+    folder: Annotated[str, typer.Argument(metavar="[DIR]", help="The folder that holds the photos.")] = ".",
+) -> int:
+    """Make a portable index: DIR/.imgsearch/, used by every command run in DIR or below.
+
+    Photos inside DIR are kept relative to it, so folder and index can be moved or mounted elsewhere together.
+
+    Example:
+
+      imgsearch init ~/Photos && cd ~/Photos && imgsearch index
+    """
+    from imgsearch.core.errors import UsageError
+    from imgsearch.core.paths import printable
+    from imgsearch.core.store import CATALOG, PORTABLE, Store
+
+    top = os.path.abspath(os.path.expanduser(folder))
+    if not os.path.isdir(top):
+        raise UsageError(f"{printable(folder)}: not a folder", hint="make it first, or name another")
+    target = os.path.join(top, PORTABLE)
+    if os.path.exists(os.path.join(target, CATALOG)):
+        render.say(f"{printable(target)} is there already")
+        return 0
+    with Store.writing(target, create=True):
+        pass
+    render.say(f"made {printable(target)}; fill it with: cd {printable(top)} && imgsearch index")
+    return 0

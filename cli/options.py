@@ -1,0 +1,46 @@
+"""Options that several commands share, each worded once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Optional
+
+import typer
+
+
+class SearchIn(StrEnum):
+    image = "image"
+    text = "text"
+    any = "any"
+
+
+class DecodeMode(StrEnum):
+    fast = "fast"
+    exact = "exact"
+
+
+class Precision(StrEnum):
+    auto = "auto"
+    fp16 = "fp16"
+    bf16 = "bf16"
+    fp32 = "fp32"
+
+
+Index = Annotated[
+    Optional[str],  # noqa: UP045 - typer reads this at run time
+    typer.Option(
+        "--index",
+        metavar="DIR",
+        help="The index to use. Default: $IMGSEARCH_INDEX, else the nearest .imgsearch/ at or above the "
+        "working directory, else one in your data directory.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON Lines on stdout, one object each.")]
+Device = Annotated[
+    str,
+    typer.Option("--device", metavar="auto|cuda[:N]|mps|cpu", help="Where the model runs.", show_default=True),
+]
+PrecisionOption = Annotated[
+    Precision, typer.Option("--precision", help="Number format of the model; auto chooses by device.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]

@@ -1,0 +1,273 @@
+"""`imgsearch query`: ask."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from . import options, render
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from imgsearch.core.grammar import Query
+    from imgsearch.core.search import Hit, Searcher
+    from imgsearch.core.search import Options as SearchOptions
+    from imgsearch.core.store import Store
+
+# Lines of standard input answered together: enough to share one pass over the vectors, few enough to see progress.
+QUERIES_AT_ONCE = 1024
+
+
+def query(
+    words: Annotated[
+        Optional[list[str]],  # noqa: UP045 - typer reads this at run time
+        typer.Argument(
+            metavar="WORDS...",
+            help="What to look for: words, a picture, or `words like PICTURE`. `-` reads one query a line from "
+            "standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    image: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--image", "-i", metavar="PATH", help="A picture to search by; may be repeated."),
+    ] = None,
+    text: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--text", "-t", metavar="WORDS", help="Words to search by, taken as they are."),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", help="At most so many photos.")] = 10,
+    min_score: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--min-score", metavar="S", help="Only photos with at least this score."),
+    ] = None,
+    under: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--under", metavar="DIR", help="Only photos in this folder; may be repeated."),
+    ] = None,
+    modality: Annotated[
+        options.SearchIn,
+        typer.Option("--modality", help="Search the pictures, the texts that photos carry, or both."),
+    ] = options.SearchIn.image,
+    compose: Annotated[
+        str,
+        typer.Option(
+            "--compose",
+            metavar="METHOD",
+            help="How a picture and words go together: and, lerp, slerp, add, product or weicom.",
+        ),
+    ] = "and",
+    weight: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--weight", "-w", metavar="W", help="Of the words: 0 is the picture alone, 1 the words alone."),
+    ] = None,
+    exact: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option("--exact/--ann", help="Scan every vector, or use the HNSW graph. Default: what is faster."),
+    ] = None,
+    as_json: options.Json = False,
+    paths: Annotated[bool, typer.Option("--paths", "-l", help="Print bare paths.")] = False,
+    print0: Annotated[bool, typer.Option("--print0", "-0", help="Print bare paths, each ended by NUL.")] = False,
+    include_reference: Annotated[
+        bool,
+        typer.Option("--include-reference", help="Do not leave out the picture asked with, nor copies of it."),
+    ] = False,
+    include_offline: Annotated[
+        bool, typer.Option("--include-offline", help="Also photos on disks that are not there now.")
+    ] = False,
+    device: options.Device = "auto",
+    index: options.Index = None,
+) -> int:
+    """Find photos by words, by a picture, or by a picture plus a change.
+
+    Words need no quotes. A picture is asked with by its path. `red dress like this.jpg` looks for photos that are
+    like this.jpg, but with a red dress. Exit code 1 says that nothing was found.
+
+    Examples:
+
+      imgsearch query sunset over the sea
+
+      imgsearch query beach.jpg
+
+      imgsearch query "red dress like this.jpg" --json | jq -r .path
+
+      imgsearch query dog -0 | xargs -0 feh
+    """
+    from imgsearch.core.errors import UsageError
+
+    if (as_json + paths + print0) > 1:
+        raise UsageError("--json, --paths and --print0 exclude each other")
+    search_options = _search_options(
+        limit, min_score, under, modality, compose, weight, exact, include_reference, include_offline
+    )
+    printer = _Printer(as_json=as_json, paths=paths, print0=print0, has_many=words == ["-"])
+    from .loading import open_store
+
+    if words == ["-"] and not image and text is None:
+        with open_store(index) as store:
+            searcher = _searcher(store, device)
+            return _answer_lines(searcher, search_options, printer)
+    asked = _query(words or [], image or [], text)
+    with open_store(index) as store:
+        searcher = _searcher(store, device)
+        hits = searcher.search(asked, search_options)
+        printer.print(hits)
+    render.flush()
+    return 0 if hits else 1
+
+
+def _search_options(
+    limit: int,
+    min_score: float | None,
+    under: list[str] | None,
+    modality: options.SearchIn,
+    method: str,
+    weight: float | None,
+    exact: bool | None,
+    include_reference: bool,
+    include_offline: bool,
+) -> SearchOptions:
+    from imgsearch.core.search import Options
+
+    return Options(
+        limit=limit,
+        min_score=min_score,
+        under=tuple(under or ()),
+        modality=modality.value,
+        method=method,
+        weight=weight,
+        strategy="auto" if exact is None else "exact" if exact else "ann",
+        include_reference=include_reference,
+        include_offline=include_offline,
+    )
+
+
+def _searcher(store: Store, device: str) -> Searcher:
+    from imgsearch.core.search import Searcher
+
+    from .loading import embedder_of
+
+    return Searcher(store, embedder_of(store.view().space, device=device))
+
+
+def _query(words: list[str], images: list[str], text: str | None) -> Query:
+    """The one query that arguments and options make together."""
+    from imgsearch.core import grammar
+    from imgsearch.core.errors import UsageError
+
+    typed = " ".join(words)
+    if not words:
+        if not images and text is None:
+            raise UsageError("nothing to look for", hint='say it: imgsearch query "sunset over the sea", or see --help')
+        return grammar.explicit(text, tuple(images))
+    if text is not None:
+        raise UsageError("words twice: as arguments and as --text", hint="give them once")
+    if not images:
+        return grammar.parse(typed)
+    asked = grammar.parse(typed)
+    return grammar.explicit(asked.text, (*asked.images, *images), typed=typed)
+
+
+def _answer_lines(searcher: Searcher, search_options: SearchOptions, printer: _Printer) -> int:
+    """Answer every line of standard input; a line that is no query is complained of and passed over."""
+    from imgsearch.core import grammar
+    from imgsearch.core.errors import QueryError
+
+    has_hits = has_errors = False
+    for lines in _blocks():
+        queries = []
+        for line in lines:
+            try:
+                queries.append(grammar.parse(line))
+            except QueryError as error:
+                has_errors = True
+                render.complain(error, as_json=printer.as_json)
+        for hits in searcher.search_many(queries, search_options):
+            has_hits |= bool(hits)
+            printer.print(hits)
+        render.flush()
+    if has_errors:
+        return 2
+    return 0 if has_hits else 1
+
+
+def _blocks() -> Iterator[Sequence[str]]:
+    block: list[str] = []
+    for raw in sys.stdin.buffer:
+        line = os.fsdecode(raw.rstrip(b"\r\n"))
+        if line.strip():
+            block.append(line)
+        if len(block) >= QUERIES_AT_ONCE:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+class _Printer:
+    """Hits in the form asked for."""
+
+    def __init__(self, *, as_json: bool, paths: bool, print0: bool, has_many: bool) -> None:
+        self.as_json = as_json
+        self._paths = paths
+        self._print0 = print0
+        self._has_many = has_many
+
+    def print(self, hits: Sequence[Hit]) -> None:
+        if self._has_many and hits and render.is_terminal() and not (self.as_json or self._paths or self._print0):
+            render.emit(render.shown(hits[0].query))
+        for hit in hits:
+            self._print(hit)
+
+    def _print(self, hit: Hit) -> None:
+        if self.as_json:
+            render.emit_json(hit_record(hit))
+        elif self._print0:
+            render.emit(os.fsencode(hit.path), end=b"\0")
+        elif self._paths:
+            render.emit(render.shown(hit.path))
+        elif render.is_terminal():
+            from imgsearch.core.paths import printable
+
+            text = f"  {printable(hit.place.text)!r}" if hit.place.text else ""
+            render.emit(f"{hit.score:7.3f}  {printable(hit.path)}{text}")
+        else:
+            fields = [f"{hit.score:.4f}".encode(), os.fsencode(hit.path)]
+            if self._has_many:
+                fields.insert(0, os.fsencode(hit.query))
+            if hit.place.text:
+                fields.append(os.fsencode(hit.place.text.replace("\t", " ").replace("\n", " ")))
+            render.emit(b"\t".join(fields))
+
+
+def hit_record(hit: Hit) -> dict[str, Any]:
+    """A hit as `--json` shows it. Keys are only ever added (docs/json.md)."""
+    from imgsearch.core.paths import path_fields
+
+    place = hit.place
+    taken_at = place.facts["taken_at"]
+    if taken_at and place.facts["taken_offset"]:
+        taken_at += place.facts["taken_offset"]
+    record: dict[str, Any] = {
+        **path_fields(hit.query, "query"),
+        "rank": hit.rank,
+        "score": round(hit.score, 6),
+        "method": hit.method,
+        **path_fields(hit.path),
+        **path_fields(place.root, "root"),
+        "modality": hit.modality,
+        "taken_at": taken_at,
+        "width": place.facts["width"],
+        "height": place.facts["height"],
+        "model": hit.model,
+    }
+    if place.text is not None:
+        record["text"] = place.text
+        record["text_source"] = place.text_source
+    if place.pair is not None:
+        record |= path_fields(f"{place.root.rstrip('/')}/{place.pair}", "pair")
+    return record

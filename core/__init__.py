@@ -1,0 +1,1 @@
+"""Everything that works without a terminal: walk, decode, embed, store, search."""

@@ -1,0 +1,89 @@
+"""What a collection looks like as a whole: the means and low ends that centred scores are measured against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import numpy as np  # noqa: TID253
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .types import Vectors
+
+CALIBRATION_VERSION = 1
+# Pull the mean of a small collection towards no centring at all: 20 holiday photos are no sample of all pictures.
+PRIOR_PICTURES = 200
+# Sampled pictures for the mean, and for the percentile of their pairwise scores: 2,000 x 2,000 is 4 million pairs.
+MEAN_SAMPLE = 50_000
+PAIR_SAMPLE = 2_000
+LOW_PERCENTILE = 1.0
+# Below this a percentile says that the collection has no spread to speak of.
+FLAT = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What centred scores of one space are measured against.
+
+    `image_mean` and `text_mean`: float32 (dim,), not unit. `low_image`, `low_text`: the 1st percentile of centred
+    picture-picture and phrase-picture scores. `phrases`: float32 (n, dim), the neutral phrases in this space.
+    """
+
+    pictures: int
+    image_mean: NDArray[np.float32]
+    text_mean: NDArray[np.float32]
+    low_image: float
+    low_text: float
+    phrases: Vectors
+    version: int = CALIBRATION_VERSION
+
+    def is_due(self, pictures: int) -> bool:
+        """Whether the collection has grown or shrunk by a tenth since."""
+        return self.version != CALIBRATION_VERSION or abs(pictures - self.pictures) * 10 > self.pictures
+
+
+def calibrate(pictures: Vectors, phrases: Vectors) -> Calibration:
+    """Measure a collection. `pictures` and `phrases` are unit rows of one space; at least one of each."""
+    generator = np.random.default_rng(0)
+    count = len(pictures)
+    sample = _sample(pictures, MEAN_SAMPLE, generator)
+    image_mean = sample.mean(axis=0, dtype=np.float64) * (count / (count + PRIOR_PICTURES))
+    image_mean = image_mean.astype(np.float32)
+    text_mean = phrases.mean(axis=0)
+    centred = _sample(sample, PAIR_SAMPLE, generator) - image_mean
+    pairs = centred @ centred.T
+    off_diagonal = pairs[~np.eye(len(pairs), dtype=bool)]
+    crossed = (phrases - text_mean) @ centred.T
+    return Calibration(
+        pictures=count,
+        image_mean=image_mean,
+        text_mean=text_mean,
+        low_image=_low(off_diagonal),
+        low_text=_low(crossed),
+        phrases=phrases,
+    )
+
+
+def _sample(rows: Vectors, most: int, generator: np.random.Generator) -> Vectors:
+    if len(rows) <= most:
+        return np.asarray(rows)
+    return np.asarray(rows[np.sort(generator.choice(len(rows), most, replace=False))])
+
+
+def _low(scores: NDArray[np.float32]) -> float:
+    """The low end of a score distribution as a negative number; minus its spread where there is no low end."""
+    if scores.size == 0:
+        return 0.0
+    low = float(np.percentile(scores, LOW_PERCENTILE))
+    if low < -FLAT:
+        return low
+    spread = float(scores.std())
+    return -spread if spread > FLAT else 0.0
+
+
+def neutral_phrases() -> list[str]:
+    """Our list of ordinary things and scenes, whose mean stands for "any text" in a space."""
+    return resources.files(__package__).joinpath("phrases.txt").read_text(encoding="utf-8").split("\n")[:-1]

@@ -1,0 +1,73 @@
+"""How file names are read, told apart and shown."""
+
+from __future__ import annotations
+
+import base64
+import os
+
+RAW_EXTENSIONS = frozenset(
+    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 "
+    ".rwl .sr2 .srf .srw .x3f".split()
+)
+PICTURE_EXTENSIONS = RAW_EXTENSIONS | frozenset(
+    ".apng .avif .avifs .blp .bmp .cur .dcx .dds .dib .eps .fli .flc .gif .hdr .heic .heics .heif .heifs .hif .icb "
+    ".icns .ico .im .j2c .j2k .jfif .jp2 .jpc .jpe .jpeg .jpf .jpg .jpx .jxl .mpo .msp .pbm .pcd .pcx .pfm .pgm .png "
+    ".pnm .ppm .psb .psd .pxr .qoi .ras .sgi .svg .svgz .tga .tif .tiff .vda .vst .webp .xbm .xcf .xpm".split()
+)
+"""Extensions by which a file claims to be a picture, whether or not this installation can read it."""
+
+
+def extension(path: str) -> str:
+    """The lower-case extension with its dot, or an empty string."""
+    return os.path.splitext(path)[1].lower()
+
+
+def has_picture_extension(path: str) -> bool:
+    return extension(path) in PICTURE_EXTENSIONS
+
+
+def is_raw(path: str) -> bool:
+    return extension(path) in RAW_EXTENSIONS
+
+
+def is_utf8(path: str) -> bool:
+    """Whether the name's bytes are valid UTF-8 (no surrogate escapes)."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def path_fields(path: str, key: str = "path") -> dict[str, str]:
+    """The JSON keys of a path: `path`, and `path_b64` with its exact bytes when they are not UTF-8."""
+    if is_utf8(path):
+        return {key: path}
+    raw = os.fsencode(path)
+    return {
+        key: raw.decode("utf-8", errors="replace"),
+        f"{key}_b64": base64.b64encode(raw).decode("ascii"),
+    }
+
+
+# Bidirectional overrides and isolates, zero-width characters, line and paragraph separators: they can make one
+# name look like another.
+_INVISIBLE = frozenset([0x061C, 0x180E, 0xFEFF, *range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x2070)])
+
+
+def printable(text: str) -> str:
+    """The text as it may be shown on a terminal: control, invisible and undecodable characters as escapes."""
+    return "".join(_escaped(character) for character in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # os.fsdecode's stand-in for a byte that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    if code < 0x20 or code == 0x7F:
+        return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(character, f"\\x{code:02x}")
+    if 0x80 <= code < 0xA0 or code in _INVISIBLE:
+        return f"\\u{code:04x}"
+    if 0xD800 <= code <= 0xDFFF:
+        return f"\\u{code:04x}"
+    return character

@@ -1,0 +1,96 @@
+"""Forgetting what is no longer on disk, and giving its room back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .catalog import Root, join
+from .errors import UsageError
+from .indexing import why_offline
+from .paths import printable
+from .store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What was, or with `dry_run` would be, forgotten."""
+
+    photos: int
+    failures: int
+    vectors: int
+    bytes: int
+
+
+def prune(store: Store, *, offline: Sequence[str] = (), dry_run: bool = False) -> Pruned:
+    """Forget photos that are gone, after a second look at the disk, and compact their vectors away.
+
+    Roots that are offline are left alone, unless named in `offline` (absolute paths): then what cannot be found
+    there now is forgotten. Raises UsageError for a name that is no offline root.
+    """
+    named = _named_roots(store, offline)
+    photos = [row for root in store.catalog.roots() for row in _lost_photos(store, root, root.id in named)]
+    failures = [row for root in store.catalog.roots() for row in _lost_failures(store, root)]
+    before = store.bytes_on_disk()
+    slots = sum(space.slots for space in store.catalog.spaces())
+    if dry_run:
+        return Pruned(len(photos), len(failures), 0, 0)
+    with store.catalog.transaction():
+        store.catalog.delete_photos(photos)
+        for root_id, folder, name in failures:
+            store.catalog.forget_failure(root_id, folder, name)
+        for root in store.catalog.roots():
+            if root.id in named:
+                if why_offline(root) is None:
+                    store.catalog.update_root(root.id, state="online", note=None)
+                else:
+                    store.catalog.delete_root(root.id)
+    for space in store.catalog.spaces():
+        compacted = store.compact(space)
+        store.update_graphs(compacted)
+        store.save_slots(compacted)
+    store.catalog.vacuum()
+    return Pruned(
+        photos=len(photos),
+        failures=len(failures),
+        vectors=slots - sum(space.slots for space in store.catalog.spaces()),
+        bytes=max(0, before - store.bytes_on_disk()),
+    )
+
+
+def _named_roots(store: Store, offline: Sequence[str]) -> set[int]:
+    named = set()
+    for path in offline:
+        root = next((root for root in store.catalog.roots() if root.path == path), None)
+        if root is None or root.state != "offline":
+            raise UsageError(
+                f"{printable(path)}: not an offline root of this index", hint="`imgsearch status` lists them"
+            )
+        named.add(root.id)
+    return named
+
+
+def _lost_photos(store: Store, root: Root, is_named: bool) -> list[int]:
+    """Ids of photos to forget: marked as gone or excluded, or anything missing in a root given up by name."""
+    if is_named:
+        is_there = why_offline(root) is None
+        rows = store.catalog.rows("select id, folder, name, state from photos where root_id = :root", root=root.id)
+        return [row[0] for row in rows if not (is_there and _exists(root, row[1], row[2]))]
+    if root.state == "offline" or why_offline(root) is not None:
+        return []
+    rows = store.catalog.rows(
+        "select id, folder, name, state from photos where root_id = :root and state <> 'present'", root=root.id
+    )
+    return [row[0] for row in rows if row[3] == "excluded" or not _exists(root, row[1], row[2])]
+
+
+def _lost_failures(store: Store, root: Root) -> list[tuple[int, bytes, bytes]]:
+    if root.state == "offline" or why_offline(root) is not None:
+        return []
+    rows = store.catalog.rows("select folder, name from failures where root_id = :root", root=root.id)
+    return [(root.id, row[0], row[1]) for row in rows if not _exists(root, row[0], row[1])]
+
+
+def _exists(root: Root, folder: bytes, name: bytes) -> bool:
+    return os.path.lexists(f"{root.path.rstrip('/')}/{join(folder, name)}")

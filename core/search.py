@@ -1,0 +1,480 @@
+"""A question to hits: score every live vector (or a graph's shortlist), rank, and name the photos.
+
+The exact scan of the mapped flat file is the oracle, and for one question usually the fastest way. A graph's
+candidates are always scored again exactly. Ties break by path, after the search.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np  # noqa: TID253
+
+from . import compose
+from .calibration import Calibration
+from .catalog import Place, below
+from .errors import QueryError, UsageError
+from .grammar import Query
+from .paths import printable
+from .store import Store, View
+from .types import Embedder, Modality, SkipPhoto
+from .vectors import Graph
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .types import Vectors
+
+    Mask = NDArray[np.bool_]
+    Slots = NDArray[np.int64]
+
+SearchIn = Literal["image", "text", "any"]
+Strategy = Literal["auto", "exact", "ann"]
+
+# What the planner weighs, in seconds, from bench/search.py on 2 cores: a scan reads every row for every question,
+# a graph is read whole once and then costs next to nothing.
+SCAN_SECONDS_PER_FLOAT = 2.5e-10
+GRAPH_LOAD_SECONDS_PER_FLOAT = 1.5e-9
+GRAPH_SECONDS_PER_QUESTION = 5e-4
+
+# Scores of this many (question, picture) pairs are held at once.
+SCORES_AT_ONCE = 16_000_000
+# A graph's shortlist: enough that exact scoring of it finds what an exact scan would.
+SHORTLIST = 200
+SHORTLIST_PER_HIT = 10
+# Modalities are put on one scale by the mean and spread of a question's scores over so many of each.
+BACKGROUND = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to answer. The defaults are those of `imgsearch query`."""
+
+    limit: int = 10
+    min_score: float | None = None
+    under: tuple[str, ...] = ()
+    modality: SearchIn = "image"
+    method: str = compose.DEFAULT_METHOD
+    weight: float | None = None
+    """Of the words, 0 to 1; None is the method's own default."""
+    strategy: Strategy = "auto"
+    include_reference: bool = False
+    include_offline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A photo that answers, with the score it was ranked by."""
+
+    query: str
+    rank: int
+    score: float
+    method: str
+    """`text`, `image`, or the composition method: it names the scale of `score`."""
+    modality: Modality
+    """Whether the picture or a text it carries matched."""
+    place: Place
+    model: str
+
+    @property
+    def path(self) -> str:
+        return self.place.path
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A query with its vectors. `reference` is None for words alone."""
+
+    query: Query
+    method: str
+    words: Vectors | None
+    reference: Vectors | None
+    weight: float
+    hidden_paths: frozenset[str] = frozenset()
+    hidden_contents: frozenset[bytes] = frozenset()
+
+    @property
+    def is_composed(self) -> bool:
+        return self.words is not None and self.reference is not None
+
+
+class Searcher:
+    """Answers queries from one index. Load it once and ask it many times.
+
+    `embedder` gives the model that made the index's active space; it is called only when something has to be
+    embedded, so a query by an indexed photo loads no model.
+    """
+
+    def __init__(self, store: Store, embedder: Callable[[], Embedder]) -> None:
+        self.store = store
+        self._embedder = embedder
+        self.view: View = store.view()
+        self._graphs: dict[Modality, Graph | None] = {}
+
+    def search(self, query: Query, options: Options | None = None) -> list[Hit]:
+        """The hits of one query, best first. Raises QueryError, UsageError."""
+        return next(self.search_many([query], options))
+
+    def search_many(self, queries: Sequence[Query], options: Options | None = None) -> Iterator[list[Hit]]:
+        """The hits of each query, in order; words are embedded together and vectors read once per block."""
+        options = options or Options()
+        _validate(options)
+        questions = self._questions(queries, options)
+        allowed = self._allowed(options)
+        use_graph = self._plans_graph(options, len(questions))
+        block = max(1, SCORES_AT_ONCE // max(1, 4 * self.view.space.slots))
+        for start in range(0, len(questions), block):
+            yield from self._answers(questions[start : start + block], options, allowed, use_graph)
+
+    # from queries to vectors
+
+    def _questions(self, queries: Sequence[Query], options: Options) -> list[_Question]:
+        references = [self._reference(query) for query in queries]
+        weights = [self._weight(query, options) for query in queries]
+        needed = sorted({q.text for q, w in zip(queries, weights, strict=True) if q.text is not None and w > 0})
+        vectors = dict(zip(needed, self._embedder().embed_texts(needed), strict=True)) if needed else {}
+        return [
+            self._question(query, vectors.get(query.text or ""), reference, weight, options)
+            for query, reference, weight in zip(queries, references, weights, strict=True)
+        ]
+
+    def _weight(self, query: Query, options: Options) -> float:
+        if not query.images:
+            return 1.0
+        if query.text is None:
+            return 0.0
+        if options.weight is not None:
+            return options.weight
+        return compose.method_named(options.method).default_weight
+
+    def _question(
+        self,
+        query: Query,
+        words: Vectors | None,
+        reference: tuple[Vectors, frozenset[bytes]] | None,
+        weight: float,
+        options: Options,
+    ) -> _Question:
+        """At weight 0 and 1 a composed query is the plain one: same vectors, same exclusions."""
+        if reference is None or weight >= 1:
+            return _Question(query, "text", words, None, 1.0)
+        if weight > 0 and options.modality != "image":
+            raise UsageError(
+                "a picture plus words finds pictures only", hint=f"leave out --modality {options.modality}"
+            )
+        vector, contents = reference
+        hide = not options.include_reference
+        paths = frozenset(query.images) if hide else frozenset()
+        if weight <= 0:
+            return _Question(query, "image", None, vector, 0.0, hidden_paths=paths)
+        return _Question(
+            query,
+            options.method,
+            words,
+            vector,
+            weight,
+            hidden_paths=paths,
+            hidden_contents=contents if hide else frozenset(),
+        )
+
+    def _reference(self, query: Query) -> tuple[Vectors, frozenset[bytes]] | None:
+        """The unit vector of a query's pictures (the normalised mean of several) and their content hashes."""
+        if not query.images:
+            return None
+        vectors, contents = zip(*(self._picture(path) for path in query.images), strict=True)
+        mean = np.mean(vectors, axis=0, dtype=np.float64)
+        norm = float(np.linalg.norm(mean))
+        if norm < 1e-6:
+            raise QueryError("these pictures cancel each other out", hint="ask with fewer of them")
+        return np.asarray(mean / norm, np.float32), frozenset(contents)
+
+    def _picture(self, path: str) -> tuple[Vectors, bytes]:
+        """The stored vector if these very bytes are indexed, wherever they lie; else a fresh one."""
+        place = self.store.place_of(path)
+        if place is not None:
+            found = os.stat(path)
+            if (found.st_size, found.st_mtime_ns) == (place.size, place.mtime_ns):
+                vector = self.store.vector(self.view.space, "image", place.content_hash)
+                if vector is not None:
+                    return vector, place.content_hash
+        content_hash = _hash_of(path)
+        vector = self.store.vector(self.view.space, "image", content_hash)
+        return (self._fresh_vector(path) if vector is None else vector), content_hash
+
+    def _fresh_vector(self, path: str) -> Vectors:
+        from .decode import read_picture  # Pillow only when pixels are needed
+        from .preprocess import draft_side, square
+
+        embedder = self._embedder()
+        try:
+            picture = read_picture(path, draft_side=draft_side(embedder.recipe), named=True)
+        except SkipPhoto as skipped:
+            raise QueryError(f"{printable(path)}: {skipped.reason}", hint="ask with another picture") from skipped
+        assert picture.image is not None
+        vector: Vectors = embedder.embed_images(square(picture.image, embedder.recipe)[None])[0]
+        if not np.isfinite(vector).all():
+            raise QueryError(f"{printable(path)}: the model gives no vector for this picture")
+        return vector
+
+    # from vectors to hits
+
+    def _allowed(self, options: Options) -> dict[Modality, Mask]:
+        """Per modality, a boolean per slot: live, and under the folders asked for."""
+        modalities: tuple[Modality, ...] = ("image", "text") if options.modality == "any" else (options.modality,)
+        masks = {
+            modality: self.view.slots.mask(modality, include_offline=options.include_offline) for modality in modalities
+        }
+        if options.under:
+            condition, parameters = _under(self.store, options.under)
+            slots = np.asarray(self.store.catalog.slots_where(self.view.space.id, condition, **parameters), np.int64)
+            chosen = np.zeros(self.view.space.slots, bool)
+            chosen[slots[slots < len(chosen)]] = True
+            masks = {modality: mask & chosen for modality, mask in masks.items()}
+        return masks
+
+    def _plans_graph(self, options: Options, questions: int) -> bool:
+        """Whether a shortlist from the graph is expected to cost less than scanning, or was asked for."""
+        if options.strategy == "exact" or not Graph.available():
+            return False
+        if options.strategy == "ann":
+            return True
+        if options.under or options.modality == "any":
+            return False
+        if compose.method_named(options.method).needs_all:
+            return False
+        floats = self.view.space.slots * self.view.space.identity.dim
+        scan = questions * floats * SCAN_SECONDS_PER_FLOAT
+        graph = floats * GRAPH_LOAD_SECONDS_PER_FLOAT + questions * GRAPH_SECONDS_PER_QUESTION
+        return graph < scan
+
+    def _graph(self, modality: Modality) -> Graph | None:
+        if modality not in self._graphs:
+            graph = self.store.graph(self.view.space, modality)
+            self._graphs[modality] = graph if graph.load(self.view.space.generation) else None
+        return self._graphs[modality]
+
+    def _answers(
+        self,
+        questions: Sequence[_Question],
+        options: Options,
+        allowed: dict[Modality, Mask],
+        use_graph: bool,
+    ) -> Iterator[list[Hit]]:
+        scored: list[dict[Modality, tuple[Slots, Any]]] = [{} for _ in questions]
+        for modality, mask in allowed.items():
+            candidates: list[Slots | None] = [None] * len(questions)
+            if use_graph:
+                candidates = [self._shortlist(question, modality, mask, options) for question in questions]
+            together = [i for i, found in enumerate(candidates) if found is None]
+            every = np.flatnonzero(mask)
+            if together:
+                scores = self._scores([questions[i] for i in together], modality, None)
+                for row, i in enumerate(together):
+                    scored[i][modality] = (every, scores[row][every])
+            for i, found in enumerate(candidates):
+                if found is not None:
+                    scored[i][modality] = (found, self._scores([questions[i]], modality, found)[0])
+        for question, by_modality in zip(questions, scored, strict=True):
+            yield self._hits(question, by_modality, options)
+
+    def _directions(self, question: _Question, modality: Modality) -> tuple[list[Vectors], list[float]]:
+        """The vectors whose dot products a question needs, and what to subtract from each."""
+        if not question.is_composed or modality == "text":
+            single = question.words if question.reference is None else question.reference
+            assert single is not None
+            return [single], [0.0]
+        assert question.words is not None and question.reference is not None
+        calibration = self._calibration(question.method)
+        if calibration is None:
+            return [question.reference, question.words], [0.0, 0.0]
+        a = question.reference - calibration.image_mean
+        b = question.words - calibration.text_mean
+        return [a, b], [float(a @ calibration.image_mean), float(b @ calibration.image_mean)]
+
+    def _calibration(self, method: str) -> Calibration | None:
+        if not compose.method_named(method).is_centred:
+            return None
+        calibration = self.store.calibration(self.view.space)
+        if calibration is None:
+            raise UsageError(
+                f"--compose {method} needs an index that was completed once",
+                hint="finish it with `imgsearch index`, or use --compose lerp",
+            )
+        return calibration
+
+    def _scores(self, questions: Sequence[_Question], modality: Modality, slots: Slots | None) -> list[Any]:
+        """Scores of each question over all slots, or over the given ones, float32."""
+        directions: list[Vectors] = []
+        offsets: list[float] = []
+        spans: list[int] = []
+        for question in questions:
+            vectors, shifts = self._directions(question, modality)
+            directions += vectors
+            offsets += shifts
+            spans.append(len(vectors))
+        rows = self.view.rows if slots is None else self.view.rows[slots]
+        products = np.stack(directions) @ rows.T - np.asarray(offsets, np.float32)[:, None]
+        scores, at = [], 0
+        for question, span in zip(questions, spans, strict=True):
+            if span == 1:
+                scores.append(products[at])
+            else:
+                scores.append(self._composed(question, products[at], products[at + 1]))
+            at += span
+        return scores
+
+    def _composed(self, question: _Question, s_v: Any, s_t: Any) -> Any:
+        method = compose.method_named(question.method)
+        assert question.words is not None and question.reference is not None
+        context = compose.Context(cosine=float(question.words @ question.reference))
+        calibration = self._calibration(question.method)
+        if calibration is not None:
+            context = replace(context, low_image=calibration.low_image, low_text=calibration.low_text)
+        if method.needs_all and len(s_v) == self.view.space.slots:
+            # Dead slots and texts are no part of the collection that a method measures itself against.
+            live = self.view.slots.mask("image", include_offline=True)
+            scores = np.zeros_like(s_v)
+            scores[live] = method.combine(s_v[live], s_t[live], question.weight, context)
+            return scores
+        return method.combine(s_v, s_t, question.weight, context)
+
+    def _shortlist(self, question: _Question, modality: Modality, mask: Mask, options: Options) -> Slots | None:
+        """Slots worth scoring exactly: the graph's nearest and the tail it does not cover. None: scan instead."""
+        graph = self._graph(modality)
+        if graph is None or (question.is_composed and compose.method_named(question.method).needs_all):
+            return None
+        wanted = int(np.count_nonzero(mask))
+        directions, _ = self._directions(question, modality)
+        if len(directions) == 2:
+            directions = [*directions, _unit(directions[0]) + _unit(directions[1])]
+        queries = np.stack([_unit(direction) for direction in directions])
+        upto = graph.covers_upto(self.view.space.generation)
+        tail = np.flatnonzero(mask[upto:]) + upto
+        k = max(SHORTLIST, SHORTLIST_PER_HIT * options.limit)
+        while True:
+            found = np.unique(graph.nearest(queries, k).astype(np.int64))
+            found = found[found < len(mask)]
+            found = found[mask[found]]
+            if len(found) >= min(wanted, SHORTLIST_PER_HIT * options.limit) or k >= len(graph):
+                return np.union1d(found, tail)
+            k = min(4 * k, len(graph))
+            if k * 4 > len(graph):  # most of the graph: a scan is cheaper and exact
+                return None
+
+    def _hits(self, question: _Question, scored: dict[Modality, tuple[Slots, Any]], options: Options) -> list[Hit]:
+        if options.modality == "any":
+            scored = {m: (slots, self._standardised(question, m, scores)) for m, (slots, scores) in scored.items()}
+        slots = np.concatenate([slots for slots, _ in scored.values()])
+        scores = np.concatenate([scores for _, scores in scored.values()])
+        if options.min_score is not None:
+            keep = scores >= options.min_score
+            slots, scores = slots[keep], scores[keep]
+        ranked = self._ranked(question, slots, scores, options)
+        return [
+            Hit(
+                query=question.query.typed,
+                rank=rank,
+                score=score,
+                method=question.method,
+                modality="image" if place.text is None else "text",
+                place=place,
+                model=self.view.space.identity.name,
+            )
+            for rank, (score, place) in enumerate(ranked, start=1)
+        ]
+
+    def _standardised(self, question: _Question, modality: Modality, scores: Any) -> Any:
+        """Scores as distances from this question's mean over the modality, in its standard deviations."""
+        live = np.flatnonzero(self.view.slots.mask(modality))
+        if len(live) > BACKGROUND:
+            live = live[:: len(live) // BACKGROUND]
+        background = self._scores([question], modality, live)[0] if len(live) else scores
+        spread = float(background.std()) if len(background) else 0.0
+        return (scores - (background.mean() if len(background) else 0.0)) / (spread if spread > 1e-6 else 1.0)
+
+    def _ranked(self, question: _Question, slots: Slots, scores: Any, options: Options) -> list[tuple[float, Place]]:
+        """The best photos, each once, ties by path. Slots are opened until there are enough photos."""
+        take = options.limit + len(question.hidden_paths) + len(question.hidden_contents) + 8
+        where, parameters = _under(self.store, options.under) if options.under else ("", {})
+        while True:
+            chosen = _top(scores, take)
+            score_of = {int(slots[i]): float(scores[i]) for i in chosen}
+            best: dict[int, tuple[float, Place]] = {}
+            for place in self.store.catalog.places_of_slots(
+                self.view.space.id,
+                list(score_of),
+                include_offline=options.include_offline,
+                where=where,
+                **parameters,
+            ):
+                if place.path in question.hidden_paths or place.content_hash in question.hidden_contents:
+                    continue
+                score = score_of[place.slot]
+                if place.id not in best or score > best[place.id][0]:
+                    best[place.id] = (score, place)
+            if len(best) >= options.limit or len(chosen) == len(scores):
+                ranked = sorted(best.values(), key=lambda item: (-item[0], os.fsencode(item[1].path)))
+                return ranked[: options.limit]
+            take *= 4
+
+
+def _hash_of(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise QueryError(f"{printable(path)}: {error.strerror}", hint="ask with another picture") from error
+
+
+def _top(scores: Any, count: int) -> Any:
+    """Indices of the `count` best scores and of all that tie with the last of them."""
+    if len(scores) <= count:
+        return np.arange(len(scores))
+    cut = np.partition(scores, len(scores) - count)[len(scores) - count]
+    return np.flatnonzero(scores >= cut)
+
+
+def _unit(vector: Vectors) -> Vectors:
+    norm = float(np.linalg.norm(vector))
+    return vector / np.float32(norm if norm > 1e-9 else 1.0)
+
+
+def _validate(options: Options) -> None:
+    if options.limit < 1:
+        raise UsageError(f"--limit {options.limit}: at least 1")
+    if options.weight is not None and not 0 <= options.weight <= 1:
+        raise UsageError(f"--weight {options.weight:g}: between 0 (picture only) and 1 (words only)")
+    compose.method_named(options.method)
+
+
+def _under(store: Store, folders: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """A condition over `p` and `r` for photos at or below any of these folders."""
+    parts: list[str] = []
+    values: dict[str, Any] = {}
+    for folder in folders:
+        before = len(parts)
+        path = os.path.abspath(os.path.expanduser(folder))
+        for root, relpath in store.roots_over(path):
+            n = len(parts)
+            top = os.fsencode(relpath)
+            low, high = below(top)
+            values |= {f"root{n}": root.id, f"top{n}": top, f"low{n}": low, f"high{n}": high}
+            parts.append(
+                f"(p.root_id = :root{n} and (p.folder = :top{n} or (p.folder >= :low{n} and p.folder < :high{n})))"
+            )
+        for spelling in dict.fromkeys((path, os.path.realpath(path))):
+            for root in store.catalog.roots():
+                if root.path.startswith(spelling.rstrip("/") + "/"):
+                    n = len(parts)
+                    values[f"root{n}"] = root.id
+                    parts.append(f"(p.root_id = :root{n})")
+        if len(parts) == before:
+            raise QueryError(
+                f"{printable(folder)}: nothing indexed under this folder",
+                hint="`imgsearch status` lists what is indexed",
+            )
+    return " or ".join(parts), values

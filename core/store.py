@@ -1,0 +1,431 @@
+"""Catalogue and vectors as one thing: who may write, in which order, and what a reader sees.
+
+Truth and order: vectors are appended and made durable first, then one catalogue commit names their slots. A reader
+takes the committed count and never looks beyond it; the next writer overwrites what an interrupted one left there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np  # noqa: TID253
+
+from .calibration import Calibration
+from .catalog import Catalog, Known, NewPhoto, NewVector, Place, Root, Space
+from .errors import IndexDamaged, IndexLocked, IndexNotFound, StoreError, UsageError
+from .paths import printable
+from .types import CarriedText, Modality, Photo, Skipped, SpaceIdentity
+from .vectors import FlatVectors, Graph, SlotMap, fsync_path
+
+if TYPE_CHECKING:
+    from .types import Vectors
+
+CATALOG = "catalog.sqlite3"
+PORTABLE = ".imgsearch"
+MODALITIES: tuple[Modality, ...] = ("image", "text")
+
+# A graph is brought up to date when the tail it does not cover has grown beyond this many slots or this share of
+# what it covers. Until then the tail is scanned exactly, which costs next to nothing.
+GRAPH_TAIL_SLOTS = 2_000
+GRAPH_TAIL_SHARE = 0.02
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one checkpoint writes."""
+
+    photos: list[tuple[int, NewPhoto, tuple[tuple[bytes, CarriedText], ...]]] = field(default_factory=list)
+    """(root id, photo, its texts with their keys)"""
+    images: dict[bytes, Vectors] = field(default_factory=dict)
+    """Unit vectors by content hash, for contents that have none yet."""
+    texts: dict[bytes, Vectors] = field(default_factory=dict)
+    found_again: list[tuple[Known, Photo]] = field(default_factory=list)
+    failures: list[tuple[int, Photo, Skipped, bool]] = field(default_factory=list)
+    """(root id, photo, why, whether it is to be passed over silently)"""
+
+    def __len__(self) -> int:
+        return len(self.photos) + len(self.found_again) + len(self.failures)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One consistent state of one space, to search in."""
+
+    space: Space
+    rows: Vectors
+    slots: SlotMap
+
+
+class Store:
+    """An open index. Only a store opened for writing holds the lock and may change anything."""
+
+    def __init__(self, folder: str, *, write: bool) -> None:
+        self.folder = folder
+        self.base = os.path.dirname(folder) if os.path.basename(folder) == PORTABLE else None
+        self.catalog = Catalog(os.path.join(folder, CATALOG), write=write, base=self.base)
+
+    @classmethod
+    def open(cls, folder: str) -> Store:
+        """Open for reading. Raises IndexNotFound, IndexTooNew, IndexDamaged."""
+        if not os.path.exists(os.path.join(folder, CATALOG)):
+            raise IndexNotFound(f"no index at {printable(folder)}", hint="make one with: imgsearch index FOLDER")
+        return cls(folder, write=False)
+
+    @classmethod
+    @contextlib.contextmanager
+    def writing(cls, folder: str, *, create: bool = False) -> Iterator[Store]:
+        """Open for writing, alone. Raises IndexLocked if another process writes."""
+        is_new = not os.path.exists(os.path.join(folder, CATALOG))
+        if is_new:
+            if not create:
+                raise IndexNotFound(f"no index at {printable(folder)}", hint="make one with: imgsearch index FOLDER")
+            _make_folder(folder)
+        with _lock(folder):
+            store = cls(folder, write=True)
+            os.chmod(store.catalog.path, 0o600)
+            try:
+                yield store
+            finally:
+                store.close()
+
+    def close(self) -> None:
+        self.catalog.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # spaces
+
+    def active_space(self) -> Space | None:
+        """The space that search answers from: the one switched to last, else the first there is."""
+        space_id = self.catalog.get_info("active_space")
+        if space_id is not None:
+            return self.catalog.space(space_id)
+        spaces = self.catalog.spaces()
+        return spaces[0] if spaces else None
+
+    def space_for(self, identity: SpaceIdentity, model: str) -> Space:
+        """The space of that model, made if there is none. `model` is the `ModelSpec` as JSON."""
+        known = next((s for s in self.catalog.spaces() if s.identity.fingerprint == identity.fingerprint), None)
+        if known:
+            return known
+        space_id = identity.fingerprint[:16]
+        folder = self._space_folder(space_id)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        fsync_path(os.path.dirname(folder))
+        with self.catalog.transaction():
+            self.catalog.add_space(space_id, identity, model)
+        space = self.catalog.space(space_id)
+        assert space is not None
+        return space
+
+    def complete(self, space: Space) -> bool:
+        """Let search answer from this space, if every present photo that can be reached has its vector there."""
+        missing = self.catalog.value(
+            """
+            select count(*) from photos p join roots r on r.id = p.root_id
+            where p.state = 'present' and r.state = 'online' and not exists (
+                select 1 from vectors v
+                where v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
+            )
+            """,
+            space=space.id,
+        )
+        if missing:
+            return False
+        if space.state != "complete" or self.catalog.get_info("active_space") != space.id:
+            with self.catalog.transaction():
+                self.catalog.update_space(space.id, state="complete")
+                self.catalog.set_info("active_space", space.id)
+        return True
+
+    # writing
+
+    def commit(self, space: Space, batch: Batch, *, codecs: str) -> Space:
+        """Make one checkpoint durable: vectors first, then the rows that name them. Returns the space as it is now."""
+        new: list[NewVector] = []
+        rows: list[Vectors] = []
+        wanted: tuple[tuple[Modality, dict[bytes, Vectors]], ...] = (
+            ("image", batch.images),
+            ("text", batch.texts),
+        )
+        for modality, vectors in wanted:
+            for key, row in vectors.items():
+                if not self.catalog.has_vector(space.id, modality, key):
+                    new.append(NewVector(space.slots + len(new), modality, key))
+                    rows.append(row)
+        if rows:
+            self._flat(space).append(space.slots, np.stack(rows))
+        with self.catalog.transaction():
+            self.catalog.add_vectors(space.id, new)
+            self.catalog.update_space(space.id, slots=space.slots + len(new))
+            for root_id, photo, texts in batch.photos:
+                self.catalog.write_photo(root_id, photo, texts)
+            for known, found in batch.found_again:
+                self.catalog.touch_photo(known.id, found)
+            for root_id, failed, skipped, is_silent in batch.failures:
+                self.catalog.write_failure(root_id, failed, skipped, codecs=codecs, is_silent=is_silent)
+        return self._again(space)
+
+    def save_slots(self, space: Space) -> None:
+        """Write the derived slot map, so that readers need not build it from the catalogue."""
+        with self.catalog.reading():
+            edition = self.catalog.edition()
+            slots = SlotMap.build(space.slots, self.catalog.live_slots(space.id))
+        slots.save(self._slots_path(space), edition)
+
+    def update_graphs(self, space: Space) -> bool:
+        """Bring the HNSW graphs up to date where enough has changed. False where hnswlib cannot be imported."""
+        if not Graph.available():
+            return False
+        rows = self._flat(space).rows(space.slots)
+        for modality in MODALITIES:
+            graph = self.graph(space, modality)
+            covered = graph.covers_upto(space.generation)
+            tail = [
+                row[0]
+                for row in self.catalog.rows(
+                    "select slot from vectors where space_id = :space and modality = :modality "
+                    "and slot >= :covered order by slot",
+                    space=space.id,
+                    modality=modality,
+                    covered=covered,
+                )
+            ]
+            if tail and (covered == 0 or len(tail) > min(GRAPH_TAIL_SLOTS, GRAPH_TAIL_SHARE * covered)):
+                graph.update(rows[tail], tail, upto=space.slots, generation=space.generation)
+        return True
+
+    def compact(self, space: Space) -> Space:
+        """Write the live vectors to a new generation and switch to it with one commit."""
+        live = self.catalog.rows(
+            """
+            select slot, modality, key from vectors v where space_id = :space and (
+                (modality = 'image' and exists (select 1 from photos p where p.content_hash = v.key))
+                or (modality = 'text' and exists (select 1 from photo_texts t where t.key = v.key))
+            ) order by slot
+            """,
+            space=space.id,
+        )
+        if len(live) == space.slots:
+            return space
+        generation = space.generation + 1
+        old = self._flat(space)
+        new = FlatVectors(self._vectors_path(space.id, generation), space.identity.dim)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new.path)
+        rows = old.rows(space.slots)
+        for start in range(0, max(len(live), 1), 65_536):
+            chunk = [row[0] for row in live[start : start + 65_536]]
+            new.append(start, rows[chunk])
+        fsync_path(os.path.dirname(new.path))
+        with self.catalog.transaction():
+            self.catalog.rows("delete from vectors where space_id = :space", space=space.id)
+            self.catalog.add_vectors(space.id, (NewVector(slot, row[1], row[2]) for slot, row in enumerate(live)))
+            self.catalog.update_space(space.id, generation=generation, slots=len(live))
+        for name in os.listdir(os.path.dirname(new.path)):
+            if name.startswith("vectors.") and name != os.path.basename(new.path):
+                os.unlink(os.path.join(os.path.dirname(new.path), name))
+        for modality in MODALITIES:
+            self.graph(space, modality).remove()
+        return self._again(space)
+
+    # calibration
+
+    def calibration(self, space: Space) -> Calibration | None:
+        row = self.catalog.row(
+            "select pictures, image_mean, text_mean, low_image, low_text, phrases, version "
+            "from calibrations where space_id = :space",
+            space=space.id,
+        )
+        if row is None:
+            return None
+        return Calibration(
+            pictures=row[0],
+            image_mean=np.frombuffer(row[1], np.float32),
+            text_mean=np.frombuffer(row[2], np.float32),
+            low_image=row[3],
+            low_text=row[4],
+            phrases=np.frombuffer(row[5], np.float32).reshape(-1, space.identity.dim),
+            version=row[6],
+        )
+
+    def save_calibration(self, space: Space, calibration: Calibration) -> None:
+        with self.catalog.transaction():
+            self.catalog.upsert(
+                "calibrations",
+                {
+                    "space_id": space.id,
+                    "version": calibration.version,
+                    "pictures": calibration.pictures,
+                    "image_mean": calibration.image_mean.astype(np.float32).tobytes(),
+                    "text_mean": calibration.text_mean.astype(np.float32).tobytes(),
+                    "low_image": calibration.low_image,
+                    "low_text": calibration.low_text,
+                    "phrases": calibration.phrases.astype(np.float32).tobytes(),
+                },
+                pk="space_id",
+            )
+
+    # reading
+
+    def view(self, space: Space | None = None) -> View:
+        """A consistent state to search in. Raises IndexDamaged, or IndexNotFound while nothing was ever indexed."""
+        for attempt in range(3):
+            with self.catalog.reading():
+                current = self._again(space) if space else self.active_space()
+                if current is None:
+                    raise IndexNotFound(
+                        f"nothing indexed yet in {printable(self.folder)}",
+                        hint="fill it with: imgsearch index FOLDER",
+                    )
+                edition = self.catalog.edition()
+                slots = SlotMap.load(self._slots_path(current), current.slots, edition)
+                if slots is None:
+                    slots = SlotMap.build(current.slots, self.catalog.live_slots(current.id))
+                try:
+                    return View(current, self._flat(current).rows(current.slots), slots)
+                except IndexDamaged:
+                    # A prune may have switched generations between our two looks.
+                    if attempt == 2:
+                        raise
+        raise AssertionError("unreachable")
+
+    def vector(self, space: Space, modality: Modality, key: bytes) -> Vectors | None:
+        """The stored unit vector of that content or text, float32 (dim,), or None."""
+        slot = self.catalog.slot_of(space.id, modality, key)
+        return None if slot is None else np.array(self._flat(space).rows(space.slots)[slot])
+
+    def graph(self, space: Space, modality: Modality) -> Graph:
+        return Graph(os.path.join(self._space_folder(space.id), f"hnsw.{modality}"), space.identity.dim)
+
+    def place_of(self, path: str) -> Place | None:
+        """What the catalogue says of the photo at that absolute path, if it lies in a root and is known."""
+        for root, relpath in self.roots_over(path):
+            place = self.catalog.place_at(root.id, relpath)
+            if place is not None:
+                return place
+        return None
+
+    def roots_over(self, path: str) -> Iterator[tuple[Root, str]]:
+        """The roots that contain `path`, as typed or with links resolved, with the path relative to each."""
+        for spelling in dict.fromkeys((path, os.path.realpath(path))):
+            for root in self.catalog.roots():
+                for top in dict.fromkeys((root.path, os.path.realpath(root.path))):
+                    if spelling == top:
+                        yield root, ""
+                    elif spelling.startswith(top.rstrip("/") + "/"):
+                        yield root, spelling[len(top.rstrip("/")) + 1 :]
+
+    def bytes_on_disk(self) -> int:
+        total = 0
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                with contextlib.suppress(OSError):
+                    total += os.lstat(os.path.join(folder, name)).st_size
+        return total
+
+    # paths inside the index
+
+    def _space_folder(self, space_id: str) -> str:
+        return os.path.join(self.folder, "spaces", space_id)
+
+    def _vectors_path(self, space_id: str, generation: int) -> str:
+        return os.path.join(self._space_folder(space_id), f"vectors.{generation}.f32")
+
+    def _slots_path(self, space: Space) -> str:
+        return os.path.join(self._space_folder(space.id), "slots.u8")
+
+    def _flat(self, space: Space) -> FlatVectors:
+        return FlatVectors(self._vectors_path(space.id, space.generation), space.identity.dim)
+
+    def _again(self, space: Space) -> Space:
+        current = self.catalog.space(space.id)
+        if current is None:
+            raise StoreError(f"space {space.id} is no longer in {printable(self.folder)}")
+        return current
+
+
+def locate(option: str | None) -> str:
+    """Which folder is the index: `--index`, else $IMGSEARCH_INDEX, else the nearest `.imgsearch/` at or above the
+    working directory, else one in the user's data directory."""
+    for given in (option, os.environ.get("IMGSEARCH_INDEX")):
+        if given:
+            folder = os.path.abspath(os.path.expanduser(given))
+            inner = os.path.join(folder, PORTABLE)
+            if not os.path.exists(os.path.join(folder, CATALOG)) and os.path.isdir(inner):
+                return inner
+            return folder
+    folder = os.getcwd()
+    while True:
+        candidate = os.path.join(folder, PORTABLE)
+        if os.path.isdir(candidate):
+            _refuse_foreign(candidate)
+            return candidate
+        if folder == os.path.dirname(folder):
+            break
+        folder = os.path.dirname(folder)
+    import platformdirs
+
+    return os.path.join(platformdirs.user_data_dir("imgsearch", appauthor=False), "index")
+
+
+def _refuse_foreign(folder: str) -> None:
+    owner = os.stat(folder).st_uid
+    if owner != os.getuid():
+        raise StoreError(
+            f"{printable(folder)}: belongs to another user (uid {owner}), so it is not used",
+            hint="to use it all the same: --index " + printable(folder),
+        )
+
+
+def _make_folder(folder: str) -> None:
+    if os.path.isdir(folder) and any(os.scandir(folder)):
+        names = {entry.name for entry in os.scandir(folder)}
+        if not names <= {"lock", "spaces"}:
+            raise UsageError(
+                f"{printable(folder)}: not empty and not an index",
+                hint="name a new or empty folder with --index, or make DIR/.imgsearch with: imgsearch init DIR",
+            )
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        os.chmod(folder, stat.S_IRWXU)
+    except OSError as error:
+        raise StoreError(
+            f"{printable(folder)}: cannot make the index here ({error.strerror})", hint="choose another with --index"
+        ) from error
+
+
+@contextlib.contextmanager
+def _lock(folder: str) -> Iterator[None]:
+    path = os.path.join(folder, "lock")
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(
+            f"{printable(folder)}: cannot write to the index ({error.strerror})",
+            hint="check its permissions and free space, or choose another with --index",
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise IndexLocked(
+                f"{printable(folder)}: in use by another imgsearch (process {owner})",
+                hint="wait until it has finished; queries can be asked meanwhile",
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+        yield
+    finally:
+        os.close(descriptor)

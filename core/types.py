@@ -1,0 +1,157 @@
+"""The nouns that cross a boundary between two stages: small frozen records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vectors = NDArray[np.float32]
+    """float32, shape (n, dim), rows of unit length."""
+    Squares = NDArray[np.uint8]
+    """uint8 RGB, shape (n, height, width, 3), at the model's size, not yet normalised."""
+
+Modality = Literal["image", "text"]
+Stage = Literal["walk", "read", "decode", "embed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """A text or XMP file that lies beside a photo and speaks of it."""
+
+    relpath: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A regular file found by the walk. Names are `os.fsdecode`d: surrogates stand for bytes that are not UTF-8."""
+
+    root: str
+    relpath: str
+    size: int
+    mtime_ns: int
+    inode: int
+    sidecars: tuple[Sidecar, ...] = ()
+    pair: str | None = None
+    """For a RAW file: the relpath of the JPEG or HEIC of the same shot, if one lies beside it."""
+    named: bool = False
+    """Given on the command line by name, so that passing it over needs a reason."""
+
+    @property
+    def path(self) -> str:
+        """The absolute path."""
+        return f"{self.root.rstrip('/')}/{self.relpath}"
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file or folder that could not be used, and why."""
+
+    path: str
+    stage: Stage
+    reason: str
+
+
+class SkipPhoto(Exception):
+    """Raised inside a stage about one file; the loop turns it into a `Skipped`."""
+
+    def __init__(self, stage: Stage, reason: str) -> None:
+        super().__init__(reason)
+        self.stage = stage
+        self.reason = reason
+
+
+class NotAPicture(Exception):
+    """The file is something else, and nobody said it was a picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedText:
+    """A text that a photo carries in its header or beside it."""
+
+    text: str
+    source: str
+    """Where it stood: `exif:ImageDescription`, `xmp:dc:description`, `iptc:keywords`, `sidecar:beach.txt` ..."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a photo's header (and sidecars) say of it. `None` where they say nothing."""
+
+    format: str
+    width: int
+    """Pixels, upright."""
+    height: int
+    orientation: int = 1
+    """EXIF orientation as stored, 1 to 8."""
+    taken_at: str | None = None
+    """Local time, ISO 8601 without offset: `2024-07-01T18:03:11`."""
+    taken_offset: str | None = None
+    """`+02:00`, where the camera recorded one."""
+    camera_make: str | None = None
+    camera: str | None = None
+    lens: str | None = None
+    exposure_seconds: float | None = None
+    f_number: float | None = None
+    iso: int | None = None
+    focal_length_mm: float | None = None
+    focal_length_35mm: float | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    altitude_m: float | None = None
+    rating: int | None = None
+    """-1 (rejected) to 5, as in XMP."""
+    keywords: tuple[str, ...] = ()
+    texts: tuple[CarriedText, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a model wants its pictures, as open_clip's own transform for it means.
+
+    `size` is (height, width) in pixels; `mean` and `std` are per RGB channel on a 0-1 scale.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    resize_mode: Literal["shortest", "longest", "squash"] = "shortest"
+    fill_color: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceIdentity:
+    """Which model a vector belongs to. Two vectors may be compared when their `fingerprint`s are equal.
+
+    The fingerprint covers the weights' sha256, the architecture's configuration, preprocessing, tokenizer and
+    dimension. Everything else here is recorded, not identity.
+    """
+
+    fingerprint: str
+    name: str
+    """As the user calls it: `builtin`, `fast`, `ViT-B-32/laion2b_s34b_b79k` ..."""
+    arch: str
+    weights: str | None
+    dim: int
+    details: dict[str, str] = field(default_factory=dict)
+
+
+class Embedder(Protocol):
+    """A model with both of its towers."""
+
+    @property
+    def identity(self) -> SpaceIdentity: ...
+
+    @property
+    def recipe(self) -> Recipe: ...
+
+    def embed_images(self, squares: Squares) -> Vectors: ...
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors: ...
