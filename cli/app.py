@@ -12,7 +12,7 @@ import typer
 from imgsearch import __version__
 from imgsearch.core.errors import ImgsearchError
 
-from . import failures_cmd, index_cmd, init_cmd, models_cmd, prune_cmd, query_cmd, render, status_cmd
+from . import completion, failures_cmd, index_cmd, init_cmd, models_cmd, prune_cmd, query_cmd, render, status_cmd
 
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
@@ -25,6 +25,7 @@ app = typer.Typer(
     "  imgsearch index ~/Photos\n\n"
     '  imgsearch query "sunset over the sea"',
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -40,11 +41,26 @@ def _print_version(is_wanted: bool) -> None:
         raise typer.Exit
 
 
+def _print_completion(context: typer.Context, shell: completion.Shell | None) -> None:
+    if shell:
+        render.emit(completion.script(shell, context), end=b"")
+        raise typer.Exit
+
+
 @app.callback()
 def imgsearch(
     version: Annotated[
         bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
+    show_completion: Annotated[
+        completion.Shell | None,
+        typer.Option(
+            "--show-completion",
+            callback=_print_completion,
+            is_eager=True,
+            help="Print the completion script for this shell.",
+        ),
+    ] = None,
 ) -> None:
     pass
 
@@ -62,10 +78,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command and exit: 0 done, 1 nothing found, 2 usage, 3 some files skipped, 4 no or damaged index,
     5 locked, 70 a bug, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    sys.exit(_exit_code(arguments))
+    sys.exit(exit_code(arguments))
 
 
-def _exit_code(arguments: list[str]) -> int:
+def exit_code(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     try:
         code = app(arguments, prog_name="imgsearch", standalone_mode=False)

@@ -645,8 +645,11 @@ class _TodoList:
 
     def __iter__(self) -> Iterator[_Todo]:
         for (item,) in self._connection.execute("select item from todo order by rowid"):
-            root_id, is_change, failed_before, root, relpath, *stat, sidecars, pair, named = json.loads(item)
-            photo = Photo(root, relpath, *stat, tuple(Sidecar(*s) for s in sidecars), pair, named)
+            (root_id, is_change, failed_before, root, relpath, size, mtime_ns, inode, sidecars, pair, named) = (
+                json.loads(item)
+            )
+            beside = tuple(Sidecar(*s) for s in sidecars)
+            photo = Photo(root, relpath, size, mtime_ns, inode, beside, pair, named)
             yield _Todo(root_id, photo, is_change, failed_before)
 
 

@@ -388,11 +388,18 @@ class Searcher:
         ]
 
     def _standardised(self, question: _Question, modality: Modality, scores: Any) -> Any:
-        """Scores as distances from this question's mean over the modality, in its standard deviations."""
+        """Scores as distances from this question's mean over the modality, in its standard deviations.
+
+        A handful of captions is no background to stand out from, so texts are also held against the neutral phrases.
+        """
         live = np.flatnonzero(self.view.slots.mask(modality))
         if len(live) > BACKGROUND:
             live = live[:: len(live) // BACKGROUND]
-        background = self._scores([question], modality, live)[0] if len(live) else scores
+        background = self._scores([question], modality, live)[0]
+        calibration = self.store.calibration(self.view.space)
+        if modality == "text" and calibration is not None:
+            (direction,), _ = self._directions(question, modality)
+            background = np.concatenate([background, calibration.phrases @ direction])
         spread = float(background.std()) if len(background) else 0.0
         return (scores - (background.mean() if len(background) else 0.0)) / (spread if spread > 1e-6 else 1.0)
 

@@ -87,8 +87,9 @@ class Store:
                 raise IndexNotFound(f"no index at {printable(folder)}", hint="make one with: imgsearch index FOLDER")
             _make_folder(folder)
         with _lock(folder):
+            # SQLite gives its helper files the mode of the catalogue.
+            os.close(os.open(os.path.join(folder, CATALOG), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             store = cls(folder, write=True)
-            os.chmod(store.catalog.path, 0o600)
             try:
                 yield store
             finally:
@@ -120,8 +121,10 @@ class Store:
             return known
         space_id = identity.fingerprint[:16]
         folder = self._space_folder(space_id)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        fsync_path(os.path.dirname(folder))
+        for level in (os.path.dirname(folder), folder):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(level, 0o700)
+            fsync_path(os.path.dirname(level))
         with self.catalog.transaction():
             self.catalog.add_space(space_id, identity, model)
         space = self.catalog.space(space_id)
@@ -389,13 +392,11 @@ def _refuse_foreign(folder: str) -> None:
 
 
 def _make_folder(folder: str) -> None:
-    if os.path.isdir(folder) and any(os.scandir(folder)):
-        names = {entry.name for entry in os.scandir(folder)}
-        if not names <= {"lock", "spaces"}:
-            raise UsageError(
-                f"{printable(folder)}: not empty and not an index",
-                hint="name a new or empty folder with --index, or make DIR/.imgsearch with: imgsearch init DIR",
-            )
+    if os.path.isdir(folder) and not set(os.listdir(folder)) <= {"lock", "spaces"}:
+        raise UsageError(
+            f"{printable(folder)}: not empty and not an index",
+            hint="name a new or empty folder with --index, or make DIR/.imgsearch with: imgsearch init DIR",
+        )
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         os.chmod(folder, stat.S_IRWXU)

@@ -1,0 +1,408 @@
+"""Completion scripts for bash, zsh and fish, written out from the app's own commands and options.
+
+The scripts are complete in themselves: TAB starts no Python. File names are left to each shell, which knows how to
+quote them, and nothing is handed to `eval`. (Typer's own machinery starts the program on every TAB, 0.15 s, loses
+words with spaces, and in zsh runs what stands between backquotes in a help text.)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+import typer
+
+PROGRAM = "imgsearch"
+# Held equal to imgsearch.core.compose.METHODS by a test: that module imports numpy.
+METHODS = ("and", "lerp", "slerp", "add", "product", "weicom")
+DEVICES = ("auto", "cuda", "mps", "cpu")
+
+
+class Shell(StrEnum):
+    bash = "bash"
+    zsh = "zsh"
+    fish = "fish"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What stands after an option, or as an argument."""
+
+    metavar: str
+    kind: Literal["files", "folders", "choices", "anything"]
+    choices: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """One to a choice, or none at all."""
+    is_many: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """An option: `names` mean the same, `rivals` are those it excludes."""
+
+    names: tuple[str, ...]
+    help: str
+    value: Value | None
+    rivals: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A command; the program itself is the one named ``."""
+
+    name: str
+    help: str
+    flags: tuple[Flag, ...]
+    argument: Value | None
+
+
+def script(shell: Shell, context: typer.Context) -> str:
+    """The completion script for a shell, to be sourced or put where the shell looks for such files."""
+    return {Shell.bash: _bash, Shell.zsh: _zsh, Shell.fish: _fish}[shell](_verbs(context.find_root()))
+
+
+# ----------------------------------------------------------------------------- from the app to plain data
+
+
+def _verbs(root: Any) -> list[Verb]:
+    """The program, then its commands."""
+    commands = [command for command in root.command.commands.values() if not command.hidden]
+    contexts = [typer.Context(command, info_name=command.name, parent=root) for command in commands]
+    return [_verb("", root), *(_verb(context.command.name or "", context) for context in contexts)]
+
+
+def _verb(name: str, context: Any) -> Verb:
+    parameters = [p for p in context.command.get_params(context) if not getattr(p, "hidden", False)]
+    arguments = [_value(p) for p in parameters if p.param_type_name == "argument"]
+    if len(arguments) > 1:
+        raise NotImplementedError(f"{name}: completion knows commands with one argument only")
+    flags = [flag for p in parameters if p.param_type_name == "option" for flag in _flags(p)]
+    return Verb(
+        name, _first_sentence(context.command.help), tuple(flags), arguments[0] if arguments else None
+    )
+
+
+def _flags(option: Any) -> Iterator[Flag]:
+    """One, or two for `--this/--that`."""
+    value = None if option.is_flag else _value(option)
+    rivals = () if option.multiple else (*option.opts, *option.secondary_opts)
+    for names in (option.opts, option.secondary_opts):
+        if names:
+            shorts_first = tuple(sorted(names, key=len))
+            yield Flag(shorts_first, _first_sentence(option.help), value, tuple(sorted(rivals, key=len)))
+
+
+def _value(parameter: Any) -> Value:
+    """Told by its choices, else by its metavar: every metavar of the app has to be known here."""
+    choices = getattr(parameter.type, "choices", None)
+    if choices:
+        return Value(parameter.name.replace("_", " "), "choices", tuple(_plain(str(choice)) for choice in choices))
+    is_many = parameter.nargs == -1
+    metavar = (parameter.metavar or "").strip("[]").removesuffix("...")
+    match metavar:
+        case "PATH" | "TAG|FILE":
+            return Value(metavar, "files", is_many=is_many)
+        case "WORDS":  # those of `query`, not those of --text: only there are names of pictures understood
+            return Value(metavar, "files" if is_many else "anything", is_many=is_many)
+        case "DIR" | "ROOT":
+            return Value(metavar, "folders", is_many=is_many)
+        case "NAME":
+            from imgsearch.core.models import ALIASES  # only here: 8 ms that no other command should wait for
+
+            names = ("auto", *ALIASES)
+            notes = (
+                "the model the index has, else the best that can be had",
+                *map(_about_model, ALIASES.values()),
+            )
+            return Value(metavar, "choices", tuple(map(_plain, names)), notes)
+        case "METHOD":
+            return Value(metavar, "choices", METHODS)
+        case "auto|cuda[:N]|mps|cpu":
+            return Value("DEVICE", "choices", DEVICES)
+        case "TAG" | "GLOB" | "N" | "S" | "W":
+            return Value(metavar, "anything", is_many=is_many)
+    raise NotImplementedError(f"{parameter.name}: completion does not know what {metavar!r} stands for")
+
+
+def _about_model(alias: Any) -> str:
+    size = f"{alias.download_mb:,} MB" if alias.download_mb else "no download"
+    return f"{size}, {alias.licence}, {alias.languages}"
+
+
+def _plain(choice: str) -> str:
+    """A word that no shell reads anything into, quoted or not."""
+    if not re.fullmatch(r"[\w][\w.-]*", choice, re.ASCII):
+        raise NotImplementedError(f"completion cannot offer {choice!r}")
+    return choice
+
+
+def _first_sentence(text: str | None) -> str:
+    paragraph = " ".join((text or "").split("\n\n")[0].split())
+    return re.split(r"\.(?:\s|$)", paragraph, maxsplit=1)[0]
+
+
+def _head(shell: Shell) -> str:
+    return f"# {PROGRAM} completion for {shell}, generated from the program by: {PROGRAM} --show-completion {shell}\n"
+
+
+def _quoted(text: str) -> str:
+    """For bash and zsh: no character inside means anything."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+# ---------------------------------------------------------------------------------------------------- bash
+
+_BASH = r"""
+_@program@() {
+    local word=$2 before=${COMP_WORDS[COMP_CWORD-1]} verb= only_names= expects= choices= choice
+    local IFS=$' \t\n'
+    local -i i
+    COMPREPLY=()
+
+    # --option=value comes as three words.
+    [[ $before == = ]] && before=${COMP_WORDS[COMP_CWORD-2]}
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case ${COMP_WORDS[i]} in
+            --) only_names=yes before=; break ;;
+            -*) ;;
+            *) verb=${verb:-${COMP_WORDS[i]}} ;;
+        esac
+    done
+
+    case $verb:$before in
+@values@
+        *)
+            case $verb in
+@verbs@
+            esac
+            if [[ $word == -* ]]; then
+                [[ $only_names ]] || expects=choices
+            elif [[ ! $verb ]]; then
+                expects=choices choices='@names@'
+            fi ;;
+    esac
+
+    # Names of files are completed, and quoted, by readline itself: `-o default`. bash 3.2 has no compopt.
+    case $expects in
+        files) return ;;
+        folders) compopt +o default -o dirnames 2>/dev/null; return ;;
+    esac
+    compopt +o default 2>/dev/null
+    [[ $expects == choices ]] || return
+    for choice in $choices; do
+        [[ $choice == "$word"* ]] && COMPREPLY+=("$choice")
+    done
+}
+
+complete -o default -F _@program@ @program@
+"""
+
+
+def _bash(verbs: list[Verb]) -> str:
+    def sets(value: Value | None) -> str:
+        words = f" choices={_quoted(' '.join(value.choices))}" if value and value.choices else ""
+        return f"expects={value.kind if value else 'anything'}{words}"
+
+    values = [
+        f"        {'|'.join(f'{verb.name}:{name}' for name in flag.names)}) {sets(flag.value)} ;;"
+        for verb in verbs
+        for flag in verb.flags
+        if flag.value
+    ]
+    options = [
+        f"                {verb.name or _quoted('')})\n"
+        f"                    expects={verb.argument.kind if verb.argument else 'anything'}\n"
+        f"                    choices={_quoted(' '.join(name for flag in verb.flags for name in flag.names))} ;;"
+        for verb in verbs
+    ]
+    return _head(Shell.bash) + _filled(
+        _BASH,
+        values="\n".join(values),
+        verbs="\n".join(options),
+        names=" ".join(verb.name for verb in verbs if verb.name),
+    )
+
+
+def _filled(template: str, **parts: str) -> str:
+    """Placeholders are @name@. What is put in is not looked at again."""
+    parts["program"] = PROGRAM
+    return re.sub(r"@(\w+)@", lambda match: parts[match[1]], template)
+
+
+# ----------------------------------------------------------------------------------------------------- zsh
+
+_ZSH = r"""
+_@program@() {
+  local curcontext=$curcontext ret=1
+  local -a state line commands
+  local -A opt_args
+
+  _arguments -C -s -S -A '-*' \
+@flags@
+    '1:command:->command' \
+    '*::argument:->argument' && ret=0
+
+  case $state in
+  command)
+    commands=(
+@commands@
+    )
+    _describe -t commands command commands && ret=0
+    ;;
+  argument)
+    curcontext="${curcontext%:*:*}:@program@-$line[1]:"
+    case $line[1] in
+@verbs@
+    esac
+    ;;
+  esac
+  return ret
+}
+@functions@
+# Found through $fpath, this file is the body of the function; else it was sourced.
+if [[ ${funcstack[1]} == _@program@ ]]; then
+  _@program@ "$@"
+else
+  compdef _@program@ @program@
+fi
+"""
+
+_ZSH_CHOICES = r"""
+_@program@_@name@() {
+  local -a choices=(
+@choices@
+  )
+  _describe -t @name@ @name@ choices
+}
+"""
+
+
+def _zsh(verbs: list[Verb]) -> str:
+    program, commands = verbs[0], verbs[1:]
+    described = [f"      {_quoted(_zsh_item(verb.name, verb.help))}" for verb in commands]
+    noted = {
+        flag.value.metavar: flag.value
+        for verb in verbs
+        for flag in verb.flags
+        if flag.value and flag.value.notes
+    }
+    bodies = [
+        f"    {verb.name})\n      _arguments -s -S \\\n{_zsh_specs(verb, '        ')} && ret=0\n      ;;"
+        for verb in commands
+    ]
+    return f"#compdef {PROGRAM}\n{_head(Shell.zsh)}" + _filled(
+        _ZSH,
+        flags=_zsh_specs(program, "    ") + " \\",
+        commands="\n".join(described),
+        verbs="\n".join(bodies),
+        functions="".join(map(_zsh_choices, noted.values())),
+    )
+
+
+def _zsh_choices(value: Value) -> str:
+    items = [f"    {_quoted(_zsh_item(*pair))}" for pair in zip(value.choices, value.notes, strict=True)]
+    return _filled(_ZSH_CHOICES, name=value.metavar.lower(), choices="\n".join(items))
+
+
+def _zsh_item(name: str, note: str) -> str:
+    return name.replace(":", r"\:") + ":" + note
+
+
+def _zsh_specs(verb: Verb, indent: str) -> str:
+    specs = [_zsh_flag(flag) for flag in verb.flags]
+    if verb.argument:
+        repeat = "*" if verb.argument.is_many else ":"
+        specs.append(_quoted(f"{repeat}{_zsh_value(verb.argument)}"))
+    return " \\\n".join(indent + spec for spec in specs)
+
+
+def _zsh_flag(flag: Flag) -> str:
+    """`'(-n --limit)'{-n+,--limit=}'[help]:N: '`: `+` and `=` let the value also stand in the same word."""
+    if flag.names[-1] in ("--help", "--version", "--show-completion"):
+        before = "(- *)"
+    else:
+        before = f"({' '.join(flag.rivals)})" if len(flag.rivals) > 1 else "" if flag.rivals else "*"
+    joints = ["" if not flag.value else "=" if name.startswith("--") else "+" for name in flag.names]
+    names = ",".join(name + joint for name, joint in zip(flag.names, joints, strict=True))
+    note = re.sub(r"([][:\\])", r"\\\1", flag.help)
+    after = f"[{note}]" + (_zsh_value(flag.value) if flag.value else "")
+    if len(flag.names) > 1:
+        return f"{_quoted(before)}{{{names}}}{_quoted(after)}"
+    return _quoted(before + names + after)
+
+
+def _zsh_value(value: Value) -> str:
+    words = f"_{PROGRAM}_{value.metavar.lower()}" if value.notes else f"({' '.join(value.choices)})"
+    action = {"files": "_files", "folders": "_files -/", "choices": words, "anything": " "}[value.kind]
+    return f":{value.metavar}:{action}"
+
+
+# ---------------------------------------------------------------------------------------------------- fish
+
+_FISH = r"""
+# The command that was typed; options before it are passed over.
+function __@program@_verb
+    set -l words (commandline -opc)
+    set -e words[1]
+    for word in $words
+        if not string match -q -- '-*' $word
+            echo $word
+            return
+        end
+    end
+end
+
+function __@program@_has
+    set -l verb (__@program@_verb)
+    test "$verb" = "$argv[1]"
+end
+
+complete -c @program@ -f
+@lines@
+"""
+
+
+def _fish(verbs: list[Verb]) -> str:
+    lines = [
+        f"complete -c {PROGRAM} -n {_when('')} -a {verb.name} -d {_fish_quoted(verb.help)}"
+        for verb in verbs[1:]
+    ]
+    for verb in verbs:
+        lines += [""] + [_fish_flag(verb, flag) for flag in verb.flags]
+        if verb.argument and verb.argument.kind != "anything":
+            lines.append(f"complete -c {PROGRAM} -n {_when(verb.name)} {_fish_value(verb.argument)}")
+    return _head(Shell.fish) + _filled(_FISH, lines="\n".join(lines))
+
+
+def _when(verb: str) -> str:
+    return _fish_quoted(f'__{PROGRAM}_has "{verb}"')
+
+
+def _fish_flag(verb: Verb, flag: Flag) -> str:
+    names = [f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in flag.names]
+    value = ["-r", _fish_value(flag.value)] if flag.value else []
+    words = [f"complete -c {PROGRAM} -n", _when(verb.name), *names, *value, "-d", _fish_quoted(flag.help)]
+    return " ".join(word for word in words if word)
+
+
+def _fish_value(value: Value) -> str:
+    match value.kind:
+        case "files":
+            return "-F"
+        case "folders":
+            return "-f -a '(__fish_complete_directories (commandline -ct))'"
+        case "anything":
+            return "-f"
+    # fish expands the list once more: each note is quoted inside it.
+    notes = value.notes or ("",) * len(value.choices)
+    items = [
+        choice + ("\t" + note if note else "") for choice, note in zip(value.choices, notes, strict=True)
+    ]
+    return "-f -a " + _fish_quoted(" ".join(_fish_quoted(item) if "\t" in item else item for item in items))
+
+
+def _fish_quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,93 @@
+"""What the tests share: real photos, the real built-in model, and the command run as a user would."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ALBUM = Path(__file__).parent / "album"
+SHARED = Path(os.environ.get("IMGSEARCH_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_network_and_own_caches(tmp_path_factory: pytest.TempPathFactory):
+    """Nothing is fetched, and nothing of the person who runs the tests is read or written."""
+    home = tmp_path_factory.mktemp("home")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("HF_HUB_OFFLINE", "1")
+    patch.setenv("HF_HOME", str(home / "hub"))
+    patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    patch.setenv("XDG_DATA_HOME", str(home / "data"))
+    patch.delenv("IMGSEARCH_INDEX", raising=False)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def model():
+    """The built-in model, loaded once."""
+    from imgsearch.core import embed, models
+
+    return embed.load(models.parse("builtin"), device="cpu")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with six real photos."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("banana", "lemon", "red-delicious", "carrots", "oatly-oat-milk", "watermelon"):
+        shutil.copy(ALBUM / f"{name}.jpg", folder)
+    return folder
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return os.fsdecode(self.out).splitlines()
+
+    @property
+    def records(self) -> list[dict]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@pytest.fixture
+def imgsearch(tmp_path, monkeypatch, capfdbinary):
+    """The command, run in this process (the model's libraries are imported once), in `tmp_path`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IMGSEARCH_INDEX", str(tmp_path / "index"))
+    from imgsearch.cli import app
+
+    def run(*arguments: object, stdin: bytes | None = None) -> Outcome:
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capfdbinary.readouterr()
+        try:
+            code = app.exit_code([os.fsdecode(os.fspath(a)) if not isinstance(a, str) else a for a in arguments])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        sys.stdout.flush()
+        out, err = capfdbinary.readouterr()
+        return Outcome(code, out, err.decode())
+
+    return run
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The test material that may not be committed."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no test material at {SHARED}; set IMGSEARCH_TEST_DATA")
+    return SHARED

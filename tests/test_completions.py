@@ -1,0 +1,279 @@
+"""The completion scripts: what is committed is what the app makes, and real shells complete with it."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+
+from imgsearch.cli import completion
+from imgsearch.core import compose, models
+
+SCRIPTS = Path(__file__).parents[1] / "completions"
+FILES = {"bash": "imgsearch", "zsh": "_imgsearch", "fish": "imgsearch.fish"}
+PATIENCE_SECONDS = 30
+
+COMMANDS = ["failures", "index", "init", "models", "prune", "query", "status"]
+# Names that a careless script splits, expands, takes for a pattern, or runs.
+NASTY = [
+    "a space",
+    "it's \"quoted\"",
+    "[b]ra{ck,et}*?",
+    "$HOME",
+    "$(touch ran)",
+    "`touch ran`",
+    ";touch ran;",
+    "back\\slash",
+    "Sonne über Köln 日本",
+    "~tilde",
+    "#hash & more",
+    "colon:equals=",
+]
+
+
+def made(shell):
+    command = [sys.executable, "-P", "-m", "imgsearch", "--show-completion", shell]
+    return subprocess.run(command, check=True, capture_output=True).stdout
+
+
+@pytest.mark.parametrize("shell", FILES)
+def test_committed_script_is_what_the_app_makes(shell):
+    assert (SCRIPTS / FILES[shell]).read_bytes() == made(shell), "run: make completions"
+
+
+def test_zsh_script_says_on_its_first_line_what_it_completes():
+    assert (SCRIPTS / "_imgsearch").read_text().startswith("#compdef imgsearch\n")
+
+
+def test_composition_methods_are_those_of_core():
+    assert completion.METHODS == tuple(compose.METHODS)
+
+
+# ----------------------------------------------------------------------------------------- the three shells
+
+INSERT_ALL = "\x07"
+"""^G, bound in bash and zsh to: put every match on the line."""
+LEFT = "\x02"
+
+BASHRC = """
+PS1='ready''> '
+bind 'set bell-style none'
+bind 'set enable-bracketed-paste off'
+bind '"\\C-g": insert-completions'
+. ~/scripts/imgsearch
+"""
+ZSHRC = """
+PS1='ready''> '
+unset zle_bracketed_paste
+fpath=(~/scripts $fpath)
+autoload -Uz compinit
+compinit -u -D
+zle -C all-matches complete-word _generic
+bindkey '^g' all-matches
+zstyle ':completion:all-matches::::' completer _all_matches _complete
+zstyle ':completion:all-matches:*' insert true
+"""
+PROGRAM = """#!/bin/sh
+printf '%s\\0' "$@" 'end of arguments' >>~/arguments
+"""
+
+
+@pytest.fixture
+def home(tmp_path):
+    """Each shell's settings, the scripts where it looks for them, and an `imgsearch` that notes its arguments."""
+    home = tmp_path / "home"
+    (home / "bin").mkdir(parents=True)
+    (home / "bin" / "imgsearch").write_text(PROGRAM)
+    (home / "bin" / "imgsearch").chmod(0o755)
+    (home / ".bashrc").write_text(BASHRC)
+    (home / ".zshrc").write_text(ZSHRC)
+    (home / "scripts").symlink_to(SCRIPTS)
+    (home / "fish" / "completions").mkdir(parents=True)
+    (home / "fish" / "completions" / "imgsearch.fish").symlink_to("../../scripts/imgsearch.fish")
+    return home
+
+
+@pytest.fixture
+def album(tmp_path):
+    album = tmp_path / "album"
+    for folder in ["holiday", "holidays 2024", "other"]:
+        (album / folder).mkdir(parents=True)
+    for name in ["holiday.jpg", "beach.jpg", "holidays 2024/dunes.jpg"]:
+        (album / name).touch()
+    return album
+
+
+@pytest.fixture(params=FILES)
+def shell(request, home, album):
+    path = shutil.which(request.param)
+    if path is None:
+        if os.environ.get("IMGSEARCH_REQUIRE_SHELLS") == "1":
+            pytest.fail(f"{request.param} is not installed, and IMGSEARCH_REQUIRE_SHELLS=1 asks for it")
+        pytest.skip(f"{request.param} is not installed")
+    return {"bash": Typed, "zsh": Typed, "fish": Fish}[request.param](request.param, path, home, album)
+
+
+class Shell:
+    def __init__(self, name, path, home, folder):
+        self.name, self.path, self.home, self.folder = name, path, home, folder
+        self.environment = {
+            "HOME": str(home),
+            "ZDOTDIR": str(home),
+            "XDG_CONFIG_HOME": str(home),
+            "XDG_DATA_HOME": str(home / "data"),
+            "PATH": f"{home}/bin:{os.environ['PATH']}",
+            "TERM": "xterm",
+            "LC_ALL": "C.UTF-8",
+        }
+
+
+class Typed(Shell):
+    """bash or zsh on a terminal: a line is typed key by key and entered."""
+
+    def offers(self, line):
+        """All that completion has for the last word of a line, folders without their slash."""
+        given = shlex.split(line)[1:]
+        if not line.endswith(" "):
+            given.pop()
+        arguments = self.enter(line + INSERT_ALL)
+        assert arguments[: len(given)] == given
+        return sorted(argument.rstrip("/") for argument in arguments[len(given) :])
+
+    def enter(self, typed):
+        """The arguments that the program gets in the end. Completion itself must not start it."""
+        noted = self.home / "arguments"
+        noted.unlink(missing_ok=True)
+        terminal = self.start()
+        try:
+            self.wait(terminal, lambda: b"ready> " in self.screen)
+            terminal.stdin.write(typed.encode() + b"\r")
+            self.wait(terminal, lambda: noted.exists() and noted.read_bytes().endswith(b"end of arguments\0"))
+        finally:
+            terminal.stdin.close()
+            terminal.kill()
+            terminal.wait()
+            terminal.stdout.close()
+        *arguments, _ = noted.read_text().removesuffix("\0").split("\0")
+        assert "end of arguments" not in arguments, "completion started the program"
+        return arguments
+
+    def start(self):
+        options = {"bash": ["--noprofile", "--rcfile", str(self.home / ".bashrc")], "zsh": ["-d"]}[self.name]
+        # A process of its own has no threads, so that it may fork.
+        spawn = [sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])"]
+        terminal = subprocess.Popen(
+            [*spawn, self.path, *options, "-i"],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+        )
+        os.set_blocking(terminal.stdout.fileno(), False)
+        self.screen = b""
+        return terminal
+
+    def wait(self, terminal, happened):
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not happened():
+            self.screen += terminal.stdout.read() or b""
+            assert time.monotonic() < deadline, f"{self.name} hangs; on its screen: {self.screen!r}"
+            time.sleep(0.005)
+
+
+class Fish(Shell):
+    def offers(self, line):
+        return sorted(offer.split("\t")[0].rstrip("/") for offer in self.described(line))
+
+    def described(self, line):
+        """Values with their descriptions, as fish's own `complete -C` gives them."""
+        command = [self.path, "-c", 'complete -C "$argv[1]"', line]
+        done = subprocess.run(command, cwd=self.folder, env=self.environment, check=True, capture_output=True)
+        assert done.stderr == b""
+        assert not (self.home / "arguments").exists(), "completion started the program"
+        return done.stdout.decode().splitlines()
+
+
+def test_commands_are_offered(shell):
+    assert shell.offers("imgsearch ") == COMMANDS
+
+
+def test_options_are_those_of_the_command(shell):
+    assert shell.offers("imgsearch prune --") == ["--dry-run", "--help", "--index", "--json", "--offline"]
+
+
+def test_options_come_after_words_too(shell):
+    assert shell.offers("imgsearch query status index --inc") == ["--include-offline", "--include-reference"]
+
+
+@pytest.mark.parametrize(
+    ("line", "values"),
+    [
+        ("imgsearch query --modality ", ["any", "image", "text"]),
+        ("imgsearch index --precision ", ["auto", "bf16", "fp16", "fp32"]),
+        ("imgsearch query --compose ", sorted(compose.METHODS)),
+        ("imgsearch query dog --device ", ["auto", "cpu", "cuda", "mps"]),
+        ("imgsearch index -m ", sorted(["auto", *models.ALIASES])),
+        ("imgsearch --show-completion ", ["bash", "fish", "zsh"]),
+        ("imgsearch query hol", ["holiday", "holiday.jpg", "holidays 2024"]),
+        ("imgsearch query --image hol", ["holiday", "holiday.jpg", "holidays 2024"]),
+        ("imgsearch index hol", ["holiday", "holiday.jpg", "holidays 2024"]),
+        ("imgsearch query --under hol", ["holiday", "holidays 2024"]),
+        ("imgsearch prune --index ", ["holiday", "holidays 2024", "other"]),
+        ("imgsearch init ", ["holiday", "holidays 2024", "other"]),
+    ],
+)
+def test_values_are_offered(shell, line, values):
+    assert shell.offers(line) == values
+
+
+@pytest.mark.parametrize("line", ["imgsearch query -n ", "imgsearch query --text "])
+def test_nothing_is_offered_where_anything_may_stand(shell, line):
+    assert shell.offers(line) == []
+
+
+def test_after_two_dashes_everything_is_a_name(shell):
+    (shell.folder / "--json").touch()
+    assert shell.offers("imgsearch query -- --") == ["--json"]
+    assert shell.offers("imgsearch query -- --image hol") == ["holiday", "holiday.jpg", "holidays 2024"]
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_a_name_is_one_argument_whatever_it_holds(shell, name):
+    (shell.folder / "files").mkdir()
+    (shell.folder / "files" / name).touch()
+    (shell.folder / "folders" / name).mkdir(parents=True)
+    if shell.name == "fish":  # it quotes what it is given, when it puts it on the line
+        assert shell.offers("imgsearch query files/") == [f"files/{name}"]
+        assert shell.offers("imgsearch query --under folders/") == [f"folders/{name}"]
+    else:
+        arguments = shell.enter("imgsearch query files/\t --under folders/\t --weight 1")
+        assert [argument.rstrip("/") for argument in arguments] == [
+            "query", f"files/{name}", "--under", f"folders/{name}", "--weight", "1",
+        ]  # fmt: skip
+    assert not (shell.folder / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "arguments"),
+    [
+        ("imgsearch que\tdog", ["query", "dog"]),
+        ("imgsearch query --moda\tte\t", ["query", "--modality", "text"]),
+        ("imgsearch query --modality=te\t", ["query", "--modality=text"]),
+        ("imgsearch query --under=oth\t", ["query", "--under=other/"]),
+        ("imgsearch query dog --moda image" + 6 * LEFT + "\t", ["query", "dog", "--modality", "image"]),
+        ('imgsearch query "red like bea\t', ["query", "red like bea"]),
+        ('imgsearch query -n 3 "holidays 2024/d\t', ["query", "-n", "3", "holidays 2024/dunes.jpg"]),
+        ("imgsearch query -i holidays\\ 2\td\t", ["query", "-i", "holidays 2024/dunes.jpg"]),
+        ("imgsearch init b\t", ["init", "b"]),
+    ],
+)
+def test_tab_completes_the_line(shell, typed, arguments):
+    if shell.name == "fish":
+        pytest.skip("fish is asked for its offers only")
+    assert shell.enter(typed) == arguments

@@ -1,0 +1,234 @@
+"""Questions to a real index with the real model, held against arithmetic on its vectors."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from imgsearch.core import compose, indexing, models
+from imgsearch.core.errors import QueryError, UsageError
+from imgsearch.core.grammar import Query, explicit, parse
+from imgsearch.core.search import Options, Searcher
+from imgsearch.core.store import Store
+
+from conftest import ALBUM
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory, model):
+    """The whole album in two folders, one photo in both, two of them with words beside them."""
+    top = tmp_path_factory.mktemp("library")
+    pictures = top / "pictures"
+    (pictures / "fruit").mkdir(parents=True)
+    (pictures / "other").mkdir()
+    fruit = {"banana", "lemon", "lime", "mango", "orange", "pineapple", "watermelon", "kiwi", "plum"}
+    for path in sorted(ALBUM.glob("*.jpg")):
+        shutil.copy(path, pictures / ("fruit" if path.stem in fruit else "other"))
+    shutil.copy(pictures / "fruit" / "lemon.jpg", pictures / "other" / "a lemon again.jpg")
+    (pictures / "fruit" / "mango.txt").write_text("bought at the harbour market")
+    (pictures / "fruit" / "plum.txt").write_text("bought at the harbour market")
+    (pictures / "other" / "leek.txt").write_text("soup for a rainy evening")
+    with Store.writing(str(top / "index"), create=True) as store:
+        spec = models.parse("builtin").to_json()
+        indexing.run(store, lambda: (model, spec), indexing.IndexPlan((str(pictures),)))
+    return top
+
+
+@pytest.fixture
+def searcher(library, model):
+    with Store.open(str(library / "index")) as store:
+        yield Searcher(store, lambda: model)
+
+
+@pytest.fixture
+def pictures(library):
+    return library / "pictures"
+
+
+def names(hits) -> list[str]:
+    return [os.path.basename(hit.path) for hit in hits]
+
+
+def cosines(searcher: Searcher, vector: np.ndarray) -> dict[str, float]:
+    """Every photo's cosine to a vector, one by one, by the catalogue's own word on which slot is whose."""
+    view = searcher.view
+    places = searcher.store.catalog.places_of_slots(
+        view.space.id, np.flatnonzero(view.slots.mask("image")).tolist(), include_offline=False
+    )
+    return {place.path: float(view.rows[place.slot] @ vector) for place in places}
+
+
+def test_words_rank_by_cosine_and_ties_by_path(searcher, model):
+    hits = searcher.search(parse("a yellow banana"), Options(limit=100))
+    expected = cosines(searcher, model.embed_texts(["a yellow banana"])[0])
+    assert len(hits) == 82
+    ranking = sorted(expected, key=lambda path: (-round(expected[path], 6), os.fsencode(path)))
+    assert [hit.path for hit in hits][:20] == ranking[:20]
+    assert [hit.rank for hit in hits] == list(range(1, 83))
+    assert {hit.method for hit in hits} == {"text"} and {hit.model for hit in hits} == {"builtin"}
+    both = [hit.path for hit in hits if hit.path.endswith(("lemon.jpg", "a lemon again.jpg"))]
+    assert both == sorted(both)
+    for hit in hits:
+        assert hit.score == pytest.approx(expected[hit.path], abs=1e-6)
+
+
+def test_an_indexed_picture_uses_its_stored_vector_and_no_model(library, pictures):
+    def never():
+        raise AssertionError("a model was loaded for an indexed photo")
+
+    with Store.open(str(library / "index")) as store:
+        hits = Searcher(store, never).search(parse(str(pictures / "fruit" / "lemon.jpg")), Options(limit=3))
+        assert names(hits)[0] == "a lemon again.jpg"
+        assert hits[0].score == pytest.approx(1, abs=1e-5)
+        # a copy outside the index is recognised by its bytes
+        shutil.copy(pictures / "fruit" / "lemon.jpg", library / "outside.jpg")
+        outside = Searcher(store, never).search(parse(str(library / "outside.jpg")), Options(limit=3))
+    assert set(names(outside)[:2]) == {"lemon.jpg", "a lemon again.jpg"}
+
+
+def test_a_picture_changed_since_it_was_indexed_is_embedded_as_it_is_now(library, pictures, searcher, model):
+    from PIL import Image
+
+    path = library / "new.jpg"
+    with Image.open(pictures / "fruit" / "mango.jpg") as image:
+        image.rotate(180).save(path)
+    hits = searcher.search(parse(str(path)), Options(limit=82))
+    assert hits[0].score < 0.9999 and len(hits) == 82
+
+
+def test_a_plain_picture_query_leaves_out_the_file_itself_and_a_composed_one_its_copies_too(searcher, pictures):
+    lemon = str(pictures / "fruit" / "lemon.jpg")
+    plain = searcher.search(parse(lemon), Options(limit=100))
+    assert lemon not in [hit.path for hit in plain] and "a lemon again.jpg" in names(plain)
+    composed = searcher.search(parse(f"in a bowl like {lemon}"), Options(limit=100))
+    assert len(composed) == 80 and not {"lemon.jpg", "a lemon again.jpg"} & set(names(composed))
+    everything = searcher.search(parse(f"in a bowl like {lemon}"), Options(limit=100, include_reference=True))
+    assert len(everything) == 82
+
+
+@pytest.mark.parametrize("method", list(compose.METHODS))
+@pytest.mark.parametrize("include_reference", [False, True])
+def test_at_weight_0_and_1_composition_is_plain_search(searcher, pictures, method, include_reference):
+    lemon = str(pictures / "fruit" / "lemon.jpg")
+    options = {"limit": 100, "method": method, "include_reference": include_reference}
+    both = explicit("a green bottle", (lemon,))
+
+    def ranking(query: Query, **more: object):
+        return [(hit.path, hit.score, hit.method) for hit in searcher.search(query, Options(**options, **more))]
+
+    assert ranking(both, weight=0.0) == ranking(explicit(None, (lemon,)))
+    assert ranking(both, weight=1.0) == ranking(explicit("a green bottle", ()))
+
+
+@pytest.mark.parametrize("method", list(compose.METHODS))
+def test_the_graph_finds_what_the_scan_finds(searcher, pictures, method):
+    lemon = str(pictures / "fruit" / "lemon.jpg")
+    for query in (parse("a green bottle"), parse(lemon), parse(f"a green bottle like {lemon}")):
+        exact = searcher.search(query, Options(method=method, strategy="exact"))
+        ann = searcher.search(query, Options(method=method, strategy="ann"))
+        assert names(exact) == names(ann)
+        assert [hit.score for hit in exact] == pytest.approx([hit.score for hit in ann], abs=1e-5)
+
+
+def test_a_missing_or_damaged_graph_means_an_exact_answer(library, searcher, tmp_path, model):
+    copy = tmp_path / "index"
+    shutil.copytree(library / "index", copy)
+    wanted = names(searcher.search(parse("red fruit")))
+    (graph,) = copy.glob("spaces/*/hnsw.image")
+    graph.write_bytes(b"rubbish" * 1000)
+    with Store.open(str(copy)) as store:
+        assert names(Searcher(store, lambda: model).search(parse("red fruit"), Options(strategy="ann"))) == wanted
+
+
+def test_a_stale_slot_map_is_not_believed(library, searcher, tmp_path, model):
+    copy = tmp_path / "index"
+    shutil.copytree(library / "index", copy)
+    wanted = names(searcher.search(parse("red fruit")))
+    (slots,) = copy.glob("spaces/*/slots.u8")
+    slots.write_bytes(bytes(len(slots.read_bytes())))
+    with Store.open(str(copy)) as store:
+        assert names(Searcher(store, lambda: model).search(parse("red fruit"))) == wanted
+
+
+def test_under_keeps_to_a_folder_whichever_way_it_is_searched(searcher, pictures):
+    for strategy in ("exact", "ann"):
+        hits = searcher.search(
+            parse("a bottle of milk"), Options(limit=100, under=(str(pictures / "fruit"),), strategy=strategy)
+        )
+        assert len(hits) == 9
+        assert {os.path.dirname(hit.path) for hit in hits} == {str(pictures / "fruit")}
+    # a copy elsewhere shares the vector, not the place
+    assert "a lemon again.jpg" not in names(hits)
+    assert len(searcher.search(parse("milk"), Options(limit=100, under=(str(pictures.parent),)))) == 82
+    with pytest.raises(QueryError, match="nothing indexed under this folder"):
+        searcher.search(parse("milk"), Options(under=("/nowhere",)))
+
+
+def test_min_score_cuts_and_nothing_may_be_left(searcher):
+    hits = searcher.search(parse("a yellow banana"), Options(limit=100))
+    cut = (hits[4].score + hits[5].score) / 2
+    assert names(searcher.search(parse("a yellow banana"), Options(limit=100, min_score=cut))) == names(hits)[:5]
+    assert searcher.search(parse("a yellow banana"), Options(min_score=2)) == []
+
+
+def test_texts_are_searched_on_request_and_a_shared_text_finds_each_photo_that_carries_it(searcher):
+    hits = searcher.search(parse("market by the harbour"), Options(modality="text"))
+    assert names(hits) == ["mango.jpg", "plum.jpg", "leek.jpg"]
+    assert hits[0].place.text == "bought at the harbour market" and hits[0].modality == "text"
+    assert all(hit.modality == "image" for hit in searcher.search(parse("market by the harbour")))
+
+
+def test_any_modality_shows_each_photo_once_with_its_best(searcher):
+    hits = searcher.search(parse("bought at the harbour market"), Options(modality="any", limit=100))
+    assert len(hits) == len({hit.path for hit in hits}) == 82
+    assert {"image", "text"} == {hit.modality for hit in hits}
+    assert set(names(hits)[:2]) == {"mango.jpg", "plum.jpg"}
+    assert hits[0].place.text == "bought at the harbour market"
+
+
+def test_a_picture_plus_words_finds_pictures_only(searcher, pictures):
+    with pytest.raises(UsageError, match="finds pictures only"):
+        searcher.search(parse(f"red like {pictures}/fruit/lemon.jpg"), Options(modality="text"))
+
+
+def test_many_queries_in_one_call_are_answered_as_each_alone(searcher, pictures):
+    queries = [
+        parse("a yellow banana"),
+        parse(str(pictures / "fruit" / "lemon.jpg")),
+        parse(f"in a bowl like {pictures}/fruit/lemon.jpg"),
+        parse("a carton of milk"),
+    ]
+    together = [names(hits) for hits in searcher.search_many(queries)]
+    assert together == [names(searcher.search(query)) for query in queries]
+
+
+def test_several_pictures_are_asked_with_by_their_mean(searcher, pictures):
+    paths = tuple(str(pictures / "fruit" / name) for name in ("lemon.jpg", "lime.jpg"))
+    hits = searcher.search(explicit(None, paths), Options(limit=100))
+    vectors = [searcher.store.vector(searcher.view.space, "image", searcher.store.place_of(p).content_hash) for p in paths]
+    mean = np.mean(vectors, axis=0)
+    expected = cosines(searcher, mean / np.linalg.norm(mean))
+    assert not {"lemon.jpg", "lime.jpg"} & set(names(hits))
+    assert hits[0].score == pytest.approx(max(v for p, v in expected.items() if p not in paths), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"limit": 0}, "--limit 0"),
+        ({"weight": 1.5}, r"--weight 1\.5"),
+        ({"method": "magic"}, "no composition method 'magic'"),
+    ],
+)
+def test_options_out_of_range_are_refused(searcher, options, message):
+    with pytest.raises(UsageError, match=message):
+        searcher.search(parse("x y"), Options(**options))
+
+
+def test_a_picture_that_cannot_be_read_is_named(searcher, library):
+    (library / "broken.jpg").write_bytes(b"\xff\xd8\xff no more")
+    with pytest.raises(QueryError, match=r"broken\.jpg: "):
+        searcher.search(parse(str(library / "broken.jpg")))
