@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 EXTRAS := dev,raw,jxl
 DEMO := .demo
 
-.PHONY: demo test lint types completions bench clean
+.PHONY: demo test lint types completions clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || \
@@ -22,9 +22,16 @@ $(STAMP): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[$(EXTRAS)]'
 	@touch $@
 
+# An index of the sample album in a folder of its own, then one query of each kind. Needs no network.
 demo: $(STAMP)
 	@rm -rf $(DEMO)
-	@BIN='$(BIN)' DEMO='$(DEMO)' sh bench/demo.sh
+	@set -e; run() { echo; echo "\$$ imgsearch $$*"; HF_HUB_OFFLINE=1 $(BIN)/imgsearch "$$@" --index $(DEMO); }; \
+	run index tests/album --model builtin; \
+	run query a red apple -n 3; \
+	run query tests/album/lemon.jpg -n 3; \
+	run query "in a carton like tests/album/orange.jpg" -n 3; \
+	run status; \
+	echo; echo "The index is in $(DEMO)/. Ask it more: $(BIN)/imgsearch query --index $(DEMO) WORDS..."
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
@@ -43,7 +50,9 @@ types: $(STAMP)
 	$(BIN)/mypy -p imgsearch
 
 completions: $(STAMP)
-	$(BIN)/python bench/completions.py
+	$(BIN)/imgsearch --show-completion bash >completions/imgsearch
+	$(BIN)/imgsearch --show-completion zsh >completions/_imgsearch
+	$(BIN)/imgsearch --show-completion fish >completions/imgsearch.fish
 
 clean:
 	rm -rf $(VENV) $(DEMO) .dev build *.egg-info .mypy_cache .ruff_cache .pytest_cache

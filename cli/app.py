@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from typing import Annotated, Any, NoReturn
 
@@ -91,11 +92,15 @@ def exit_code(arguments: list[str]) -> int:
         render.complain(error, as_json=as_json)
         return error.exit_code
     except TypingError as error:
-        return _explain(error, as_json=as_json)
+        return _explain(error, arguments, as_json=as_json)
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         render.leave_quietly()
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # typer turns a closed pipe into exit 1
+            render.leave_quietly()
+        raise
     except OSError as error:
         return _explain_os_error(error, as_json=as_json)
     except Exception:
@@ -103,15 +108,16 @@ def exit_code(arguments: list[str]) -> int:
         return EXIT_BUG
 
 
-def _explain(error: Any, *, as_json: bool) -> int:
+def _explain(error: Any, arguments: list[str], *, as_json: bool) -> int:
     """Wrong usage, in our form: what was wrong, and where help is."""
     message = error.format_message()
     if not message:  # no arguments at all: the help text was printed
         return 0
     command = getattr(getattr(error, "ctx", None), "command_path", "imgsearch")
     hint = f"see: {command} --help"
-    if message.startswith("No such option: -") and not message.startswith("No such option: --"):
-        hint += "; words that begin with a dash follow `--`"
+    dashed = next((word for word in arguments if re.fullmatch(r"-[^\W\d_]{3,}", word)), None)
+    if dashed:
+        hint += f"; if {dashed} is a word to search for, put `--` before the words"
     message = message[0].lower() + message[1:].rstrip(".")
     render.complain(ImgsearchError(message, hint=hint), as_json=as_json)
     return 2

@@ -80,9 +80,7 @@ def _verb(name: str, context: Any) -> Verb:
     if len(arguments) > 1:
         raise NotImplementedError(f"{name}: completion knows commands with one argument only")
     flags = [flag for p in parameters if p.param_type_name == "option" for flag in _flags(p)]
-    return Verb(
-        name, _first_sentence(context.command.help), tuple(flags), arguments[0] if arguments else None
-    )
+    return Verb(name, _first_sentence(context.command.help), tuple(flags), arguments[0] if arguments else None)
 
 
 def _flags(option: Any) -> Iterator[Flag]:
@@ -283,12 +281,7 @@ _@program@_@name@() {
 def _zsh(verbs: list[Verb]) -> str:
     program, commands = verbs[0], verbs[1:]
     described = [f"      {_quoted(_zsh_item(verb.name, verb.help))}" for verb in commands]
-    noted = {
-        flag.value.metavar: flag.value
-        for verb in verbs
-        for flag in verb.flags
-        if flag.value and flag.value.notes
-    }
+    noted = {flag.value.metavar: flag.value for verb in verbs for flag in verb.flags if flag.value and flag.value.notes}
     bodies = [
         f"    {verb.name})\n      _arguments -s -S \\\n{_zsh_specs(verb, '        ')} && ret=0\n      ;;"
         for verb in commands
@@ -336,7 +329,7 @@ def _zsh_flag(flag: Flag) -> str:
 
 def _zsh_value(value: Value) -> str:
     words = f"_{PROGRAM}_{value.metavar.lower()}" if value.notes else f"({' '.join(value.choices)})"
-    action = {"files": "_files", "folders": "_files -/", "choices": words, "anything": " "}[value.kind]
+    action = {"files": "_files", "folders": "_path_files -/", "choices": words, "anything": " "}[value.kind]
     return f":{value.metavar}:{action}"
 
 
@@ -366,10 +359,7 @@ complete -c @program@ -f
 
 
 def _fish(verbs: list[Verb]) -> str:
-    lines = [
-        f"complete -c {PROGRAM} -n {_when('')} -a {verb.name} -d {_fish_quoted(verb.help)}"
-        for verb in verbs[1:]
-    ]
+    lines = [f"complete -c {PROGRAM} -n {_when('')} -a {verb.name} -d {_fish_quoted(verb.help)}" for verb in verbs[1:]]
     for verb in verbs:
         lines += [""] + [_fish_flag(verb, flag) for flag in verb.flags]
         if verb.argument and verb.argument.kind != "anything":
@@ -398,9 +388,7 @@ def _fish_value(value: Value) -> str:
             return "-f"
     # fish expands the list once more: each note is quoted inside it.
     notes = value.notes or ("",) * len(value.choices)
-    items = [
-        choice + ("\t" + note if note else "") for choice, note in zip(value.choices, notes, strict=True)
-    ]
+    items = [choice + ("\t" + note if note else "") for choice, note in zip(value.choices, notes, strict=True)]
     return "-f -a " + _fish_quoted(" ".join(_fish_quoted(item) if "\t" in item else item for item in items))
 
 

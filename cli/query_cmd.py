@@ -100,7 +100,7 @@ def query(
     from imgsearch.core.errors import UsageError
 
     if (as_json + paths + print0) > 1:
-        raise UsageError("--json, --paths and --print0 exclude each other")
+        raise UsageError("--json, --paths and --print0 exclude each other", hint="choose one")
     search_options = _search_options(
         limit, min_score, under, modality, compose, weight, exact, include_reference, include_offline
     )
