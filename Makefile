@@ -14,12 +14,12 @@ $(BIN)/python:
 	@command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || \
 		{ echo "hnswlib is compiled here and needs a C++ compiler: apt install g++, dnf install gcc-c++, xcode-select --install"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
+	$(BIN)/python -m pip install --quiet --upgrade pip
 
 # A stale build/ would ship modules that were deleted since.
 $(STAMP): pyproject.toml | $(BIN)/python
 	rm -rf build
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	@touch $@
 
 # An index of the sample album in a folder of its own, then one query of each kind. Needs no network.

@@ -54,13 +54,13 @@ def query(
         typer.Option("--modality", help="Search the pictures, the texts that photos carry, or both."),
     ] = options.SearchIn.image,
     compose: Annotated[
-        str,
+        Optional[str],  # noqa: UP045
         typer.Option(
             "--compose",
             metavar="METHOD",
-            help="How a picture and words go together: and, lerp, slerp, add, product or weicom.",
+            help="How a picture and words go together: and, lerp, slerp, add, product or weicom. Default: lerp.",
         ),
-    ] = "and",
+    ] = None,
     weight: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option("--weight", "-w", metavar="W", help="Of the words: 0 is the picture alone, 1 the words alone."),
@@ -107,7 +107,9 @@ def query(
     printer = _Printer(as_json=as_json, paths=paths, print0=print0, has_many=words == ["-"])
     from .loading import open_store
 
-    if words == ["-"] and not image and text is None:
+    if words == ["-"] and (image or text is not None):
+        raise UsageError("`-` goes without --image and --text", hint="put the pictures into the lines that are read")
+    if words == ["-"]:
         with open_store(index) as store:
             searcher = _searcher(store, device)
             return _answer_lines(searcher, search_options, printer)
@@ -125,12 +127,13 @@ def _search_options(
     min_score: float | None,
     under: list[str] | None,
     modality: options.SearchIn,
-    method: str,
+    method: str | None,
     weight: float | None,
     exact: bool | None,
     include_reference: bool,
     include_offline: bool,
 ) -> SearchOptions:
+    from imgsearch.core.compose import DEFAULT_METHOD
     from imgsearch.core.search import Options
 
     return Options(
@@ -138,7 +141,7 @@ def _search_options(
         min_score=min_score,
         under=tuple(under or ()),
         modality=modality.value,
-        method=method,
+        method=method or DEFAULT_METHOD,
         weight=weight,
         strategy="auto" if exact is None else "exact" if exact else "ann",
         include_reference=include_reference,

@@ -41,7 +41,7 @@ class Calibration:
     version: int = CALIBRATION_VERSION
 
     def is_due(self, pictures: int) -> bool:
-        """Whether the collection has grown or shrunk by a tenth since."""
+        """Whether the collection has grown or shrunk by more than a tenth since."""
         return self.version != CALIBRATION_VERSION or abs(pictures - self.pictures) * 10 > self.pictures
 
 

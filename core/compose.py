@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     Scores = NDArray[np.float32]
 
-DEFAULT_METHOD = "and"
+# Best of the composed methods on the set at hand, with a paired interval above `and`: docs/composition.md.
+DEFAULT_METHOD = "lerp"
 
 # Nearly parallel vectors: the sine in slerp's denominator vanishes.
 PARALLEL = 0.9995
@@ -53,7 +54,7 @@ class Method:
 
 def lerp(s_v: Scores, s_t: Scores, w: float, context: Context) -> Scores:
     """Cosine to n((1-w) v + w t)."""
-    norm = math.sqrt((1 - w) ** 2 + w**2 + 2 * w * (1 - w) * context.cosine)
+    norm = math.sqrt(max(0.0, (1 - w) ** 2 + w**2 + 2 * w * (1 - w) * context.cosine))
     return np.asarray(((1 - w) * s_v + w * s_t) / max(norm, 1e-6), np.float32)
 
 
@@ -90,8 +91,10 @@ def centred_and(s_v: Scores, s_t: Scores, w: float, context: Context) -> Scores:
 
 def _normal_cdf(scores: Scores) -> Scores:
     # Abramowitz & Stegun 7.1.26, absolute error below 1.5e-7; numpy has no erf.
+    if not len(scores):
+        return scores
     spread = float(scores.std())
-    z = (scores - scores.mean()) / np.float32(spread if spread > 1e-9 else 1.0)
+    z = (scores - scores.mean()) / np.float32(spread if spread > 1e-6 else 1.0)
     x = np.abs(z) / np.float32(np.sqrt(2))
     t = 1 / (1 + 0.3275911 * x)
     series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))

@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np  # noqa: TID253
 
@@ -85,6 +85,14 @@ class Hit:
         return self.place.path
 
 
+class _Reference(NamedTuple):
+    """The unit vector of a query's pictures, their content hashes, and their paths as the index knows them."""
+
+    vector: Vectors
+    contents: frozenset[bytes]
+    paths: frozenset[str]
+
+
 @dataclass(frozen=True, slots=True)
 class _Question:
     """A query with its vectors. `reference` is None for words alone."""
@@ -155,7 +163,7 @@ class Searcher:
         self,
         query: Query,
         words: Vectors | None,
-        reference: tuple[Vectors, frozenset[bytes]] | None,
+        reference: _Reference | None,
         weight: float,
         options: Options,
     ) -> _Question:
@@ -166,9 +174,9 @@ class Searcher:
             raise UsageError(
                 "a picture plus words finds pictures only", hint=f"leave out --modality {options.modality}"
             )
-        vector, contents = reference
+        vector, contents, known_paths = reference
         hide = not options.include_reference
-        paths = frozenset(query.images) if hide else frozenset()
+        paths = frozenset(known_paths) | frozenset(query.images) if hide else frozenset()
         if weight <= 0:
             return _Question(query, "image", None, vector, 0.0, hidden_paths=paths)
         return _Question(
@@ -181,29 +189,31 @@ class Searcher:
             hidden_contents=contents if hide else frozenset(),
         )
 
-    def _reference(self, query: Query) -> tuple[Vectors, frozenset[bytes]] | None:
-        """The unit vector of a query's pictures (the normalised mean of several) and their content hashes."""
+    def _reference(self, query: Query) -> _Reference | None:
+        """What a query's pictures stand for; the vector of several is their normalised mean."""
         if not query.images:
             return None
-        vectors, contents = zip(*(self._picture(path) for path in query.images), strict=True)
+        vectors, contents, paths = zip(*(self._picture(path) for path in query.images), strict=True)
         mean = np.mean(vectors, axis=0, dtype=np.float64)
         norm = float(np.linalg.norm(mean))
         if norm < 1e-6:
             raise QueryError("these pictures cancel each other out", hint="ask with fewer of them")
-        return np.asarray(mean / norm, np.float32), frozenset(contents)
+        return _Reference(np.asarray(mean / norm, np.float32), frozenset(contents), frozenset(paths))
 
-    def _picture(self, path: str) -> tuple[Vectors, bytes]:
-        """The stored vector if these very bytes are indexed, wherever they lie; else a fresh one."""
+    def _picture(self, path: str) -> tuple[Vectors, bytes, str]:
+        """The stored vector if these very bytes are indexed, wherever they lie, else a fresh one; the bytes' hash;
+        and the path as the index knows it, which may be another than was typed where there are links."""
         place = self.store.place_of(path)
         if place is not None:
             found = os.stat(path)
             if (found.st_size, found.st_mtime_ns) == (place.size, place.mtime_ns):
                 vector = self.store.vector(self.view.space, "image", place.content_hash)
                 if vector is not None:
-                    return vector, place.content_hash
+                    return vector, place.content_hash, place.path
         content_hash = _hash_of(path)
         vector = self.store.vector(self.view.space, "image", content_hash)
-        return (self._fresh_vector(path) if vector is None else vector), content_hash
+        known_path = path if place is None else place.path
+        return (self._fresh_vector(path) if vector is None else vector), content_hash, known_path
 
     def _fresh_vector(self, path: str) -> Vectors:
         from .decode import read_picture  # Pillow only when pixels are needed

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from imgsearch.core import calibration, compose
 from imgsearch.core.calibration import calibrate
 from imgsearch.core.catalog import NewPhoto
@@ -332,6 +333,11 @@ def test_a_collection_of_nothing_but_the_reference_has_no_answer(tmp_path, name)
         paths,
     ):
         assert searcher.search(Query("typed", text="words", images=(paths[0],)), Options(method=name)) == []
+
+
+@every_method
+def test_no_pictures_have_no_scores(name):
+    assert combine(name, [], [], 0.5).shape == (0,)
 
 
 # What centred scores are measured against

@@ -189,6 +189,12 @@ def test_any_modality_shows_each_photo_once_with_its_best(searcher):
     assert hits[0].place.text == "bought at the harbour market"
 
 
+def test_a_picture_asked_with_through_a_link_is_left_out_too(searcher, pictures, tmp_path):
+    (tmp_path / "link").symlink_to(pictures)
+    hits = searcher.search(parse(str(tmp_path / "link" / "fruit" / "lemon.jpg")), Options(limit=100))
+    assert len(hits) == 81 and str(pictures / "fruit" / "lemon.jpg") not in [hit.path for hit in hits]
+
+
 def test_a_picture_plus_words_finds_pictures_only(searcher, pictures):
     with pytest.raises(UsageError, match="finds pictures only"):
         searcher.search(parse(f"red like {pictures}/fruit/lemon.jpg"), Options(modality="text"))

@@ -1,0 +1,76 @@
+"""What the documents say, held against the program."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import imgsearch
+from imgsearch.core import compose, errors
+
+TOP = Path(__file__).parents[1]
+README = (TOP / "README.md").read_text()
+COMMANDS = ("index", "query", "status", "failures", "prune", "models", "init")
+
+
+def test_the_library_example_of_the_readme_runs(photos, tmp_path, capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example = example.replace("/tmp/photos.index", str(tmp_path / "photos.index"))
+    example = example.replace("/home/me/Photos", str(photos))
+    exec(compile(ast.parse(example), "README.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5 and all(re.match(r"-?\d\.\d{3} /", line) for line in lines)
+
+
+def test_every_command_and_exit_code_is_in_the_readme():
+    for command in COMMANDS:
+        assert f"imgsearch {command}" in README, command
+    classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.ImgsearchError)]
+    for code in {c.exit_code for c in classes} | {0, 1, 3, 70}:
+        assert re.search(rf"^\| {code} \|", README, re.MULTILINE), code
+
+
+def test_every_option_that_the_readme_shows_exists(imgsearch):
+    shown = set(re.findall(r"(?<=\s)(--[a-z][a-z-]+)", "\n".join(re.findall(r"imgsearch [^\n]*", README))))
+    known = set()
+    for command in COMMANDS:
+        known |= set(re.findall(r"--[a-z][a-z0-9-]+", imgsearch(command, "--help").out.decode()))
+    known |= set(re.findall(r"--[a-z][a-z0-9-]+", imgsearch("--help").out.decode()))
+    others = {"--preview", "--files-from"}
+    assert shown - others <= known
+
+
+def test_every_composition_method_is_documented_and_named_in_the_help(imgsearch):
+    document = (TOP / "docs" / "composition.md").read_text()
+    text = " ".join(imgsearch("query", "--help").out.decode().split())
+    for method in compose.METHODS:
+        assert f"`{method}`" in document
+        assert method in text.split("--compose METHOD")[1].split("--weight")[0]
+    assert f"Default: {compose.DEFAULT_METHOD}." in text
+
+
+def test_help_begins_with_what_a_command_does_and_ends_with_an_example(imgsearch):
+    for command in COMMANDS:
+        text = imgsearch(command, "--help").out.decode()
+        assert "Example" in text and f"imgsearch {command}" in text.split("Example")[1], command
+
+
+def test_the_changelog_has_an_unreleased_section_on_top():
+    assert re.search(r"^## \[", (TOP / "CHANGELOG.md").read_text(), re.MULTILINE).start() == (
+        TOP / "CHANGELOG.md"
+    ).read_text().index("## [Unreleased]")
+    assert re.fullmatch(r"\d+\.\d+\.\d+", imgsearch_version())
+
+
+def imgsearch_version() -> str:
+    return imgsearch.__version__
+
+
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "docs/json.md", "docs/composition.md"])
+def test_links_inside_the_repository_lead_somewhere(name):
+    document = TOP / name
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text()):
+        assert (document.parent / target).exists(), target
