@@ -268,7 +268,11 @@ class NewPhoto:
 
 
 class Catalog:
-    """An open catalogue. Reads are plain SQL; writes go through sqlite-utils inside `transaction()`."""
+    """An open catalogue. Reads are plain SQL; writes go through sqlite-utils inside `transaction()`.
+
+    `cross join` fixes the order of a join: left to itself, SQLite walks all vectors to find a few (at 100,000 photos
+    8 s instead of 0.02 for the slots of one folder).
+    """
 
     def __init__(self, path: str, *, write: bool, base: str | None = None) -> None:
         """Open or, for writing, make the file. Roots below `base`, if given, are kept relative to it."""
@@ -451,7 +455,7 @@ class Catalog:
         rows = self.rows(
             """
             select distinct p.content_hash from photos p
-            join vectors v on v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
+            cross join vectors v on v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
             where p.size = :size
             """,
             size=size,
@@ -622,16 +626,16 @@ class Catalog:
             """
             select v.slot, 'image', max(r.state = 'online')
             from vectors v
-            join photos p on p.content_hash = v.key and p.state = 'present'
-            join roots r on r.id = p.root_id
+            cross join photos p on p.content_hash = v.key and p.state = 'present'
+            cross join roots r on r.id = p.root_id
             where v.space_id = :space and v.modality = 'image'
             group by v.slot
             union all
             select v.slot, 'text', max(r.state = 'online')
             from vectors v
-            join photo_texts t on t.key = v.key
-            join photos p on p.id = t.photo_id and p.state = 'present'
-            join roots r on r.id = p.root_id
+            cross join photo_texts t on t.key = v.key
+            cross join photos p on p.id = t.photo_id and p.state = 'present'
+            cross join roots r on r.id = p.root_id
             where v.space_id = :space and v.modality = 'text'
             group by v.slot
             """,
@@ -644,7 +648,6 @@ class Catalog:
         self, space_id: str, slots: Sequence[int], *, include_offline: bool, where: str = "", **parameters: Any
     ) -> list[Place]:
         """The photos behind those slots; one of a text slot carries the text that stands there."""
-        # cross join keeps SQLite from walking all vectors to find a few slots: 0.02 ms instead of 1.4 at 1,000.
         columns = ", ".join(f"p.{column}" for column in _PLACE_COLUMNS)
         online = "" if include_offline else "and r.state = 'online'"
         condition = f"and ({where})" if where else ""
@@ -676,13 +679,13 @@ class Catalog:
         """The slots, pictures and texts, of the present photos that a condition over `p` and `r` picks."""
         rows = self.rows(
             f"""
-            select v.slot from photos p join roots r on r.id = p.root_id
-            join vectors v on v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
+            select v.slot from photos p cross join roots r on r.id = p.root_id
+            cross join vectors v on v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
             where p.state = 'present' and ({where})
             union
-            select v.slot from photos p join roots r on r.id = p.root_id
-            join photo_texts t on t.photo_id = p.id
-            join vectors v on v.space_id = :space and v.modality = 'text' and v.key = t.key
+            select v.slot from photos p cross join roots r on r.id = p.root_id
+            cross join photo_texts t on t.photo_id = p.id
+            cross join vectors v on v.space_id = :space and v.modality = 'text' and v.key = t.key
             where p.state = 'present' and ({where})
             """,  # noqa: S608 - conditions of ours, values by parameter
             space=space_id,

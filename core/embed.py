@@ -125,9 +125,7 @@ class OpenClipEmbedder:
         self._has_worked = False
         self._exact_visual: Any = None
         """The image tower in fp32, until the first photos have shown whether bf16 will do."""
-        self.precision: Precision = (
-            _precision_for(device, self._is_convolutional) if precision == "auto" else precision
-        )
+        self.precision: Precision = _precision_for(device, self._is_convolutional) if precision == "auto" else precision
         self._settle()
 
     @property
@@ -217,9 +215,7 @@ class OpenClipEmbedder:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
         elif self._device.type == "cpu":
-            raise ModelError(
-                f"out of memory for a single item with {self._identity.name}", hint="use a smaller model"
-            )
+            raise ModelError(f"out of memory for a single item with {self._identity.name}", hint="use a smaller model")
         elif out_of_memory or not (self._has_worked or self._device_is_given):
             self._move_to_cpu("out of memory" if out_of_memory else reason)
         else:
@@ -326,9 +322,7 @@ def choose_device(device: str, say: Say = _say_nothing) -> torch.device:
     if device != "auto":
         trouble = _trouble_with(device)
         if trouble:
-            raise ModelError(
-                f"cannot use --device {device}: {trouble}", hint="--device auto takes what is there"
-            )
+            raise ModelError(f"cannot use --device {device}: {trouble}", hint="--device auto takes what is there")
         return torch.device(device)
     for kind in ("cuda", "mps"):
         if _is_there(kind):
@@ -398,9 +392,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _is_out_of_memory_text(text: str) -> bool:
-    return bool(
-        re.search(r"out of memory|can't allocate memory|not enough memory|failed to allocate", text, re.I)
-    )
+    return bool(re.search(r"out of memory|can't allocate memory|not enough memory|failed to allocate", text, re.I))
 
 
 # ---------------------------------------------------------------------------------------- what to load
@@ -535,9 +527,7 @@ def _as_trained(spec: ModelSpec, config: dict[str, Any], say: Say) -> dict[str, 
     for tag, entry in tags.items():
         ways.setdefault(json.dumps(_preprocess_of(entry), sort_keys=True), []).append(tag)
     if len(ways) > 1:
-        listed = "; or ".join(
-            f"{' '.join(names)} ({_in_words(json.loads(way))})" for way, names in ways.items()
-        )
+        listed = "; or ".join(f"{' '.join(names)} ({_in_words(json.loads(way))})" for way, names in ways.items())
         raise ModelError(
             f"{spec.arch} models prepare pictures in {len(ways)} ways; which is right for {spec.weights}?",
             hint=f"--preprocess-from one of: {listed}",
@@ -614,9 +604,7 @@ def _build(source: _Source) -> Any:
     except Exception as error:  # open_clip, timm and torch raise whatever a strange configuration leads to
         if _is_out_of_memory(error):
             raise ModelError(f"{source.spec.name} does not fit in memory") from error
-        raise ModelError(
-            f"{source.checkpoint} does not fit {source.spec.arch}: {_one_line(error)}"
-        ) from error
+        raise ModelError(f"{source.checkpoint} does not fit {source.spec.arch}: {_one_line(error)}") from error
 
 
 @_quiet()
@@ -625,9 +613,7 @@ def _tokenizer(source: _Source) -> Any:
     try:
         return open_clip.get_tokenizer(source.name, **kwargs)
     except Exception as error:  # transformers raises many things for a tokenizer that is not there
-        raise ModelError(
-            f"the tokenizer of {source.spec.name} cannot be loaded: {_one_line(error)}"
-        ) from error
+        raise ModelError(f"the tokenizer of {source.spec.name} cannot be loaded: {_one_line(error)}") from error
 
 
 def _recipe(model: Any) -> Recipe:

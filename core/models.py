@@ -302,9 +302,7 @@ def closest(word: str, known: list[str]) -> list[str]:
     return [by_lower[hit] for hit in difflib.get_close_matches(word.lower(), list(by_lower), n=3, cutoff=0.6)]
 
 
-def resolve_auto(
-    say: Say | None = None, *, offline: bool = False, progress: Progress | None = None
-) -> ModelSpec:
+def resolve_auto(say: Say | None = None, *, offline: bool = False, progress: Progress | None = None) -> ModelSpec:
     """The recommended model if it is here or can be fetched; else the built-in one, said in one line."""
     recommended = ALIASES[RECOMMENDED]
     spec = recommended.spec
@@ -569,9 +567,7 @@ class _Messages:
 
     def __init__(self, command: list[str], environment: dict[str, str]) -> None:
         nowhere = subprocess.DEVNULL
-        self.process = subprocess.Popen(
-            command, stdin=nowhere, stdout=subprocess.PIPE, stderr=nowhere, env=environment
-        )
+        self.process = subprocess.Popen(command, stdin=nowhere, stdout=subprocess.PIPE, stderr=nowhere, env=environment)
         self.lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -650,7 +646,9 @@ def _first_there(names: list[str], size_of: Callable[[str], int | None]) -> tupl
 
 
 def _tell(**message: Any) -> None:
-    print(json.dumps(message), flush=True)
+    """A line to the parent process, which reads what this child writes."""
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
 
 
 def _plain_words(error: BaseException) -> str:

@@ -21,7 +21,9 @@ def vectors_by_name(index: Path) -> dict[str, np.ndarray]:
         view = store.view()
         slots = np.flatnonzero(view.slots.mask("image")).tolist()
         places = store.catalog.places_of_slots(view.space.id, slots, include_offline=False)
-        return {os.fsencode(place.relpath).decode("utf-8", "replace"): np.array(view.rows[place.slot]) for place in places}
+        return {
+            os.fsencode(place.relpath).decode("utf-8", "replace"): np.array(view.rows[place.slot]) for place in places
+        }
 
 
 def test_text_to_image_recall_is_what_the_model_card_states_and_hnsw_agrees(imgsearch, shared, tmp_path, model):
@@ -41,9 +43,7 @@ def test_text_to_image_recall_is_what_the_model_card_states_and_hnsw_agrees(imgs
     for k, stated in card.items():
         recall = evaluate.recall_at_k(rankings["exact"], relevant, k)
         assert recall == pytest.approx(stated, abs=0.01), k
-    agreement = np.mean(
-        [len(set(a) & set(b)) / 10 for a, b in zip(rankings["exact"], rankings["ann"], strict=True)]
-    )
+    agreement = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(rankings["exact"], rankings["ann"], strict=True)])
     assert agreement >= 0.99
 
 

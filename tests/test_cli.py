@@ -182,7 +182,7 @@ def test_odd_names_reach_a_pipe_with_exact_bytes(imgsearch, photos, tmp_path):
     odd = tmp_path / "odd"
     odd.mkdir()
     source = (photos / "banana.jpg").read_bytes()
-    names = [b"sp ace.jpg", b"new\nline.jpg", b"it's \"q\".jpg", b"caf\xe9.jpg", b"esc\x1b[31m.jpg"]
+    names = [b"sp ace.jpg", b"new\nline.jpg", b'it\'s "q".jpg', b"caf\xe9.jpg", b"esc\x1b[31m.jpg"]
     for number, name in enumerate(names):
         with open(os.path.join(os.fsencode(odd), name), "wb") as file:
             file.write(source + bytes([number]))

@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ COMMANDS = ["failures", "index", "init", "models", "prune", "query", "status"]
 # Names that a careless script splits, expands, takes for a pattern, or runs.
 NASTY = [
     "a space",
-    "it's \"quoted\"",
+    'it\'s "quoted"',
     "[b]ra{ck,et}*?",
     "$HOME",
     "$(touch ran)",
@@ -51,7 +53,7 @@ def test_zsh_script_says_on_its_first_line_what_it_completes():
 
 
 def test_composition_methods_are_those_of_core():
-    assert completion.METHODS == tuple(compose.METHODS)
+    assert tuple(compose.METHODS) == completion.METHODS
 
 
 # ----------------------------------------------------------------------------------------- the three shells
@@ -68,6 +70,7 @@ bind '"\\C-g": insert-completions'
 . ~/scripts/imgsearch
 """
 ZSHRC = """
+stty columns 250
 PS1='ready''> '
 unset zle_bracketed_paste
 fpath=(~/scripts $fpath)
@@ -110,12 +113,23 @@ def album(tmp_path):
 
 @pytest.fixture(params=FILES)
 def shell(request, home, album):
-    path = shutil.which(request.param)
+    return present(request.param, home, album)
+
+
+@pytest.fixture(params=["bash", "zsh"])
+def terminal(request, home, album):
+    return present(request.param, home, album)
+
+
+def present(name, home, album):
+    path = shutil.which(name)
     if path is None:
         if os.environ.get("IMGSEARCH_REQUIRE_SHELLS") == "1":
-            pytest.fail(f"{request.param} is not installed, and IMGSEARCH_REQUIRE_SHELLS=1 asks for it")
-        pytest.skip(f"{request.param} is not installed")
-    return {"bash": Typed, "zsh": Typed, "fish": Fish}[request.param](request.param, path, home, album)
+            pytest.fail(f"{name} is not installed, and IMGSEARCH_REQUIRE_SHELLS=1 asks for it")
+        pytest.skip(f"{name} is not installed")
+    if name == "bash" and subprocess.run([path, "-c", "type compopt"], capture_output=True).returncode:
+        pytest.skip("this bash is older than 4: it completes options, and file names for everything else")
+    return {"bash": Typed, "zsh": Typed, "fish": Fish}[name](name, path, home, album)
 
 
 class Shell:
@@ -148,25 +162,24 @@ class Typed(Shell):
         """The arguments that the program gets in the end. Completion itself must not start it."""
         noted = self.home / "arguments"
         noted.unlink(missing_ok=True)
-        terminal = self.start()
-        try:
-            self.wait(terminal, lambda: b"ready> " in self.screen)
-            terminal.stdin.write(typed.encode() + b"\r")
-            self.wait(terminal, lambda: noted.exists() and noted.read_bytes().endswith(b"end of arguments\0"))
-        finally:
-            terminal.stdin.close()
-            terminal.kill()
-            terminal.wait()
-            terminal.stdout.close()
+        with self.typing(typed + "\r"):
+            self.wait(lambda: noted.exists() and noted.read_bytes().endswith(b"end of arguments\0"))
         *arguments, _ = noted.read_text().removesuffix("\0").split("\0")
         assert "end of arguments" not in arguments, "completion started the program"
         return arguments
 
-    def start(self):
+    def shows(self, typed, text):
+        """Whether that text comes to stand on the screen; it raises if not."""
+        with self.typing(typed):
+            self.wait(lambda: text.encode() in self.screen)
+        return True
+
+    @contextmanager
+    def typing(self, typed):
         options = {"bash": ["--noprofile", "--rcfile", str(self.home / ".bashrc")], "zsh": ["-d"]}[self.name]
         # A process of its own has no threads, so that it may fork.
         spawn = [sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])"]
-        terminal = subprocess.Popen(
+        self.terminal = subprocess.Popen(
             [*spawn, self.path, *options, "-i"],
             cwd=self.folder,
             env=self.environment,
@@ -174,14 +187,22 @@ class Typed(Shell):
             stdout=subprocess.PIPE,
             bufsize=0,
         )
-        os.set_blocking(terminal.stdout.fileno(), False)
+        os.set_blocking(self.terminal.stdout.fileno(), False)
         self.screen = b""
-        return terminal
+        try:
+            self.wait(lambda: b"ready> " in self.screen)
+            self.terminal.stdin.write(typed.encode())
+            yield
+        finally:
+            self.terminal.stdin.close()
+            self.terminal.kill()
+            self.terminal.wait()
+            self.terminal.stdout.close()
 
-    def wait(self, terminal, happened):
+    def wait(self, happened):
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not happened():
-            self.screen += terminal.stdout.read() or b""
+            self.screen += self.terminal.stdout.read() or b""
             assert time.monotonic() < deadline, f"{self.name} hangs; on its screen: {self.screen!r}"
             time.sleep(0.005)
 
@@ -243,19 +264,21 @@ def test_after_two_dashes_everything_is_a_name(shell):
     assert shell.offers("imgsearch query -- --image hol") == ["holiday", "holiday.jpg", "holidays 2024"]
 
 
-@pytest.mark.parametrize("name", NASTY)
-def test_a_name_is_one_argument_whatever_it_holds(shell, name):
-    (shell.folder / "files").mkdir()
-    (shell.folder / "files" / name).touch()
-    (shell.folder / "folders" / name).mkdir(parents=True)
+def test_a_name_is_one_argument_whatever_it_holds(shell):
+    """Each name in a folder of its own, completed from that folder's."""
+    for number, name in enumerate(NASTY):
+        (shell.folder / f"f{number}").mkdir()
+        (shell.folder / f"f{number}" / name).touch()
+        (shell.folder / f"d{number}" / name).mkdir(parents=True)
+    files = [f"f{number}/{name}" for number, name in enumerate(NASTY)]
+    folders = [f"d{number}/{name}" for number, name in enumerate(NASTY)]
     if shell.name == "fish":  # it quotes what it is given, when it puts it on the line
-        assert shell.offers("imgsearch query files/") == [f"files/{name}"]
-        assert shell.offers("imgsearch query --under folders/") == [f"folders/{name}"]
+        assert [shell.offers(f"imgsearch query f{number}/") for number in range(len(NASTY))] == [[f] for f in files]
+        assert [shell.offers(f"imgsearch init d{number}/") for number in range(len(NASTY))] == [[f] for f in folders]
     else:
-        arguments = shell.enter("imgsearch query files/\t --under folders/\t --weight 1")
-        assert [argument.rstrip("/") for argument in arguments] == [
-            "query", f"files/{name}", "--under", f"folders/{name}", "--weight", "1",
-        ]  # fmt: skip
+        words = "".join(f" f{number}/\t --under d{number}/\t " for number in range(len(NASTY)))
+        arguments = [argument.rstrip("/") for argument in shell.enter(f"imgsearch query{words}")]
+        assert arguments == ["query", *chain(*((f, "--under", d) for f, d in zip(files, folders, strict=True)))]
     assert not (shell.folder / "ran").exists()
 
 
@@ -263,17 +286,72 @@ def test_a_name_is_one_argument_whatever_it_holds(shell, name):
     ("typed", "arguments"),
     [
         ("imgsearch que\tdog", ["query", "dog"]),
-        ("imgsearch query --moda\tte\t", ["query", "--modality", "text"]),
+        ("imgsearch query --moda\t te\t", ["query", "--modality", "text"]),
         ("imgsearch query --modality=te\t", ["query", "--modality=text"]),
-        ("imgsearch query --under=oth\t", ["query", "--under=other/"]),
+        ("imgsearch query --under=oth\t", ["query", "--under=other"]),
         ("imgsearch query dog --moda image" + 6 * LEFT + "\t", ["query", "dog", "--modality", "image"]),
-        ('imgsearch query "red like bea\t', ["query", "red like bea"]),
+        ("imgsearch query red like bea\t", ["query", "red", "like", "beach.jpg"]),
         ('imgsearch query -n 3 "holidays 2024/d\t', ["query", "-n", "3", "holidays 2024/dunes.jpg"]),
         ("imgsearch query -i holidays\\ 2\td\t", ["query", "-i", "holidays 2024/dunes.jpg"]),
         ("imgsearch init b\t", ["init", "b"]),
     ],
 )
-def test_tab_completes_the_line(shell, typed, arguments):
+def test_tab_completes_the_line(terminal, typed, arguments):
+    assert [argument.rstrip("/") for argument in terminal.enter(typed)] == arguments
+
+
+def test_zsh_shows_what_each_command_and_option_is_for(home, album):
+    zsh = present("zsh", home, album)
+    about = "Find photos by words, by a picture, or by a picture plus a change"
+    assert zsh.shows("imgsearch \t", f"query     -- {about}")
+    assert zsh.shows("imgsearch query --lim\x04", "-- At most so many photos")
+    assert zsh.shows("imgsearch index --model b\t", "builtin            -- no download, Apache-2.0, English")
+
+
+def test_zsh_script_may_be_sourced_too(home, album):
+    zsh = present("zsh", home, album)
+    (home / ".zshrc").write_text("PS1='ready''> '; autoload -Uz compinit; compinit -u -D; . ~/scripts/_imgsearch\n")
+    assert zsh.enter("imgsearch que\tdog") == ["query", "dog"]
+
+
+def test_fish_says_what_each_offer_is_for(home, album):
+    fish = present("fish", home, album)
+    assert fish.described("imgsearch q") == ["query\tFind photos by words, by a picture, or by a picture plus a change"]
+    assert fish.described("imgsearch query --lim") == ["--limit\tAt most so many photos"]
+    assert fish.described("imgsearch query --under=oth") == ["--under=other/\tDirectory"]
+    assert fish.described("imgsearch index --model buil") == ["builtin\tno download, Apache-2.0, English"]
+
+
+HELP = (
+    "it's [a] \\$(touch ran) $(touch ran) \\`touch ran` \"`touch ran`\" <(touch ran) (touch ran) 'a:b' %F ; touch ran"
+)
+
+
+def test_no_help_text_is_ever_run(shell):
+    app = typer.Typer(add_completion=False)
+
+    @app.callback(help=HELP)
+    def program():
+        pass
+
+    @app.command(help=HELP)
+    def one(option: str = typer.Option("", metavar="DIR", help=HELP)):
+        pass
+
+    @app.command(help=HELP)
+    def two(flag: bool = typer.Option(False, "--flag", help=HELP)):
+        pass
+
+    (shell.home / "scripts").unlink()
+    (shell.home / "scripts").mkdir()
+    context = typer.Context(typer.main.get_command(app))
+    script = completion.script(completion.Shell(shell.name), context)
+    (shell.home / "scripts" / FILES[shell.name]).write_text(script)
+    assert shell.offers("imgsearch ") == ["one", "two"]
+    assert "--flag" in shell.offers("imgsearch two --")
+    assert shell.offers("imgsearch one --option oth") == ["other"]
+    if shell.name == "zsh":
+        assert shell.shows("imgsearch two --\t", f"-- {HELP}")
     if shell.name == "fish":
-        pytest.skip("fish is asked for its offers only")
-    assert shell.enter(typed) == arguments
+        assert shell.described("imgsearch two --fl") == [f"--flag\t{HELP}"]
+    assert not (shell.folder / "ran").exists()

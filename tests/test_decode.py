@@ -17,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import BLUE, GREEN, RED, YELLOW, corners, display_p3, exif_block, laid_down, noise, png_header, save
 from PIL import Image, ImageCms
 
 from imgsearch.core import decode
 from imgsearch.core.decode import codecs, read_picture
 from imgsearch.core.types import NotAPicture, SkipPhoto
+
+from pictures import BLUE, GREEN, RED, YELLOW, corners, display_p3, exif_block, laid_down, noise, png_header, save
 
 
 def pixels(path, **options) -> np.ndarray:

@@ -67,14 +67,10 @@ def squares(count: int, height: int, width: int) -> np.ndarray:
     """Smooth pictures, as different from each other as photos are."""
     random = np.random.default_rng(7)
     coarse = random.integers(0, 256, (count, 5, 5, 3), dtype=np.uint8)
-    return np.stack(
-        [np.asarray(Image.fromarray(c).resize((width, height), Image.Resampling.BICUBIC)) for c in coarse]
-    )
+    return np.stack([np.asarray(Image.fromarray(c).resize((width, height), Image.Resampling.BICUBIC)) for c in coarse])
 
 
-def as_open_clip_does(
-    name: str, weights: str | None, pictures: np.ndarray, texts: list[str], **more: Any
-) -> Any:
+def as_open_clip_does(name: str, weights: str | None, pictures: np.ndarray, texts: list[str], **more: Any) -> Any:
     with embed._quiet(), torch.inference_mode():
         model, _, preprocess = open_clip.create_model_and_transforms(name, weights, **more)
         tokenizer = open_clip.get_tokenizer(name)
@@ -142,9 +138,7 @@ def test_tag_in_the_cache_loads_as_open_clip_loads_it(tiny: Path, monkeypatch: p
 
 
 def test_checkpoint_prepared_like_a_tag_is(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tag_for_tiny(
-        monkeypatch, one={**PLAIN, "hf_hub": "o/r/"}, two={**PLAIN, "std": (1, 1, 1), "hf_hub": "o/s/"}
-    )
+    tag_for_tiny(monkeypatch, one={**PLAIN, "hf_hub": "o/r/"}, two={**PLAIN, "std": (1, 1, 1), "hf_hub": "o/s/"})
 
     with pytest.raises(ModelError, match="prepare pictures in 2 ways; which is right for") as caught:
         load(parse(TINY, str(tiny)), device="cpu")
@@ -233,9 +227,7 @@ def test_torchscript_and_numpy_files_are_refused(tiny: Path, tmp_path: Path) -> 
         load(parse(TINY, str(arrays)), device="cpu")
 
 
-@pytest.mark.parametrize(
-    "content", [{}, [1], {"state_dict": {}}, {"weight": 1}, {1: torch.zeros(1)}, torch.zeros(2)]
-)
+@pytest.mark.parametrize("content", [{}, [1], {"state_dict": {}}, {"weight": 1}, {1: torch.zeros(1)}, torch.zeros(2)])
 def test_file_without_weights_is_refused(tiny: Path, tmp_path: Path, content: Any) -> None:
     weights = tmp_path / "odd.pt"
     torch.save(content, weights)
@@ -414,9 +406,7 @@ def test_batches_shrink_when_memory_runs_out(tiny: Path) -> None:
     assert max(sizes[6:]) == 5
 
 
-def test_gpu_without_memory_for_one_photo_gives_way_to_the_cpu(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gpu_without_memory_for_one_photo_gives_way_to_the_cpu(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     model = load(parse(TINY, str(tiny)), device="cpu", precision="fp32", say=said.append)
     really = model._image_features
@@ -507,9 +497,7 @@ def test_read_only_and_strided_pictures_are_taken(builtin: OpenClipEmbedder) -> 
     pictures = squares(4, 128, 128)
     frozen = pictures.copy()
     frozen.flags.writeable = False
-    np.testing.assert_allclose(
-        builtin.embed_images(frozen[::2]), builtin.embed_images(pictures)[::2], atol=1e-6
-    )
+    np.testing.assert_allclose(builtin.embed_images(frozen[::2]), builtin.embed_images(pictures)[::2], atol=1e-6)
 
 
 def test_wrong_shape_is_refused(builtin: OpenClipEmbedder) -> None:

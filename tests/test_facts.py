@@ -9,7 +9,6 @@ import struct
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pictures import corners, exif_block, jpeg_with_iptc, save, xmp, xmp_list
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
@@ -17,6 +16,8 @@ from imgsearch.core.decode import read_picture
 from imgsearch.core.exif import read_tags, tags_in
 from imgsearch.core.facts import Header, SidecarContent, clean, facts_of, is_boilerplate
 from imgsearch.core.types import CarriedText, Facts, Sidecar
+
+from pictures import corners, exif_block, jpeg_with_iptc, save, xmp, xmp_list
 
 
 def facts_in(path, **options) -> Facts:

@@ -196,7 +196,7 @@ def test_names_of_any_bytes_are_kept_exactly(folder, tmp_path, photos, model):
     source = (photos / "lemon.jpg").read_bytes()
     odd = tmp_path / "odd"
     odd.mkdir()
-    names = [b"sp ace.jpg", b"new\nline.jpg", b"caf\xe9.jpg", b"it's \"quoted\".jpg", b"-dash.jpg", "é.jpg".encode()]
+    names = [b"sp ace.jpg", b"new\nline.jpg", b"caf\xe9.jpg", b'it\'s "quoted".jpg', b"-dash.jpg", "é.jpg".encode()]
     for number, name in enumerate(names):
         with open(os.path.join(os.fsencode(odd), name), "wb") as file:
             file.write(source + bytes([number]))

@@ -27,9 +27,7 @@ LITE = ALIASES["lite"].spec
 @pytest.fixture(autouse=True)
 def a_machine_without_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in list(os.environ):
-        if name.upper().startswith(("HF_", "HUGGINGFACE_", "TRANSFORMERS_")) or name.upper().endswith(
-            "_PROXY"
-        ):
+        if name.upper().startswith(("HF_", "HUGGINGFACE_", "TRANSFORMERS_")) or name.upper().endswith("_PROXY"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
@@ -63,17 +61,14 @@ def test_alias_is_what_open_clip_knows_under_that_name(alias: models.Alias) -> N
 def test_builtin_alias_is_what_the_shipped_configuration_says() -> None:
     folder = Path(models.__file__).parent / "builtin_model"
     assert (
-        json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]["embed_dim"]
-        == ALIASES["builtin"].dim
+        json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]["embed_dim"] == ALIASES["builtin"].dim
     )
 
 
 def test_every_alias_states_its_licence_and_research_ones_are_marked() -> None:
     assert all(alias.licence for alias in ALIASES.values())
     marked = {alias.name for alias in ALIASES.values() if not alias.commercial}
-    assert marked == {
-        alias.name for alias in ALIASES.values() if "research" in alias.licence or "NC" in alias.licence
-    }
+    assert marked == {alias.name for alias in ALIASES.values() if "research" in alias.licence or "NC" in alias.licence}
 
 
 def test_importing_models_loads_nothing_heavy() -> None:
@@ -164,9 +159,7 @@ def test_folder_with_a_model_is_a_model(tmp_path: Path, monkeypatch: pytest.Monk
         (("/",), ModelError, "/ is no model folder: it has no open_clip_config.json"),
     ],
 )
-def test_what_cannot_be_meant_is_said(
-    arguments: tuple[str, ...], error: type[Exception], message: str
-) -> None:
+def test_what_cannot_be_meant_is_said(arguments: tuple[str, ...], error: type[Exception], message: str) -> None:
     with pytest.raises(error) as caught:
         parse(*arguments)
     assert str(caught.value) == message
@@ -175,9 +168,7 @@ def test_what_cannot_be_meant_is_said(
 def test_spec_survives_being_recorded() -> None:
     spec = ModelSpec("RN50/ä.pt", "RN50", "/weights/ä.pt", "cc12m")
     assert ModelSpec.from_json(spec.to_json()) == spec
-    assert ModelSpec.from_json('{"name": "a", "arch": "b", "since": "a newer version"}') == ModelSpec(
-        "a", "b"
-    )
+    assert ModelSpec.from_json('{"name": "a", "arch": "b", "since": "a newer version"}') == ModelSpec("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -233,9 +224,7 @@ def test_hub_model_needs_the_tokenizer_its_configuration_names(a_machine_without
     put_in_cache(a_machine_without_models, "o/r", "open_clip_model.safetensors")
     assert not models.cached(spec)
     config = {"model_cfg": {"text_cfg": {"hf_tokenizer_name": "o/words"}}}
-    put_in_cache(
-        a_machine_without_models, "o/r", "open_clip_config.json", content=json.dumps(config).encode()
-    )
+    put_in_cache(a_machine_without_models, "o/r", "open_clip_config.json", content=json.dumps(config).encode())
     assert not models.cached(spec)
     put_in_cache(a_machine_without_models, "o/words", "spiece.model")
     assert models.cached(spec)
@@ -297,9 +286,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], Hub]]:
 
 
 def status(line: str, *headers: str) -> Answer:
-    reply = "\r\n".join(
-        [f"HTTP/1.1 {line}", "Connection: close", "Content-Length: 0", *headers, "", ""]
-    ).encode()
+    reply = "\r\n".join([f"HTTP/1.1 {line}", "Connection: close", "Content-Length: 0", *headers, "", ""]).encode()
     return lambda connection, request: connection.sendall(reply)
 
 
@@ -336,9 +323,7 @@ def drip(connection: socket.socket, request: bytes) -> None:
         (status("200 OK", 'ETag: "x"'), "something else answers in its place (a login page?)"),
     ],
 )
-def test_bad_hub_costs_seconds_and_one_plain_line(
-    hub: Callable[[Answer], Hub], answer: Answer, reason: str
-) -> None:
+def test_bad_hub_costs_seconds_and_one_plain_line(hub: Callable[[Answer], Hub], answer: Answer, reason: str) -> None:
     address = hub(answer).address
     start = time.monotonic()
 
@@ -370,9 +355,7 @@ def test_broken_tls_is_said(hub: Callable[[Answer], Hub], monkeypatch: pytest.Mo
         models.ensure_weights(LITE)
 
 
-def test_switched_off_network_is_not_touched(
-    hub: Callable[[Answer], Hub], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_switched_off_network_is_not_touched(hub: Callable[[Answer], Hub], monkeypatch: pytest.MonkeyPatch) -> None:
     server = hub(silence)
     said: list[str] = []
 
@@ -420,9 +403,7 @@ def serving(contents: dict[str, bytes], stop_after: int | None = None) -> Answer
         method, target = request.split(b" ", 2)[:2]
         name = target.decode().partition("?")[0].rpartition("/")[2]
         if name not in contents:
-            status("404 Not Found", "X-Error-Code: EntryNotFound", f"X-Repo-Commit: {'c' * 40}")(
-                connection, request
-            )
+            status("404 Not Found", "X-Error-Code: EntryNotFound", f"X-Repo-Commit: {'c' * 40}")(connection, request)
             return
         body = contents[name]
         digest = hashlib.sha256(body).hexdigest()

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pictures import noise
 
 from imgsearch.core.preprocess import draft_side, normalise, square
 from imgsearch.core.types import Recipe
+
+from pictures import noise
 
 CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}

@@ -57,9 +57,7 @@ def test_photo_carries_what_change_detection_needs(tmp_path: Path) -> None:
 
 
 def test_files_come_before_sub_folders_each_in_the_order_of_their_bytes(tmp_path: Path) -> None:
-    plant(
-        tmp_path, "b.jpg", "B.jpg", "a/z.jpg", "a/é.jpg", "a/c/1.jpg", "A/2.jpg", "z.jpg", "10.jpg", "9.jpg"
-    )
+    plant(tmp_path, "b.jpg", "B.jpg", "a/z.jpg", "a/é.jpg", "a/c/1.jpg", "A/2.jpg", "z.jpg", "10.jpg", "9.jpg")
 
     walk = Walk(str(tmp_path))
 
@@ -146,9 +144,7 @@ def test_fifos_and_sockets_are_no_photos(tmp_path: Path) -> None:
 
 
 def test_ignore_file_speaks_for_its_folder_and_below(tmp_path: Path) -> None:
-    plant(
-        tmp_path, "a.png", "a.jpg", "sub/b.png", "sub/b.jpg", "drafts/c.jpg", "sub/drafts/d.jpg", "x/drafts"
-    )
+    plant(tmp_path, "a.png", "a.jpg", "sub/b.png", "sub/b.jpg", "drafts/c.jpg", "sub/drafts/d.jpg", "x/drafts")
     write(tmp_path / ".imgsearchignore", "# no screenshots", "", "*.png", "drafts/")
 
     assert found(Walk(str(tmp_path))) == ["a.jpg", "sub/b.jpg", "x/drafts"]
@@ -303,9 +299,9 @@ def test_a_linked_file_is_a_photo_with_the_size_of_its_target(tmp_path: Path) ->
     (tmp_path / "away/1.jpg").write_bytes(b"12345")
     (tmp_path / "root/link.jpg").symlink_to(tmp_path / "away/1.jpg")
 
-    assert [
-        (photo.relpath, photo.size) for photo in Walk(str(tmp_path / "root")) if isinstance(photo, Photo)
-    ] == [("link.jpg", 5)]
+    assert [(photo.relpath, photo.size) for photo in Walk(str(tmp_path / "root")) if isinstance(photo, Photo)] == [
+        ("link.jpg", 5)
+    ]
     assert found(Walk(str(tmp_path / "root"), follow_links=False)) == []
 
 
@@ -404,9 +400,7 @@ def test_an_unreadable_root_leaves_everything_unread(tmp_path: Path, monkeypatch
     assert walk.is_unread("a.jpg") and walk.is_unread("any/thing.jpg")
 
 
-@pytest.mark.parametrize(
-    ("root", "reason"), [("none", "no such file or directory"), ("a.jpg", "not a directory")]
-)
+@pytest.mark.parametrize(("root", "reason"), [("none", "no such file or directory"), ("a.jpg", "not a directory")])
 def test_a_root_that_is_no_folder_leaves_everything_unread(tmp_path: Path, root: str, reason: str) -> None:
     plant(tmp_path, "a.jpg")
 
@@ -714,11 +708,7 @@ def test_any_tree_gives_the_files_that_a_plain_recursion_gives(
 ) -> None:
     root = str(tmp_path_factory.mktemp("tree") / "root")
     grow(root, tree)
-    expected = {
-        os.path.relpath(os.path.join(above, name), root)
-        for above, _, files in os.walk(root)
-        for name in files
-    }
+    expected = {os.path.relpath(os.path.join(above, name), root) for above, _, files in os.walk(root) for name in files}
 
     relpaths = found(Walk(root))
 
