@@ -128,8 +128,13 @@ def summary_lines(summary: Summary, *, dry_run: bool) -> list[str]:
     seconds = summary.seconds
     if not dry_run:
         rate = f", {summary.indexed / seconds['total']:.0f} photos/s" if summary.indexed and seconds["total"] else ""
-        lines.append(
-            f"{seconds['total']:.1f} s: load model {seconds['load']:.1f}, walk {seconds['walk']:.1f}, read+decode {seconds['decode']:.1f} (all workers), "
-            f"embed {seconds['embed']:.1f}, write {seconds['write']:.1f}{rate}"
-        )
+        stages = {
+            "load model": "load",
+            "walk": "walk",
+            "read+decode (all workers)": "decode",
+            "embed": "embed",
+            "write": "write",
+        }
+        told = ", ".join(f"{stage} {seconds[key]:.1f}" for stage, key in stages.items())
+        lines.append(f"{seconds['total']:.1f} s: {told}{rate}")
     return lines

@@ -32,7 +32,9 @@ def test_a_whole_session(imgsearch, photos):
     first = imgsearch("index", photos, "--model", "builtin")
     assert first.code == 0 and first.out == b""
     assert "imgsearch: indexed 6 photos\n" in first.err
-    assert re.search(r"load model [\d.]+, walk [\d.]+, read\+decode [\d.]+ .*embed [\d.]+, write [\d.]+", first.err)
+    assert re.search(
+        r"load model [\d.]+, walk [\d.]+, read\+decode \(all workers\) [\d.]+, embed [\d.]+, write [\d.]+", first.err
+    )
     words = imgsearch("query", "a", "yellow", "banana", "-n", "2")
     assert words.code == 0 and words.err == ""
     assert re.fullmatch(r"0\.\d{4}\t.*banana\.jpg", words.lines[0]) and len(words.lines) == 2
