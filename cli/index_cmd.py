@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -108,7 +109,7 @@ def index(
 
     choice = _Choice(model, weights, preprocess_from, device, precision.value, say)
     stop, received = threading.Event(), _Received()
-    with _opened(index, create=not dry_run) as store, _orderly_stop(stop, received):
+    with _opened(index, is_rehearsal=dry_run) as store, _orderly_stop(stop, received):
         try:
             summary = _run(store, choice, plan, progress, stop, received)
         finally:
@@ -141,10 +142,16 @@ def _plan(
 
 
 @contextmanager
-def _opened(index: str | None, *, create: bool) -> Iterator[Store]:
-    from imgsearch.core.store import Store, locate
+def _opened(index: str | None, *, is_rehearsal: bool) -> Iterator[Store]:
+    from imgsearch.core.store import CATALOG, Store, locate
 
-    with Store.writing(locate(index), create=create) as store:
+    folder = locate(index)
+    if is_rehearsal and not os.path.exists(os.path.join(folder, CATALOG)):
+        # Nothing may be made, so the rehearsal is against an empty index elsewhere.
+        with tempfile.TemporaryDirectory() as folder, Store.writing(folder, create=True) as store:
+            yield store
+        return
+    with Store.writing(folder, create=True) as store:
         yield store
 
 
@@ -189,8 +196,11 @@ class _Choice:
     def _spec(self) -> ModelSpec:
         from imgsearch.core import models
 
+        from .loading import Download
+
         if self._model in (None, "auto"):
-            return models.resolve_auto(self._say)
+            with Download() as progress:
+                return models.resolve_auto(self._say, progress=progress)
         assert self._model is not None
         return models.parse(self._model, self._weights, self._preprocess_from)
 

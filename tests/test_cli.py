@@ -131,6 +131,14 @@ def test_index_json_emits_events_and_ends_with_the_summary(imgsearch, photos):
     assert set(events[-1]["seconds"]) == {"load", "walk", "decode", "embed", "write", "total"}
 
 
+def test_a_dry_run_says_what_would_be_done_and_makes_nothing(imgsearch, photos, tmp_path):
+    (photos / "notes").write_text("no picture")
+    outcome = imgsearch("index", photos, "--dry-run", "-v")
+    assert outcome.code == 0 and "would index 6 new files" in outcome.err
+    assert f"new: {photos}/lemon.jpg" in outcome.err
+    assert not (tmp_path / "index").exists()
+
+
 def test_status_is_one_object(imgsearch, indexed):
     (record,) = imgsearch("status", "--json").records
     assert (record["photos"], record["gone"], record["offline"], record["failed"]) == (6, 0, 0, 0)
