@@ -35,11 +35,12 @@ if TYPE_CHECKING:
 SearchIn = Literal["image", "text", "any"]
 Strategy = Literal["auto", "exact", "ann"]
 
-# What the planner weighs, in seconds, from bench/search.py on 2 cores: a scan reads every row for every question,
-# a graph is read whole once and then costs next to nothing.
-SCAN_SECONDS_PER_FLOAT = 2.5e-10
-GRAPH_LOAD_SECONDS_PER_FLOAT = 1.5e-9
-GRAPH_SECONDS_PER_QUESTION = 5e-4
+# What the planner weighs, in seconds, from bench/search.py on 2 cores: a scan reads every vector once for a block of
+# questions, a graph is verified and read whole once and then costs little (docs/benchmarks.md).
+SCAN_SECONDS_PER_FLOAT = 1.4e-10
+SCAN_SECONDS_PER_FLOAT_TOGETHER = 3e-11
+GRAPH_LOAD_SECONDS_PER_FLOAT = 6.5e-9
+GRAPH_SECONDS_PER_QUESTION = 2e-3
 
 # Scores of this many (question, picture) pairs are held at once.
 SCORES_AT_ONCE = 16_000_000
@@ -257,7 +258,7 @@ class Searcher:
         if compose.method_named(options.method).needs_all:
             return False
         floats = self.view.space.slots * self.view.space.identity.dim
-        scan = questions * floats * SCAN_SECONDS_PER_FLOAT
+        scan = floats * (SCAN_SECONDS_PER_FLOAT + (questions - 1) * SCAN_SECONDS_PER_FLOAT_TOGETHER)
         graph = floats * GRAPH_LOAD_SECONDS_PER_FLOAT + questions * GRAPH_SECONDS_PER_QUESTION
         return graph < scan
 
