@@ -72,7 +72,6 @@ MIGRATIONS: tuple[str, ...] = (
         unique (root_id, folder, name)
     );
     create index photos_by_content on photos (content_hash);
-    create index photos_by_size on photos (size);
 
     create table texts (
         key blob primary key,
@@ -449,19 +448,6 @@ class Catalog:
             high=high,
         )
         return (row[0] for row in rows)
-
-    def hashes_of_size(self, size: int, space_id: str | None) -> frozenset[bytes]:
-        """The contents of that many bytes whose picture already has a vector in the space."""
-        rows = self.rows(
-            """
-            select distinct p.content_hash from photos p
-            cross join vectors v on v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
-            where p.size = :size
-            """,
-            size=size,
-            space=space_id,
-        )
-        return frozenset(row[0] for row in rows)
 
     def has_vector(self, space_id: str, modality: Modality, key: bytes) -> bool:
         return (

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -22,7 +22,7 @@ import numpy as np  # noqa: TID253
 
 from . import decode, preprocess
 from .calibration import CALIBRATION_VERSION, calibrate, neutral_phrases
-from .catalog import Known, KnownFailure, NewPhoto, Root, Space, join, sidecar_stamp, split
+from .catalog import Catalog, Known, KnownFailure, NewPhoto, Root, Space, join, sidecar_stamp, split
 from .errors import UsageError
 from .paths import has_picture_extension, printable
 from .store import Batch, Store
@@ -461,10 +461,12 @@ class _Loop:
         """Files read and decoded by worker threads, in order, never more than `lookahead` ahead."""
         workers = self.plan.workers or cores()
         futures: deque[Future[_Prepared]] = deque()
-        with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        assert self.space is not None
+        known = _Contents(self.store, self.space)
+        with contextlib.closing(known), ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
             try:
                 for item in todo:
-                    futures.append(pool.submit(self._prepare, item, self._known_contents(item.photo.size)))
+                    futures.append(pool.submit(self._prepare, item, known))
                     if len(futures) >= lookahead + workers:
                         yield futures.popleft().result()
                 while futures:
@@ -473,10 +475,7 @@ class _Loop:
                 for future in futures:
                     future.cancel()
 
-    def _known_contents(self, size: int) -> frozenset[bytes]:
-        return self.catalog.hashes_of_size(size, self.space.id if self.space else None)
-
-    def _prepare(self, todo: _Todo, known: frozenset[bytes]) -> _Prepared:
+    def _prepare(self, todo: _Todo, known: Container[bytes]) -> _Prepared:
         """One file, in a worker: everything about it travels together, so nothing can be attached to another."""
         started = time.perf_counter()
         assert self._embedder is not None
@@ -608,6 +607,23 @@ class _Loop:
         )
         rows = self.store.view(self.space).rows[live]
         self.store.save_calibration(self.space, calibrate(rows, phrases))
+
+
+class _Contents:
+    """The contents whose pictures have a vector already, for the workers to ask: on a connection of its own, which
+    sees what is committed and nothing else."""
+
+    def __init__(self, store: Store, space: Space) -> None:
+        self._catalog = Catalog(store.catalog.path, write=False)
+        self._space_id = space.id
+        self._lock = threading.Lock()
+
+    def __contains__(self, content_hash: object) -> bool:
+        with self._lock:
+            return isinstance(content_hash, bytes) and self._catalog.has_vector(self._space_id, "image", content_hash)
+
+    def close(self) -> None:
+        self._catalog.close()
 
 
 class _TodoList:

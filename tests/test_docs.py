@@ -69,7 +69,9 @@ def imgsearch_version() -> str:
     return imgsearch.__version__
 
 
-@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "docs/json.md", "docs/composition.md", "docs/benchmarks.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CHANGELOG.md", "docs/json.md", "docs/composition.md", "docs/benchmarks.md"]
+)
 def test_links_inside_the_repository_lead_somewhere(name):
     document = TOP / name
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text()):
