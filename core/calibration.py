@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -45,10 +46,21 @@ class Calibration:
         return self.version != CALIBRATION_VERSION or abs(pictures - self.pictures) * 10 > self.pictures
 
 
-def calibrate(pictures: Vectors, phrases: Vectors) -> Calibration:
-    """Measure a collection. `pictures` and `phrases` are unit rows of one space; at least one of each."""
+def sampled(slots: Sequence[int]) -> NDArray[np.int64]:
+    """Slots enough to measure a collection by, always the same ones of the same slots, in order."""
+    chosen = np.asarray(slots, np.int64)
+    if len(chosen) <= MEAN_SAMPLE:
+        return chosen
+    return np.sort(np.random.default_rng(0).choice(chosen, MEAN_SAMPLE, replace=False))
+
+
+def calibrate(pictures: Vectors, phrases: Vectors, *, count: int | None = None) -> Calibration:
+    """Measure a collection of `count` pictures (default: all given) by a sample of them.
+
+    `pictures` and `phrases` are unit rows of one space; at least one of each.
+    """
     generator = np.random.default_rng(0)
-    count = len(pictures)
+    count = len(pictures) if count is None else count
     sample = _sample(pictures, MEAN_SAMPLE, generator)
     image_mean = sample.mean(axis=0, dtype=np.float64) * (count / (count + PRIOR_PICTURES))
     image_mean = image_mean.astype(np.float32)

@@ -31,6 +31,8 @@ MIGRATIONS: tuple[str, ...] = (
         path blob not null unique,
         kind text not null check (kind in ('folder', 'files')),
         device integer,
+        exclude text not null default '[]',
+        hidden integer not null default 0,
         state text not null default 'online' check (state in ('online', 'offline')),
         note text,
         added_at text not null,
@@ -187,6 +189,8 @@ class Root:
     device: int | None
     state: Literal["online", "offline"]
     note: str | None = None
+    exclude: tuple[str, ...] = ()
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,8 +353,14 @@ class Catalog:
     # roots
 
     def roots(self) -> list[Root]:
-        rows = self.rows("select id, path, kind, device, state, note from roots order by path")
-        return [Root(r[0], self._absolute(r[1]), r[2], r[3], r[4], r[5]) for r in rows]
+        rows = self.rows("select id, path, kind, device, state, note, exclude, hidden from roots order by path")
+        return [
+            Root(r[0], self._absolute(r[1]), r[2], r[3], r[4], r[5], tuple(json.loads(r[6])), bool(r[7])) for r in rows
+        ]
+
+    def set_rules(self, root_id: int, exclude: Sequence[str], hidden: bool) -> None:
+        """What a walk of this root passes over when it is not named again."""
+        self.update_root(root_id, exclude=json.dumps(list(exclude)), hidden=int(hidden))
 
     def add_root(self, path: str, kind: str, device: int | None) -> int:
         row = {"path": self._stored(path), "kind": kind, "device": device, "added_at": now()}
@@ -380,7 +390,7 @@ class Catalog:
         self._db.table("roots").update(root_id, values)
 
     def move_into(self, child: Root, parent_id: int, prefix: str) -> None:
-        """Make `child`, which lies at `prefix` below another root, a part of that root."""
+        """Make `child`, which lies at `prefix` below another root ("" in the very same folder), a part of that root."""
         values = {"child": child.id, "parent": parent_id, "prefix": os.fsencode(prefix)}
         for table in ("photos", "failures"):
             self._connection.execute(
@@ -388,7 +398,11 @@ class Catalog:
                 update or replace {table}
                 set root_id = :parent,
                     folder = cast(
-                        case when folder = x'' then :prefix else :prefix || x'2f' || folder end as blob
+                        case
+                            when :prefix = x'' then folder
+                            when folder = x'' then :prefix
+                            else :prefix || x'2f' || folder
+                        end as blob
                     )
                 where root_id = :child
                 """,  # noqa: S608 - a table name of ours
@@ -430,6 +444,51 @@ class Catalog:
             folder=folder,
         )
         return {row[0]: KnownFailure(*row[1:]) for row in rows}
+
+    def has_photos_below(self, root_id: int, folder: bytes) -> bool:
+        """Whether a present photo lies at or below that folder."""
+        low, high = below(folder)
+        row = self.row(
+            """
+            select 1 from photos
+            where root_id = :root and (folder = :folder or (folder >= :low and folder < :high))
+                and state = 'present'
+            """,
+            root=root_id,
+            folder=folder,
+            low=low,
+            high=high,
+        )
+        return row is not None
+
+    def walk_failures(self, root_id: int, folder: bytes) -> set[tuple[bytes, bytes]]:
+        """(folder, name) of folders and ignore files at or below `folder` that gave trouble."""
+        low, high = below(folder)
+        rows = self.rows(
+            """
+            select folder, name from failures
+            where root_id = :root and stage = 'walk'
+                and (folder = :folder or (folder >= :low and folder < :high))
+            """,
+            root=root_id,
+            folder=folder,
+            low=low,
+            high=high,
+        )
+        return {(row[0], row[1]) for row in rows}
+
+    def is_elsewhere(self, photo_id: int, but: Iterable[int]) -> bool:
+        """Whether the bytes of that photo are present at another place that can be reached, beside those given."""
+        rows = self.rows(
+            """
+            select o.id from photos p
+            cross join photos o on o.content_hash = p.content_hash and o.state = 'present' and o.id <> p.id
+            cross join roots r on r.id = o.root_id and r.state = 'online'
+            where p.id = :id
+            """,
+            id=photo_id,
+        )
+        return any(row[0] not in but for row in rows)
 
     def folders_below(self, root_id: int, folder: bytes) -> Iterator[bytes]:
         """Every folder at or below `folder` of which the catalogue knows a photo or a failure."""
@@ -481,7 +540,7 @@ class Catalog:
 
     def touch_photo(self, photo_id: int, photo: Photo) -> None:
         """The same photo, found again: it is there, wherever its inode and pair are now."""
-        self._db.table("photos").update(photo_id, {"state": "present", "inode": photo.inode, "pair": _pair_name(photo)})
+        self._db.table("photos").update(photo_id, {"state": "present", "inode": photo.inode, "pair": pair_name(photo)})
 
     def write_photo(self, root_id: int, new: NewPhoto, text_keys: Sequence[tuple[bytes, CarriedText]]) -> None:
         folder, name = split(new.photo.relpath)
@@ -493,7 +552,7 @@ class Catalog:
             "mtime_ns": new.mtime_ns,
             "inode": new.photo.inode,
             "sidecars": sidecar_stamp(new.photo),
-            "pair": _pair_name(new.photo),
+            "pair": pair_name(new.photo),
             "content_hash": new.content_hash,
             "state": "present",
             "indexed_at": now(),
@@ -733,7 +792,7 @@ def sidecar_stamp(photo: Photo) -> str:
     return json.dumps([[os.path.basename(s.relpath), s.size, s.mtime_ns] for s in photo.sidecars])
 
 
-def _pair_name(photo: Photo) -> bytes | None:
+def pair_name(photo: Photo) -> bytes | None:
     """A pair lies in the same folder, so its name is enough, and stays right when the folder moves."""
     return None if photo.pair is None else os.path.basename(os.fsencode(photo.pair))
 

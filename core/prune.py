@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from .catalog import Root, join
 from .errors import UsageError
-from .indexing import why_offline
 from .paths import printable
+from .roots import why_offline
 from .store import Store
 
 

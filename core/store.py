@@ -131,25 +131,41 @@ class Store:
         assert space is not None
         return space
 
-    def complete(self, space: Space) -> bool:
-        """Let search answer from this space, if every present photo that can be reached has its vector there."""
-        missing = self.catalog.value(
+    def complete(self, space: Space) -> int:
+        """Let search answer from this space, if every present photo and its texts have their vectors there.
+
+        Returns how many photos have not. Photos that failed with this installation are not waited for.
+        """
+        missing: int = self.catalog.value(
             """
-            select count(*) from photos p join roots r on r.id = p.root_id
-            where p.state = 'present' and r.state = 'online' and not exists (
-                select 1 from vectors v
-                where v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
+            select count(*) from photos p
+            where p.state = 'present' and (
+                not exists (
+                    select 1 from vectors v
+                    where v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
+                )
+                or exists (
+                    select 1 from photo_texts t
+                    where t.photo_id = p.id and not exists (
+                        select 1 from vectors v
+                        where v.space_id = :space and v.modality = 'text' and v.key = t.key
+                    )
+                )
+            ) and not exists (
+                select 1 from failures f
+                where f.root_id = p.root_id and f.folder = p.folder and f.name = p.name
             )
             """,
             space=space.id,
         )
-        if missing:
-            return False
+        active = self.active_space()
+        if missing or (space.slots == 0 and active is not None and active.slots > 0):
+            return missing
         if space.state != "complete" or self.catalog.get_info("active_space") != space.id:
             with self.catalog.transaction():
                 self.catalog.update_space(space.id, state="complete")
                 self.catalog.set_info("active_space", space.id)
-        return True
+        return 0
 
     # writing
 
@@ -178,6 +194,12 @@ class Store:
             for root_id, failed, skipped, is_silent in batch.failures:
                 self.catalog.write_failure(root_id, failed, skipped, codecs=codecs, is_silent=is_silent)
         return self._again(space)
+
+    def is_up_to_date(self, space: Space) -> bool:
+        """Whether nothing was committed since this space's derived files were made."""
+        if space.state != "complete" or self.catalog.get_info("active_space") != space.id:
+            return False
+        return SlotMap.load(self._slots_path(space), space.slots, self.catalog.edition()) is not None
 
     def save_slots(self, space: Space) -> None:
         """Write the derived slot map, so that readers need not build it from the catalogue."""

@@ -65,7 +65,8 @@ class Walk:
 
     `start` is the relative path of a sub-folder to look at alone. `exclude` holds gitignore patterns relative
     to the root; they have the last word over `.imgsearchignore` files, also with `!`. A pattern that means
-    nothing raises UsageError. With `follow_links=False` links are passed over. An object is iterated once.
+    nothing raises UsageError. With `follow_links=False` links are passed over. `elsewhere` are (device, inode) of
+    folders that are somebody else's and not entered. An object is iterated once.
     """
 
     folders: int
@@ -82,7 +83,7 @@ class Walk:
         exclude: Sequence[str] = (),
         hidden: bool = False,
         follow_links: bool = True,
-        cross_devices: bool = True,
+        elsewhere: Iterable[tuple[int, int]] = (),
     ) -> None:
         self.root = root
         self.start = start
@@ -92,9 +93,7 @@ class Walk:
         self._exclude = _excluding(exclude)
         self._hidden = hidden
         self._follow_links = follow_links
-        self._cross_devices = cross_devices
-        self._seen: set[tuple[int, int]] = set()
-        self._device: int | None = None
+        self._seen: set[tuple[int, int]] = set(elsewhere)
         self._begun = False
 
     def is_unread(self, relpath: str) -> bool:
@@ -140,9 +139,7 @@ class Walk:
         """Whether the folder is to be visited; from now on it is not."""
         info = os.stat(path)
         identity = info.st_dev, info.st_ino
-        if self._device is None:
-            self._device = info.st_dev
-        elif identity in self._seen or (info.st_dev != self._device and not self._cross_devices):
+        if identity in self._seen and folder.relpath != self.start:
             return False
         if folder.linked and self.start and self._has_real_place(path):
             return False
@@ -298,6 +295,16 @@ class Walk:
         troubles = [Skipped(path, "walk", f"line {number} is not a pattern") for number in bad]
         first = len(self._exclude)
         return (*rules[:first], layer, *rules[first:]) if layer.patterns else rules, troubles
+
+
+def reaches(relpath: str, *, hidden: bool = False) -> bool:
+    """Whether a walk of the root comes to that folder by itself: nothing on the way is a dot-name or junk."""
+    folders = [*_ancestors(relpath)[1:], relpath] if relpath else []
+    return all(
+        (hidden or not os.path.basename(folder).startswith("."))
+        and not _is_junk_folder(os.path.basename(folder), _parent(folder))
+        for folder in folders
+    )
 
 
 def named_photo(path: str) -> Photo | Skipped:

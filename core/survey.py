@@ -1,0 +1,404 @@
+"""What is new, changed, gone: the folders as they are now, held against the catalogue.
+
+A survey only looks; what it finds is read and embedded by `indexing`, which then calls `settle`. It waits with that
+until then because a photo is only lost if it has not turned up elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .catalog import Catalog, Known, KnownFailure, Root, join, pair_name, sidecar_stamp, split
+from .paths import printable
+from .roots import Rules, Target, seen_from, targets, why_offline, within
+from .store import Batch, Store
+from .types import Photo, Sidecar, Skipped
+from .walk import Walk, named_photo
+
+# Nothing in the file need change for these to go away: permissions, mounts, a disk that works again.
+RETRIED_STAGES = ("walk", "read")
+
+# A root that lost more than this share of its photos, and more than this many, is taken for unmounted, not emptied.
+LOST_SHARE = 0.2
+LOST_PHOTOS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPlan:
+    """What to index and how."""
+
+    paths: tuple[str, ...]
+    """Files and folders, absolute. None at all: every root the index has."""
+    exclude: tuple[str, ...] = ()
+    hidden: bool = False
+    dry_run: bool = False
+    decode: Literal["fast", "exact"] = "fast"
+    batch_size: int | None = None
+    workers: int | None = None
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a run did. Seconds are wall time, but for `decode`, which is summed over the workers."""
+
+    found: int = 0
+    new: int = 0
+    changed: int = 0
+    reused: int = 0
+    """New places of photos that were known already: renamed, moved or copied; no picture was embedded."""
+    unchanged: int = 0
+    skipped: int = 0
+    known_failures: int = 0
+    passed_over: int = 0
+    gone: int = 0
+    excluded: int = 0
+    offline: tuple[str, ...] = ()
+    was_stopped: bool = False
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("load", "walk", "decode", "embed", "write", "total"), 0.0)
+    )
+
+    @property
+    def indexed(self) -> int:
+        return self.new + self.changed + self.reused
+
+
+EventKind = Literal["walking", "planned", "photo", "skipped", "passed", "gone", "would_index", "checkpoint", "notice"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, for whoever shows progress; docs/json.md says which fields go with which kind."""
+
+    kind: EventKind
+    path: str | None = None
+    count: int = 0
+    stage: str | None = None
+    reason: str | None = None
+
+
+Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Todo:
+    """A file to read."""
+
+    root_id: int
+    photo: Photo
+    is_change: bool = False
+    """There was another content at this place before."""
+    failed_before: str | None = None
+    """Why it could not be read the last time, if it is tried again all the same."""
+
+
+class TodoList:
+    """The files to read, in a temporary table: a first walk over a million files must not fill the memory."""
+
+    def __init__(self) -> None:
+        self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._connection.execute("create table todo (item text not null)")
+        self._connection.execute("begin")
+        self._count = 0
+
+    def append(self, todo: Todo) -> None:
+        photo = todo.photo
+        beside = [[s.relpath, s.size, s.mtime_ns] for s in photo.sidecars]
+        stat = [photo.size, photo.mtime_ns, photo.inode]
+        place = [photo.root, photo.relpath, *stat, beside, photo.pair, photo.named]
+        row = json.dumps([todo.root_id, todo.is_change, todo.failed_before, place])
+        self._connection.execute("insert into todo values (?)", (row,))
+        self._count += 1
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Todo]:
+        for (item,) in self._connection.execute("select item from todo order by rowid"):
+            root_id, is_change, failed_before, place = json.loads(item)
+            root, relpath, size, mtime_ns, inode, beside, pair, named = place
+            sidecars = tuple(Sidecar(*sidecar) for sidecar in beside)
+            photo = Photo(root, relpath, size, mtime_ns, inode, sidecars, pair, named)
+            yield Todo(root_id, photo, is_change, failed_before)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """Photos that a finished look at a root, or a folder of it, did not meet."""
+
+    root: Root
+    start: str
+    photos: tuple[tuple[int, str], ...]
+    """(id, relpath)"""
+    troubles: frozenset[tuple[bytes, bytes]] = frozenset()
+    """(folder, name) of what could not be looked at."""
+
+
+class Survey:
+    """One look at what a plan names. What it counts goes to `summary`, what is to be written at once to `batch`."""
+
+    def __init__(
+        self,
+        store: Store,
+        plan: IndexPlan,
+        space_id: str | None,
+        codecs: str,
+        summary: Summary,
+        on_event: Listener,
+        stop: threading.Event,
+    ) -> None:
+        self._store = store
+        self._catalog: Catalog = store.catalog
+        self._plan = plan
+        self._space_id = space_id
+        self._codecs = codecs
+        self._summary = summary
+        self._on_event = on_event
+        self._stop = stop
+        self._named: set[str] = set()
+        self._lost: list[_Lost] = []
+        self.batch = Batch()
+
+    def run(self, todo: TodoList) -> None:
+        """Look, and put what has to be read into `todo`. Raises UsageError for a path that is not there."""
+        rules = Rules(self._plan.exclude, self._plan.hidden)
+        chosen = targets(self._store, self._plan.paths, rules, dry_run=self._plan.dry_run)
+        self._look_at_named([target for target in chosen if target.photo], todo)
+        for target in chosen:
+            if self._stop.is_set():
+                return
+            if target.photo is None:
+                self._look_at(target, rules, todo)
+
+    def settle(self) -> None:
+        """Mark what is gone, once everything that was found is written."""
+        for lost in self._lost:
+            self._settle(lost)
+
+    # looking
+
+    def _look_at(self, target: Target, rules: Rules, todo: TodoList) -> None:
+        root, start = target.root, target.start
+        why = why_offline(root)
+        if why and self._has_photos(root):
+            self._set_offline(root, why)
+        elif root.kind == "files":
+            self._look_at_files(root, todo)
+        else:
+            is_named = bool(self._plan.paths) and not start
+            typed = rules if is_named or rules != Rules() else Rules(root.exclude, root.hidden)
+            self._walk(root, start, typed, todo)
+
+    def _look_at_named(self, chosen: Sequence[Target], todo: TodoList) -> None:
+        """Files given by name, a folder at a time."""
+        by_folder: dict[tuple[int, bytes], list[Photo]] = {}
+        roots = {target.root.id: target.root for target in chosen}
+        for target in chosen:
+            assert target.photo is not None
+            if target.photo.path not in self._named:
+                self._named.add(target.photo.path)
+                by_folder.setdefault((target.root.id, split(target.photo.relpath)[0]), []).append(target.photo)
+        for (root_id, _), photos in by_folder.items():
+            self._compare(roots[root_id], photos, todo)
+        for root in roots.values():
+            if root.state == "offline":
+                self._notice_hidden(root)
+
+    def _walk(self, root: Root, start: str, rules: Rules, todo: TodoList) -> None:
+        walk = Walk(root.path, start, exclude=rules.exclude, hidden=rules.hidden, elsewhere=self._roots_inside(root))
+        visited: set[bytes] = set()
+        lost: list[tuple[int, str]] = []
+        troubles: set[tuple[bytes, bytes]] = set()
+        photos: list[Photo] = []
+        folder: bytes | None = None
+        for item in walk:
+            if self._stop.is_set():
+                return
+            if isinstance(item, Skipped):
+                troubles.add(self._walk_failure(root, item))
+                continue
+            its_folder = split(item.relpath)[0]
+            if its_folder != folder:
+                lost += self._compare(root, photos, todo)
+                photos, folder = [], its_folder
+                visited.add(its_folder)
+                self._on_event(Event("walking", count=self._summary.found))
+            photos.append(item)
+        lost += self._compare(root, photos, todo)
+        for other in self._catalog.folders_below(root.id, os.fsencode(start)):
+            if other not in visited:
+                lost += self._not_met(root, other, self._catalog.known_in_folder(root.id, other, None), set())
+        if start and root.state == "offline":
+            self._notice_hidden(root)
+        kept = tuple(item for item in lost if not walk.is_unread(item[1]))
+        self._lost.append(_Lost(root, start, kept, frozenset(troubles)))
+
+    def _roots_inside(self, root: Root) -> Iterator[tuple[int, int]]:
+        for other in self._catalog.roots():
+            if within(root, other) and other.kind == "folder":
+                try:
+                    info = os.stat(other.path)
+                except OSError:
+                    continue
+                yield info.st_dev, info.st_ino
+
+    def _look_at_files(self, root: Root, todo: TodoList) -> None:
+        """Files that were named one by one are looked up one by one; their folder is not walked."""
+        lost = []
+        for folder in self._catalog.folders_below(root.id, b""):
+            known = self._catalog.known_in_folder(root.id, folder, None)
+            for name in known.keys() | self._catalog.failures_in_folder(root.id, folder).keys():
+                relpath = join(folder, name)
+                photo = named_photo(_path_of(root, relpath))
+                if isinstance(photo, Photo):
+                    self._compare(root, [seen_from(root, relpath, photo)], todo)
+                elif name in known and known[name].state == "present":
+                    lost.append((known[name].id, relpath))
+                elif name not in known and not self._plan.dry_run:
+                    with self._catalog.transaction():
+                        self._catalog.forget_failure(root.id, folder, name)
+        self._lost.append(_Lost(root, "", tuple(lost)))
+
+    def _compare(self, root: Root, photos: Sequence[Photo], todo: TodoList) -> list[tuple[int, str]]:
+        """Sort photos of one folder into known and to do. Returns the (id, relpath) of present ones not among them."""
+        if not photos:
+            return []
+        folder = split(photos[0].relpath)[0]
+        known_photos = self._catalog.known_in_folder(root.id, folder, self._space_id)
+        failures = self._catalog.failures_in_folder(root.id, folder)
+        names = set()
+        for photo in photos:
+            name = split(photo.relpath)[1]
+            names.add(name)
+            if photo.path in self._named and not photo.named:
+                continue
+            self._summary.found += 1
+            known, failure = known_photos.get(name), failures.get(name)
+            failed_before = failure.reason if failure and self._is_known_failure(failure, photo) else None
+            if failure and failed_before and failure.stage not in RETRIED_STAGES:
+                self._summary.known_failures += not failure.is_silent
+                self._summary.passed_over += failure.is_silent
+            elif known and known.has_vectors and _is_unchanged(known, photo):
+                self._summary.unchanged += 1
+                if known.state != "present" or (known.inode, known.pair) != (photo.inode, pair_name(photo)):
+                    self.batch.found_again.append((known, photo))
+            else:
+                is_change = known is not None and known.state == "present" and not _is_unchanged(known, photo)
+                todo.append(Todo(root.id, photo, is_change, failed_before))
+        return self._not_met(root, folder, known_photos, names, failures.keys())
+
+    def _is_known_failure(self, failure: KnownFailure, photo: Photo) -> bool:
+        if (failure.size, failure.mtime_ns, failure.codecs) != (photo.size, photo.mtime_ns, self._codecs):
+            return False
+        return not (failure.is_silent and photo.named)
+
+    def _not_met(
+        self,
+        root: Root,
+        folder: bytes,
+        known: dict[bytes, Known],
+        met: set[bytes],
+        failed: Collection[bytes] | None = None,
+    ) -> list[tuple[int, str]]:
+        """Present photos of a folder that were not met. Failures of files that are no more are forgotten."""
+        if failed is None:
+            failed = self._catalog.failures_in_folder(root.id, folder).keys()
+        vanished = [
+            name for name in failed if name not in met and not os.path.lexists(_path_of(root, join(folder, name)))
+        ]
+        if vanished and not self._plan.dry_run:
+            with self._catalog.transaction():
+                for name in vanished:
+                    self._catalog.forget_failure(root.id, folder, name)
+        return [
+            (row.id, join(folder, name)) for name, row in known.items() if row.state == "present" and name not in met
+        ]
+
+    def _walk_failure(self, root: Root, skipped: Skipped) -> tuple[bytes, bytes]:
+        """A folder that could not be listed: counted as new only the first time."""
+        relpath = os.path.relpath(skipped.path, root.path)
+        folder, name = split("" if relpath == "." else relpath)
+        known = self._catalog.failures_in_folder(root.id, folder).get(name)
+        if known and known.reason == skipped.reason:
+            self._summary.known_failures += 1
+        else:
+            self._summary.skipped += 1
+            place = Photo(root.path, join(folder, name), 0, 0, 0)
+            self.batch.failures.append((root.id, place, skipped, False))
+            self._on_event(Event("skipped", path=skipped.path, stage=skipped.stage, reason=skipped.reason))
+        return folder, name
+
+    def _has_photos(self, root: Root) -> bool:
+        return self._catalog.value("select 1 from photos where root_id = :root", root=root.id) is not None
+
+    # settling
+
+    def _settle(self, lost: _Lost) -> None:
+        """Photos that were not met: deleted, or merely excluded now - unless the root looks unmounted."""
+        root = lost.root
+        gone = {item[0]: item[1] for item in lost.photos if not os.path.exists(_path_of(root, item[1]))}
+        excluded = [item[0] for item in lost.photos if item[0] not in gone]
+        missing = len(gone)
+        if missing > LOST_PHOTOS:  # what merely moved is not missing
+            missing -= sum(self._catalog.is_elsewhere(photo_id, gone) for photo_id in gone)
+        present = self._catalog.value(
+            "select count(*) from photos where root_id = :root and state = 'present'", root=root.id
+        )
+        if missing > LOST_PHOTOS and missing > LOST_SHARE * present:
+            self._set_offline(root, f"{missing:,} of its {present:,} photos are missing")
+            return
+        self._summary.gone += len(gone)
+        self._summary.excluded += len(excluded)
+        for relpath in gone.values():
+            self._on_event(Event("gone", path=_path_of(root, relpath)))
+        if self._plan.dry_run:
+            return
+        mended = self._catalog.walk_failures(root.id, os.fsencode(lost.start)) - lost.troubles
+        is_back = root.state != "online" and not lost.start
+        if not (lost.photos or mended or is_back):
+            return  # a run that changes nothing leaves every derived file as good as it was
+        with self._catalog.transaction():
+            self._catalog.set_photo_state(gone, "gone")
+            self._catalog.set_photo_state(excluded, "excluded")
+            for folder, name in mended:
+                self._catalog.forget_failure(root.id, folder, name)
+            if is_back:
+                self._on_event(Event("notice", reason=f"{printable(root.path)} is back online"))
+                self._catalog.update_root(root.id, state="online", note=None)
+
+    def _set_offline(self, root: Root, why: str) -> None:
+        self._summary.offline = (*self._summary.offline, root.path)
+        shown = printable(root.path)
+        self._on_event(
+            Event(
+                "notice",
+                reason=f"{shown}: {why}; taken to be offline: its photos are kept and hidden. If they were really "
+                f"deleted: imgsearch prune --offline {shown}",
+            )
+        )
+        if not self._plan.dry_run:
+            with self._catalog.transaction():
+                self._catalog.update_root(root.id, state="offline", note=why)
+
+    def _notice_hidden(self, root: Root) -> None:
+        shown = printable(root.path)
+        self._on_event(
+            Event("notice", reason=f"{shown} is offline: what is in it stays hidden until all of it is indexed again")
+        )
+
+
+def _path_of(root: Root, relpath: str) -> str:
+    return f"{root.path.rstrip('/')}/{relpath}"
+
+
+def _is_unchanged(known: Known, photo: Photo) -> bool:
+    return (known.size, known.mtime_ns, known.sidecars) == (photo.size, photo.mtime_ns, sidecar_stamp(photo))
