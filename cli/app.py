@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import sys
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
@@ -14,6 +15,9 @@ from imgsearch import __version__
 from imgsearch.core.errors import ImgsearchError
 
 from . import completion, failures_cmd, index_cmd, init_cmd, models_cmd, prune_cmd, query_cmd, render, status_cmd
+
+if TYPE_CHECKING:
+    import sqlite3
 
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
@@ -78,8 +82,19 @@ app.command()(init_cmd.init)
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command and exit: 0 done, 1 nothing found, 2 usage, 3 some files skipped, 4 no or damaged index,
     5 locked, 70 a bug, 130 interrupted."""
+    _open_what_is_closed()
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.exit(exit_code(arguments))
+
+
+def _open_what_is_closed() -> None:
+    """With `<&-` or `>&-` the first file opened would become standard input or output."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name, mode, number in (("stdin", "r", 0), ("stdout", "w", 1), ("stderr", "w", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - as long as the process
 
 
 def exit_code(arguments: list[str]) -> int:
@@ -103,7 +118,14 @@ def exit_code(arguments: list[str]) -> int:
         raise
     except OSError as error:
         return _explain_os_error(error, as_json=as_json)
-    except Exception:
+    except Exception as error:
+        # Only a command that opened an index gets here. A plain SQLITE_ERROR is SQL of ours that is wrong.
+        if type(error).__module__ == "sqlite3" and getattr(error, "sqlite_errorname", "") != "SQLITE_ERROR":
+            from imgsearch.core.catalog import as_index_error
+
+            known = as_index_error(cast("sqlite3.Error", error))
+            render.complain(known, as_json=as_json)
+            return known.exit_code
         _report_bug()
         return EXIT_BUG
 
@@ -125,12 +147,24 @@ def _explain(error: Any, arguments: list[str], *, as_json: bool) -> int:
 
 def _explain_os_error(error: OSError, *, as_json: bool) -> int:
     """A disk that is full or a folder that may not be entered is the user's to mend, not a bug."""
-    name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else None
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else None
     reason = (error.strerror or str(error)).lower()
+    hint = None
+    if error.errno == errno.ENOSPC:
+        hint = "free some space or name another index with --index" if name else "the output could not be written"
+    if error.errno == errno.ENOENT and not _has_working_directory():
+        name, reason, hint = None, "the working directory is no longer there", "cd to another one"
     message = f"{name}: {reason}" if name else reason
-    hint = "free some space or name another index with --index" if error.errno == 28 else None
     render.complain(ImgsearchError(message, hint=hint), as_json=as_json)
     return 2
+
+
+def _has_working_directory() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def _report_bug() -> None:

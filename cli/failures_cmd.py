@@ -16,24 +16,19 @@ def failures(as_json: options.Json = False, index: options.Index = None) -> int:
 
       imgsearch failures --json | jq -r 'select(.stage == "decode") | .path'
     """
-    from imgsearch.core.catalog import join
     from imgsearch.core.paths import path_fields, printable
 
     from .loading import open_store
 
     with open_store(index) as store:
-        roots = {root.id: root.path for root in store.catalog.roots()}
-        rows = store.catalog.rows(
-            "select root_id, folder, name, stage, reason from failures where not is_silent "
-            "order by root_id, folder, name"
-        )
-    for root_id, folder, name, stage, reason in rows:
-        path = os.path.join(roots[root_id], join(folder, name))
+        failed = store.failures()
+    for one in failed:
         if as_json:
-            render.emit_json({**path_fields(path), "stage": stage, "reason": reason})
+            render.emit_json({**path_fields(one.path), "stage": one.stage, "reason": one.reason})
         elif render.is_terminal():
-            render.emit(f"{printable(path)}: {printable(reason)} ({stage})")
+            render.emit(f"{printable(one.path)}: {printable(one.reason)} ({one.stage})")
         else:
-            render.emit(b"\t".join([os.fsencode(path), stage.encode(), reason.encode("utf-8", "replace")]))
+            fields = [os.fsencode(one.path), one.stage.encode(), one.reason.encode("utf-8", "replace")]
+            render.emit(b"\t".join(fields))
     render.flush()
     return 0

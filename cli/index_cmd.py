@@ -51,11 +51,18 @@ def index(
     ] = None,
     exclude: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--exclude", metavar="GLOB", help="Pass over what matches, as in .gitignore; may be repeated."),
+        typer.Option(
+            "--exclude",
+            metavar="GLOB",
+            help="Pass over what matches, as in .gitignore; may be repeated. Remembered with the folder.",
+        ),
     ] = None,
-    hidden: Annotated[bool, typer.Option("--hidden", help="Also files and folders whose name starts with a dot.")] = (
-        False
-    ),
+    hidden: Annotated[
+        bool,
+        typer.Option(
+            "--hidden", help="Also files and folders whose name starts with a dot; remembered as --exclude is."
+        ),
+    ] = (False),
     decode: Annotated[
         options.DecodeMode,
         typer.Option("--decode", help="fast reads large JPEGs at a reduced size; exact reads every pixel."),
@@ -91,7 +98,8 @@ def index(
     """
     from .progress import Progress
 
-    progress = Progress(as_json=as_json, quiet=quiet, verbose=verbose)
+    stop, received = threading.Event(), _Received()
+    progress = Progress(as_json=as_json, quiet=quiet, verbose=verbose, stop=stop)
     plan = _plan(
         paths or [],
         index,
@@ -108,12 +116,13 @@ def index(
             progress.say(message)
 
     choice = _Choice(model, weights, preprocess_from, device, precision.value, say)
-    stop, received = threading.Event(), _Received()
     with _opened(index, is_rehearsal=dry_run) as store, _orderly_stop(stop, received):
         try:
             summary = _run(store, choice, plan, progress, stop, received)
         finally:
             progress.close()
+    if progress.is_deserted:
+        raise BrokenPipeError
     return _report(summary, plan, received, as_json=as_json, quiet=quiet)
 
 
@@ -128,8 +137,11 @@ def _plan(
     batch_size: int | None,
     workers: int | None,
 ) -> IndexPlan:
+    from imgsearch.core.errors import UsageError
     from imgsearch.core.indexing import IndexPlan
 
+    if "" in paths:
+        raise UsageError("an empty name for a folder", hint="is a variable of your shell unset?")
     return IndexPlan(
         paths=tuple(os.path.abspath(os.path.expanduser(path)) for path in paths),
         exclude=tuple(exclude),
@@ -179,6 +191,13 @@ class _Choice:
     def known_space(self, store: Store) -> Space | None:
         """The space to fill, if no model was asked for and the index has one already."""
         return store.active_space() if self._model is None else None
+
+    def likely_space(self, store: Store) -> Space | None:
+        """The space that a run would fill, as far as can be told without loading the model."""
+        if self._model in (None, "auto"):
+            return store.active_space()
+        wanted = self._spec().to_json()
+        return next((space for space in store.catalog.spaces() if space.model == wanted), None)
 
     def embedder(self, space: Space | None) -> Callable[[], tuple[Embedder, str]]:
         from . import loading
@@ -250,7 +269,7 @@ def _run(
         received.is_working |= event.kind == "planned"
         progress(event)
 
-    space = choice.known_space(store)
+    space = choice.likely_space(store) if plan.dry_run else choice.known_space(store)
     return indexing.run(store, choice.embedder(space), plan, space=space, on_event=on_event, stop=stop)
 
 

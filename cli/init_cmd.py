@@ -25,10 +25,14 @@ def init(
     from imgsearch.core.paths import printable
     from imgsearch.core.store import CATALOG, PORTABLE, Store
 
+    if not folder:
+        raise UsageError("an empty name for a folder", hint="is a variable of your shell unset?")
     top = os.path.abspath(os.path.expanduser(folder))
     if not os.path.isdir(top):
         raise UsageError(f"{printable(folder)}: not a folder", hint="make it first, or name another")
     target = os.path.join(top, PORTABLE)
+    if os.path.lexists(target) and not os.path.isdir(target):
+        raise UsageError(f"{printable(target)}: is in the way, and no folder", hint="move it, or choose another folder")
     if os.path.exists(os.path.join(target, CATALOG)):
         render.say(f"{printable(target)} is there already")
         return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, Optional
 
@@ -36,9 +37,23 @@ Index = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON Lines on stdout, one object each.")]
+
+
+def _check_device(name: str) -> str:
+    if not re.fullmatch(r"auto|cuda(:\d+)?|mps|cpu", name):
+        raise typer.BadParameter(f"{name!r} is not auto, cuda, cuda:N, mps or cpu")
+    return name
+
+
 Device = Annotated[
     str,
-    typer.Option("--device", metavar="auto|cuda[:N]|mps|cpu", help="Where the model runs.", show_default=True),
+    typer.Option(
+        "--device",
+        metavar="auto|cuda[:N]|mps|cpu",
+        help="Where the model runs.",
+        show_default=True,
+        callback=_check_device,
+    ),
 ]
 PrecisionOption = Annotated[
     Precision, typer.Option("--precision", help="Number format of the model; auto chooses by device.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import Any
 
 from imgsearch.core.indexing import Event, Summary
@@ -14,16 +15,24 @@ from . import render
 class Progress:
     """Listens to a run. Bars and messages go to stderr, JSON events to stdout."""
 
-    def __init__(self, *, as_json: bool, quiet: bool, verbose: bool) -> None:
+    def __init__(self, *, as_json: bool, quiet: bool, verbose: bool, stop: threading.Event) -> None:
         self._as_json = as_json
+        self._stop = stop
+        self.is_deserted = False
+        """Whoever read the events is gone: the run ends in order, and quietly."""
         self._quiet = quiet
         self._verbose = verbose
         self._bar: Any = None
         self._skipped = 0
 
     def __call__(self, event: Event) -> None:
-        if self._as_json:
-            render.emit_json(event_record(event))
+        if self._as_json and not self.is_deserted:
+            try:
+                render.emit_json(event_record(event))
+                render.flush()
+            except BrokenPipeError:
+                self.is_deserted = True
+                self._stop.set()
         if event.kind == "planned":
             self._start(event.count)
         elif event.kind in ("photo", "passed", "skipped"):

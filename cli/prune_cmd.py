@@ -21,7 +21,9 @@ def prune(
     as_json: options.Json = False,
     index: options.Index = None,
 ) -> int:
-    """Forget photos that are gone, after a second look at the disk, and give their room back.
+    """Forget photos that are gone, or are passed over now (--exclude, ignore files), and give their room back.
+
+    Whether a photo is gone is looked up on the disk once more.
 
     No photo is ever touched. Folders that are offline (unmounted, empty, or missing much at once) are left alone.
 

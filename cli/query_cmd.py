@@ -13,6 +13,7 @@ from . import options, render
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from imgsearch.core.errors import QueryError
     from imgsearch.core.grammar import Query
     from imgsearch.core.search import Hit, Searcher
     from imgsearch.core.search import Options as SearchOptions
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 # Lines of standard input answered together: enough to share one pass over the vectors, few enough to see progress.
 QUERIES_AT_ONCE = 1024
+BYTES_AT_ONCE = 1 << 20
 
 
 def query(
@@ -118,8 +120,19 @@ def query(
         searcher = _searcher(store, device)
         hits = searcher.search(asked, search_options)
         printer.print(hits)
+        if not hits and not include_offline:
+            _mention_offline(store)
     render.flush()
     return 0 if hits else 1
+
+
+def _mention_offline(store: Store) -> None:
+    """Why nothing may have been found where something used to be."""
+    from imgsearch.core.paths import printable
+
+    for root in store.catalog.roots():
+        if root.state == "offline":
+            render.say(f"{printable(root.path)} is offline and its photos are hidden (see: imgsearch status)")
 
 
 def _search_options(
@@ -154,7 +167,8 @@ def _searcher(store: Store, device: str) -> Searcher:
 
     from .loading import embedder_of
 
-    return Searcher(store, embedder_of(store.view().space, device=device))
+    view = store.view()
+    return Searcher(store, embedder_of(view.space, device=device), view)
 
 
 def _query(words: list[str], images: list[str], text: str | None) -> Query:
@@ -181,15 +195,20 @@ def _answer_lines(searcher: Searcher, search_options: SearchOptions, printer: _P
     from imgsearch.core.errors import QueryError
 
     has_hits = has_errors = False
+
+    def on_error(query: Query | None, error: QueryError) -> None:
+        nonlocal has_errors
+        has_errors = True
+        render.complain(error, as_json=printer.as_json)
+
     for lines in _blocks():
         queries = []
         for line in lines:
             try:
                 queries.append(grammar.parse(line))
             except QueryError as error:
-                has_errors = True
-                render.complain(error, as_json=printer.as_json)
-        for hits in searcher.search_many(queries, search_options):
+                on_error(None, error)
+        for hits in searcher.search_many(queries, search_options, on_error=on_error):
             has_hits |= bool(hits)
             printer.print(hits)
         render.flush()
@@ -198,17 +217,21 @@ def _answer_lines(searcher: Searcher, search_options: SearchOptions, printer: _P
     return 0 if has_hits else 1
 
 
-def _blocks() -> Iterator[Sequence[str]]:
-    block: list[str] = []
-    for raw in sys.stdin.buffer:
-        line = os.fsdecode(raw.rstrip(b"\r\n"))
-        if line.strip():
-            block.append(line)
-        if len(block) >= QUERIES_AT_ONCE:
-            yield block
-            block = []
-    if block:
-        yield block
+def _blocks() -> Iterator[list[str]]:
+    """The lines of standard input as they come, many at a time if many are there."""
+    if sys.stdin is None:
+        return
+    rest = b""
+    source: Any = sys.stdin.buffer  # typed without read1, which it has
+    while data := source.read1(BYTES_AT_ONCE):
+        *lines, rest = (rest + data).split(b"\n")
+        for start in range(0, len(lines), QUERIES_AT_ONCE):
+            yield _queries(lines[start : start + QUERIES_AT_ONCE])
+    yield _queries([rest])
+
+
+def _queries(lines: list[bytes]) -> list[str]:
+    return [line for line in (os.fsdecode(raw.removeprefix(b"\xef\xbb\xbf").strip()) for raw in lines) if line]
 
 
 class _Printer:
@@ -243,7 +266,7 @@ class _Printer:
             if self._has_many:
                 fields.insert(0, os.fsencode(hit.query))
             if hit.place.text:
-                fields.append(os.fsencode(hit.place.text.replace("\t", " ").replace("\n", " ")))
+                fields.append(" ".join(hit.place.text.split()).encode("utf-8", "replace"))
             render.emit(b"\t".join(fields))
 
 

@@ -12,13 +12,10 @@ from imgsearch.core.paths import printable
 
 
 def emit(line: str | bytes, end: bytes = b"\n") -> None:
-    """One line of data. Names keep their exact bytes. A reader that has gone away ends the program quietly."""
+    """One line of data. Names keep their exact bytes. A reader that has gone away is a BrokenPipeError (see app)."""
     data = line if isinstance(line, bytes) else os.fsencode(line)
-    try:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data + end)
-    except BrokenPipeError:
-        leave_quietly()
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data + end)
 
 
 def emit_json(record: dict[str, Any]) -> None:
@@ -26,10 +23,8 @@ def emit_json(record: dict[str, Any]) -> None:
 
 
 def flush() -> None:
-    try:
+    if sys.stdout is not None:
         sys.stdout.flush()
-    except BrokenPipeError:
-        leave_quietly()
 
 
 def leave_quietly() -> NoReturn:

@@ -27,7 +27,7 @@ complete -c imgsearch -n '__imgsearch_has ""' -a index -d 'Make photos searchabl
 complete -c imgsearch -n '__imgsearch_has ""' -a query -d 'Find photos by words, by a picture, or by a picture plus a change'
 complete -c imgsearch -n '__imgsearch_has ""' -a status -d 'Show what the index holds: folders, counts, model, size, and whether its HNSW graph covers everything'
 complete -c imgsearch -n '__imgsearch_has ""' -a failures -d 'List the files that could not be indexed, each with the stage that failed and the reason'
-complete -c imgsearch -n '__imgsearch_has ""' -a prune -d 'Forget photos that are gone, after a second look at the disk, and give their room back'
+complete -c imgsearch -n '__imgsearch_has ""' -a prune -d 'Forget photos that are gone, or are passed over now (--exclude, ignore files), and give their room back'
 complete -c imgsearch -n '__imgsearch_has ""' -a models -d 'List the models that have a short name: what they cost, their licence, and which are on this machine'
 complete -c imgsearch -n '__imgsearch_has ""' -a init -d 'Make a portable index: DIR/.imgsearch/, used by every command run in DIR or below'
 
@@ -39,7 +39,7 @@ complete -c imgsearch -n '__imgsearch_has "index"' -s m -l model -r -f -a '\'aut
 complete -c imgsearch -n '__imgsearch_has "index"' -l weights -r -F -d 'Weights for an open_clip architecture given as --model'
 complete -c imgsearch -n '__imgsearch_has "index"' -l preprocess-from -r -f -d 'For a weights FILE: preprocess as this tag\'s does'
 complete -c imgsearch -n '__imgsearch_has "index"' -l exclude -r -f -d 'Pass over what matches, as in .gitignore; may be repeated'
-complete -c imgsearch -n '__imgsearch_has "index"' -l hidden -d 'Also files and folders whose name starts with a dot'
+complete -c imgsearch -n '__imgsearch_has "index"' -l hidden -d 'Also files and folders whose name starts with a dot; remembered as --exclude is'
 complete -c imgsearch -n '__imgsearch_has "index"' -l decode -r -f -a 'fast exact' -d 'fast reads large JPEGs at a reduced size; exact reads every pixel'
 complete -c imgsearch -n '__imgsearch_has "index"' -s b -l batch-size -r -f -d 'Pictures embedded together'
 complete -c imgsearch -n '__imgsearch_has "index"' -l workers -r -f -d 'Files decoded at once'

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from .errors import IndexDamaged, IndexTooNew
+from .errors import ImgsearchError, IndexDamaged, IndexLocked, IndexNotFound, IndexTooNew, StoreError
+from .paths import is_network_filesystem, printable
 from .types import CarriedText, Facts, Modality, Photo, Skipped, SpaceIdentity
 
 # A released migration is never edited; a change is a new entry. `pragma user_version` counts those applied.
@@ -285,13 +286,12 @@ class Catalog:
             self._connection = _connect(path, write=write)
             if write:
                 _migrate(self._connection, path)
-            else:
-                _check_version(self._connection, path)
-        except sqlite3.DatabaseError as error:
-            raise IndexDamaged(
-                f"{path}: not a readable catalogue ({error})",
-                hint="move the index folder away and run `imgsearch index` again; your photos are not touched",
-            ) from error
+            elif _check_version(self._connection, path) == 0:
+                raise IndexNotFound(
+                    f"nothing indexed yet in {printable(path)}", hint="fill it with: imgsearch index FOLDER"
+                )
+        except sqlite3.Error as error:
+            raise as_index_error(error, path) from error
         if write:
             import sqlite_utils
 
@@ -537,6 +537,7 @@ class Catalog:
 
     def vacuum(self) -> None:
         self._db.vacuum()
+        self._connection.execute("pragma wal_checkpoint(truncate)")
 
     def touch_photo(self, photo_id: int, photo: Photo) -> None:
         """The same photo, found again: it is there, wherever its inode and pair are now."""
@@ -798,15 +799,43 @@ def pair_name(photo: Photo) -> bytes | None:
 
 
 def _connect(path: str, *, write: bool) -> sqlite3.Connection:
-    uri = f"file:{_uri_quoted(path)}?mode={'rwc' if write else 'ro'}"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False)
+    connection = _opened(path, "mode=rwc" if write else "mode=ro")
+    if not write and not os.access(os.path.dirname(path) or ".", os.W_OK) and not os.path.exists(f"{path}-wal"):
+        # A write-ahead log needs a helper file even for reading. Where none can be made nobody writes either.
+        connection.close()
+        connection = _opened(path, "immutable=1")
     connection.execute("pragma foreign_keys = on")
     connection.execute("pragma trusted_schema = off")
     if write:
-        connection.execute("pragma journal_mode = wal")
+        # Processes share the write-ahead log through memory, which a network filesystem cannot do.
+        journal = "delete" if is_network_filesystem(path) else "wal"
+        connection.execute(f"pragma journal_mode = {journal}")
         # full, not normal: a commit that a vector file's slots depend on has to survive a power cut.
         connection.execute("pragma synchronous = full")
     return connection
+
+
+def _opened(path: str, mode: str) -> sqlite3.Connection:
+    uri = f"file:{_uri_quoted(path)}?{mode}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False)
+
+
+def as_index_error(error: sqlite3.Error, path: str | None = None) -> ImgsearchError:
+    """What an error of SQLite means for the person: a full disk, a lock, missing rights, or damage."""
+    where = "the index" if path is None else printable(path)
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith("SQLITE_FULL"):
+        return ImgsearchError(f"{where}: the disk is full", hint="free some space and run the same command again")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return IndexLocked(f"{where}: in use by another program", hint="try again when it has finished")
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH", "SQLITE_IOERR")):
+        return StoreError(
+            f"{where}: cannot be opened or written ({error})", hint="check its permissions and the disk it is on"
+        )
+    return IndexDamaged(
+        f"{where}: not a readable catalogue ({error})",
+        hint="move the index folder away and run `imgsearch index` again; your photos are not touched",
+    )
 
 
 def _uri_quoted(path: str) -> str:
@@ -827,6 +856,11 @@ def _migrate(connection: sqlite3.Connection, path: str) -> None:
 
 def _check_version(connection: sqlite3.Connection, path: str) -> int:
     version: int = connection.execute("pragma user_version").fetchone()[0]
+    application: int = connection.execute("pragma application_id").fetchone()[0]
+    if application not in (0, APPLICATION_ID):
+        raise IndexDamaged(
+            f"{printable(path)}: a database, but not of imgsearch", hint="name another index with --index"
+        )
     if version > len(MIGRATIONS):
         raise IndexTooNew(
             f"{path}: made by a newer imgsearch (catalogue version {version}, this one knows {len(MIGRATIONS)})",

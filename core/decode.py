@@ -7,6 +7,7 @@ decoders: they raise whatever their C code or their author thought of.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import functools
@@ -49,6 +50,10 @@ DECODER_VERSION = 1
 
 MAX_PIXELS = 2 * 89_478_485
 """Pillow's own limit (it refuses at twice its warning), held for decoders that Pillow does not watch too."""
+
+HUGE_PIXELS = 80_000_000
+"""Beyond this a picture takes a gigabyte and more on its way to RGB: one at a time."""
+STRIP_ROWS = 256
 
 SNIFFED_BYTES = 4_096
 MAX_REASON_CHARACTERS = 200
@@ -376,8 +381,17 @@ def _open_with_pillow(file: BinaryIO, name: str) -> Image.Image:
     return image
 
 
+_HUGE_ONE_BY_ONE = threading.Lock()
+
+
 def _pixels(image: Image.Image, orientation: int, draft_side: int) -> Image.Image:
-    """The first picture of the file, as upright RGB."""
+    """The first picture of the file, as upright RGB. Huge ones are decoded one at a time, for the memory's sake."""
+    is_huge = image.width * image.height > HUGE_PIXELS and not (draft_side and image.format in ("JPEG", "MPO"))
+    with _HUGE_ONE_BY_ONE if is_huge else contextlib.nullcontext():
+        return _decoded(image, orientation, draft_side)
+
+
+def _decoded(image: Image.Image, orientation: int, draft_side: int) -> Image.Image:
     turned_already = is_turned_by_decoder(image)
     if draft_side and image.format in ("JPEG", "MPO"):
         image.draft("RGB", (draft_side, draft_side))
@@ -492,27 +506,37 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _eight_bit(image)
     elif image.mode in ("RGBA", "LA", "PA") or (image.mode in ("1", "L", "P", "RGB") and "transparency" in image.info):
-        rgba = image.convert("RGBA")
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         alpha = rgba.getchannel("A")
         image = image.getchannel("L") if image.mode == "LA" else rgba.convert("RGB")
     elif image.mode not in ("RGB", "L", "CMYK", "LAB"):
         image = image.convert("RGB")
     rgb = _srgb(image, profile)
     if alpha is not None and alpha.getextrema() != (255, 255):
-        rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
+        flat = Image.new("RGB", rgb.size, "white")
+        flat.paste(rgb, mask=alpha)
+        return flat
     return rgb
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
     """Grey of 16 bits, 32 bits or floats, scaled to 8 bits by the range that the format gives it."""
-    values: NDArray[np.float32] = np.asarray(image).astype(np.float32)
-    finite = np.isfinite(values)
-    values = np.where(finite, values, 0)
-    low, high = _grey_range(image, float(values.min()), float(values.max()))
-    scaled = (values - low) * (255.0 / (high - low)) if high > low else np.zeros_like(values)
-    if _tiff_tag(image, 0x0106) == 0:  # white is zero, which Pillow minds in 8-bit pictures only
-        scaled = 255.0 - scaled
-    return Image.fromarray(np.clip(scaled + 0.5, 0, 255).astype(np.uint8))
+    values = np.asarray(image)
+    strips = [slice(top, top + STRIP_ROWS) for top in range(0, len(values), STRIP_ROWS)]
+    ends = [(float(strip.min()), float(strip.max())) for strip in (_finite(values[rows]) for rows in strips)]
+    low, high = _grey_range(image, min(end[0] for end in ends), max(end[1] for end in ends))
+    grey = np.zeros(values.shape, np.uint8)
+    for rows in strips:  # a few megabytes of floats at a time, not several copies of a huge picture
+        scaled = (_finite(values[rows]) - low) * (255.0 / (high - low) if high > low else 0.0)
+        if _tiff_tag(image, 0x0106) == 0:  # white is zero, which Pillow minds in 8-bit pictures only
+            scaled = 255.0 - scaled
+        grey[rows] = np.clip(scaled + 0.5, 0, 255)
+    return Image.fromarray(grey)
+
+
+def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
+    wide = values.astype(np.float64)
+    return np.where(np.isfinite(wide), wide, 0)
 
 
 def _grey_range(image: Image.Image, lowest: float, highest: float) -> tuple[float, float]:

@@ -543,6 +543,7 @@ def _in_words(way: dict[str, Any]) -> str:
 # ------------------------------------------------------------------------------------------ loading it
 
 
+@_quiet()
 def _vet(path: str) -> None:
     """Refuse weights that are anything but tensors, before open_clip opens them.
 

@@ -36,7 +36,7 @@ def parse(typed: str, *, directory: str | None = None) -> Query:
     words = typed.strip()
     if not words:
         raise QueryError("an empty query", hint='say what to look for: imgsearch query "sunset over the sea"')
-    picture = _existing_picture(words, directory)
+    picture = _existing_picture(typed, directory) or _existing_picture(words, directory)
     if picture:
         return Query(typed, images=(picture,))
     missing = words if _looks_like_picture(words) else None
@@ -57,6 +57,8 @@ def explicit(text: str | None, images: tuple[str, ...], *, typed: str | None = N
     """A query from `--text` and `--image`, taken as they are. Raises QueryError for a picture that is not there."""
     paths = []
     for image in images:
+        if not image:
+            raise QueryError("an empty name for a picture")
         path = os.path.abspath(os.path.expanduser(image))
         if not _is_file(path):
             raise QueryError(_why_not(image, None), hint="check the name given to --image")

@@ -237,6 +237,8 @@ def parse(model: str, weights: str | None = None, preprocess_from: str | None = 
     if tag and not alias:
         hint = f"--model {arch} --weights {weights}"
         raise UsageError(f"--model {model} has weights of its own", hint=hint)
+    if os.path.isdir(os.path.expanduser(weights)):
+        raise ModelError(f"{weights} is a folder, not a weights file", hint="a model's folder is given as --model DIR")
     if not _looks_like_file(weights):
         if preprocess_from:
             raise UsageError(f"--preprocess-from is for a checkpoint file, and {weights} is a tag")

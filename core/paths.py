@@ -71,3 +71,24 @@ def _escaped(character: str) -> str:
     if 0xD800 <= code <= 0xDFFF:
         return f"\\u{code:04x}"
     return character
+
+
+_NETWORK_FILESYSTEMS = frozenset(
+    "9p afs ceph cifs davfs fuse.davfs2 fuse.rclone fuse.sshfs glusterfs ncpfs nfs nfs4 smb2 smb3 smbfs vboxsf".split()
+)
+
+
+def is_network_filesystem(path: str) -> bool:
+    """Whether the file lies, or would lie, on a disk of another machine, as far as Linux tells."""
+    try:
+        with open("/proc/self/mountinfo", "rb") as file:
+            mounts = [line.split() for line in file]
+    except OSError:
+        return False
+    folder = os.fsencode(os.path.realpath(path))
+    kinds = {}
+    for fields in mounts:
+        point = fields[4].decode("unicode_escape").encode("latin-1")
+        if folder == point or folder.startswith(point.rstrip(b"/") + b"/"):
+            kinds[point] = fields[fields.index(b"-") + 1].decode("ascii", "replace")
+    return bool(kinds) and kinds[max(kinds, key=len)] in _NETWORK_FILESYSTEMS

@@ -6,7 +6,9 @@ candidates are always scored again exactly. Ties break by path, after the search
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -118,38 +120,64 @@ class Searcher:
     embedded, so a query by an indexed photo loads no model.
     """
 
-    def __init__(self, store: Store, embedder: Callable[[], Embedder]) -> None:
+    def __init__(self, store: Store, embedder: Callable[[], Embedder], view: View | None = None) -> None:
         self.store = store
         self._embedder = embedder
-        self.view: View = store.view()
+        self.view: View = view or store.view()
         self._graphs: dict[Modality, Graph | None] = {}
 
     def search(self, query: Query, options: Options | None = None) -> list[Hit]:
         """The hits of one query, best first. Raises QueryError, UsageError."""
-        return next(self.search_many([query], options))
+        (hits,) = self.search_many([query], options)
+        return hits
 
-    def search_many(self, queries: Sequence[Query], options: Options | None = None) -> Iterator[list[Hit]]:
-        """The hits of each query, in order; words are embedded together and vectors read once per block."""
+    def search_many(
+        self,
+        queries: Sequence[Query],
+        options: Options | None = None,
+        *,
+        on_error: Callable[[Query, QueryError], None] | None = None,
+    ) -> Iterator[list[Hit]]:
+        """The hits of each query, in order; words are embedded together and vectors read once per block.
+
+        With `on_error` a query whose picture cannot be used is handed to it, and has no hits; without, it raises.
+        """
         options = options or Options()
         _validate(options)
-        questions = self._questions(queries, options)
-        allowed = self._allowed(options)
-        use_graph = self._plans_graph(options, len(questions))
-        block = max(1, SCORES_AT_ONCE // max(1, 4 * self.view.space.slots))
-        for start in range(0, len(questions), block):
-            yield from self._answers(questions[start : start + block], options, allowed, use_graph)
+        words = self._words(queries, options)
+        with self._consistent():
+            questions = [self._question(query, words, options, on_error) for query in queries]
+            allowed = self._allowed(options)
+            use_graph = self._plans_graph(options, len(questions))
+            block = max(1, SCORES_AT_ONCE // max(1, 4 * self.view.space.slots))
+            for start in range(0, len(questions), block):
+                part = questions[start : start + block]
+                answers = self._answers([question for question in part if question], options, allowed, use_graph)
+                for question in part:
+                    yield next(answers) if question else []
+
+    @contextlib.contextmanager
+    def _consistent(self) -> Iterator[None]:
+        """A read transaction in which the catalogue is of the very state that `view` is of.
+
+        Something may be committed between two questions, and a prune renumbers slots.
+        """
+        catalog = self.store.catalog
+        while True:
+            if self.view.edition != catalog.edition():
+                self.view = self.store.view(self.view.space)
+                self._graphs = {}
+            with catalog.reading():
+                if self.view.edition == catalog.edition():
+                    yield
+                    return
 
     # from queries to vectors
 
-    def _questions(self, queries: Sequence[Query], options: Options) -> list[_Question]:
-        references = [self._reference(query) for query in queries]
-        weights = [self._weight(query, options) for query in queries]
-        needed = sorted({q.text for q, w in zip(queries, weights, strict=True) if q.text is not None and w > 0})
-        vectors = dict(zip(needed, self._embedder().embed_texts(needed), strict=True)) if needed else {}
-        return [
-            self._question(query, vectors.get(query.text or ""), reference, weight, options)
-            for query, reference, weight in zip(queries, references, weights, strict=True)
-        ]
+    def _words(self, queries: Sequence[Query], options: Options) -> dict[str, Vectors]:
+        """The vectors of all words that count for something, by their text."""
+        needed = sorted({q.text for q in queries if q.text is not None and self._weight(q, options) > 0})
+        return dict(zip(needed, self._embedder().embed_texts(needed), strict=True)) if needed else {}
 
     def _weight(self, query: Query, options: Options) -> float:
         if not query.images:
@@ -163,37 +191,45 @@ class Searcher:
     def _question(
         self,
         query: Query,
-        words: Vectors | None,
-        reference: _Reference | None,
-        weight: float,
+        words: dict[str, Vectors],
         options: Options,
-    ) -> _Question:
+        on_error: Callable[[Query, QueryError], None] | None,
+    ) -> _Question | None:
         """At weight 0 and 1 a composed query is the plain one: same vectors, same exclusions."""
-        if reference is None or weight >= 1:
-            return _Question(query, "text", words, None, 1.0)
+        weight = self._weight(query, options)
+        text = words.get(query.text or "")
+        if weight >= 1:
+            return _Question(query, "text", text, None, 1.0)
         if weight > 0 and options.modality != "image":
-            raise UsageError(
-                "a picture plus words finds pictures only", hint=f"leave out --modality {options.modality}"
-            )
-        vector, contents, known_paths = reference
+            hint = f"leave out --modality {options.modality}"
+            self._refused(query, QueryError("a picture plus words finds pictures only", hint=hint), on_error)
+            return None
+        try:
+            reference = self._reference(query)
+        except QueryError as error:
+            self._refused(query, error, on_error)
+            return None
         hide = not options.include_reference
-        paths = frozenset(known_paths) | frozenset(query.images) if hide else frozenset()
+        paths = reference.paths | frozenset(query.images) if hide else frozenset()
         if weight <= 0:
-            return _Question(query, "image", None, vector, 0.0, hidden_paths=paths)
+            return _Question(query, "image", None, reference.vector, 0.0, hidden_paths=paths)
         return _Question(
             query,
             options.method,
-            words,
-            vector,
+            text,
+            reference.vector,
             weight,
             hidden_paths=paths,
-            hidden_contents=contents if hide else frozenset(),
+            hidden_contents=reference.contents if hide else frozenset(),
         )
 
-    def _reference(self, query: Query) -> _Reference | None:
+    def _refused(self, query: Query, error: QueryError, on_error: Callable[[Query, QueryError], None] | None) -> None:
+        if on_error is None:
+            raise error
+        on_error(query, error)
+
+    def _reference(self, query: Query) -> _Reference:
         """What a query's pictures stand for; the vector of several is their normalised mean."""
-        if not query.images:
-            return None
         vectors, contents, paths = zip(*(self._picture(path) for path in query.images), strict=True)
         mean = np.mean(vectors, axis=0, dtype=np.float64)
         norm = float(np.linalg.norm(mean))
@@ -208,13 +244,17 @@ class Searcher:
         if place is not None:
             found = os.stat(path)
             if (found.st_size, found.st_mtime_ns) == (place.size, place.mtime_ns):
-                vector = self.store.vector(self.view.space, "image", place.content_hash)
+                vector = self._stored(place.content_hash)
                 if vector is not None:
                     return vector, place.content_hash, place.path
         content_hash = _hash_of(path)
-        vector = self.store.vector(self.view.space, "image", content_hash)
+        vector = self._stored(content_hash)
         known_path = path if place is None else place.path
         return (self._fresh_vector(path) if vector is None else vector), content_hash, known_path
+
+    def _stored(self, content_hash: bytes) -> Vectors | None:
+        slot = self.store.catalog.slot_of(self.view.space.id, "image", content_hash)
+        return None if slot is None else np.array(self.view.rows[slot])
 
     def _fresh_vector(self, path: str) -> Vectors:
         from .decode import read_picture  # Pillow only when pixels are needed
@@ -363,7 +403,7 @@ class Searcher:
         if len(directions) == 2:
             directions = [*directions, _unit(directions[0]) + _unit(directions[1])]
         queries = np.stack([_unit(direction) for direction in directions])
-        upto = graph.covers_upto(self.view.space.generation)
+        upto = graph.loaded_upto
         tail = np.flatnonzero(mask[upto:]) + upto
         k = max(SHORTLIST, SHORTLIST_PER_HIT * options.limit)
         while True:
@@ -464,6 +504,8 @@ def _unit(vector: Vectors) -> Vectors:
 def _validate(options: Options) -> None:
     if options.limit < 1:
         raise UsageError(f"--limit {options.limit}: at least 1")
+    if options.min_score is not None and math.isnan(options.min_score):
+        raise UsageError("--min-score nan: give a number")
     if options.weight is not None and not 0 <= options.weight <= 1:
         raise UsageError(f"--weight {options.weight:g}: between 0 (picture only) and 1 (words only)")
     compose.method_named(options.method)
@@ -475,10 +517,14 @@ def _under(store: Store, folders: Sequence[str]) -> tuple[str, dict[str, Any]]:
     values: dict[str, Any] = {}
     for folder in folders:
         before = len(parts)
+        if not folder:
+            raise UsageError("an empty name for a folder")
         path = os.path.abspath(os.path.expanduser(folder))
         for root, relpath in store.roots_over(path):
             n = len(parts)
             top = os.fsencode(relpath)
+            if not store.catalog.has_photos_below(root.id, top):
+                continue
             low, high = below(top)
             values |= {f"root{n}": root.id, f"top{n}": top, f"low{n}": low, f"high{n}": high}
             parts.append(
@@ -486,7 +532,8 @@ def _under(store: Store, folders: Sequence[str]) -> tuple[str, dict[str, Any]]:
             )
         for spelling in dict.fromkeys((path, os.path.realpath(path))):
             for root in store.catalog.roots():
-                if root.path.startswith(spelling.rstrip("/") + "/"):
+                tops = (root.path, os.path.realpath(root.path))
+                if any(top.startswith(spelling.rstrip("/") + "/") for top in tops):
                     n = len(parts)
                     values[f"root{n}"] = root.id
                     parts.append(f"(p.root_id = :root{n})")

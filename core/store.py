@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np  # noqa: TID253
 
 from .calibration import Calibration
-from .catalog import Catalog, Known, NewPhoto, NewVector, Place, Root, Space
+from .catalog import Catalog, Known, NewPhoto, NewVector, Place, Root, Space, join
 from .errors import IndexDamaged, IndexLocked, IndexNotFound, StoreError, UsageError
 from .paths import printable
 from .types import CarriedText, Modality, Photo, Skipped, SpaceIdentity
@@ -60,6 +60,25 @@ class View:
     space: Space
     rows: Vectors
     slots: SlotMap
+    edition: int
+    """The catalogue's, of which it is a view."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What an index holds."""
+
+    roots: tuple[tuple[Root, int], ...]
+    """Each with its number of present photos."""
+    photos: dict[str, int]
+    """How many are `present`, `gone`, `excluded` or, whatever else they are, in an `offline` root."""
+    failed: int
+    texts: int
+    spaces: tuple[Space, ...]
+    active: Space | None
+    covered: frozenset[str]
+    """Ids of spaces whose HNSW graphs hold every vector."""
+    bytes: int
 
 
 class Store:
@@ -73,8 +92,7 @@ class Store:
     @classmethod
     def open(cls, folder: str) -> Store:
         """Open for reading. Raises IndexNotFound, IndexTooNew, IndexDamaged."""
-        if not os.path.exists(os.path.join(folder, CATALOG)):
-            raise IndexNotFound(f"no index at {printable(folder)}", hint="make one with: imgsearch index FOLDER")
+        _require_catalog(folder)
         return cls(folder, write=False)
 
     @classmethod
@@ -183,7 +201,9 @@ class Store:
                     new.append(NewVector(space.slots + len(new), modality, key))
                     rows.append(row)
         if rows:
-            self._flat(space).append(space.slots, np.stack(rows))
+            flat = self._flat(space)
+            flat.rows(space.slots)  # raises where vectors are missing: a hole would pass for vectors of zeros
+            flat.append(space.slots, np.stack(rows))
         with self.catalog.transaction():
             self.catalog.add_vectors(space.id, new)
             self.catalog.update_space(space.id, slots=space.slots + len(new))
@@ -216,19 +236,23 @@ class Store:
         for modality in MODALITIES:
             graph = self.graph(space, modality)
             covered = graph.covers_upto(space.generation)
-            tail = [
-                row[0]
-                for row in self.catalog.rows(
-                    "select slot from vectors where space_id = :space and modality = :modality "
-                    "and slot >= :covered order by slot",
-                    space=space.id,
-                    modality=modality,
-                    covered=covered,
-                )
-            ]
-            if tail and (covered == 0 or len(tail) > min(GRAPH_TAIL_SLOTS, GRAPH_TAIL_SHARE * covered)):
-                graph.update(rows[tail], tail, upto=space.slots, generation=space.generation)
+            tail = self._slots_from(space, modality, covered)
+            if not tail or (covered and len(tail) <= min(GRAPH_TAIL_SLOTS, GRAPH_TAIL_SHARE * covered)):
+                continue
+            if covered and not graph.load(space.generation):  # damaged: made anew, of everything
+                tail = self._slots_from(space, modality, 0)
+            graph.update(rows[tail], tail, upto=space.slots, generation=space.generation)
         return True
+
+    def _slots_from(self, space: Space, modality: Modality, first: int) -> list[int]:
+        rows = self.catalog.rows(
+            "select slot from vectors where space_id = :space and modality = :modality "
+            "and slot >= :first order by slot",
+            space=space.id,
+            modality=modality,
+            first=first,
+        )
+        return [row[0] for row in rows]
 
     def compact(self, space: Space) -> Space:
         """Write the live vectors to a new generation and switch to it with one commit."""
@@ -318,7 +342,7 @@ class Store:
                 if slots is None:
                     slots = SlotMap.build(current.slots, self.catalog.live_slots(current.id))
                 try:
-                    return View(current, self._flat(current).rows(current.slots), slots)
+                    return View(current, self._flat(current).rows(current.slots), slots, edition)
                 except IndexDamaged:
                     # A prune may have switched generations between our two looks.
                     if attempt == 2:
@@ -350,6 +374,61 @@ class Store:
                         yield root, ""
                     elif spelling.startswith(top.rstrip("/") + "/"):
                         yield root, spelling[len(top.rstrip("/")) + 1 :]
+
+    def failures(self) -> list[Skipped]:
+        """What could not be indexed, by path; what was silently passed over is left out."""
+        roots = {root.id: root.path for root in self.catalog.roots()}
+        rows = self.catalog.rows(
+            "select root_id, folder, name, stage, reason from failures where not is_silent "
+            "order by root_id, folder, name"
+        )
+        return [Skipped(os.path.join(roots[row[0]], join(row[1], row[2])), row[3], row[4]) for row in rows]
+
+    def status(self) -> Status:
+        """What the index holds, in numbers."""
+        count = self.catalog.value
+        with self.catalog.reading():
+            by_state = dict(
+                self.catalog.rows(
+                    """
+                    select case when r.state = 'offline' then 'offline' else p.state end, count(*)
+                    from photos p join roots r on r.id = p.root_id group by 1
+                    """
+                )
+            )
+            active = self.active_space()
+            spaces = tuple(self.catalog.spaces())
+            return Status(
+                roots=tuple(
+                    (root, count("select count(*) from photos where root_id = :id and state = 'present'", id=root.id))
+                    for root in self.catalog.roots()
+                ),
+                photos=by_state,
+                failed=count("select count(*) from failures where not is_silent"),
+                texts=count(
+                    """
+                    select count(distinct t.key) from photo_texts t
+                    join photos p on p.id = t.photo_id and p.state = 'present'
+                    """
+                ),
+                spaces=spaces,
+                active=active,
+                covered=frozenset(space.id for space in spaces if self._graphs_cover(space)),
+                bytes=self.bytes_on_disk(),
+            )
+
+    def _graphs_cover(self, space: Space) -> bool:
+        """Whether every vector of the space is in a graph."""
+        for modality in MODALITIES:
+            beyond = self.catalog.value(
+                "select 1 from vectors where space_id = :space and modality = :modality and slot >= :covered",
+                space=space.id,
+                modality=modality,
+                covered=self.graph(space, modality).covers_upto(space.generation),
+            )
+            if beyond is not None:
+                return False
+        return True
 
     def bytes_on_disk(self) -> int:
         total = 0
@@ -383,6 +462,8 @@ class Store:
 def locate(option: str | None) -> str:
     """Which folder is the index: `--index`, else $IMGSEARCH_INDEX, else the nearest `.imgsearch/` at or above the
     working directory, else one in the user's data directory."""
+    if option == "":
+        raise UsageError("--index is empty", hint="is a variable of your shell unset?")
     for given in (option, os.environ.get("IMGSEARCH_INDEX")):
         if given:
             folder = os.path.abspath(os.path.expanduser(given))
@@ -411,6 +492,18 @@ def _refuse_foreign(folder: str) -> None:
             f"{printable(folder)}: belongs to another user (uid {owner}), so it is not used",
             hint="to use it all the same: --index " + printable(folder),
         )
+
+
+def _require_catalog(folder: str) -> None:
+    try:
+        os.stat(os.path.join(folder, CATALOG))
+    except (FileNotFoundError, NotADirectoryError):
+        raise IndexNotFound(f"no index at {printable(folder)}", hint="make one with: imgsearch index FOLDER") from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StoreError(
+            f"{printable(folder)}: {reason}", hint="check its permissions, or name another index with --index"
+        ) from error
 
 
 def _make_folder(folder: str) -> None:

@@ -276,6 +276,7 @@ class Survey:
         known_photos = self._catalog.known_in_folder(root.id, folder, self._space_id)
         failures = self._catalog.failures_in_folder(root.id, folder)
         names = set()
+        inodes = {row.inode: name for name, row in known_photos.items()}
         for photo in photos:
             name = split(photo.relpath)[1]
             names.add(name)
@@ -287,7 +288,12 @@ class Survey:
             if failure and failed_before and failure.stage not in RETRIED_STAGES:
                 self._summary.known_failures += not failure.is_silent
                 self._summary.passed_over += failure.is_silent
-            elif known and known.has_vectors and _is_unchanged(known, photo):
+            elif (
+                known
+                and known.has_vectors
+                and _is_unchanged(known, photo)
+                and inodes.get(photo.inode, name) == name  # else another file of this folder now bears its name
+            ):
                 self._summary.unchanged += 1
                 if known.state != "present" or (known.inode, known.pair) != (photo.inode, pair_name(photo)):
                     self.batch.found_again.append((known, photo))
@@ -385,7 +391,7 @@ class Survey:
                 f"deleted: imgsearch prune --offline {shown}",
             )
         )
-        if not self._plan.dry_run:
+        if not self._plan.dry_run and (root.state, root.note) != ("offline", why):
             with self._catalog.transaction():
                 self._catalog.update_root(root.id, state="offline", note=why)
 

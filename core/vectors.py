@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -40,7 +41,8 @@ class FlatVectors:
 
     def append(self, at: int, rows: Vectors) -> None:
         """Write rows from slot `at` on and make them durable. What an interrupted run left there is overwritten."""
-        data = memoryview(np.ascontiguousarray(rows, dtype=np.float32).data).cast("B")
+        data = memoryview(np.ascontiguousarray(rows, dtype=np.float32).tobytes())
+        is_new = not os.path.exists(self.path)
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             offset = at * self.dim * 4
@@ -50,6 +52,8 @@ class FlatVectors:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        if is_new:
+            fsync_path(os.path.dirname(self.path))
 
     def rows(self, count: int) -> Vectors:
         """The first `count` rows, mapped, not read. Raises IndexDamaged where the file is shorter than promised."""
@@ -117,6 +121,8 @@ class Graph:
         self.path = path
         self.dim = dim
         self._index: Any = None
+        self.loaded_upto = 0
+        """Slots below this are in the graph that is in memory; the file may have moved on since."""
 
     @staticmethod
     def available() -> bool:
@@ -135,7 +141,7 @@ class Graph:
             return None
         if not isinstance(note, dict) or note.get("dim") != self.dim or not os.path.exists(self.path):
             return None
-        return note
+        return note if all(isinstance(note.get(key), int) for key in ("upto", "count", "generation")) else None
 
     def covers_upto(self, generation: int) -> int:
         """Slots below this number are in the graph (those of its modality that were live when they were added)."""
@@ -155,13 +161,14 @@ class Graph:
         except RuntimeError:
             return False
         self._index = index
+        self.loaded_upto = int(note["upto"])
         return True
 
     def update(self, rows: Vectors, slots: Sequence[int], *, upto: int, generation: int) -> None:
-        """Add those slots' rows to the graph, loading or starting it first, and save it with its note."""
+        """Add those slots' rows to the loaded graph, or to a new one if none is loaded, and save it with its note."""
         import hnswlib
 
-        if self._index is None and not self.load(generation):
+        if self._index is None:
             self._index = hnswlib.Index(space="ip", dim=self.dim)
             self._index.init_index(
                 max_elements=max(1024, int(len(slots) * HNSW_HEADROOM)),
@@ -188,6 +195,9 @@ class Graph:
             "M": HNSW_M,
             "ef_construction": HNSW_EF_CONSTRUCTION,
         }
+        if os.path.getsize(temporary) != self._index.index_file_size():  # hnswlib does not mind a full disk
+            os.unlink(temporary)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
         fsync_path(temporary)
         os.replace(temporary, self.path)
         replace_file(f"{self.path}.json", json.dumps(note).encode())

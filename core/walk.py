@@ -315,7 +315,8 @@ def named_photo(path: str) -> Photo | Skipped:
     try:
         info = os.stat(base + name)
     except OSError as error:
-        return Skipped(base + name, "walk", _reason(error))
+        leads_nowhere = isinstance(error, FileNotFoundError) and os.path.islink(base + name)
+        return Skipped(base + name, "walk", "a link that leads nowhere" if leads_nowhere else _reason(error))
     if not stat.S_ISREG(info.st_mode):
         return Skipped(base + name, "walk", "not a regular file")
     try:

@@ -188,6 +188,85 @@ def test_queries_from_standard_input_are_answered_in_order_and_a_bad_one_does_no
     assert plain.lines[0].split("\t")[0] == "a yellow banana"
 
 
+def test_a_picture_that_cannot_be_read_does_not_stop_the_other_queries(imgsearch, indexed):
+    (indexed / "broken.jpg").write_bytes(b"\xff\xd8\xff no more")
+    lines = f"a yellow banana\n{indexed}/broken.jpg\na slice of watermelon\n".encode()
+    outcome = imgsearch("query", "-", "-n", "1", "--json", stdin=lines)
+    assert [record["query"] for record in outcome.records] == ["a yellow banana", "a slice of watermelon"]
+    assert outcome.code == 2 and "broken.jpg" in outcome.err
+
+
+def test_queries_are_answered_as_they_come(indexed, tmp_path):
+    env = {**os.environ, "IMGSEARCH_INDEX": str(tmp_path / "index")}
+    command = [*PROGRAM, "query", "-", "-l", "-n", "1"]
+    with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        for name in ("banana", "lemon"):
+            process.stdin.write(f"{indexed}/{name}.jpg\n")
+            process.stdin.flush()
+            assert process.stdout.readline().endswith(".jpg\n")
+        process.stdin.close()
+        assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [["index", ""], ["init", ""], ["query", "x", "--under", ""], ["status", "--index", ""]]
+)
+def test_an_empty_name_is_never_taken_for_the_working_directory(imgsearch, indexed, arguments):
+    outcome = imgsearch(*arguments)
+    assert outcome.code == 2 and "empty" in outcome.err
+
+
+def test_index_json_ends_in_order_when_its_reader_leaves(photos, tmp_path):
+    env = {**os.environ, "IMGSEARCH_INDEX": str(tmp_path / "index")}
+    line = " ".join([*PROGRAM, "index", str(photos), "--model", "builtin", "--json", "--batch-size", "1"])
+    script = f'{line} | head -3 >/dev/null; echo "${{PIPESTATUS[0]}}"'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, env=env, text=True, timeout=120)
+    assert (done.stdout.strip(), done.stderr) == ("0", "")
+    status = subprocess.run([*PROGRAM, "status", "--json"], env=env, capture_output=True, text=True, timeout=60)
+    assert json.loads(status.stdout)["photos"] >= 1
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_descriptors_are_no_bug(indexed, tmp_path, closed):
+    env = {**os.environ, "IMGSEARCH_INDEX": str(tmp_path / "index")}
+    for command, code in ((["query", str(indexed / "lemon.jpg")], 0), (["query", "gone.jpg"], 2), (["query", "-"], 1)):
+        line = " ".join([*PROGRAM, *command, closed, "" if "<" in closed else "</dev/null"])
+        done = subprocess.run(["bash", "-c", line], capture_output=True, env=env, text=True, timeout=60)
+        assert done.returncode == code, (command, done.stderr)
+        assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_an_empty_and_a_damaged_catalogue_are_told_from_a_bug(imgsearch, indexed, tmp_path):
+    catalogue = tmp_path / "index" / "catalog.sqlite3"
+    data = bytearray(catalogue.read_bytes())
+    data[4096:] = bytes(len(data) - 4096)
+    catalogue.write_bytes(data)
+    outcome = imgsearch("status")
+    assert outcome.code == 4 and "your photos are not touched" in outcome.err
+    catalogue.write_bytes(b"")
+    outcome = imgsearch("status")
+    assert outcome.code == 4 and "nothing indexed yet" in outcome.err
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounting needs root on Linux")
+def test_a_full_and_a_read_only_disk(imgsearch, indexed, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", disk], capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        outcome = imgsearch("index", indexed, "--model", "builtin", "--index", disk / "i")
+        assert outcome.code == 2 and "free some space" in outcome.err and "Traceback" not in outcome.err
+        subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True)
+        assert imgsearch("index", indexed, "--model", "builtin", "--index", disk / "i").code == 0
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        assert len(imgsearch("query", indexed / "lemon.jpg", "-l", "--index", disk / "i").lines) == 5
+        outcome = imgsearch("index", indexed, "--index", disk / "i")
+        assert outcome.code == 4 and "cannot write to the index" in outcome.err
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 def test_odd_names_reach_a_pipe_with_exact_bytes(imgsearch, photos, tmp_path):
     odd = tmp_path / "odd"
     odd.mkdir()

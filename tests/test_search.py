@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from imgsearch.core import compose, indexing, models
-from imgsearch.core.errors import QueryError, UsageError
+from imgsearch.core.catalog import NewPhoto
+from imgsearch.core.errors import IndexDamaged, QueryError, UsageError
 from imgsearch.core.grammar import Query, explicit, parse
 from imgsearch.core.search import Options, Searcher
-from imgsearch.core.store import Store
+from imgsearch.core.store import Batch, Store
+from imgsearch.core.types import Facts, Photo, SpaceIdentity
 
 from conftest import ALBUM
 
@@ -163,8 +165,9 @@ def test_under_keeps_to_a_folder_whichever_way_it_is_searched(searcher, pictures
     # a copy elsewhere shares the vector, not the place
     assert "a lemon again.jpg" not in names(hits)
     assert len(searcher.search(parse("milk"), Options(limit=100, under=(str(pictures.parent),)))) == 82
-    with pytest.raises(QueryError, match="nothing indexed under this folder"):
-        searcher.search(parse("milk"), Options(under=("/nowhere",)))
+    for nothing in ("/nowhere", str(pictures / "typo"), str(pictures / "fruit" / "lemon.jpg")):
+        with pytest.raises(QueryError, match="nothing indexed under this folder"):
+            searcher.search(parse("milk"), Options(under=(nothing,)))
 
 
 def test_min_score_cuts_and_nothing_may_be_left(searcher):
@@ -196,7 +199,7 @@ def test_a_picture_asked_with_through_a_link_is_left_out_too(searcher, pictures,
 
 
 def test_a_picture_plus_words_finds_pictures_only(searcher, pictures):
-    with pytest.raises(UsageError, match="finds pictures only"):
+    with pytest.raises(QueryError, match="finds pictures only"):
         searcher.search(parse(f"red like {pictures}/fruit/lemon.jpg"), Options(modality="text"))
 
 
@@ -229,6 +232,8 @@ def test_several_pictures_are_asked_with_by_their_mean(searcher, pictures):
         ({"limit": 0}, "--limit 0"),
         ({"weight": 1.5}, r"--weight 1\.5"),
         ({"method": "magic"}, "no composition method 'magic'"),
+        ({"min_score": float("nan")}, "--min-score nan"),
+        ({"under": ("",)}, "empty name"),
     ],
 )
 def test_options_out_of_range_are_refused(searcher, options, message):
@@ -240,3 +245,139 @@ def test_a_picture_that_cannot_be_read_is_named(searcher, library):
     (library / "broken.jpg").write_bytes(b"\xff\xd8\xff no more")
     with pytest.raises(QueryError, match=r"broken\.jpg: "):
         searcher.search(parse(str(library / "broken.jpg")))
+
+
+# An index of many small vectors of known places, to see what a graph and a second writer do.
+
+
+class Directions:
+    """Stands for a text tower whose texts are numbers: text "7" is the vector of picture 7."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self._rows = rows
+
+    def embed_texts(self, texts):
+        return self._rows[[int(text) for text in texts]]
+
+
+def unit_rows(count: int) -> np.ndarray:
+    rows = np.random.default_rng(0).normal(size=(count, 32)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def write(store: Store, rows: np.ndarray, numbers: range) -> None:
+    space = store.space_for(SpaceIdentity("a" * 64, "m", "m", None, 32), "{}")
+    roots = store.catalog.roots()
+    if not roots:
+        with store.catalog.transaction():
+            store.catalog.add_root("/p", "folder", None)
+    batch = Batch()
+    for n in numbers:
+        key = n.to_bytes(32, "big")
+        photo = Photo("/p", f"{n:05}.jpg", 100, 1, n)
+        batch.photos.append((1, NewPhoto(photo, key, 100, 1, Facts("JPEG", 1, 1)), ()))
+        batch.images[key] = rows[n]
+    space = store.commit(space, batch, codecs="")
+    store.complete(space)
+    store.save_slots(space)
+
+
+def best(searcher: Searcher, number: int, **options: object) -> str:
+    return os.path.basename(searcher.search(explicit(str(number), ()), Options(limit=1, **options))[0].path)
+
+
+@pytest.fixture
+def many(tmp_path):
+    rows = unit_rows(3_000)
+    folder = str(tmp_path / "many")
+    with Store.writing(folder, create=True) as store:
+        write(store, rows, range(2_000))
+        store.update_graphs(store.active_space())
+    return folder, rows
+
+
+def test_the_graph_and_the_tail_that_it_does_not_cover_are_searched_together(many):
+    folder, rows = many
+    with Store.writing(folder) as store:
+        write(store, rows, range(2_000, 2_030))
+        store.update_graphs(store.active_space())  # too little to be worth a new graph
+        assert store.graph(store.active_space(), "image").covers_upto(0) == 2_000
+        searcher = Searcher(store, lambda: Directions(rows))
+        for number in (3, 1_999, 2_000, 2_029):
+            assert best(searcher, number, strategy="ann") == f"{number:05}.jpg"
+
+
+def test_a_searcher_sees_what_is_written_after_it_was_made(many):
+    folder, rows = many
+    with Store.open(folder) as reader:
+        searcher = Searcher(reader, lambda: Directions(rows))
+        assert best(searcher, 3, strategy="ann") == "00003.jpg"
+        with Store.writing(folder) as store:
+            write(store, rows, range(2_000, 3_000))
+            store.update_graphs(store.active_space())
+        for strategy in ("ann", "exact"):
+            assert best(searcher, 2_500, strategy=strategy) == "02500.jpg"
+
+
+def test_a_prune_between_two_questions_mixes_nothing_up(many):
+    folder, rows = many
+    with Store.open(folder) as reader:
+        searcher = Searcher(reader, lambda: Directions(rows))
+        assert best(searcher, 1_500) == "01500.jpg"
+        with Store.writing(folder) as store:
+            with store.catalog.transaction():
+                store.catalog.delete_photos(range(1, 1_001))
+            store.compact(store.active_space())
+        for strategy in ("ann", "exact"):
+            assert best(searcher, 1_500, strategy=strategy) == "01500.jpg"
+        assert best(searcher, 3) != "00003.jpg"
+
+
+def test_a_prune_while_the_model_loads_mixes_nothing_up(many):
+    folder, rows = many
+
+    def slow_model() -> Directions:
+        with Store.writing(folder) as store:
+            with store.catalog.transaction():
+                store.catalog.delete_photos(range(1, 1_001))
+            store.compact(store.active_space())
+        return Directions(rows)
+
+    with Store.open(folder) as reader:
+        assert best(Searcher(reader, slow_model), 1_500) == "01500.jpg"
+
+
+def test_a_damaged_graph_is_made_anew_of_everything(many):
+    folder, rows = many
+    with Store.writing(folder) as store:
+        space = store.active_space()
+        os.truncate(store.graph(space, "image").path, 1_000)
+        write(store, rows, range(2_000, 2_500))
+        store.update_graphs(store.active_space())
+        assert store.status().covered == {space.id}
+        searcher = Searcher(store, lambda: Directions(rows))
+        assert [best(searcher, n, strategy="ann") for n in (5, 2_400)] == ["00005.jpg", "02400.jpg"]
+
+
+def test_missing_vectors_are_reported_and_never_papered_over(many):
+    folder, rows = many
+    with Store.writing(folder) as store:
+        space = store.active_space()
+        path = f"{folder}/spaces/{space.id}/vectors.0.f32"
+        os.truncate(path, 0)
+        with pytest.raises(IndexDamaged, match="holds 0 vectors where the catalogue names 2000"):
+            write(store, rows, range(2_000, 2_010))
+        assert os.path.getsize(path) == 0
+
+
+def test_pruning_the_last_photo_leaves_a_working_index(many):
+    folder, rows = many
+    with Store.writing(folder) as store:
+        with store.catalog.transaction():
+            store.catalog.delete_photos(range(1, 2_001))
+        space = store.compact(store.active_space())
+        store.update_graphs(space)
+        store.save_slots(space)
+        assert Searcher(store, lambda: Directions(rows)).search(explicit("1", ())) == []
+        write(store, rows, range(3))
+        assert best(Searcher(store, lambda: Directions(rows)), 1) == "00001.jpg"

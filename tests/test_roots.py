@@ -1,0 +1,196 @@
+"""Folders in folders, links to folders, folders that come and go: every photo stays one photo."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from test_indexing import Counting, index, present
+
+from imgsearch.core.prune import prune
+from imgsearch.core.store import Store
+
+
+@pytest.fixture
+def counting(model) -> Counting:
+    return Counting(model)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    return str(tmp_path / "index")
+
+
+@pytest.fixture
+def p(tmp_path: Path) -> Path:
+    """`p/top.png`, `p/sub/x.png`, `p/.h/y.png`, `p/node_modules/z.png`."""
+    for number, name in enumerate(("top.png", "sub/x.png", ".h/y.png", "node_modules/z.png")):
+        draw(tmp_path / "p" / name, number)
+    return tmp_path / "p"
+
+
+def draw(path: Path, number: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (40, 40), (number * 37 % 256, number * 91 % 256, 255 - number % 256)).save(path)
+
+
+def shown(folder: str) -> list[str]:
+    """The photos that search can show, each as often as it would."""
+    with Store.open(folder) as store:
+        rows = store.catalog.rows(
+            "select 1 from photos p join roots r on r.id = p.root_id where p.state = 'present' and r.state = 'online'"
+        )
+    paths = sorted(present(folder))
+    assert len(rows) == len(paths)
+    return paths
+
+
+def failures(folder: str) -> list[str]:
+    with Store.open(folder) as store:
+        return [os.path.basename(failure.path) for failure in store.failures()]
+
+
+def test_a_folder_and_one_inside_it_named_together_are_walked_once(folder, p, counting):
+    for paths in ((p / "sub", p), (p, p / "sub"), (p / "sub" / "x.png", p), (p, p / "top.png")):
+        shutil.rmtree(folder, ignore_errors=True)
+        counting.pictures = 0
+        summary = index(folder, counting, *paths)
+        assert (summary.new, counting.pictures) == (2, 2), paths
+        assert shown(folder) == [str(p / "sub" / "x.png"), str(p / "top.png")]
+
+
+def test_a_file_named_below_an_indexed_folder_is_not_shown_twice(folder, p, counting):
+    index(folder, counting, p / "sub")
+    index(folder, counting, p / "top.png")
+    index(folder, counting, p / "sub" / "x.png")
+    assert shown(folder) == [str(p / "sub" / "x.png"), str(p / "top.png")]
+    index(folder, counting, p)
+    assert shown(folder) == [str(p / "sub" / "x.png"), str(p / "top.png")]
+    assert counting.pictures == 2
+
+
+def test_hidden_photos_stay_one_whichever_way_they_are_named(folder, p, counting):
+    index(folder, counting, p, hidden=True)
+    index(folder, counting, p / ".h")
+    assert len(shown(folder)) == 3
+    index(folder, counting)  # the rules of the last time it was named
+    assert len(shown(folder)) == 3
+
+
+def test_what_was_named_although_a_walk_would_not_come_there_stays(folder, p, counting):
+    index(folder, counting, p)
+    index(folder, counting, p / ".h" / "y.png", p / "node_modules")
+    assert len(shown(folder)) == 4
+    summary = index(folder, counting)
+    assert (summary.excluded, summary.gone) == (0, 0)
+    assert len(shown(folder)) == 4
+
+
+def test_a_folder_reached_through_a_link_is_taken_in_by_the_real_one(folder, p, counting):
+    (p.parent / "link").symlink_to(p)
+    index(folder, counting, p.parent / "link" / "sub")
+    index(folder, counting, p)
+    assert shown(folder) == [str(p / "sub" / "x.png"), str(p / "top.png")]
+    assert counting.pictures == 2
+
+
+def test_excludes_are_remembered_until_the_folder_is_named_again(folder, p, counting):
+    index(folder, counting, p, exclude=("sub/",))
+    index(folder, counting)
+    assert shown(folder) == [str(p / "top.png")]
+    index(folder, counting, p)
+    assert len(shown(folder)) == 2
+
+
+def test_renaming_a_large_folder_hides_nothing(folder, p, counting):
+    for number in range(120):
+        draw(p / ("a" if number % 2 else "b") / f"{number}.png", number + 10)
+    index(folder, counting, p)
+    counting.pictures = 0
+    (p / "a").rename(p / "renamed")
+    summary = index(folder, counting)
+    assert (summary.reused, summary.gone, summary.offline, counting.pictures) == (60, 60, (), 0)
+    assert len(shown(folder)) == 122
+
+
+def test_an_unmounted_folder_stays_offline_when_one_above_it_is_indexed(folder, p, counting):
+    index(folder, counting, p / "sub")
+    (p / "sub").rename(p.parent / "disk")
+    (p / "sub").mkdir()
+    index(folder, counting)
+    assert index(folder, counting, p).gone == 0
+    with Store.writing(folder) as store:
+        assert prune(store).photos == 0
+    (p / "sub").rmdir()
+    (p.parent / "disk").rename(p / "sub")
+    index(folder, counting, p)
+    assert shown(folder) == [str(p / "sub" / "x.png"), str(p / "top.png")]
+    assert counting.pictures == 2
+
+
+def test_single_files_go_offline_with_their_folder_and_can_be_given_up(folder, p, counting):
+    index(folder, counting, p / "top.png")
+    p.rename(p.parent / "away")
+    summary = index(folder, counting)
+    assert (summary.gone, summary.offline) == (0, (str(p),))
+    with Store.writing(folder) as store:
+        assert prune(store, offline=[str(p)]).photos == 1
+        assert store.catalog.roots() == []
+
+
+def test_indexing_a_part_does_not_bring_a_whole_root_back(folder, p, counting):
+    for number in range(70):
+        draw(p / "b" / f"{number}.png", number + 10)
+    index(folder, counting, p)
+    for number in range(60):
+        (p / "b" / f"{number}.png").unlink()
+    assert index(folder, counting).offline == (str(p),)
+    notices = []
+    index(folder, counting, p / "sub", on_event=lambda event: notices.append(event.reason or ""))
+    assert shown(folder) == []
+    assert any("is offline" in notice for notice in notices)
+
+
+def test_troubles_of_the_walk_are_forgotten_when_they_are_mended(folder, p, counting):
+    (p / ".imgsearchignore").write_text("sub\\\n")
+    assert index(folder, counting, p).skipped == 1
+    assert index(folder, counting, p).skipped == 0
+    assert failures(folder) == [".imgsearchignore"]
+    (p / ".imgsearchignore").write_text("node_modules\n")
+    index(folder, counting, p)
+    assert failures(folder) == []
+
+
+def test_a_named_file_that_failed_and_was_mended_is_indexed_by_the_next_run(folder, p, counting):
+    good = (p / "top.png").read_bytes()
+    (p / "top.png").write_bytes(good[:60])
+    assert index(folder, counting, p / "top.png").skipped == 1
+    (p / "top.png").write_bytes(good)
+    assert index(folder, counting).new == 1
+    assert failures(folder) == []
+
+
+def test_a_link_to_a_photo_that_is_away_is_gone_and_not_forgotten(folder, p, counting):
+    draw(p.parent / "far" / "one.png", 5)
+    (p / "link.png").symlink_to(p.parent / "far" / "one.png")
+    index(folder, counting, p)
+    (p.parent / "far").rename(p.parent / "unmounted")
+    assert index(folder, counting).gone == 1
+    with Store.writing(folder) as store:
+        assert prune(store).photos == 0
+    (p.parent / "unmounted").rename(p.parent / "far")
+    index(folder, counting)
+    assert str(p / "link.png") in shown(folder)
+
+
+def test_a_raw_learns_of_its_jpeg_later(folder, p, counting):
+    shutil.copy(p / "top.png", p / "shot.dng")
+    index(folder, counting, p)
+    draw(p / "shot.jpg", 50)
+    index(folder, counting)
+    with Store.open(folder) as store:
+        place = store.place_of(str(p / "shot.dng"))
+    assert place is not None and place.pair == "shot.jpg"
