@@ -21,7 +21,7 @@ import numpy as np  # noqa: TID253
 from . import decode, preprocess
 from .calibration import CALIBRATION_VERSION, calibrate, neutral_phrases, sampled
 from .catalog import Catalog, NewPhoto, Space
-from .paths import has_picture_extension
+from .paths import has_picture_extension, is_network_filesystem
 from .store import Batch, Store
 from .survey import Event, IndexPlan, Listener, Summary, Survey, Todo, TodoList
 from .types import CarriedText, Embedder, NotAPicture, Skipped, SkipPhoto
@@ -98,6 +98,8 @@ class _Loop:
 
     def run(self) -> Summary:
         started = time.perf_counter()
+        if is_network_filesystem(self.store.folder):
+            self.on_event(Event("notice", reason="the index is on a network disk: queries wait while it is written"))
         if self.space is None and not self.plan.dry_run:
             self._load()
         with contextlib.closing(TodoList()) as todo:

@@ -208,9 +208,10 @@ def test_queries_are_answered_as_they_come(indexed, tmp_path):
         assert process.wait(60) == 0
 
 
-@pytest.mark.parametrize(
-    "arguments", [["index", ""], ["init", ""], ["query", "x", "--under", ""], ["status", "--index", ""]]
-)
+EMPTY_NAMES = (["index", ""], ["init", ""], ["query", "x", "--under", ""], ["status", "--index", ""])
+
+
+@pytest.mark.parametrize("arguments", EMPTY_NAMES)
 def test_an_empty_name_is_never_taken_for_the_working_directory(imgsearch, indexed, arguments):
     outcome = imgsearch(*arguments)
     assert outcome.code == 2 and "empty" in outcome.err
