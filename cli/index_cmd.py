@@ -215,7 +215,7 @@ class _Choice:
     def _spec(self) -> ModelSpec:
         from imgsearch.core import models
 
-        from .loading import Download
+        from .progress import Download
 
         if self._model in (None, "auto"):
             with Download() as progress:

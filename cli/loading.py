@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import render
 
@@ -48,28 +48,7 @@ def embedder_of(space: Space, *, device: str, precision: str = "auto", say: Say 
 def load_model(spec: ModelSpec, *, device: str, precision: str, say: Say) -> Embedder:
     from imgsearch.core import embed
 
+    from .progress import Download
+
     with Download() as progress:
         return embed.load(spec, device=device, precision=precision, say=say, progress=progress)
-
-
-class Download:
-    """A bar on a terminal while weights are fetched."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-
-    def __call__(self, fetched: int, total: int | None) -> None:
-        if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                total=total, unit="B", unit_scale=True, leave=False, disable=None, desc="fetching", dynamic_ncols=True
-            )
-        self._bar.update(fetched - self._bar.n)
-
-    def __enter__(self) -> Download:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from imgsearch.core.indexing import Event, Summary
 from imgsearch.core.paths import path_fields, printable
 
 from . import render
+
+if TYPE_CHECKING:
+    from imgsearch.core.indexing import Event, Summary
 
 
 class Progress:
@@ -80,6 +82,29 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class Download:
+    """A bar on a terminal while weights are fetched."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __call__(self, fetched: int, total: int | None) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=total, unit="B", unit_scale=True, leave=False, disable=None, desc="fetching", dynamic_ncols=True
+            )
+        self._bar.update(fetched - self._bar.n)
+
+    def __enter__(self) -> Download:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
 
 def event_record(event: Event) -> dict[str, Any]:

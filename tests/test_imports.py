@@ -48,6 +48,8 @@ ORDER = (
     "catalog",
     "calibration",
     "store",
+    "roots",
+    "survey",
     "indexing",
     "prune",
     "grammar",
