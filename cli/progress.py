@@ -161,7 +161,7 @@ def summary_lines(summary: Summary, *, dry_run: bool) -> list[str]:
     lines = [", ".join(parts)]
     seconds = summary.seconds
     if not dry_run:
-        rate = f", {summary.indexed / seconds['total']:.0f} photos/s" if summary.indexed and seconds["total"] else ""
+        rate = f", {summary.indexed / seconds['total']:.3g} photos/s" if summary.indexed and seconds["total"] else ""
         stages = {
             "load model": "load",
             "walk": "walk",

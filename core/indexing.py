@@ -301,9 +301,10 @@ class _Loop:
         """Derived files and the switch to a completed space. All of it can be made again from the catalogue."""
         if self.space is None or self.store.is_up_to_date(self.space):
             return
+        if not self.stop.is_set():
+            self._calibrate(self.space)
         with self._timed("write"):
             if not self.stop.is_set():
-                self._calibrate(self.space)
                 self.store.update_graphs(self.space)
             self._complete(self.space)
             for space in self.store.catalog.spaces():
@@ -335,9 +336,11 @@ class _Loop:
         if calibration and calibration.version == CALIBRATION_VERSION:
             phrases = calibration.phrases
         else:
-            phrases = self._load().embed_texts(neutral_phrases())
-        rows = self.store.view(space).rows
-        self.store.save_calibration(space, calibrate(rows[sampled(live)], phrases, count=len(live)))
+            with self._timed("embed"):
+                phrases = self._load().embed_texts(neutral_phrases())
+        with self._timed("write"):
+            rows = self.store.view(space).rows
+            self.store.save_calibration(space, calibrate(rows[sampled(live)], phrases, count=len(live)))
 
 
 class _Contents:
