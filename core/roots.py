@@ -20,20 +20,25 @@ from .walk import named_photo, reaches
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """A root and what of it a run looks at: all of it, the folder `start` below it, or one file that was named."""
-
-    root: Root
-    start: str = ""
-    photo: Photo | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Rules:
     """What a walk passes over; remembered with a root for the runs that do not name it."""
 
     exclude: tuple[str, ...] = ()
     hidden: bool = False
+
+    @classmethod
+    def of(cls, root: Root) -> Rules:
+        return cls(root.exclude, root.hidden)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A root and what of it a run looks at: all of it, the folder `start` below it, or one file that was named."""
+
+    root: Root
+    start: str = ""
+    rules: Rules = Rules()
+    photo: Photo | None = None
 
 
 def targets(store: Store, paths: Sequence[str], rules: Rules, *, dry_run: bool = False) -> list[Target]:
@@ -42,7 +47,7 @@ def targets(store: Store, paths: Sequence[str], rules: Rules, *, dry_run: bool =
     Raises UsageError for a path that is not there.
     """
     if not paths:
-        return [Target(root) for root in store.catalog.roots()]
+        return [Target(root, rules=Rules.of(root)) for root in store.catalog.roots()]
     known = {root.path for root in store.catalog.roots()}
     folders = [path for path in paths if os.path.isdir(path) or path in known]
     for path in paths:
@@ -53,7 +58,7 @@ def targets(store: Store, paths: Sequence[str], rules: Rules, *, dry_run: bool =
     # From the top down, so that a folder finds the root that was made for one above it.
     for path in sorted(folders, key=lambda path: (len(os.path.realpath(path)), path)):
         chosen += [target for target in resolver.folder(path) if not _is_covered(target, chosen)]
-    chosen = [Target(resolver.current(target.root), target.start) for target in chosen]
+    chosen = [replace(target, root=resolver.current(target.root)) for target in chosen]
     files = [resolver.file(path) for path in paths if path not in folders]
     # Files first: the walk then knows that they were named.
     return [*files, *chosen]
@@ -77,9 +82,11 @@ class _Resolver:
                 or reaches(relpath, hidden=self._rules.hidden or root.hidden)
                 or self._catalog.has_photos_below(root.id, os.fsencode(relpath))
             ):
-                return self._whole(root) if not relpath else [Target(root, relpath)]
+                if not relpath:
+                    return self._whole(root)
+                return [Target(root, relpath, Rules.of(root) if self._rules == Rules() else self._rules)]
         if self._dry_run:
-            return [Target(Root(-1, path, "folder", self._device(path), "online"))]
+            return [Target(Root(-1, path, "folder", self._device(path), "online"), rules=self._rules)]
         return self._whole(self._new_root(path, "folder"))
 
     def file(self, path: str) -> Target:
@@ -109,12 +116,12 @@ class _Resolver:
     def _whole(self, root: Root) -> list[Target]:
         """A root looked at from its top: its rules are those typed now, and it takes in what it can."""
         if not self._dry_run:
-            if (root.exclude, root.hidden) != (self._rules.exclude, self._rules.hidden):
+            if Rules.of(root) != self._rules:
                 with self._catalog.transaction():
                     self._catalog.set_rules(root.id, self._rules.exclude, self._rules.hidden)
             self._take_in(root)
-        inside = [Target(other) for other in self._catalog.roots() if within(root, other)]
-        return [Target(self.current(root)), *inside]
+        inside = [Target(other, rules=Rules.of(other)) for other in self._catalog.roots() if within(root, other)]
+        return [Target(self.current(root), rules=self._rules), *inside]
 
     def _take_in(self, root: Root) -> None:
         for child in self._catalog.roots():

@@ -177,7 +177,7 @@ class Survey:
             if self._stop.is_set():
                 return
             if target.photo is None:
-                self._look_at(target, rules, todo)
+                self._look_at(target, todo)
 
     def settle(self) -> None:
         """Mark what is gone, once everything that was found is written."""
@@ -186,7 +186,7 @@ class Survey:
 
     # looking
 
-    def _look_at(self, target: Target, rules: Rules, todo: TodoList) -> None:
+    def _look_at(self, target: Target, todo: TodoList) -> None:
         root, start = target.root, target.start
         why = why_offline(root)
         if why and self._has_photos(root):
@@ -194,9 +194,7 @@ class Survey:
         elif root.kind == "files":
             self._look_at_files(root, todo)
         else:
-            is_named = bool(self._plan.paths) and not start
-            typed = rules if is_named or rules != Rules() else Rules(root.exclude, root.hidden)
-            self._walk(root, start, typed, todo)
+            self._walk(root, start, target.rules, todo)
 
     def _look_at_named(self, chosen: Sequence[Target], todo: TodoList) -> None:
         """Files given by name, a folder at a time."""
