@@ -284,18 +284,28 @@ class Catalog:
         self._base = base
         try:
             self._connection = _connect(path, write=write)
-            if write:
-                _migrate(self._connection, path)
-            elif _check_version(self._connection, path) == 0:
-                raise IndexNotFound(
-                    f"nothing indexed yet in {printable(path)}", hint="fill it with: imgsearch index FOLDER"
-                )
         except sqlite3.Error as error:
             raise as_index_error(error, path) from error
+        try:
+            self._prepare(path, write=write)
+        except BaseException as error:
+            self._connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise as_index_error(error, path) from error
+            raise
         if write:
             import sqlite_utils
 
             self._db = sqlite_utils.Database(self._connection)
+
+    def _prepare(self, path: str, *, write: bool) -> None:
+        _set_up(self._connection, path, write=write)
+        if write:
+            _migrate(self._connection, path)
+        elif _check_version(self._connection, path) == 0:
+            raise IndexNotFound(
+                f"nothing indexed yet in {printable(path)}", hint="fill it with: imgsearch index FOLDER"
+            )
 
     def close(self) -> None:
         self._connection.close()
@@ -799,11 +809,14 @@ def pair_name(photo: Photo) -> bytes | None:
 
 
 def _connect(path: str, *, write: bool) -> sqlite3.Connection:
-    connection = _opened(path, "mode=rwc" if write else "mode=ro")
-    if not write and not os.access(os.path.dirname(path) or ".", os.W_OK) and not os.path.exists(f"{path}-wal"):
-        # A write-ahead log needs a helper file even for reading. Where none can be made nobody writes either.
-        connection.close()
-        connection = _opened(path, "immutable=1")
+    if write:
+        return _opened(path, "mode=rwc")
+    # A write-ahead log needs a helper file even for reading. Where none can be made nobody writes either.
+    is_frozen = not os.access(os.path.dirname(path) or ".", os.W_OK) and not os.path.exists(f"{path}-wal")
+    return _opened(path, "immutable=1" if is_frozen else "mode=ro")
+
+
+def _set_up(connection: sqlite3.Connection, path: str, *, write: bool) -> None:
     connection.execute("pragma foreign_keys = on")
     connection.execute("pragma trusted_schema = off")
     if write:
@@ -812,7 +825,6 @@ def _connect(path: str, *, write: bool) -> sqlite3.Connection:
         connection.execute(f"pragma journal_mode = {journal}")
         # full, not normal: a commit that a vector file's slots depend on has to survive a power cut.
         connection.execute("pragma synchronous = full")
-    return connection
 
 
 def _opened(path: str, mode: str) -> sqlite3.Connection:
