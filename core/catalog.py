@@ -51,6 +51,7 @@ MIGRATIONS: tuple[str, ...] = (
         sidecars text not null default '[]',
         pair blob,
         content_hash blob not null,
+        named integer not null default 0,
         state text not null default 'present' check (state in ('present', 'gone', 'excluded')),
         indexed_at text not null,
         format text not null,
@@ -206,6 +207,8 @@ class Known:
     pair: bytes | None
     content_hash: bytes
     state: str
+    named: int
+    """Given by name once, so that a walk that passes it over does not hide it."""
     has_vectors: int
 
 
@@ -426,7 +429,7 @@ class Catalog:
         """All places of one folder by name; `has_vectors` speaks of the picture and its texts in that space."""
         rows = self.rows(
             """
-            select p.name, p.id, p.size, p.mtime_ns, p.inode, p.sidecars, p.pair, p.content_hash, p.state,
+            select p.name, p.id, p.size, p.mtime_ns, p.inode, p.sidecars, p.pair, p.content_hash, p.state, p.named,
                 exists (
                     select 1 from vectors v
                     where v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
@@ -547,11 +550,22 @@ class Catalog:
 
     def vacuum(self) -> None:
         self._db.vacuum()
+        # Best effort: not worth waiting for a reader that takes its time.
+        self._connection.execute("pragma busy_timeout = 100")
         self._connection.execute("pragma wal_checkpoint(truncate)")
+        self._connection.execute("pragma busy_timeout = 30000")
 
     def touch_photo(self, photo_id: int, photo: Photo) -> None:
         """The same photo, found again: it is there, wherever its inode and pair are now."""
-        self._db.table("photos").update(photo_id, {"state": "present", "inode": photo.inode, "pair": pair_name(photo)})
+        found = {"state": "present", "inode": photo.inode, "pair": pair_name(photo)}
+        self._db.table("photos").update(photo_id, found | {"named": 1} if photo.named else found)
+        self._connection.execute(
+            """
+            delete from failures
+            where (root_id, folder, name) = (select root_id, folder, name from photos where id = ?)
+            """,
+            (photo_id,),
+        )
 
     def write_photo(self, root_id: int, new: NewPhoto, text_keys: Sequence[tuple[bytes, CarriedText]]) -> None:
         folder, name = split(new.photo.relpath)
@@ -566,13 +580,15 @@ class Catalog:
             "pair": pair_name(new.photo),
             "content_hash": new.content_hash,
             "state": "present",
+            "named": int(new.photo.named),
             "indexed_at": now(),
             "keywords": json.dumps(new.facts.keywords, ensure_ascii=False),
             **{column: getattr(new.facts, column) for column in FACT_COLUMNS},
         }
         columns = ", ".join(row)
         values = ", ".join(f":{column}" for column in row)
-        changes = ", ".join(f"{column} = excluded.{column}" for column in row)
+        changes = ", ".join(f"{column} = excluded.{column}" for column in row if column != "named")
+        changes += ", named = max(photos.named, excluded.named)"
         cursor = self._connection.execute(
             f"insert into photos ({columns}) values ({values}) "  # noqa: S608 - column names of ours
             f"on conflict (root_id, folder, name) do update set {changes} returning id",

@@ -47,9 +47,10 @@ def prune(store: Store, *, offline: Sequence[str] = (), dry_run: bool = False) -
                 else:
                     store.catalog.delete_root(root.id)
     for space in store.catalog.spaces():
-        compacted = store.compact(space)
-        store.update_graphs(compacted)
-        store.save_slots(compacted)
+        store.compact(space)
+    for space in store.catalog.spaces():
+        store.update_graphs(space)
+        store.save_slots(space)
     store.catalog.vacuum()
     return Pruned(
         photos=len(photos),

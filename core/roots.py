@@ -18,6 +18,8 @@ from .store import Store
 from .types import Photo, Sidecar, Skipped
 from .walk import named_photo, reaches
 
+NOT_THERE = "not there"
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -86,7 +88,10 @@ class _Resolver:
                     return self._whole(root)
                 return [Target(root, relpath, Rules.of(root) if self._rules == Rules() else self._rules)]
         if self._dry_run:
-            return [Target(Root(-1, path, "folder", self._device(path), "online"), rules=self._rules)]
+            same = next((root for root in self._catalog.roots() if root.path == path), None)
+            made = Root(same.id if same else -1, path, "folder", self._device(path), "online")
+            inside = [other for other in self._catalog.roots() if other.kind == "folder" and within(made, other)]
+            return [Target(made, rules=self._rules), *(Target(other, rules=Rules.of(other)) for other in inside)]
         return self._whole(self._new_root(path, "folder"))
 
     def file(self, path: str) -> Target:
@@ -95,7 +100,8 @@ class _Resolver:
             photo = Photo(os.path.dirname(path), os.path.basename(path), 0, 0, 0, named=True)
         over = list(self._over(photo.path))
         for root, relpath in over:
-            if self._catalog.place_at(root.id, relpath) is not None:
+            place = self._catalog.place_at(root.id, relpath)
+            if place is not None and place.state == "present":
                 return Target(root, photo=seen_from(root, relpath, photo))
         for root, relpath in over:
             hidden = self._rules.hidden or root.hidden
@@ -200,7 +206,7 @@ def why_offline(root: Root) -> str | None:
         with os.scandir(root.path) as entries:
             is_empty = next(iter(entries), None) is None
     except FileNotFoundError:
-        return "not there"
+        return NOT_THERE
     except OSError as error:
         return (error.strerror or str(error)).lower()
     if is_empty:

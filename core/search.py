@@ -407,7 +407,10 @@ class Searcher:
         tail = np.flatnonzero(mask[upto:]) + upto
         k = max(SHORTLIST, SHORTLIST_PER_HIT * options.limit)
         while True:
-            found = np.unique(graph.nearest(queries, k).astype(np.int64))
+            nearest = graph.nearest(queries, k)
+            if nearest is None:
+                return None
+            found = np.unique(nearest.astype(np.int64))
             found = found[found < len(mask)]
             found = found[mask[found]]
             if len(found) >= min(wanted, SHORTLIST_PER_HIT * options.limit) or k >= len(graph):

@@ -16,7 +16,7 @@ from typing import Literal
 
 from .catalog import Catalog, Known, KnownFailure, Root, join, pair_name, sidecar_stamp, split
 from .paths import printable
-from .roots import Rules, Target, seen_from, targets, why_offline, within
+from .roots import NOT_THERE, Rules, Target, seen_from, targets, why_offline, within
 from .store import Batch, Store
 from .types import Photo, Sidecar, Skipped
 from .walk import Walk, named_photo
@@ -165,6 +165,8 @@ class Survey:
         self._on_event = on_event
         self._stop = stop
         self._named: set[str] = set()
+        self._kept_by_name: set[int] = set()
+        """Ids of photos that were given by name once."""
         self._lost: list[_Lost] = []
         self.batch = Batch()
 
@@ -189,7 +191,7 @@ class Survey:
     def _look_at(self, target: Target, todo: TodoList) -> None:
         root, start = target.root, target.start
         why = why_offline(root)
-        if why and self._has_photos(root):
+        if why and (self._has_photos(root) or why == NOT_THERE):
             self._set_offline(root, why)
         elif root.kind == "files":
             self._look_at_files(root, todo)
@@ -212,7 +214,14 @@ class Survey:
                 self._notice_hidden(root)
 
     def _walk(self, root: Root, start: str, rules: Rules, todo: TodoList) -> None:
-        walk = Walk(root.path, start, exclude=rules.exclude, hidden=rules.hidden, elsewhere=self._roots_inside(root))
+        walk = Walk(
+            root.path,
+            start,
+            exclude=rules.exclude,
+            hidden=rules.hidden,
+            elsewhere=self._roots_inside(root),
+            others=self._other_roots(root),
+        )
         visited: set[bytes] = set()
         lost: list[tuple[int, str]] = []
         troubles: set[tuple[bytes, bytes]] = set()
@@ -237,8 +246,23 @@ class Survey:
                 lost += self._not_met(root, other, self._catalog.known_in_folder(root.id, other, None), set())
         if start and root.state == "offline":
             self._notice_hidden(root)
-        kept = tuple(item for item in lost if not walk.is_unread(item[1]))
+        kept = tuple(
+            item for item in lost if not walk.is_unread(item[1]) and _path_of(root, item[1]) not in self._named
+        )
+        self._look_again([item for item in kept if item[0] in self._kept_by_name], root, todo)
         self._lost.append(_Lost(root, start, kept, frozenset(troubles)))
+
+    def _look_again(self, lost: Sequence[tuple[int, str]], root: Root, todo: TodoList) -> None:
+        """Photos that were given by name once, where a walk does not come."""
+        for _, relpath in lost:
+            photo = named_photo(_path_of(root, relpath))
+            if isinstance(photo, Photo):
+                self._compare(root, [seen_from(root, relpath, photo)], todo)
+
+    def _other_roots(self, root: Root) -> list[str]:
+        """Where a link out of this root may lead that is looked after already."""
+        others = (other for other in self._catalog.roots() if other.id != root.id and other.kind == "folder")
+        return [os.path.realpath(other.path) for other in others if other.state == "online"]
 
     def _roots_inside(self, root: Root) -> Iterator[tuple[int, int]]:
         for other in self._catalog.roots():
@@ -274,7 +298,9 @@ class Survey:
         known_photos = self._catalog.known_in_folder(root.id, folder, self._space_id)
         failures = self._catalog.failures_in_folder(root.id, folder)
         names = set()
-        inodes = {row.inode: name for name, row in known_photos.items()}
+        inodes: dict[int, set[bytes]] = {}
+        for name, row in known_photos.items():
+            inodes.setdefault(row.inode, set()).add(name)
         for photo in photos:
             name = split(photo.relpath)[1]
             names.add(name)
@@ -290,10 +316,11 @@ class Survey:
                 known
                 and known.has_vectors
                 and _is_unchanged(known, photo)
-                and inodes.get(photo.inode, name) == name  # else another file of this folder now bears its name
+                and name in inodes.get(photo.inode, {name})  # else another file of this folder now bears its name
             ):
                 self._summary.unchanged += 1
-                if known.state != "present" or (known.inode, known.pair) != (photo.inode, pair_name(photo)):
+                is_moved = (known.inode, known.pair) != (photo.inode, pair_name(photo))
+                if known.state != "present" or is_moved or failure or (photo.named and not known.named):
                     self.batch.found_again.append((known, photo))
             else:
                 is_change = known is not None and known.state == "present" and not _is_unchanged(known, photo)
@@ -323,9 +350,9 @@ class Survey:
             with self._catalog.transaction():
                 for name in vanished:
                     self._catalog.forget_failure(root.id, folder, name)
-        return [
-            (row.id, join(folder, name)) for name, row in known.items() if row.state == "present" and name not in met
-        ]
+        lost = [(row, join(folder, name)) for name, row in known.items() if row.state == "present" and name not in met]
+        self._kept_by_name |= {row.id for row, _ in lost if row.named}
+        return [(row.id, relpath) for row, relpath in lost]
 
     def _walk_failure(self, root: Root, skipped: Skipped) -> tuple[bytes, bytes]:
         """A folder that could not be listed: counted as new only the first time."""
@@ -350,7 +377,7 @@ class Survey:
         """Photos that were not met: deleted, or merely excluded now - unless the root looks unmounted."""
         root = lost.root
         gone = {item[0]: item[1] for item in lost.photos if not os.path.exists(_path_of(root, item[1]))}
-        excluded = [item[0] for item in lost.photos if item[0] not in gone]
+        excluded = [item[0] for item in lost.photos if item[0] not in gone and item[0] not in self._kept_by_name]
         missing = len(gone)
         if missing > LOST_PHOTOS:  # what merely moved is not missing
             missing -= sum(self._catalog.is_elsewhere(photo_id, gone) for photo_id in gone)
@@ -368,7 +395,7 @@ class Survey:
             return
         mended = self._catalog.walk_failures(root.id, os.fsencode(lost.start)) - lost.troubles
         is_back = root.state != "online" and not lost.start
-        if not (lost.photos or mended or is_back):
+        if not (gone or excluded or mended or is_back):
             return  # a run that changes nothing leaves every derived file as good as it was
         with self._catalog.transaction():
             self._catalog.set_photo_state(gone, "gone")

@@ -202,11 +202,17 @@ class Graph:
         os.replace(temporary, self.path)
         replace_file(f"{self.path}.json", json.dumps(note).encode())
 
-    def nearest(self, queries: Vectors, k: int) -> NDArray[np.uint64]:
-        """Slots of about the k nearest rows to each query by cosine: uint64, (n, k). The graph must be loaded."""
+    def nearest(self, queries: Vectors, k: int) -> NDArray[np.uint64] | None:
+        """Slots of about the k nearest rows to each query by cosine: uint64, (n, k). The graph must be loaded.
+
+        None where it finds fewer: among very many equal vectors some are out of its reach.
+        """
         k = min(k, self._index.get_current_count())
         self._index.set_ef(max(HNSW_MIN_EF, 2 * k))
-        labels, _ = self._index.knn_query(queries, k=k)
+        try:
+            labels, _ = self._index.knn_query(queries, k=k)
+        except RuntimeError:
+            return None
         found: NDArray[np.uint64] = labels
         return found
 

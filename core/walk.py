@@ -66,7 +66,8 @@ class Walk:
     `start` is the relative path of a sub-folder to look at alone. `exclude` holds gitignore patterns relative
     to the root; they have the last word over `.imgsearchignore` files, also with `!`. A pattern that means
     nothing raises UsageError. With `follow_links=False` links are passed over. `elsewhere` are (device, inode) of
-    folders that are somebody else's and not entered. An object is iterated once.
+    folders that are somebody else's and not entered, `others` the real paths of folders that a link is not followed
+    into. An object is iterated once.
     """
 
     folders: int
@@ -84,6 +85,7 @@ class Walk:
         hidden: bool = False,
         follow_links: bool = True,
         elsewhere: Iterable[tuple[int, int]] = (),
+        others: Sequence[str] = (),
     ) -> None:
         self.root = root
         self.start = start
@@ -93,6 +95,7 @@ class Walk:
         self._exclude = _excluding(exclude)
         self._hidden = hidden
         self._follow_links = follow_links
+        self._others = tuple(f"{other.rstrip('/')}/" for other in others)
         self._seen: set[tuple[int, int]] = set(elsewhere)
         self._begun = False
 
@@ -142,6 +145,8 @@ class Walk:
         if identity in self._seen and folder.relpath != self.start:
             return False
         if folder.linked and self.start and self._has_real_place(path):
+            return False
+        if folder.linked and self._others and f"{os.path.realpath(path)}/".startswith(self._others):
             return False
         self._seen.add(identity)
         return True

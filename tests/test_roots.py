@@ -194,3 +194,82 @@ def test_a_raw_learns_of_its_jpeg_later(folder, p, counting):
     with Store.open(folder) as store:
         place = store.place_of(str(p / "shot.dng"))
     assert place is not None and place.pair == "shot.jpg"
+
+
+def test_a_file_given_by_name_stays_whatever_walks_pass_it_over(folder, p, counting):
+    draw(p / ".k.png", 60)
+    for _ in range(2):
+        assert index(folder, counting, p, p / ".k.png").excluded == 0
+        assert str(p / ".k.png") in shown(folder)
+    index(folder, counting)
+    assert str(p / ".k.png") in shown(folder)
+    draw(p / ".k.png", 61)
+    assert index(folder, counting).changed == 1
+    (p / ".k.png").unlink()
+    assert index(folder, counting).gone == 1
+
+
+def test_a_hidden_photo_that_was_passed_over_and_then_named_stays(folder, p, counting):
+    index(folder, counting, p, hidden=True)
+    index(folder, counting, p)
+    index(folder, counting, p / ".h" / "y.png")
+    index(folder, counting)
+    assert str(p / ".h" / "y.png") in shown(folder)
+
+
+def test_a_restored_photo_is_no_failure_any_more(folder, p, counting):
+    index(folder, counting, p)
+    shutil.copy2(p / "top.png", p.parent / "kept.png")
+    (p / "top.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    assert index(folder, counting).skipped == 1
+    shutil.copy2(p.parent / "kept.png", p / "top.png")
+    index(folder, counting)
+    assert failures(folder) == [] and str(p / "top.png") in shown(folder)
+
+
+def test_renamed_and_hard_linked_files_come_to_rest(folder, p, counting):
+    draw(p / "z.png", 70)
+    os.link(p / "z.png", p / "y.png")
+    index(folder, counting, p)
+    (p / "z.png").rename(p / "a.png")
+    index(folder, counting)
+    last = index(folder, counting)
+    assert (last.reused, last.indexed, last.gone) == (0, 0, 0)
+
+
+def test_two_files_that_swapped_names_are_told_apart(folder, p, counting):
+    draw(p / "one.bmp", 80)
+    draw(p / "two.bmp", 81)
+    for name in ("one.bmp", "two.bmp"):
+        os.utime(p / name, ns=(1, 1))
+    index(folder, counting, p)
+    before = present(folder)
+    (p / "one.bmp").rename(p / "x")
+    (p / "two.bmp").rename(p / "one.bmp")
+    (p / "x").rename(p / "two.bmp")
+    index(folder, counting)
+    after = present(folder)
+    assert (after[str(p / "one.bmp")] == before[str(p / "two.bmp")]).all()
+    assert (after[str(p / "two.bmp")] == before[str(p / "one.bmp")]).all()
+
+
+def test_a_link_into_another_root_shows_nothing_twice(folder, p, counting):
+    draw(p.parent / "c" / "own.png", 90)
+    (p.parent / "c" / "link").symlink_to(p / "sub")
+    index(folder, counting, p.parent / "c")
+    index(folder, counting, p)
+    index(folder, counting)
+    assert shown(folder) == [str(p.parent / "c" / "own.png"), str(p / "sub" / "x.png"), str(p / "top.png")]
+
+
+def test_a_folder_that_went_away_is_told_alike_each_time(folder, p, counting):
+    (p.parent / "empty").mkdir()
+    index(folder, counting, p, p.parent / "empty")
+    (p.parent / "empty").rmdir()
+    assert [index(folder, counting).skipped for _ in range(3)] == [0, 0, 0]
+
+
+def test_a_dry_run_above_an_indexed_folder_counts_what_is_inside(folder, p, counting):
+    index(folder, counting, p / "sub")
+    draw(p / "sub" / "new.png", 95)
+    assert index(folder, counting, p, dry_run=True).new == 2

@@ -381,3 +381,14 @@ def test_pruning_the_last_photo_leaves_a_working_index(many):
         assert Searcher(store, lambda: Directions(rows)).search(explicit("1", ())) == []
         write(store, rows, range(3))
         assert best(Searcher(store, lambda: Directions(rows)), 1) == "00001.jpg"
+
+
+def test_very_many_equal_vectors_are_searched_all_the_same(tmp_path):
+    rows = unit_rows(1_500)
+    rows[200:1_400] = rows[200]
+    with Store.writing(str(tmp_path / "equal"), create=True) as store:
+        write(store, rows, range(1_500))
+        store.update_graphs(store.active_space())
+        searcher = Searcher(store, lambda: Directions(rows))
+        hits = searcher.search(explicit("200", ()), Options(limit=150, strategy="ann"))
+        assert len(hits) == 150 and hits[-1].score == pytest.approx(1, abs=1e-5)
