@@ -194,6 +194,10 @@ class Root:
     exclude: tuple[str, ...] = ()
     hidden: bool = False
 
+    def path_of(self, relpath: str) -> str:
+        """The absolute path of what lies there in this root."""
+        return f"{self.path.rstrip('/')}/{relpath}"
+
 
 @dataclass(frozen=True, slots=True)
 class Known:

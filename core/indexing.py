@@ -272,8 +272,6 @@ class _Loop:
         if len(self._batch) and not self.plan.dry_run:
             self._embed_texts()
             with self._timed("write"):
-                if self.space is None:
-                    self._load()
                 assert self.space is not None
                 self.space = self.store.commit(self.space, self._batch, codecs=self._codecs)
             self.on_event(Event("checkpoint", count=len(self._batch)))
@@ -299,7 +297,8 @@ class _Loop:
 
     def _finish(self) -> None:
         """Derived files and the switch to a completed space. All of it can be made again from the catalogue."""
-        if self.space is None or self.store.is_up_to_date(self.space):
+        assert self.space is not None
+        if self.store.is_up_to_date(self.space):
             return
         if not self.stop.is_set():
             self._calibrate(self.space)

@@ -94,4 +94,4 @@ def _lost_failures(store: Store, root: Root) -> list[tuple[int, bytes, bytes]]:
 
 
 def _exists(root: Root, folder: bytes, name: bytes) -> bool:
-    return os.path.lexists(f"{root.path.rstrip('/')}/{join(folder, name)}")
+    return os.path.lexists(root.path_of(join(folder, name)))

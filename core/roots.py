@@ -88,7 +88,7 @@ class _Resolver:
                     return self._whole(root)
                 return [Target(root, relpath, Rules.of(root) if self._rules == Rules() else self._rules)]
         if self._dry_run:
-            same = next((root for root in self._catalog.roots() if root.path == path), None)
+            same = self._at(path)
             made = Root(same.id if same else -1, path, "folder", self._device(path), "online")
             inside = [other for other in self._catalog.roots() if other.kind == "folder" and within(made, other)]
             return [Target(made, rules=self._rules), *(Target(other, rules=Rules.of(other)) for other in inside)]
@@ -141,14 +141,18 @@ class _Resolver:
                     self._catalog.move_into(child, root.id, relpath)
 
     def _new_root(self, path: str, kind: Literal["folder", "files"]) -> Root:
-        same = next((root for root in self._catalog.roots() if root.path == path), None)
+        same = self._at(path)
         with self._catalog.transaction():
             if same is None:
-                root_id = self._catalog.add_root(path, kind, self._device(path))
+                self._catalog.add_root(path, kind, self._device(path))
             else:
-                root_id = same.id
-                self._catalog.update_root(root_id, kind=kind, device=self._device(path))
-        return next(root for root in self._catalog.roots() if root.id == root_id)
+                self._catalog.update_root(same.id, kind=kind, device=self._device(path))
+        made = self._at(path)
+        assert made is not None
+        return made
+
+    def _at(self, path: str) -> Root | None:
+        return next((root for root in self._catalog.roots() if root.path == path), None)
 
     def _device(self, path: str) -> int | None:
         """What tells a mounted disk from its empty mount point. A root that moves with its index may change it."""

@@ -349,11 +349,6 @@ class Store:
                         raise
         raise AssertionError("unreachable")
 
-    def vector(self, space: Space, modality: Modality, key: bytes) -> Vectors | None:
-        """The stored unit vector of that content or text, float32 (dim,), or None."""
-        slot = self.catalog.slot_of(space.id, modality, key)
-        return None if slot is None else np.array(self._flat(space).rows(space.slots)[slot])
-
     def graph(self, space: Space, modality: Modality) -> Graph:
         return Graph(os.path.join(self._space_folder(space.id), f"hnsw.{modality}"), space.identity.dim)
 

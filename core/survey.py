@@ -246,16 +246,14 @@ class Survey:
                 lost += self._not_met(root, other, self._catalog.known_in_folder(root.id, other, None), set())
         if start and root.state == "offline":
             self._notice_hidden(root)
-        kept = tuple(
-            item for item in lost if not walk.is_unread(item[1]) and _path_of(root, item[1]) not in self._named
-        )
+        kept = tuple(item for item in lost if not walk.is_unread(item[1]) and root.path_of(item[1]) not in self._named)
         self._look_again([item for item in kept if item[0] in self._kept_by_name], root, todo)
         self._lost.append(_Lost(root, start, kept, frozenset(troubles)))
 
     def _look_again(self, lost: Sequence[tuple[int, str]], root: Root, todo: TodoList) -> None:
         """Photos that were given by name once, where a walk does not come."""
         for _, relpath in lost:
-            photo = named_photo(_path_of(root, relpath))
+            photo = named_photo(root.path_of(relpath))
             if isinstance(photo, Photo):
                 self._compare(root, [seen_from(root, relpath, photo)], todo)
 
@@ -280,7 +278,7 @@ class Survey:
             known = self._catalog.known_in_folder(root.id, folder, None)
             for name in known.keys() | self._catalog.failures_in_folder(root.id, folder).keys():
                 relpath = join(folder, name)
-                photo = named_photo(_path_of(root, relpath))
+                photo = named_photo(root.path_of(relpath))
                 if isinstance(photo, Photo):
                     self._compare(root, [seen_from(root, relpath, photo)], todo)
                 elif name in known and known[name].state == "present":
@@ -344,7 +342,7 @@ class Survey:
         if failed is None:
             failed = self._catalog.failures_in_folder(root.id, folder).keys()
         vanished = [
-            name for name in failed if name not in met and not os.path.lexists(_path_of(root, join(folder, name)))
+            name for name in failed if name not in met and not os.path.lexists(root.path_of(join(folder, name)))
         ]
         if vanished and not self._plan.dry_run:
             with self._catalog.transaction():
@@ -376,7 +374,7 @@ class Survey:
     def _settle(self, lost: _Lost) -> None:
         """Photos that were not met: deleted, or merely excluded now - unless the root looks unmounted."""
         root = lost.root
-        gone = {item[0]: item[1] for item in lost.photos if not os.path.exists(_path_of(root, item[1]))}
+        gone = {item[0]: item[1] for item in lost.photos if not os.path.exists(root.path_of(item[1]))}
         excluded = [item[0] for item in lost.photos if item[0] not in gone and item[0] not in self._kept_by_name]
         missing = len(gone)
         if missing > LOST_PHOTOS:  # what merely moved is not missing
@@ -390,7 +388,7 @@ class Survey:
         self._summary.gone += len(gone)
         self._summary.excluded += len(excluded)
         for relpath in gone.values():
-            self._on_event(Event("gone", path=_path_of(root, relpath)))
+            self._on_event(Event("gone", path=root.path_of(relpath)))
         if self._plan.dry_run:
             return
         mended = self._catalog.walk_failures(root.id, os.fsencode(lost.start)) - lost.troubles
@@ -425,10 +423,6 @@ class Survey:
         self._on_event(
             Event("notice", reason=f"{shown} is offline: what is in it stays hidden until all of it is indexed again")
         )
-
-
-def _path_of(root: Root, relpath: str) -> str:
-    return f"{root.path.rstrip('/')}/{relpath}"
 
 
 def _is_unchanged(known: Known, photo: Photo) -> bool:

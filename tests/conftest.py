@@ -38,6 +38,36 @@ def model():
     return embed.load(models.parse("builtin"), device="cpu")
 
 
+class Counting:
+    """The real model, counting what it is asked to embed."""
+
+    def __init__(self, model) -> None:
+        self._model = model
+        self.pictures = 0
+        self.texts: list[str] = []
+
+    identity = property(lambda self: self._model.identity)
+    recipe = property(lambda self: self._model.recipe)
+
+    def embed_images(self, squares):
+        self.pictures += len(squares)
+        return self._model.embed_images(squares)
+
+    def embed_texts(self, texts):
+        self.texts += texts
+        return self._model.embed_texts(texts)
+
+
+@pytest.fixture
+def counting(model) -> Counting:
+    return Counting(model)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    return str(tmp_path / "index")
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder with six real photos."""

@@ -20,37 +20,9 @@ from imgsearch.core.prune import prune
 from imgsearch.core.store import Store, locate
 from imgsearch.core.types import Embedder
 
+from conftest import Counting
+
 SPEC = models.parse("builtin").to_json()
-
-
-class Counting:
-    """The real model, counting what it is asked to embed."""
-
-    def __init__(self, model: Embedder) -> None:
-        self._model = model
-        self.pictures = 0
-        self.texts: list[str] = []
-
-    identity = property(lambda self: self._model.identity)
-    recipe = property(lambda self: self._model.recipe)
-
-    def embed_images(self, squares):
-        self.pictures += len(squares)
-        return self._model.embed_images(squares)
-
-    def embed_texts(self, texts):
-        self.texts += texts
-        return self._model.embed_texts(texts)
-
-
-@pytest.fixture
-def counting(model) -> Counting:
-    return Counting(model)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> str:
-    return str(tmp_path / "index")
 
 
 def index(folder: str, model: Embedder, *paths: Path, on_event=lambda event: None, **plan: object) -> Summary:

@@ -8,20 +8,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from test_indexing import Counting, index, present
+from test_indexing import index, present
 
 from imgsearch.core.prune import prune
 from imgsearch.core.store import Store
-
-
-@pytest.fixture
-def counting(model) -> Counting:
-    return Counting(model)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> str:
-    return str(tmp_path / "index")
 
 
 @pytest.fixture

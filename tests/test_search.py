@@ -217,9 +217,9 @@ def test_many_queries_in_one_call_are_answered_as_each_alone(searcher, pictures)
 def test_several_pictures_are_asked_with_by_their_mean(searcher, pictures):
     paths = tuple(str(pictures / "fruit" / name) for name in ("lemon.jpg", "lime.jpg"))
     hits = searcher.search(explicit(None, paths), Options(limit=100))
-    vectors = [
-        searcher.store.vector(searcher.view.space, "image", searcher.store.place_of(p).content_hash) for p in paths
-    ]
+    store, view = searcher.store, searcher.view
+    hashes = [store.place_of(path).content_hash for path in paths]
+    vectors = [view.rows[store.catalog.slot_of(view.space.id, "image", content)] for content in hashes]
     mean = np.mean(vectors, axis=0)
     expected = cosines(searcher, mean / np.linalg.norm(mean))
     assert not {"lemon.jpg", "lime.jpg"} & set(names(hits))
