@@ -10,7 +10,8 @@ from . import options, render
 def failures(as_json: options.Json = False, index: options.Index = None) -> int:
     """List the files that could not be indexed, each with the stage that failed and the reason.
 
-    They are not tried again until they change, or until this installation can read more formats.
+    What does not decode is tried again when the file changes, or when this installation can read more formats; what
+    could not be opened or listed is tried at every run.
 
     Example:
 
