@@ -51,8 +51,6 @@ DECODER_VERSION = 1
 MAX_PIXELS = 2 * 89_478_485
 """Pillow's own limit (it refuses at twice its warning), held for decoders that Pillow does not watch too."""
 
-HUGE_PIXELS = 80_000_000
-"""Beyond this a picture takes a gigabyte and more on its way to RGB: one at a time."""
 STRIP_ROWS = 256
 
 SNIFFED_BYTES = 4_096
@@ -77,6 +75,14 @@ class Picture:
     """RGB, upright; None where the hash was known and the pixels were not needed."""
 
 
+Room = Callable[[int], contextlib.AbstractContextManager[None]]
+"""Held while so many pixels are decoded; may wait until there is room for them, or raise SkipPhoto."""
+
+
+def _any_room(_pixels: int) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
 def read_picture(
     path: str,
     *,
@@ -84,12 +90,14 @@ def read_picture(
     known: Container[bytes] = frozenset(),
     draft_side: int = 0,
     named: bool = False,
+    room: Room = _any_room,
 ) -> Picture:
     """The picture in a file, read from one descriptor.
 
     `draft_side` allows a faster, coarser decode whose short side is still at least that many pixels (or all
-    there are); 0 is exact. Raises `NotAPicture` for something else that nobody called a picture, and
-    `SkipPhoto` with a reason for all that cannot be read or decoded.
+    there are); 0 is exact. `room` is asked once the header has told how many pixels there are. Raises
+    `NotAPicture` for something else that nobody called a picture, and `SkipPhoto` with a reason for all that cannot
+    be read or decoded.
     """
     _hush_decoders()
     claimed = named or has_picture_extension(path)
@@ -99,7 +107,8 @@ def read_picture(
             reader = _reader_for(file, path, claimed=claimed)
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]
-            task = _Task(file, path, read_sidecars(path, sidecars), draft_side, facts_only=digest in known)
+            beside = read_sidecars(path, sidecars)
+            task = _Task(file, path, beside, draft_side, facts_only=digest in known, room=room)
             facts, image = reader(task)
         except (NotAPicture, SkipPhoto):
             _refuse_if_changed(file, before)
@@ -137,6 +146,7 @@ class _Task:
     sidecars: list[SidecarContent]
     draft_side: int
     facts_only: bool
+    room: Room
 
 
 _Reader = Callable[[_Task], tuple[Facts, Image.Image | None]]
@@ -358,7 +368,7 @@ def _pillow_reader(name: str, *, sure: bool = True) -> _Reader:
             facts = facts_of(header, task.sidecars)
             if task.facts_only:
                 return facts, None
-            pixels = _pixels(image, header.orientation, task.draft_side)
+            pixels = _pixels(image, header.orientation, task)
             late = header_of(image, task.file) if name == "PNG" and "exif" in image.info and not header.tags else None
             if late is not None:  # PNG allows its EXIF after the pixels
                 return facts_of(late, task.sidecars), _turned(pixels, late.orientation)
@@ -381,25 +391,25 @@ def _open_with_pillow(file: BinaryIO, name: str) -> Image.Image:
     return image
 
 
-_HUGE_ONE_BY_ONE = threading.Lock()
-
-
-def _pixels(image: Image.Image, orientation: int, draft_side: int) -> Image.Image:
-    """The first picture of the file, as upright RGB. Huge ones are decoded one at a time, for the memory's sake."""
-    is_huge = image.width * image.height > HUGE_PIXELS and not (draft_side and image.format in ("JPEG", "MPO"))
-    with _HUGE_ONE_BY_ONE if is_huge else contextlib.nullcontext():
-        return _decoded(image, orientation, draft_side)
-
-
-def _decoded(image: Image.Image, orientation: int, draft_side: int) -> Image.Image:
+def _pixels(image: Image.Image, orientation: int, task: _Task) -> Image.Image:
+    """The first picture of the file, as upright RGB."""
     turned_already = is_turned_by_decoder(image)
-    if draft_side and image.format in ("JPEG", "MPO"):
-        image.draft("RGB", (draft_side, draft_side))
-    _load(image)
-    if draft_side:
-        image = _reduced(image, draft_side)
-    pixels = to_rgb(image)
-    return pixels if turned_already else _turned(pixels, orientation)
+    with task.room(_draft(image, task.draft_side)):
+        _load(image)
+        if task.draft_side:
+            image = _reduced(image, task.draft_side)
+        pixels = to_rgb(image)
+        return pixels if turned_already else _turned(pixels, orientation)
+
+
+def _draft(image: Image.Image, side: int) -> int:
+    """How many pixels come out of the decoder, as far as memory goes, once it was told how few are enough."""
+    whole = image.width * image.height
+    if not (side and image.format in ("JPEG", "MPO")):
+        return whole
+    image.draft("RGB", (side, side))
+    # A progressive JPEG keeps the coefficients of all its pixels meanwhile, whatever the scale.
+    return max(image.width * image.height, whole // 4)
 
 
 def _load(image: Image.Image) -> None:
@@ -450,12 +460,26 @@ def _too_large(pixels: int) -> str:
 _preparing = threading.Lock()
 
 
+_decoder_threads = 0
+"""How many threads a decoder may use; 0 is as many as it likes."""
+
+
+def use_one_thread() -> None:
+    """For a process that is one of several: each decoder keeps to one thread, with one thread's memory."""
+    global _decoder_threads
+    from PIL import AvifImagePlugin
+
+    _decoder_threads = AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+
+
 @functools.cache
 def _register_heif_once() -> None:
     try:
         import pillow_heif  # type: ignore[import-untyped,unused-ignore]
     except ImportError:
         raise SkipPhoto("decode", "HEIC photos need: pip install pillow-heif") from None
+    if _decoder_threads:
+        pillow_heif.options.DECODE_THREADS = _decoder_threads
     pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
 
 
@@ -618,7 +642,7 @@ def _read_raw(task: _Task) -> tuple[Facts, Image.Image | None]:
         width, height = (sizes.height, sizes.width) if turned else (sizes.width, sizes.height)
         own = extension(task.path)[1:].upper() if is_raw(task.path) else "RAW"
         tags = read_tags(task.file)
-        preview = None if tags and task.facts_only else _preview(raw, rawpy, task.draft_side)
+        preview = None if tags and task.facts_only else _preview(raw, rawpy, task)
         if preview is not None and not tags:
             tags = preview.tags
         orientation = tags.orientation if tags else _ORIENTATION_OF_FLIP.get(sizes.flip, 1)
@@ -644,14 +668,14 @@ def _is_tiff(file: BinaryIO) -> bool:
     return file.read(4) in _TIFF_STARTS
 
 
-def _preview(raw: Any, rawpy: Any, draft_side: int) -> _Preview | None:
+def _preview(raw: Any, rawpy: Any, task: _Task) -> _Preview | None:
     try:
         thumb = raw.extract_thumb()
         if thumb.format == rawpy.ThumbFormat.BITMAP:
             return _Preview(tags_in(b""), Image.fromarray(thumb.data).convert("RGB"))
         with _open_with_pillow(io.BytesIO(thumb.data), "JPEG") as image:
             block = image.info.get("exif", b"")
-            return _Preview(tags_in(block), _pixels(image, 1, draft_side))
+            return _Preview(tags_in(block), _pixels(image, 1, task))
     except Exception:
         return None  # whatever is wrong with the preview, the RAW may still be fine
 
@@ -695,13 +719,14 @@ def _tiff_picture(_raw: Any, task: _Task, _preview: _Preview | None, _sizes: Any
     with _open_with_pillow(task.file, "TIFF") as image:
         if image.mode not in ("RGB", "L", "YCbCr", "RGBA", "P"):
             return None  # sensor data, not a picture
-        return _pixels(image, 1, task.draft_side)
+        return _pixels(image, 1, task)
 
 
-def _developed(raw: Any, _task: _Task, _preview: _Preview | None, sizes: Any) -> Image.Image:
+def _developed(raw: Any, task: _Task, _preview: _Preview | None, sizes: Any) -> Image.Image:
     _refuse_bomb(sizes.width, sizes.height)
     half = min(sizes.width, sizes.height) >= HALF_SIZE_FROM
-    return Image.fromarray(raw.postprocess(half_size=half, use_camera_wb=True))
+    with task.room(sizes.width * sizes.height):
+        return Image.fromarray(raw.postprocess(half_size=half, use_camera_wb=True))
 
 
 # JPEG XL
@@ -717,27 +742,35 @@ def _read_jxl(task: _Task) -> tuple[Facts, Image.Image | None]:
     if task.facts_only:
         return facts_of(Header("JXL", width, height, header.orientation, tags, header.xmp), task.sidecars), None
     _register_jxl()
-    with _open_with_pillow(task.file, "JXL") as image:
+    with task.room(header.width * header.height), _open_with_pillow(task.file, "JXL") as image:
         if not tags:  # its Exif box was compressed
             tags = tags_in(image.info.get("exif") or b"")
         # Decoded pixels come upright; those of a JPEG inside come as the JPEG has them.
         orientation = header.orientation if getattr(image, "jpeg", False) else 1
-        pixels = _pixels(image, orientation, task.draft_side)
+        pixels = _pixels(image, orientation, task)
     return facts_of(Header("JXL", width, height, header.orientation, tags, header.xmp), task.sidecars), pixels
 
 
 def _register_jxl() -> None:
     with _preparing:
         try:
-            import pillow_jxl  # type: ignore[import-untyped,unused-ignore]  # noqa: F401
+            from pillow_jxl import JpegXLImagePlugin
         except ImportError:
             raise SkipPhoto("decode", "JPEG XL needs: pip install 'imgsearch-cli[jxl]'") from None
+        if _decoder_threads:
+            JpegXLImagePlugin.DECODE_THREADS = 0
 
 
 # Reasons
 
 
+_OUT_OF_MEMORY = re.compile(r"out of memory|not enough memory|cannot allocate memory|bad_alloc", re.IGNORECASE)
+
+
 def _skip(error: BaseException) -> SkipPhoto:
+    is_out_of_memory = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    if is_out_of_memory or _OUT_OF_MEMORY.search(str(error)):
+        return SkipPhoto("memory", "not enough memory to decode it")
     if isinstance(error, OSError) and error.errno is not None:
         return _unreadable(error)
     return SkipPhoto("decode", _reason(error))
@@ -757,8 +790,6 @@ def _unreadable(error: Exception) -> SkipPhoto:
 
 def _reason(error: BaseException) -> str:
     """Why it failed, in one line for a person."""
-    if isinstance(error, MemoryError):
-        return "not enough memory to decode it"
     if isinstance(error, Image.DecompressionBombError):
         pixels = re.search(r"\((\d+) pixels\)", str(error))
         return _too_large(int(pixels[1])) if pixels else "too many pixels"

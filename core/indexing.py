@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Container, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,11 +24,10 @@ from .paths import has_picture_extension, is_network_filesystem
 from .store import Batch, Store
 from .survey import Event, IndexPlan, Listener, Summary, Survey, Todo, TodoList
 from .types import CarriedText, Embedder, NotAPicture, Skipped, SkipPhoto
+from .workers import Workers
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from .types import Recipe, Squares, Vectors
+    from .types import Squares, Vectors
 
 # A kill costs at most one checkpoint.
 CHECKPOINT_PHOTOS = 256
@@ -37,6 +35,8 @@ CHECKPOINT_SECONDS = 2.0
 # Decoded squares waiting for the model: enough to ride out one slow file, small enough to stay in memory.
 LOOKAHEAD_BATCHES = 3
 DEFAULT_BATCH = 32
+# A file that takes longer than this no longer holds up those behind it.
+PATIENCE_SECONDS = 0.5
 
 __all__ = ["Event", "IndexPlan", "Summary", "run"]
 
@@ -60,15 +60,20 @@ def run(
     space: Space | None = None,
     on_event: Listener = lambda event: None,
     stop: threading.Event | None = None,
+    workers: Workers | None = None,
 ) -> Summary:
     """Index what the plan names into `store`, which must be open for writing.
 
     `embedder` returns the model and its `ModelSpec` as JSON; it is called at most once. `space` is the space that
     model's vectors belong to if that is known without loading it. Set `stop` to end in order after the current
-    batch. Raises UsageError for a path that cannot be indexed at all.
+    batch. `workers` read the photos; without any, the run has its own. Raises UsageError for a path that cannot be
+    indexed at all.
     """
-    loop = _Loop(store, embedder, plan, space, on_event, stop or threading.Event())
-    return loop.run()
+    with contextlib.ExitStack() as stack:
+        if workers is None:
+            workers = stack.enter_context(Workers(plan.workers, seconds=plan.seconds))
+        loop = _Loop(store, embedder, plan, space, on_event, stop or threading.Event(), workers)
+        return loop.run()
 
 
 class _Loop:
@@ -80,8 +85,10 @@ class _Loop:
         space: Space | None,
         on_event: Listener,
         stop: threading.Event,
+        workers: Workers,
     ) -> None:
         self.store = store
+        self.workers = workers
         self.catalog = store.catalog
         self.plan = plan
         self.space = space
@@ -155,45 +162,48 @@ class _Loop:
         if self.plan.batch_size and hasattr(embedder, "batch_size"):
             embedder.batch_size = size
         waiting: list[_Prepared] = []
+        self._committed_at = time.perf_counter()
         with contextlib.closing(self._prepared(todo, size * LOOKAHEAD_BATCHES)) as prepared:
             for item in prepared:
-                self.summary.seconds["decode"] += item.seconds
-                if item.square is None:
-                    self._take(item, None)
-                else:
-                    waiting.append(item)
-                if len(waiting) >= size:
+                if item is not None:
+                    self.summary.seconds["decode"] += item.seconds
+                    if item.square is None:
+                        self._take(item, None)
+                    else:
+                        waiting.append(item)
+                if len(waiting) >= size or (waiting and self._is_checkpoint_due(waiting)):
                     self._embed(waiting)
                     waiting = []
-                if self._is_checkpoint_due():
-                    self._embed(waiting)
-                    waiting = []
+                if self._is_checkpoint_due(waiting):
                     self._checkpoint()
                 if self.stop.is_set():
                     break
         self._embed(waiting)
         self._checkpoint()
 
-    def _prepared(self, todo: TodoList, lookahead: int) -> Generator[_Prepared, None, None]:
-        """Files read and decoded by worker threads, in order, never more than `lookahead` ahead."""
-        workers = self.plan.workers or cores()
+    def _prepared(self, todo: TodoList, lookahead: int) -> Generator[_Prepared | None, None, None]:
+        """Files read and decoded by the workers, never more than `lookahead` ahead: in order, but that one which
+        takes long lets others pass. None from time to time while none is ready."""
         futures: deque[Future[_Prepared]] = deque()
         assert self.space is not None
         known = _Contents(self.store, self.space)
-        with contextlib.closing(known), ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        with contextlib.closing(known), ThreadPoolExecutor(self.workers.count, thread_name_prefix="read") as pool:
             try:
                 for item in todo:
                     futures.append(pool.submit(self._prepare, item, known))
-                    if len(futures) >= lookahead + workers:
-                        yield futures.popleft().result()
+                    while len(futures) >= lookahead + self.workers.count:
+                        yield from _next_of(futures)
                 while futures:
-                    yield futures.popleft().result()
+                    yield from _next_of(futures)
             finally:
                 for future in futures:
                     future.cancel()
+                if wait(futures, timeout=PATIENCE_SECONDS).not_done:  # nobody waits any more for what they read
+                    self.workers.close()
 
     def _prepare(self, todo: Todo, known: Container[bytes]) -> _Prepared:
-        """One file, in a worker: everything about it travels together, so nothing can be attached to another."""
+        """One file, in a thread with a worker of its own: everything about it travels together, so nothing can be
+        attached to another."""
         started = time.perf_counter()
         assert self._embedder is not None
         recipe = self._embedder.recipe
@@ -201,16 +211,10 @@ class _Loop:
         square: Squares | None = None
         result: NewPhoto | Skipped | None
         try:
-            picture = decode.read_picture(
-                photo.path,
-                sidecars=photo.sidecars,
-                known=known,
-                draft_side=preprocess.draft_side(recipe) if self.plan.decode == "fast" else 0,
-                named=photo.named,
-            )
-            result = NewPhoto(photo, picture.content_hash, picture.size, picture.mtime_ns, picture.facts)
-            if picture.image is not None:
-                square = _square(picture.image, recipe)
+            draft_side = preprocess.draft_side(recipe) if self.plan.decode == "fast" else 0
+            read = self.workers.read(photo, recipe, draft_side=draft_side, known=known)
+            result = NewPhoto(photo, read.content_hash, read.size, read.mtime_ns, read.facts)
+            square = read.square
         except NotAPicture:
             result = None
         except SkipPhoto as skipped:
@@ -263,9 +267,10 @@ class _Loop:
 
     # checkpoints
 
-    def _is_checkpoint_due(self) -> bool:
-        return len(self._batch) >= CHECKPOINT_PHOTOS or (
-            len(self._batch) > 0 and time.perf_counter() - self._committed_at >= CHECKPOINT_SECONDS
+    def _is_checkpoint_due(self, waiting: Sequence[_Prepared]) -> bool:
+        count = len(self._batch) + len(waiting)
+        return count >= CHECKPOINT_PHOTOS or (
+            count > 0 and time.perf_counter() - self._committed_at >= CHECKPOINT_SECONDS
         )
 
     def _checkpoint(self) -> None:
@@ -359,16 +364,17 @@ class _Contents:
         self._catalog.close()
 
 
-def cores() -> int:
-    """The processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _square(image: Image, recipe: Recipe) -> Squares:
-    try:
-        return preprocess.square(image, recipe)
-    except (Exception, MemoryError) as error:  # as in decode: one picture is never worth the run
-        raise SkipPhoto("decode", f"cannot be resized: {error or type(error).__name__}") from None
+def _next_of(futures: deque[Future[_Prepared]]) -> Iterator[_Prepared | None]:
+    """The first file once it is ready; if that takes long, those behind it that are; else None."""
+    wait([futures[0]], timeout=PATIENCE_SECONDS)
+    if futures[0].done():
+        yield futures.popleft().result()
+        return
+    ready = [future for future in futures if future.done()]
+    for future in ready:
+        futures.remove(future)
+    yield from (future.result() for future in ready)
+    yield None
 
 
 def text_key(text: str) -> bytes:

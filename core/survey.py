@@ -21,8 +21,8 @@ from .store import Batch, Store
 from .types import Photo, Sidecar, Skipped
 from .walk import Walk, named_photo
 
-# Nothing in the file need change for these to go away: permissions, mounts, a disk that works again.
-RETRIED_STAGES = ("walk", "read")
+# Nothing in the file need change for these to go away: permissions, mounts, a disk that works again, more memory.
+RETRIED_STAGES = ("walk", "read", "memory")
 
 # A root that lost more than this share of its photos, and more than this many, is taken for unmounted, not emptied.
 LOST_SHARE = 0.2
@@ -41,6 +41,8 @@ class IndexPlan:
     decode: Literal["fast", "exact"] = "fast"
     batch_size: int | None = None
     workers: int | None = None
+    seconds: float = 60
+    """Longest that decoding one file may take."""
 
 
 @dataclass(slots=True)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     """uint8 RGB, shape (n, height, width, 3), at the model's size, not yet normalised."""
 
 Modality = Literal["image", "text"]
-Stage = Literal["walk", "read", "decode", "embed"]
+Stage = Literal["walk", "read", "memory", "decode", "embed"]
+"""Where a file failed; `memory` is decoding for which there was not enough of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ ORDER = (
     "walk",
     "jxl", "exif", "facts", "decode",
     "preprocess",
+    "worker", "workers",
     "embed",
     "vectors",
     "catalog",

@@ -1,0 +1,296 @@
+"""The process that reads photos, one at a time, so that a decoder can crash, hang or eat memory without harm.
+
+It talks to the process that started it over one socket, in frames of JSON with raw bytes behind them, never pickles:
+what a hostile picture could make of this process is no code in the other one. It never imports torch.
+
+    indexing -> {"path", "sidecars", "named", "draft_side", "recipe"}
+    worker   -> {"ask": "known", "content_hash"}     indexing -> {"yes": whether it has a vector already}
+    worker   -> {"ask": "alone"}                     indexing -> {"yes": true}, once no other photo is that large
+    worker   -> {"picture": ...} and the square's bytes, or {"skipped": [stage, reason]}, or {"nothing": true}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from imgsearch.core.types import CarriedText, Facts, NotAPicture, Recipe, Sidecar, SkipPhoto
+
+if TYPE_CHECKING:
+    from imgsearch.core.decode import Picture
+
+MAX_RECORD_BYTES = 16 << 20
+MAX_DATA_BYTES = 64 << 20
+"""A square of 4,096 pixels a side; no model asks for more."""
+
+# What a pixel takes on its way to upright RGB: decoder, conversion, turning, each with a copy of 4 bytes.
+BYTES_PER_PIXEL = 16
+
+MAX_SAID_BYTES = 1 << 16
+"""What it may leave on standard error, which nobody reads unless it does not start."""
+
+_FRAME = struct.Struct("<II")
+
+
+class Gone(Exception):
+    """The other end has closed the channel, or said what makes no sense."""
+
+
+class Late(Exception):
+    """The other end has said nothing for too long."""
+
+
+class Channel:
+    """Records and bytes to and from the other process."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def send(self, record: dict[str, Any], data: bytes = b"") -> None:
+        """Raises Gone."""
+        text = json.dumps(record).encode("ascii")
+        try:
+            self._connection.sendall(_FRAME.pack(len(text), len(data)) + text + data)
+        except OSError:
+            raise Gone from None
+
+    def receive(self, seconds: float | None = None) -> tuple[dict[str, Any], bytes]:
+        """The next record with its bytes. Raises Gone, and Late where it is not whole after so many seconds.
+
+        Only time in which this process ran counts: it may have been stopped by ^Z, or the machine asleep.
+        """
+        clock = None if seconds is None else _Clock(seconds)
+        length, size = _FRAME.unpack(self._exactly(_FRAME.size, clock))
+        if length > MAX_RECORD_BYTES or size > MAX_DATA_BYTES:
+            raise Gone
+        text, data = self._exactly(length, clock), self._exactly(size, clock)
+        try:
+            record = json.loads(text)
+        except ValueError:
+            raise Gone from None
+        if not isinstance(record, dict):
+            raise Gone
+        return record, data
+
+    def _exactly(self, count: int, clock: _Clock | None) -> bytes:
+        parts = bytearray()
+        while len(parts) < count:
+            if clock is not None:
+                clock.wait_for(self._connection)
+            try:
+                part = self._connection.recv(min(count - len(parts), 1 << 20))
+            except OSError:
+                raise Gone from None
+            if not part:
+                raise Gone
+            parts += part
+        return bytes(parts)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class _Clock:
+    """Counts down in small steps, each worth no more than it was meant to take."""
+
+    STEP_SECONDS = 0.5
+
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds
+
+    def wait_for(self, connection: socket.socket) -> None:
+        poll = select.poll()
+        poll.register(connection, select.POLLIN)
+        while True:
+            started = time.monotonic()
+            step = max(0.0, min(self.STEP_SECONDS, self._left))
+            if poll.poll(step * 1000):
+                return
+            self._left -= min(time.monotonic() - started, self.STEP_SECONDS)
+            if self._left <= 0:
+                raise Late
+
+
+# What was read, as JSON and back
+
+
+def picture_record(picture: Picture) -> dict[str, Any]:
+    """All of a picture but its pixels."""
+    return {
+        "content_hash": picture.content_hash.hex(),
+        "size": picture.size,
+        "mtime_ns": picture.mtime_ns,
+        "facts": dataclasses.asdict(picture.facts),
+    }
+
+
+def facts_from(record: dict[str, Any]) -> Facts:
+    """Raises TypeError or KeyError where the record is none of facts."""
+    texts = tuple(CarriedText(str(text["text"]), str(text["source"])) for text in record["texts"])
+    return Facts(**{**record, "keywords": tuple(map(str, record["keywords"])), "texts": texts})
+
+
+# The process
+
+
+def main(arguments: list[str]) -> None:
+    """`python -m imgsearch.core.worker DESCRIPTOR PARENT SHARE ALONE`: the socket, who started it, and bytes of
+    memory beside other workers and alone."""
+    descriptor, parent, share, alone = map(int, arguments)
+    _die_with(parent)
+    _write_nothing()
+    channel = Channel(socket.socket(fileno=descriptor))
+    worker = _Worker(channel, share, alone)
+    with suppress(Gone):
+        channel.send({"ready": os.getpid()})
+        while True:
+            task, _ = channel.receive()
+            signal.setitimer(signal.ITIMER_REAL, task["alarm"])
+            worker.answer(task)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _die_with(parent: int) -> None:
+    """No worker outlives the run that started it, whatever became of that. Elsewhere than on Linux it ends when it
+    next looks at its socket, at the latest when its alarm goes off."""
+    if sys.platform == "linux":
+        import ctypes
+
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != parent:
+        raise SystemExit(1)
+
+
+def _write_nothing() -> None:
+    """A worker reads; it has no business writing files, nor leaving its memory in one when it crashes."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_SAID_BYTES, MAX_SAID_BYTES))
+
+
+class _Worker:
+    def __init__(self, channel: Channel, share: int, alone: int) -> None:
+        from imgsearch.core import decode, preprocess  # Pillow and numpy; in memory before it is measured
+
+        self._read_picture = decode.read_picture
+        self._square = preprocess.square
+        decode.use_one_thread()
+        self._channel = channel
+        self._share, self._alone = share, alone
+        self._is_alone = False
+        self._base = _address_space()
+
+    def answer(self, task: dict[str, Any]) -> None:
+        self._is_alone = False
+        self._limit_memory(self._share)
+        try:
+            picture, square = self._read(task)
+        except NotAPicture:
+            self._channel.send({"nothing": True})
+        except SkipPhoto as skipped:
+            self._channel.send({"skipped": [skipped.stage, skipped.reason]})
+        else:
+            record = picture_record(picture)
+            if square is None:
+                self._channel.send({"picture": record})
+            else:
+                self._channel.send({"picture": record, "shape": square.shape}, square.tobytes())
+
+    def _read(self, task: dict[str, Any]) -> tuple[Picture, Any]:
+        try:
+            return self._read_once(task)
+        except SkipPhoto as skipped:
+            if skipped.stage != "memory" or self._is_alone or self._share >= self._alone:
+                raise
+        self._be_alone()
+        return self._read_once(task)
+
+    def _read_once(self, task: dict[str, Any]) -> tuple[Picture, Any]:
+        picture = self._read_picture(
+            task["path"],
+            sidecars=[Sidecar(*sidecar) for sidecar in task["sidecars"]],
+            known=_Known(self._channel),
+            draft_side=task["draft_side"],
+            named=task["named"],
+            room=self._room,
+        )
+        if picture.image is None:
+            return picture, None
+        recipe = Recipe(**{**task["recipe"], **{key: tuple(task["recipe"][key]) for key in ("size", "mean", "std")}})
+        try:
+            return picture, self._square(picture.image, recipe)
+        except MemoryError:
+            raise SkipPhoto("memory", "not enough memory to resize it") from None
+        except Exception as error:  # as in decode: one picture is never worth the run
+            raise SkipPhoto("decode", f"cannot be resized: {error or type(error).__name__}") from None
+
+    @contextmanager
+    def _room(self, pixels: int) -> Iterator[None]:
+        """Held while so many pixels are decoded. Raises SkipPhoto where there is not the memory for them."""
+        needed = pixels * BYTES_PER_PIXEL
+        if needed > self._alone:
+            raise SkipPhoto("memory", f"{pixels / 1e6:,.0f} megapixels need more memory than is free")
+        if needed > self._share and not self._is_alone:
+            self._be_alone()
+        yield
+
+    def _be_alone(self) -> None:
+        _ask(self._channel, {"ask": "alone"})
+        self._is_alone = True
+        self._limit_memory(self._alone)
+
+    def _limit_memory(self, size: int) -> None:
+        """Bytes of address space beyond what the libraries take. macOS knows no such limit."""
+        if self._base is None:
+            return
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        wanted = self._base + size
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+class _Known:
+    """The contents whose vectors are known: the one who indexes is asked."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def __contains__(self, content_hash: object) -> bool:
+        assert isinstance(content_hash, bytes)
+        return _ask(self._channel, {"ask": "known", "content_hash": content_hash.hex()})
+
+
+def _ask(channel: Channel, question: dict[str, Any]) -> bool:
+    """While it waits for its turn no alarm goes off."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    channel.send(question)
+    answer, _ = channel.receive()
+    signal.setitimer(signal.ITIMER_REAL, answer["alarm"])
+    return bool(answer["yes"])
+
+
+def _address_space() -> int | None:
+    """Bytes of address space in use; None where the system does not say."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,344 @@
+"""Worker processes that read photos: started when needed, given one file each, replaced when they die.
+
+Each has a socket of its own, so that what comes from a socket can only be about the file that its worker was given. (A
+pool that shares one channel between its workers, as pebble's does, stops when a worker dies with the channel's lock.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Container, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np  # noqa: TID253
+
+from .errors import ImgsearchError
+from .types import Facts, NotAPicture, Photo, Recipe, SkipPhoto, Stage
+from .worker import Channel, Gone, Late, facts_from
+
+if TYPE_CHECKING:
+    from .types import Squares
+
+# A file is given up after this long; a damaged one decodes or fails in well under a second.
+DECODE_SECONDS = 60.0
+# On top of that, reading a file may take as long as a slow network disk needs for it.
+SLOWEST_BYTES_PER_SECOND = 1_000_000
+START_SECONDS = 60.0
+
+# How much of the memory that is free when the workers start they may take together, and one huge photo alone.
+SHARE_OF_MEMORY = 0.75
+LEAST_SHARE_BYTES, MOST_SHARE_BYTES = 256 << 20, 2 << 30
+# The largest picture that is read at all, 179 megapixels, takes up to 24 bytes a pixel on its way.
+LEAST_ALONE_BYTES, MOST_ALONE_BYTES = 512 << 20, 4 << 30
+
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A photo as a worker read it."""
+
+    content_hash: bytes
+    """SHA-256 over all bytes of the file."""
+    size: int
+    mtime_ns: int
+    facts: Facts
+    square: Squares | None
+    """uint8, (height, width, 3); None where the content was known and no pixels were needed."""
+
+
+class Closed(Exception):
+    """The workers were closed while a file was being read."""
+
+
+class _Died(Exception):
+    """A worker ended in the middle of a file."""
+
+    def __init__(self, stage: Stage, reason: str) -> None:
+        super().__init__(reason)
+        self.stage: Stage = stage
+        self.reason = reason
+
+
+class Workers:
+    """Reads photos in processes of their own, as many at once as there are threads that ask.
+
+    Hold it open for as long as there may be something to read: `with Workers() as workers: workers.read(photo, ...)`.
+    """
+
+    def __init__(self, count: int | None = None, *, seconds: float = DECODE_SECONDS) -> None:
+        self.count = count or cores()
+        self.seconds = seconds
+        self._idle: list[_Process] = []
+        self._busy: set[_Process] = set()
+        self._is_closed = False
+        self._changing = threading.Lock()
+        self._alone = threading.Lock()
+        # Linux ends a worker when the thread that started it ends: all are started by one that stays.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="starter")
+        free = int(memory_available() * SHARE_OF_MEMORY)
+        self._share = min(max(free // self.count, LEAST_SHARE_BYTES), MOST_SHARE_BYTES)
+        self._most = min(max(free, LEAST_ALONE_BYTES), MOST_ALONE_BYTES)
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all workers at once, whatever they are doing; a thread that waits for one raises Closed."""
+        with self._changing:
+            self._is_closed = True
+            processes = [*self._idle, *self._busy]
+            self._idle.clear()
+        for process in processes:
+            process.end()
+        self._starter.shutdown()
+
+    def read(
+        self,
+        photo: Photo,
+        recipe: Recipe,
+        *,
+        draft_side: int = 0,
+        known: Container[bytes] = frozenset(),
+    ) -> Read:
+        """The photo as `decode.read_picture` and `preprocess.square` make it, without their risks.
+
+        `known` is asked whether the pixels of these contents are needed at all. Raises NotAPicture, SkipPhoto (also
+        for a decoder that crashed or took too long), and Closed.
+        """
+        task = {
+            "path": photo.path,
+            "sidecars": [[sidecar.relpath, sidecar.size, sidecar.mtime_ns] for sidecar in photo.sidecars],
+            "named": photo.named,
+            "draft_side": draft_side,
+            "recipe": dataclasses.asdict(recipe),
+        }
+        reading = self.seconds + photo.size / SLOWEST_BYTES_PER_SECOND
+        try:
+            return self._read(task, recipe, reading, known)
+        except _Died:  # perhaps for a reason that is not in the file
+            try:
+                return self._read(task, recipe, reading, known)
+            except _Died as died:
+                raise SkipPhoto(died.stage, died.reason) from None
+
+    def _read(self, task: dict[str, Any], recipe: Recipe, reading: float, known: Container[bytes]) -> Read:
+        """Raises _Died where the worker did; another one takes the next task."""
+        worker = self._taken()
+        is_well = False
+        try:
+            read = self._converse(worker, task, recipe, reading, known)
+            is_well = True
+            return read
+        except (NotAPicture, SkipPhoto):
+            is_well = True
+            raise
+        except Gone:
+            if self._is_closed:
+                raise Closed from None
+            raise worker.cause_of_death() from None
+        except Late:
+            raise SkipPhoto("decode", f"given up after {self.seconds:g} seconds of decoding") from None
+        finally:
+            self._give_back(worker, is_well=is_well)
+
+    def _taken(self) -> _Process:
+        with self._changing:
+            if self._is_closed:
+                raise Closed
+            worker = self._idle.pop() if self._idle else None
+            if worker is None:
+                worker = self._starter.submit(_Process, self._share, self._most).result()
+            self._busy.add(worker)
+        return worker
+
+    def _give_back(self, worker: _Process, *, is_well: bool) -> None:
+        with self._changing:
+            self._busy.discard(worker)
+            if is_well and not self._is_closed:
+                self._idle.append(worker)
+                return
+        worker.end()
+
+    def _converse(
+        self, worker: _Process, task: dict[str, Any], recipe: Recipe, reading: float, known: Container[bytes]
+    ) -> Read:
+        """Give the task, answer what the worker asks, take what it has read."""
+        with contextlib.ExitStack() as held:
+            patience = reading
+            worker.wait_until_ready()
+            worker.channel.send({**task, "alarm": _alarm(patience)})
+            while True:
+                record, data = worker.channel.receive(patience)
+                patience = self.seconds
+                match record.get("ask"):
+                    case "known":
+                        answer = _bytes(record, "content_hash") in known
+                    case "alone":
+                        answer = True
+                        if not worker.is_alone:
+                            held.enter_context(self._alone_with(worker))
+                            patience = reading  # a second attempt reads the file again
+                    case _:
+                        return _read_of(record, data, recipe)
+                worker.channel.send({"yes": answer, "alarm": _alarm(patience)})
+
+    @contextmanager
+    def _alone_with(self, worker: _Process) -> Iterator[None]:
+        while not self._alone.acquire(timeout=0.5):
+            if self._is_closed:
+                raise Closed
+        worker.is_alone = True
+        try:
+            yield
+        finally:
+            worker.is_alone = False
+            self._alone.release()
+
+
+def _alarm(patience: float) -> float:
+    """When a worker that nobody waits for any more ends by itself: long after it would have been killed."""
+    return 2 * patience + 60
+
+
+def _read_of(record: dict[str, Any], data: bytes, recipe: Recipe) -> Read:
+    """What a worker answered, held to what it may answer."""
+    try:
+        if record.get("nothing"):
+            raise NotAPicture
+        if "skipped" in record:
+            stage, reason = record["skipped"]
+            raise SkipPhoto(stage if stage in ("read", "memory", "decode") else "decode", str(reason))
+        picture, square = record["picture"], None
+        if "shape" in record:
+            square = np.frombuffer(data, np.uint8).reshape(*recipe.size, 3)
+        facts = facts_from(picture["facts"])
+        return Read(_bytes(picture, "content_hash"), int(picture["size"]), int(picture["mtime_ns"]), facts, square)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise Gone from None
+
+
+def _bytes(record: dict[str, Any], key: str) -> bytes:
+    try:
+        value = bytes.fromhex(record[key])
+    except (KeyError, TypeError, ValueError):
+        raise Gone from None
+    if len(value) != 32:
+        raise Gone
+    return value
+
+
+class _Process:
+    """One worker, as the process sees it that started it."""
+
+    def __init__(self, share: int, most: int) -> None:
+        ours, theirs = socket.socketpair()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
+        self.channel = Channel(ours)
+        self.is_alone = False
+        self._is_ready = False
+        isolation = ["-I"] if sys.flags.isolated else ["-P"]  # never the working directory: it may hold a PIL.py
+        command = [sys.executable, *isolation, "-m", "imgsearch.core.worker"]
+        command += [str(number) for number in (theirs.fileno(), os.getpid(), share, most)]
+        try:
+            with theirs, _endings_blocked():
+                self._process = subprocess.Popen(
+                    command,
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._said,
+                    env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"},
+                )
+        except OSError as error:
+            self.channel.close()
+            self._said.close()
+            raise ImgsearchError(
+                f"cannot start a process to read photos: {(error.strerror or str(error)).lower()}",
+                hint="free some memory, or use fewer with --workers",
+            ) from error
+
+    def wait_until_ready(self) -> None:
+        """Raises ImgsearchError where the process cannot work at all, which is no file's fault."""
+        if self._is_ready:
+            return
+        try:
+            self.channel.receive(START_SECONDS)
+        except (Gone, Late):
+            said = self._last_words()
+            if not said:  # it was ended, by us or by the system
+                raise Gone from None
+            raise ImgsearchError(
+                f"a process to read photos does not start: {said}", hint="is imgsearch installed whole?"
+            ) from None
+        self._is_ready = True
+
+    def cause_of_death(self) -> _Died:
+        """What to say of the file that it was reading."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)
+        code = self._process.returncode
+        if code == -signal.SIGKILL:
+            return _Died("memory", "the process that decoded it was killed, perhaps for want of memory")
+        if code is not None and code < 0:
+            return _Died("decode", f"its decoder crashed ({signal.Signals(-code).name})")
+        return _Died("decode", "its decoder crashed")
+
+    def end(self) -> None:
+        """Kill it. A process that hangs in the kernel, on a dead network disk say, is not waited for."""
+        self.channel.close()
+        self._process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+        self._said.close()
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)
+        self._said.seek(0)
+        lines = self._said.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+
+@contextmanager
+def _endings_blocked() -> Iterator[None]:
+    """A process started meanwhile never sees ^C, SIGTERM or SIGHUP, which reach a whole group of processes: it ends
+    when its socket does."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def cores() -> int:
+    """The processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_available() -> int:
+    """Bytes of memory that are free for new work, as far as this system and its containers tell."""
+    found = []
+    with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/meminfo", encoding="ascii") as file:
+        found += [int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:")]
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        with contextlib.suppress(OSError, ValueError), open(limit) as first, open(used) as second:
+            found.append(max(0, int(first.read()) - int(second.read())))
+    return min(found) if found else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

@@ -1,0 +1,322 @@
+"""Photos are read by processes of their own: what a decoder does to one of them costs one file and nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from imgsearch.core.decode import read_picture
+from imgsearch.core.errors import ImgsearchError
+from imgsearch.core.preprocess import draft_side, square
+from imgsearch.core.types import NotAPicture, Photo, SkipPhoto
+from imgsearch.core.workers import Closed, Workers
+
+from conftest import ALBUM
+
+# A Pillow plug-in that does to the process what the comment in a JPEG tells it to. Python imports a module of this
+# name at every start, so it comes into the workers as a plug-in of the user's would: by the environment.
+PLUG_IN = """
+import ctypes, os, signal, sys, time
+from PIL import Image, JpegImagePlugin
+
+class Hostile(JpegImagePlugin.JpegImageFile):
+    def load(self):
+        order, _, rest = self.info.get("comment", b"").partition(b" ")
+        if order == b"crash":
+            ctypes.string_at(0)
+        if order == b"abort":
+            os.abort()
+        if order == b"leave":
+            os._exit(0)
+        if order == b"hang":
+            while True: pass
+        if order == b"sleep":
+            time.sleep(float(rest))
+        if order == b"eat":
+            held = [bytearray(64 << 20) for _ in range(4096)]
+        if order == b"raise":
+            raise SystemExit(rest.decode())
+        if order == b"once" and not os.path.exists(rest):
+            os.mkdir(rest)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if order == b"say":
+            with open(rest, "w") as file:
+                print(os.getpid(), file=file)
+            time.sleep(60)
+        return super().load()
+
+Image.register_open("JPEG", lambda fp, name: Hostile(fp, name), JpegImagePlugin._accept)
+"""
+
+GOOD = ALBUM / "lemon.jpg"
+
+
+@pytest.fixture
+def hostile(tmp_path, monkeypatch):
+    """Makes a photo whose decoder does as told."""
+    plug_ins = tmp_path / "plug-ins"
+    plug_ins.mkdir()
+    (plug_ins / "sitecustomize.py").write_text(PLUG_IN)
+    monkeypatch.setenv("PYTHONPATH", str(plug_ins))
+
+    def make(path: Path, order: str) -> Path:
+        with Image.open(GOOD) as image:
+            image.resize((160, 120)).save(path, comment=order.encode())
+        return path
+
+    return make
+
+
+@pytest.fixture
+def workers():
+    with Workers(2, seconds=20) as started:
+        yield started
+
+
+def photo(path: Path, **more) -> Photo:
+    info = os.stat(path)
+    return Photo(str(path.parent), path.name, info.st_size, info.st_mtime_ns, info.st_ino, **more)
+
+
+def test_a_worker_reads_what_this_process_would(workers, model):
+    recipe = model.recipe
+    for name in ("lemon.jpg", "carrots.jpg"):
+        here = read_picture(str(ALBUM / name), draft_side=draft_side(recipe))
+        there = workers.read(photo(ALBUM / name), recipe, draft_side=draft_side(recipe))
+        assert (there.content_hash, there.size, there.facts) == (here.content_hash, here.size, here.facts)
+        assert there.mtime_ns == os.stat(ALBUM / name).st_mtime_ns
+        assert (there.square == square(here.image, recipe)).all()
+
+
+def test_a_known_content_gives_facts_and_no_pixels(workers, model):
+    here = read_picture(str(GOOD))
+    there = workers.read(photo(GOOD), model.recipe, known={here.content_hash})
+    assert there.square is None and there.facts == here.facts
+
+
+def test_what_a_file_is_not_comes_back_as_it_does_here(workers, tmp_path, model):
+    (tmp_path / "notes").write_text("no picture")
+    (tmp_path / "cut.jpg").write_bytes(GOOD.read_bytes()[:2000])
+    with pytest.raises(NotAPicture):
+        workers.read(photo(tmp_path / "notes"), model.recipe)
+    with pytest.raises(SkipPhoto, match="truncated") as cut:
+        workers.read(photo(tmp_path / "cut.jpg"), model.recipe)
+    assert cut.value.stage == "decode"
+    assert len(workers._idle) == 1, "a bad file is no reason to start another process"
+
+
+@pytest.mark.parametrize(
+    ("order", "stage", "said"),
+    [
+        ("crash", "decode", r"its decoder crashed \(SIGSEGV\)"),
+        ("abort", "decode", r"its decoder crashed \(SIGABRT\)"),
+        ("leave", "decode", "its decoder crashed"),
+        ("raise with words", "decode", "crashed"),
+        ("hang", "decode", "given up after 1 seconds of decoding"),
+        ("eat", "memory", "not enough memory to decode it"),
+    ],
+)
+def test_what_a_decoder_does_to_its_process_costs_one_file(hostile, tmp_path, model, order, stage, said):
+    if order == "eat" and sys.platform != "linux":
+        pytest.skip("memory is limited on Linux only")
+    bad = hostile(tmp_path / "bad.jpg", order)
+    with Workers(1, seconds=1) as workers:
+        workers._share, workers._most = 200 << 20, 300 << 20  # so that the test need not fill the machine
+        before = workers.read(photo(GOOD), model.recipe)
+        with pytest.raises(SkipPhoto, match=said) as skipped:
+            workers.read(photo(bad), model.recipe)
+        assert skipped.value.stage == stage
+        after = workers.read(photo(GOOD), model.recipe)
+    assert (before.square == after.square).all()
+
+
+def test_among_files_that_crash_and_hang_every_photo_gets_its_own_vector(hostile, tmp_path, imgsearch, model):
+    from test_indexing import one_vector, present
+
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    with Image.open(GOOD) as image:
+        for n in range(24):
+            image.rotate(n * 15).resize((200, 200)).save(photos / f"{n:02}.png")
+    for n, order in enumerate(("crash", "hang", "abort", "crash", "hang")):
+        hostile(photos / f"{n * 5:02}-bad.jpg", f"{order} {n}")
+    done = imgsearch("index", "photos", "--model", "builtin", "--time-limit", "1", "--batch-size", "4")
+    assert (done.code, "Traceback" in done.err) == (3, False)
+    assert "indexed 24 photos, 5 skipped" in done.err
+    reasons = sorted(record["reason"] for record in imgsearch("failures", "--json").records)
+    assert reasons == [
+        "given up after 1 seconds of decoding",
+        "given up after 1 seconds of decoding",
+        "its decoder crashed (SIGABRT)",
+        "its decoder crashed (SIGSEGV)",
+        "its decoder crashed (SIGSEGV)",
+    ]
+    vectors = present(str(tmp_path / "index"))
+    assert len(vectors) == 24
+    for path, vector in vectors.items():
+        assert float(vector @ one_vector(model, Path(path))) > 0.9999, path
+    assert imgsearch("index").code == 0, "none of them is tried again"
+
+
+def test_a_file_whose_worker_somebody_killed_is_read_by_another(hostile, tmp_path, workers, model):
+    path = hostile(tmp_path / "photo.jpg", f"once {tmp_path / 'killed'}")
+    assert workers.read(photo(path), model.recipe).square is not None
+    assert (tmp_path / "killed").exists()
+
+
+def test_a_file_that_hangs_holds_up_no_other(hostile, tmp_path, imgsearch):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    hostile(photos / "00.jpg", "sleep 6")
+    with Image.open(GOOD) as image:
+        for n in range(1, 9):
+            image.rotate(n * 15).resize((200, 200)).save(photos / f"{n:02}.png")
+    records = imgsearch("index", "photos", "--model", "builtin", "--json", "--workers", "2").records
+    order = [os.path.basename(r.get("path", r["event"])) for r in records if r["event"] in ("photo", "checkpoint")]
+    assert order[-2:] == ["00.jpg", "checkpoint"]
+    assert "checkpoint" in order[:-2], "what is done is made durable meanwhile"
+
+
+def test_a_worker_is_deaf_to_what_ends_the_run(workers, model):
+    workers.read(photo(GOOD), model.recipe)
+    (worker,) = workers._idle
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(worker._process.pid, number)
+    workers.read(photo(GOOD), model.recipe)
+    assert workers._idle == [worker] and not worker._process.poll()
+
+
+def test_workers_die_with_the_process_that_started_them(hostile, tmp_path):
+    path = hostile(tmp_path / "photo.jpg", f"say {tmp_path / 'pid'}")
+    program = (
+        "import os, sys\n"
+        "from imgsearch.core.types import Photo, Recipe\n"
+        "from imgsearch.core.workers import Workers\n"
+        "recipe = Recipe((64, 64), (0, 0, 0), (1, 1, 1))\n"
+        f"Workers(1).read(Photo({str(tmp_path)!r}, {path.name!r}, 1, 1, 1), recipe)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program]) as started:
+        pid = int(_wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
+        started.kill()
+    _wait_for(lambda: not _is_running(pid))
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        stat = Path(f"/proc/{pid}/stat")
+        return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+def _wait_for(condition, seconds: float = 20):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+def test_time_in_which_everything_was_stopped_is_not_held_against_a_file(hostile, tmp_path):
+    path = hostile(tmp_path / "photo.jpg", "sleep 2")
+    program = (
+        "from imgsearch.core.types import Photo, Recipe\n"
+        "from imgsearch.core.workers import Workers\n"
+        "recipe = Recipe((64, 64), (0, 0, 0), (1, 1, 1))\n"
+        "workers = Workers(1, seconds=3)\n"
+        f"print(workers.read(Photo({str(tmp_path)!r}, {path.name!r}, 1, 1, 1), recipe).square.shape)\n"
+        "workers.close()\n"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as started:
+        time.sleep(1)
+        os.killpg(started.pid, signal.SIGSTOP)
+        time.sleep(4)
+        os.killpg(started.pid, signal.SIGCONT)
+        out, _ = started.communicate(timeout=30)
+    assert out == b"(64, 64, 3)\n"
+
+
+def test_a_picture_too_large_for_a_share_of_the_memory_is_decoded_alone(tmp_path, model, monkeypatch):
+    path = tmp_path / "large.png"
+    Image.new("RGB", (4000, 4000), "teal").save(path)
+    with Workers(2) as workers:
+        workers._share = 100 << 20
+        with ThreadPoolExecutor(4) as pool:
+            reads = [pool.submit(workers.read, photo(path), model.recipe) for _ in range(4)]
+            assert all(read.result().facts.width == 4000 for read in reads)
+        assert not workers._alone.locked()
+    with Workers(1) as workers:
+        workers._share = workers._most = 100 << 20
+        with pytest.raises(SkipPhoto, match="16 megapixels need more memory than is free") as skipped:
+            workers.read(photo(path), model.recipe)
+    assert skipped.value.stage == "memory"
+
+
+def test_a_module_in_the_folder_one_works_in_is_not_run(tmp_path, monkeypatch, model):
+    (tmp_path / "PIL.py").write_text("open('here', 'w')")
+    (tmp_path / "json.py").write_text("open('here', 'w')")
+    monkeypatch.chdir(tmp_path)
+    with Workers(1) as workers:
+        workers.read(photo(GOOD), model.recipe)
+    assert not (tmp_path / "here").exists()
+
+
+def test_workers_that_cannot_start_are_no_fault_of_a_photo(monkeypatch, tmp_path, model):
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['numpy'] = None")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Workers(1) as workers, pytest.raises(ImgsearchError, match=r"does not start: .*numpy"):
+        workers.read(photo(GOOD), model.recipe)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+    with Workers(1) as workers, pytest.raises(ImgsearchError, match="cannot start a process"):
+        workers.read(photo(GOOD), model.recipe)
+
+
+def test_closing_ends_a_read_at_once(hostile, tmp_path, model):
+    path = hostile(tmp_path / "photo.jpg", "hang")
+    outcome: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            workers.read(photo(path), model.recipe)
+        except BaseException as error:
+            outcome.append(error)
+
+    workers = Workers(1)
+    thread = threading.Thread(target=read)
+    thread.start()
+    time.sleep(1)
+    workers.close()
+    thread.join(5)
+    assert [type(error) for error in outcome] == [Closed]
+    with pytest.raises(Closed):
+        workers.read(photo(GOOD), model.recipe)
+
+
+def test_the_worker_never_imports_torch():
+    program = "import sys; from imgsearch.core import decode, preprocess, worker; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout == b"False\n"
+
+
+def test_no_process_and_no_descriptor_is_left_behind(tmp_path, model):
+    before = set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else set()
+    shutil.copy(GOOD, tmp_path / "photo.jpg")
+    with Workers(2) as workers:
+        workers.read(photo(tmp_path / "photo.jpg"), model.recipe)
+        pids = [worker._process.pid for worker in workers._idle]
+    assert not any(_is_running(pid) for pid in pids)
+    if before:
+        assert len(os.listdir("/proc/self/fd")) <= len(before)
