@@ -14,7 +14,19 @@ import typer
 from imgsearch import __version__
 from imgsearch.core.errors import ImgsearchError
 
-from . import completion, failures_cmd, index_cmd, init_cmd, models_cmd, prune_cmd, query_cmd, render, status_cmd
+from . import (
+    check_cmd,
+    completion,
+    failures_cmd,
+    index_cmd,
+    init_cmd,
+    models_cmd,
+    prune_cmd,
+    query_cmd,
+    render,
+    roots_cmd,
+    status_cmd,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -29,7 +41,6 @@ app = typer.Typer(
     "Everything happens on this machine. Start with:\n\n"
     "  imgsearch index ~/Photos\n\n"
     '  imgsearch query "sunset over the sea"',
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -52,8 +63,9 @@ def _print_completion(context: typer.Context, shell: completion.Shell | None) ->
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def imgsearch(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -67,7 +79,8 @@ def imgsearch(
         ),
     ] = None,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        render.emit(context.get_help())
 
 
 app.command()(index_cmd.index)
@@ -75,6 +88,8 @@ app.command()(query_cmd.query)
 app.command()(status_cmd.status)
 app.command()(failures_cmd.failures)
 app.command()(prune_cmd.prune)
+app.command()(check_cmd.check)
+app.add_typer(roots_cmd.roots)
 app.command()(models_cmd.models)
 app.command()(init_cmd.init)
 
@@ -133,8 +148,6 @@ def exit_code(arguments: list[str]) -> int:
 def _explain(error: Any, arguments: list[str], *, as_json: bool) -> int:
     """Wrong usage, in our form: what was wrong, and where help is."""
     message = error.format_message()
-    if not message:  # no arguments at all: the help text was printed
-        return 0
     command = getattr(getattr(error, "ctx", None), "command_path", "imgsearch")
     hint = f"see: {command} --help"
     dashed = next((word for word in arguments if re.fullmatch(r"-[^\W\d_]{3,}", word)), None)

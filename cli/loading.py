@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from . import render
@@ -23,7 +24,25 @@ def open_store(index: str | None) -> Store:
     return Store.open(locate(index))
 
 
-def embedder_of(space: Space, *, device: str, precision: str = "auto", say: Say = render.say) -> Callable[[], Embedder]:
+@contextmanager
+def open_to_write(index: str | None, *, wait: bool) -> Iterator[Store]:
+    """The index to write to, for this process alone; with `wait`, when another one has finished."""
+    from imgsearch.core.store import Store, locate
+
+    with Store.writing(locate(index), wait=waiting() if wait else None) as store:
+        for line in store.repairs:
+            render.say(line)
+        yield store
+
+
+def waiting(say: Say = render.say) -> Say:
+    """Says which process is waited for."""
+    return lambda owner: say(f"waiting for {'another process' if owner == 'unknown' else f'process {owner}'}")
+
+
+def embedder_of(
+    space: Space, *, device: str, precision: str = "auto", offline: bool = False, say: Say = render.say
+) -> Callable[[], Embedder]:
     """The model that made a space, loaded when first called and checked to be the very same."""
     loaded: list[Embedder] = []
 
@@ -32,7 +51,8 @@ def embedder_of(space: Space, *, device: str, precision: str = "auto", say: Say 
             from imgsearch.core.errors import ModelError
             from imgsearch.core.models import ModelSpec
 
-            embedder = load_model(ModelSpec.from_json(space.model), device=device, precision=precision, say=say)
+            spec = ModelSpec.from_json(space.model)
+            embedder = load_model(spec, device=device, precision=precision, offline=offline, say=say)
             if embedder.identity.fingerprint != space.identity.fingerprint:
                 raise ModelError(
                     f"model {space.identity.name} is not what it was when the index was made (other weights or "
@@ -45,10 +65,10 @@ def embedder_of(space: Space, *, device: str, precision: str = "auto", say: Say 
     return load
 
 
-def load_model(spec: ModelSpec, *, device: str, precision: str, say: Say) -> Embedder:
+def load_model(spec: ModelSpec, *, device: str, precision: str, offline: bool, say: Say) -> Embedder:
     from imgsearch.core import embed
 
     from .progress import Download
 
     with Download() as progress:
-        return embed.load(spec, device=device, precision=precision, say=say, progress=progress)
+        return embed.load(spec, device=device, precision=precision, offline=offline, say=say, progress=progress)

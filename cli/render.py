@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from imgsearch.core.errors import ImgsearchError
-from imgsearch.core.paths import printable
+from imgsearch.core.paths import path_fields, printable
+
+if TYPE_CHECKING:
+    from imgsearch.core.catalog import Root
 
 
 def emit(line: str | bytes, end: bytes = b"\n") -> None:
@@ -19,7 +22,13 @@ def emit(line: str | bytes, end: bytes = b"\n") -> None:
 
 
 def emit_json(record: dict[str, Any]) -> None:
-    emit(json.dumps(record, ensure_ascii=False).encode("utf-8", "replace"))
+    """One record. A terminal gets it in ASCII, which says the same and steers nothing."""
+    emit(json.dumps(record, ensure_ascii=is_terminal()).encode("utf-8", "replace"))
+
+
+def root_record(root: Root, photos: int) -> dict[str, Any]:
+    """A root as `--json` shows it (docs/json.md)."""
+    return {**path_fields(root.path), "kind": root.kind, "state": root.state, "note": root.note, "photos": photos}
 
 
 def flush() -> None:

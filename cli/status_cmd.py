@@ -37,10 +37,7 @@ def status_record(folder: str, status: Status) -> dict[str, Any]:
     active = status.active
     return {
         **path_fields(folder, "index"),
-        "roots": [
-            {**path_fields(root.path), "kind": root.kind, "state": root.state, "note": root.note, "photos": photos}
-            for root, photos in status.roots
-        ],
+        "roots": [render.root_record(root, photos) for root, photos in status.roots],
         "photos": status.photos.get("present", 0),
         "gone": status.photos.get("gone", 0),
         "excluded": status.photos.get("excluded", 0),

@@ -6,16 +6,19 @@ that any name works, a folder is one look-up, and a library can move by changing
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import os
+import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from .errors import ImgsearchError, IndexDamaged, IndexLocked, IndexNotFound, IndexTooNew, StoreError
+from .errors import ImgsearchError, IndexDamaged, IndexLocked, IndexNotFound, IndexTooNew, IndexTooOld, StoreError
 from .paths import is_network_filesystem, printable
 from .types import CarriedText, Facts, Modality, Photo, Skipped, SpaceIdentity
 
@@ -139,7 +142,16 @@ MIGRATIONS: tuple[str, ...] = (
         primary key (root_id, folder, name)
     ) without rowid;
     """,
+    """
+    -- CRC-32 of the vector's bytes; null where it was written before there were any.
+    alter table vectors add column crc integer;
+    """,
 )
+MAX_DIM = 65_536
+MAX_SLOTS = 1 << 31
+# What one value of ours can be at most; SQLite would take a billion bytes from anybody.
+MAX_VALUE_BYTES = 64 << 20
+_NOT_YOURS = "do not use this index; make one of your own with: imgsearch index FOLDER --index DIR"
 APPLICATION_ID = 0x494D4753  # "IMGS": `file` and we can tell our catalogue from any other SQLite file
 
 FACT_COLUMNS = (
@@ -175,7 +187,30 @@ def split(relpath: str) -> tuple[bytes, bytes]:
 
 
 def join(folder: bytes, name: bytes) -> str:
+    if not (isinstance(folder, bytes) and isinstance(name, bytes)):
+        raise IndexDamaged(f"the catalogue holds a name that is none: {folder!r:.40}, {name!r:.40}", hint=_NOT_YOURS)
     return os.fsdecode(folder + b"/" + name if folder else name)
+
+
+def is_inside(relpath: str) -> bool:
+    """Whether a relpath names a file below its root, whatever that is: the catalogue may be somebody else's."""
+    return bool(relpath) and "\0" not in relpath and not {"", ".", ".."} & set(relpath.split("/"))
+
+
+def _leads_out(root: str, relpath: str) -> IndexDamaged:
+    return IndexDamaged(
+        f"the catalogue names {printable(relpath)!r} in {printable(root)}, which is no path inside it",
+        hint=_NOT_YOURS,
+    )
+
+
+def _json(text: object, kind: type) -> Any:
+    """A value kept as JSON, if it is of that kind; else None."""
+    try:
+        value = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, kind) else None
 
 
 def below(folder: bytes) -> tuple[bytes, bytes]:
@@ -195,7 +230,9 @@ class Root:
     hidden: bool = False
 
     def path_of(self, relpath: str) -> str:
-        """The absolute path of what lies there in this root."""
+        """The absolute path of what lies there in this root. Raises IndexDamaged where that leads out of it."""
+        if not is_inside(relpath):
+            raise _leads_out(self.path, relpath)
         return f"{self.path.rstrip('/')}/{relpath}"
 
 
@@ -265,6 +302,8 @@ class NewVector:
     slot: int
     modality: Modality
     key: bytes
+    crc: int | None
+    """Of the vector's bytes; None where an old catalogue had none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,12 +345,23 @@ class Catalog:
             self._db = sqlite_utils.Database(self._connection)
 
     def _prepare(self, path: str, *, write: bool) -> None:
-        _set_up(self._connection, path, write=write)
+        _set_up(self._connection)
         if write:
             _migrate(self._connection, path)
-        elif _check_version(self._connection, path) == 0:
+            _choose_journal(self._connection, path)
+        elif (version := _check_version(self._connection, path)) == 0:
             raise IndexNotFound(
                 f"nothing indexed yet in {printable(path)}", hint="fill it with: imgsearch index FOLDER"
+            )
+        elif version < len(MIGRATIONS):
+            raise IndexTooOld(
+                f"{printable(path)}: made by an older imgsearch (catalogue version {version})",
+                hint="bring it up to date with: imgsearch index",
+            )
+        if _shape(self._connection) != _own_shape():
+            raise IndexDamaged(
+                f"{printable(path)}: its tables are not those that imgsearch makes",
+                hint=_NOT_YOURS,
             )
 
     def close(self) -> None:
@@ -320,15 +370,26 @@ class Catalog:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing. Each one moves `edition()` on, by which readers tell that derived files are stale."""
-        self._connection.execute("begin immediate")
+        with self._named_errors():
+            self._connection.execute("begin immediate")
+            try:
+                yield
+                self._connection.execute("update info set value = cast(value as integer) + 1 where key = 'edition'")
+                self._connection.execute("commit")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("rollback")
+                raise
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Errors of the disk and of the file as errors of ours that name the catalogue; a wrong statement is a bug."""
         try:
             yield
-            self._connection.execute("update info set value = cast(value as integer) + 1 where key = 'edition'")
-            self._connection.execute("commit")
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("rollback")
-            raise
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorname", "SQLITE_ERROR") == "SQLITE_ERROR":
+                raise
+            raise as_index_error(error, self.path) from error
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -343,10 +404,12 @@ class Catalog:
             self._connection.execute("rollback")
 
     def rows(self, sql: str, /, **parameters: Any) -> list[Any]:
-        return self._connection.execute(sql, parameters).fetchall()
+        with self._named_errors():
+            return self._connection.execute(sql, parameters).fetchall()
 
     def row(self, sql: str, /, **parameters: Any) -> Any:
-        return self._connection.execute(sql, parameters).fetchone()
+        with self._named_errors():
+            return self._connection.execute(sql, parameters).fetchone()
 
     def value(self, sql: str, /, **parameters: Any) -> Any:
         row = self.row(sql, **parameters)
@@ -372,7 +435,10 @@ class Catalog:
     def roots(self) -> list[Root]:
         rows = self.rows("select id, path, kind, device, state, note, exclude, hidden from roots order by path")
         return [
-            Root(r[0], self._absolute(r[1]), r[2], r[3], r[4], r[5], tuple(json.loads(r[6])), bool(r[7])) for r in rows
+            Root(
+                r[0], self._absolute(r[1]), r[2], r[3], r[4], r[5], tuple(map(str, _json(r[6], list) or ())), bool(r[7])
+            )
+            for r in rows
         ]
 
     def set_rules(self, root_id: int, exclude: Sequence[str], hidden: bool) -> None:
@@ -401,10 +467,24 @@ class Catalog:
 
     def _absolute(self, stored: bytes) -> str:
         path = os.fsdecode(stored)
-        return path if self._base is None else os.path.normpath(os.path.join(self._base, path))
+        if self._base is None:
+            is_sane = path.startswith("/")
+        else:
+            is_sane = path == "." or path.startswith("/") or is_inside(path)
+            path = os.path.normpath(os.path.join(self._base, path))
+        if not is_sane or "\0" in path:
+            raise IndexDamaged(f"{printable(self.path)}: {printable(path)!r} cannot be a root", hint=_NOT_YOURS)
+        return path
 
     def update_root(self, root_id: int, **values: Any) -> None:
         self._db.table("roots").update(root_id, values)
+
+    def move_roots(self, paths: Mapping[int, str]) -> None:
+        """Give roots other paths, all at once: one may take the place that another leaves."""
+        for root_id in paths:
+            self.update_root(root_id, path=b"\0%d" % root_id)
+        for root_id, path in paths.items():
+            self.update_root(root_id, path=self._stored(path))
 
     def move_into(self, child: Root, parent_id: int, prefix: str) -> None:
         """Make `child`, which lies at `prefix` below another root ("" in the very same folder), a part of that root."""
@@ -525,6 +605,33 @@ class Catalog:
         )
         return (row[0] for row in rows)
 
+    def without_vectors(self, space_id: str) -> list[int]:
+        """Ids of present photos that have no vector in a space, or a text that has none. Those that failed with this
+        installation are not among them."""
+        rows = self.rows(
+            """
+            select p.id from photos p
+            where p.state = 'present' and (
+                not exists (
+                    select 1 from vectors v
+                    where v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
+                )
+                or exists (
+                    select 1 from photo_texts t
+                    where t.photo_id = p.id and not exists (
+                        select 1 from vectors v
+                        where v.space_id = :space and v.modality = 'text' and v.key = t.key
+                    )
+                )
+            ) and not exists (
+                select 1 from failures f
+                where f.root_id = p.root_id and f.folder = p.folder and f.name = p.name
+            )
+            """,
+            space=space_id,
+        )
+        return [row[0] for row in rows]
+
     def has_vector(self, space_id: str, modality: Modality, key: bytes) -> bool:
         return (
             self.value(
@@ -552,12 +659,60 @@ class Catalog:
             self._connection.execute(f"delete from {table} where root_id = ?", (root_id,))  # noqa: S608
         self._connection.execute("delete from roots where id = ?", (root_id,))
 
+    # mending
+
+    def keep(self, table: str, columns: Sequence[str], row: Sequence[Any]) -> bool:
+        """Take over a row from a damaged catalogue, unless it breaks a rule or is there already."""
+        marks = ", ".join("?" for _ in columns)
+        on_conflict = "replace" if table == "info" else "ignore"
+        try:
+            self._connection.execute(
+                f"insert or {on_conflict} into {table} ({', '.join(columns)}) values ({marks})",  # noqa: S608
+                row,
+            )
+        except sqlite3.Error:
+            return False
+        return True
+
+    def drop_insane(self) -> None:
+        """Forget spaces and roots that cannot be, with all that is theirs."""
+        for (space_id,) in self.rows("select id from spaces"):
+            try:
+                self._space(self.row(f"{_SPACE_ROWS} where id = :id", id=space_id))
+            except IndexDamaged:
+                self.delete_space(space_id)
+        for root_id, path in self.rows("select id, path from roots"):
+            try:
+                self._absolute(path)
+            except IndexDamaged:
+                self.delete_root(root_id)
+
+    def drop_homeless(self) -> None:
+        """Forget rows that name a row that is not there."""
+        for _ in range(len(MIGRATIONS) + 3):  # what one row named may itself have named another
+            broken = self.rows('select distinct "table", parent from pragma_foreign_key_check')
+            if not broken:
+                return
+            for table, parent in broken:
+                for column, there in self.rows(
+                    'select "from", "to" from pragma_foreign_key_list(:table) where "table" = :parent',
+                    table=table,
+                    parent=parent,
+                ):
+                    self._connection.execute(
+                        f"delete from {table} where {column} not in (select {there} from {parent})"  # noqa: S608
+                    )
+
+    def forget_calibration(self, space_id: str) -> None:
+        self._connection.execute("delete from calibrations where space_id = ?", (space_id,))
+
     def vacuum(self) -> None:
-        self._db.vacuum()
-        # Best effort: not worth waiting for a reader that takes its time.
-        self._connection.execute("pragma busy_timeout = 100")
-        self._connection.execute("pragma wal_checkpoint(truncate)")
-        self._connection.execute("pragma busy_timeout = 30000")
+        with self._named_errors():
+            self._db.vacuum()
+            # Best effort: not worth waiting for a reader that takes its time.
+            self._connection.execute("pragma busy_timeout = 100")
+            self._connection.execute("pragma wal_checkpoint(truncate)")
+            self._connection.execute("pragma busy_timeout = 30000")
 
     def touch_photo(self, photo_id: int, photo: Photo) -> None:
         """The same photo, found again: it is there, wherever its inode and pair are now."""
@@ -642,21 +797,27 @@ class Catalog:
     # spaces
 
     def spaces(self) -> list[Space]:
-        rows = self.rows(
-            "select id, fingerprint, name, arch, weights, dim, details, model, state, generation, slots "
-            "from spaces order by created_at, id"
+        return [self._space(row) for row in self.rows(f"{_SPACE_ROWS} order by created_at, id")]
+
+    def _space(self, r: Sequence[Any]) -> Space:
+        """Raises IndexDamaged for numbers that would lead astray: out of the index folder or of the memory."""
+        details = _json(r[6], dict)
+        is_sane = (
+            re.fullmatch(r"[0-9a-f]{16}", str(r[0])) is not None
+            and all(isinstance(text, str) for text in (r[1], r[2], r[3], r[7]))
+            and all(isinstance(number, int) and number >= 0 for number in (r[5], r[9], r[10]))
+            and 1 <= r[5] <= MAX_DIM
+            and r[10] <= MAX_SLOTS
+            and details is not None
         )
-        return [
-            Space(
-                id=r[0],
-                identity=SpaceIdentity(r[1], r[2], r[3], r[4], r[5], json.loads(r[6])),
-                model=r[7],
-                state=r[8],
-                generation=r[9],
-                slots=r[10],
+        if not is_sane:
+            raise IndexDamaged(
+                f"{printable(self.path)}: a space that cannot be (id {r[0]!r:.40}, {r[5]!r:.20} dimensions, "
+                f"{r[10]!r:.20} vectors)",
+                hint=_NOT_YOURS,
             )
-            for r in rows
-        ]
+        identity = SpaceIdentity(r[1], r[2], r[3], r[4], r[5], details or {})
+        return Space(id=r[0], identity=identity, model=r[7], state=r[8], generation=r[9], slots=r[10])
 
     def space(self, space_id: str) -> Space | None:
         return next((space for space in self.spaces() if space.id == space_id), None)
@@ -681,10 +842,42 @@ class Catalog:
     def update_space(self, space_id: str, **values: Any) -> None:
         self._db.table("spaces").update(space_id, values)
 
+    def delete_space(self, space_id: str) -> None:
+        """Forget a space with its vectors and its calibration."""
+        for table in ("vectors", "calibrations"):
+            self._connection.execute(f"delete from {table} where space_id = ?", (space_id,))  # noqa: S608
+        self._connection.execute("delete from spaces where id = ?", (space_id,))
+
     def add_vectors(self, space_id: str, vectors: Iterable[NewVector]) -> None:
         self._connection.executemany(
-            "insert into vectors (space_id, slot, modality, key) values (?, ?, ?, ?)",
-            [(space_id, vector.slot, vector.modality, vector.key) for vector in vectors],
+            "insert into vectors (space_id, slot, modality, key, crc) values (?, ?, ?, ?, ?)",
+            [(space_id, vector.slot, vector.modality, vector.key, vector.crc) for vector in vectors],
+        )
+
+    def vectors_of(self, space_id: str) -> list[NewVector]:
+        """Every vector of a space that has a name, by slot."""
+        rows = self.rows(
+            "select slot, modality, key, crc from vectors where space_id = :space order by slot", space=space_id
+        )
+        return [NewVector(*row) for row in rows]
+
+    def crcs_of(self, space_id: str, slots: Sequence[int]) -> dict[int, int]:
+        """Checksums of the vectors in those slots, where there are any."""
+        rows = self.rows(
+            """
+            select v.slot, v.crc from json_each(:slots) s
+            cross join vectors v on v.space_id = :space and v.slot = s.value
+            where v.crc is not null
+            """,
+            space=space_id,
+            slots=json.dumps([int(slot) for slot in slots]),
+        )
+        return dict(rows)
+
+    def forget_vectors(self, space_id: str, slots: Iterable[int]) -> None:
+        """Leave contents without a vector in that space: they will be embedded again."""
+        self._connection.executemany(
+            "delete from vectors where space_id = ? and slot = ?", [(space_id, slot) for slot in slots]
         )
 
     def slot_of(self, space_id: str, modality: Modality, key: bytes) -> int | None:
@@ -769,6 +962,17 @@ class Catalog:
         )
         return [row[0] for row in rows]
 
+    def places_by_id(self, ids: Sequence[int]) -> list[Place]:
+        columns = ", ".join(f"p.{column}" for column in _PLACE_COLUMNS)
+        rows = self.rows(
+            f"""
+            select {columns}, r.path, -1, null, null
+            from json_each(:ids) i cross join photos p on p.id = i.value cross join roots r on r.id = p.root_id
+            """,  # noqa: S608 - column names of ours
+            ids=json.dumps(list(ids)),
+        )
+        return [self._place(row) for row in rows]
+
     def place_at(self, root_id: int, relpath: str) -> Place | None:
         folder, name = split(relpath)
         columns = ", ".join(f"p.{column}" for column in _PLACE_COLUMNS)
@@ -787,21 +991,28 @@ class Catalog:
     def _place(self, row: Sequence[Any]) -> Place:
         values = dict(zip(_PLACE_COLUMNS, row, strict=False))
         root, slot, text, source = row[len(_PLACE_COLUMNS) :]
+        relpath = join(values["folder"], values["name"])
+        if not is_inside(relpath):
+            raise _leads_out(os.fsdecode(root), relpath)
         return Place(
             id=values["id"],
             root=self._absolute(root),
-            relpath=join(values["folder"], values["name"]),
+            relpath=relpath,
             content_hash=values["content_hash"],
             size=values["size"],
             mtime_ns=values["mtime_ns"],
             state=values["state"],
-            facts={column: values[column] for column in FACT_COLUMNS},
-            keywords=tuple(json.loads(values["keywords"])),
-            pair=None if values["pair"] is None else join(values["folder"], values["pair"]),
+            facts={column: None if isinstance(values[column], bytes) else values[column] for column in FACT_COLUMNS},
+            keywords=tuple(map(str, _json(values["keywords"], list) or ())),
+            pair=self._pair(values["folder"], values["pair"]),
             slot=slot,
             text=text,
             text_source=source,
         )
+
+    def _pair(self, folder: bytes, name: bytes | None) -> str | None:
+        relpath = None if name is None else join(folder, name)
+        return relpath if relpath is not None and is_inside(relpath) else None
 
 
 _PLACE_COLUMNS = (
@@ -816,6 +1027,14 @@ _PLACE_COLUMNS = (
     "pair",
     *FACT_COLUMNS,
 )
+
+
+def text_key(text: str) -> bytes:
+    """The key of a text item: equal texts, wherever they are carried, share one vector."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+_SPACE_ROWS = "select id, fingerprint, name, arch, weights, dim, details, model, state, generation, slots from spaces"
 
 
 def sidecar_stamp(photo: Photo) -> str:
@@ -836,15 +1055,29 @@ def _connect(path: str, *, write: bool) -> sqlite3.Connection:
     return _opened(path, "immutable=1" if is_frozen else "mode=ro")
 
 
-def _set_up(connection: sqlite3.Connection, path: str, *, write: bool) -> None:
+def connect_for_salvage(path: str) -> sqlite3.Connection:
+    """A damaged catalogue, to read from it what can be read; nothing in it is run."""
+    connection = _opened(path, "mode=ro")
+    connection.execute("pragma trusted_schema = off")
+    connection.execute("pragma foreign_keys = off")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
+    return connection
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
     connection.execute("pragma foreign_keys = on")
     connection.execute("pragma trusted_schema = off")
-    if write:
-        # Processes share the write-ahead log through memory, which a network filesystem cannot do.
-        journal = "delete" if is_network_filesystem(path) else "wal"
-        connection.execute(f"pragma journal_mode = {journal}")
-        # full, not normal: a commit that a vector file's slots depend on has to survive a power cut.
-        connection.execute("pragma synchronous = full")
+    connection.execute("pragma cell_size_check = on")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
+    # full, not normal: a commit that a vector file's slots depend on has to survive a power cut.
+    connection.execute("pragma synchronous = full")
+
+
+def _choose_journal(connection: sqlite3.Connection, path: str) -> None:
+    """Only once there are tables: the log of an empty file would be taken for a stray one, and removed."""
+    # Processes share the write-ahead log through memory, which a network filesystem cannot do.
+    journal = "delete" if is_network_filesystem(path) else "wal"
+    connection.execute(f"pragma journal_mode = {journal}")
 
 
 def _opened(path: str, mode: str) -> sqlite3.Connection:
@@ -866,8 +1099,36 @@ def as_index_error(error: sqlite3.Error, path: str | None = None) -> ImgsearchEr
         )
     return IndexDamaged(
         f"{where}: not a readable catalogue ({error})",
-        hint="move the index folder away and run `imgsearch index` again; your photos are not touched",
+        hint="save what can be saved with: imgsearch check --repair; your photos are not touched",
     )
+
+
+def _shape(connection: sqlite3.Connection) -> list[Any]:
+    """Tables with their columns, keys and references, indexes, and whatever else there is: views and triggers would be
+    somebody's code."""
+    return connection.execute(
+        """
+        select m.type, m.name, c.name, c.type, c."notnull", c.pk from sqlite_master m
+        left join pragma_table_xinfo(m.name) c on m.type = 'table'
+        where m.name not like 'sqlite\\_%' escape '\\'
+        union all
+        select 'reference', m.name, f."from", f."table", f."to", f.on_delete from sqlite_master m
+        join pragma_foreign_key_list(m.name) f
+        where m.type = 'table'
+        order by 1, 2, 3
+        """
+    ).fetchall()
+
+
+@functools.cache
+def _own_shape() -> list[Any]:
+    connection = sqlite3.connect(":memory:")
+    try:
+        for script in MIGRATIONS:
+            connection.executescript(script)
+        return _shape(connection)
+    finally:
+        connection.close()
 
 
 def _uri_quoted(path: str) -> str:

@@ -19,6 +19,7 @@ import math
 import os
 import re
 import stat
+import struct
 import threading
 import warnings
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -166,10 +167,21 @@ def _opened(path: str, *, claimed: bool) -> Iterator[BinaryIO]:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise SkipPhoto("read", "not a regular file")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
+        with _Bounded(descriptor) as file:
             yield file
     finally:
         os.close(descriptor)
+
+
+class _Bounded(io.BufferedReader):
+    """A file of which nobody reads more than there is: room is made for what is asked, and headers ask for anything."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(io.FileIO(descriptor, "rb", closefd=False))
+        self._size = os.fstat(descriptor).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(size if size is None else min(size, self._size))
 
 
 def _refuse_if_changed(file: BinaryIO, before: os.stat_result) -> None:
@@ -771,7 +783,8 @@ def _skip(error: BaseException) -> SkipPhoto:
     is_out_of_memory = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
     if is_out_of_memory or _OUT_OF_MEMORY.search(str(error)):
         return SkipPhoto("memory", "not enough memory to decode it")
-    if isinstance(error, OSError) and error.errno is not None:
+    # A header that points nowhere makes a seek fail, which is no fault of the disk.
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL, errno.EOVERFLOW):
         return _unreadable(error)
     return SkipPhoto("decode", _reason(error))
 
@@ -794,7 +807,7 @@ def _reason(error: BaseException) -> str:
         pixels = re.search(r"\((\d+) pixels\)", str(error))
         return _too_large(int(pixels[1])) if pixels else "too many pixels"
     said = _one_line(str(error))
-    if not said:
+    if not said or isinstance(error, _STUMBLES):
         return f"damaged or not supported ({type(error).__name__})"
     if isinstance(error, EOFError) or re.search(
         r"truncat|unexpected end|not enough image data|end of file", said, re.I
@@ -803,10 +816,14 @@ def _reason(error: BaseException) -> str:
     return f"damaged or not supported: {said}"
 
 
+# What says more of the decoder's code than of the file.
+_STUMBLES = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError, UnicodeError, struct.error,
+)  # fmt: skip
+_BYTES = re.compile(r"\bb(['\"])((?:\\.|[^\\])*?)\1")
 _ADDRESS = re.compile(r"<[^<>]* object at 0x[0-9a-f]+>|0x[0-9a-f]{6,}", re.IGNORECASE)
-_BYTES_REPR = re.compile(r"^b(['\"])(.*)\1$")
 
 
 def _one_line(text: str) -> str:
-    plain = _BYTES_REPR.sub(r"\2", _ADDRESS.sub("", text).strip())
+    plain = _BYTES.sub(lambda match: "" if "\\" in match[2] else match[2], _ADDRESS.sub("", text)).strip()
     return printable(" ".join(plain.split()))[:MAX_REASON_CHARACTERS].rstrip(" :")

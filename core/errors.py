@@ -7,6 +7,7 @@
     ├── StoreError                4   the index is missing, damaged or not ours
     │   ├── IndexNotFound
     │   ├── IndexTooNew
+    │   ├── IndexTooOld
     │   └── IndexDamaged
     └── IndexLocked               5   the index is in use by another process
 
@@ -50,6 +51,10 @@ class IndexNotFound(StoreError):
 
 class IndexTooNew(StoreError):
     """The index was written by a newer version of this program."""
+
+
+class IndexTooOld(StoreError):
+    """The index was written by an older version and has to be brought up to date by a writer."""
 
 
 class IndexDamaged(StoreError):

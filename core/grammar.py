@@ -13,7 +13,7 @@ import stat
 from dataclasses import dataclass
 
 from .errors import QueryError
-from .paths import has_picture_extension, printable
+from .paths import has_picture_extension, on_disk, printable
 
 _LIKE = re.compile(r"(?:^|(?<=\s))like\s+", re.IGNORECASE)
 
@@ -59,7 +59,7 @@ def explicit(text: str | None, images: tuple[str, ...], *, typed: str | None = N
     for image in images:
         if not image:
             raise QueryError("an empty name for a picture")
-        path = os.path.abspath(os.path.expanduser(image))
+        path = on_disk(os.path.abspath(os.path.expanduser(image)))
         if not _is_file(path):
             raise QueryError(_why_not(image, None), hint="check the name given to --image")
         paths.append(path)
@@ -84,7 +84,7 @@ def _looks_like_picture(words: str) -> bool:
 
 
 def _resolved(words: str, directory: str | None) -> str:
-    return os.path.abspath(os.path.join(directory or os.getcwd(), os.path.expanduser(words)))
+    return on_disk(os.path.abspath(os.path.join(directory or os.getcwd(), os.path.expanduser(words))))
 
 
 def _is_file(path: str) -> bool:

@@ -6,7 +6,6 @@ It is handed a store and a way to get the model; the model is only loaded when t
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import threading
 import time
 from collections import deque
@@ -19,7 +18,7 @@ import numpy as np  # noqa: TID253
 
 from . import decode, preprocess
 from .calibration import CALIBRATION_VERSION, calibrate, neutral_phrases, sampled
-from .catalog import Catalog, NewPhoto, Space
+from .catalog import Catalog, NewPhoto, Space, text_key
 from .paths import has_picture_extension, is_network_filesystem
 from .store import Batch, Store
 from .survey import Event, IndexPlan, Listener, Summary, Survey, Todo, TodoList
@@ -303,13 +302,12 @@ class _Loop:
     def _finish(self) -> None:
         """Derived files and the switch to a completed space. All of it can be made again from the catalogue."""
         assert self.space is not None
-        if self.store.is_up_to_date(self.space):
-            return
-        if not self.stop.is_set():
-            self._calibrate(self.space)
+        if self.stop.is_set() or self.store.is_up_to_date(self.space):
+            return  # what is left undone here leaves the slot map stale, by which the next run sees it
+        self._calibrate(self.space)
         with self._timed("write"):
-            if not self.stop.is_set():
-                self.store.update_graphs(self.space)
+            self.store.update_graphs(self.space)
+            self.store.save_slots(self.space)  # a complete space has all its files, at any moment
             self._complete(self.space)
             for space in self.store.catalog.spaces():
                 self.store.save_slots(space)
@@ -375,8 +373,3 @@ def _next_of(futures: deque[Future[_Prepared]]) -> Iterator[_Prepared | None]:
         futures.remove(future)
     yield from (future.result() for future in ready)
     yield None
-
-
-def text_key(text: str) -> bytes:
-    """The key of a text item: equal texts, wherever they are carried, share one vector."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -431,12 +431,12 @@ def _json_file(path: str) -> dict[str, Any]:
 # -------------------------------------------------------------------------------------------- fetching
 
 
-def network_is_off() -> bool:
-    """Whether the user switched the hub off: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE."""
-    return any(
-        os.environ.get(name, "").strip().upper() in ("1", "ON", "YES", "TRUE")
-        for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-    )
+def network_switch() -> str | None:
+    """The variable by which the user switched the hub off: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        if os.environ.get(name, "").strip().upper() in ("1", "ON", "YES", "TRUE"):
+            return name
+    return None
 
 
 def ensure_weights(
@@ -456,8 +456,12 @@ def ensure_weights(
     files = files or hub_files(spec)
     if files is None or cached(spec, files):
         return
-    if offline or network_is_off():
-        raise ModelError(f"{spec.name} is not here and the network is switched off", hint=_way_out(spec))
+    switch = "--offline" if offline else network_switch()
+    if switch:
+        raise ModelError(
+            f"{spec.name} is not here and the network is switched off by {switch}",
+            hint=f"without {switch} it is fetched; {_way_out(spec)}",
+        )
     watch = _Growth(files, progress)
     messages = _child_messages(files)
     try:
@@ -476,7 +480,8 @@ def ensure_weights(
 
 
 def _cannot_fetch(spec: ModelSpec, reason: str) -> ModelError:
-    return ModelError(f"cannot fetch {spec.name} from {_hub_host()}: {reason}", hint=_way_out(spec))
+    hint = f"{_way_out(spec)}; --offline skips the attempt"
+    return ModelError(f"cannot fetch {spec.name} from {_hub_host()}: {reason}", hint=hint)
 
 
 def _announcement(spec: ModelSpec) -> str:
@@ -492,7 +497,7 @@ def _way_out(spec: ModelSpec) -> str:
     if spec.weights:
         by_hand = f"--model {spec.arch} --weights FILE --preprocess-from {spec.weights}"
         copied = f"; with the weights copied here by hand: {by_hand}"
-    return f"--model {BUILTIN} needs no network{copied}; HF_HUB_OFFLINE=1 skips the attempt"
+    return f"--model {BUILTIN} needs no network{copied}"
 
 
 def _hub_host() -> str:

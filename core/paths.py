@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import unicodedata
 
 RAW_EXTENSIONS = frozenset(
     ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 "
@@ -28,6 +29,23 @@ def has_picture_extension(path: str) -> bool:
 
 def is_raw(path: str) -> bool:
     return extension(path) in RAW_EXTENSIONS
+
+
+def on_disk(path: str) -> str:
+    """The path as the disk spells it: accents typed as one character may lie there as two, and the other way round.
+
+    A path that exists as typed is left alone, and so is one that exists in no spelling.
+    """
+    if os.path.lexists(path) or path.isascii():
+        return path
+    found = ""
+    for part in path.split("/"):
+        spellings = (part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD")))
+        there = next((each for each in spellings if os.path.lexists(f"{found}{each}" or "/")), None)
+        if there is None:
+            return path
+        found = f"{found}{there}/"
+    return found.rstrip("/")
 
 
 def is_utf8(path: str) -> bool:
@@ -78,17 +96,30 @@ _NETWORK_FILESYSTEMS = frozenset(
 )
 
 
+# They keep no permissions, or one set for all files.
+_FILESYSTEMS_WITHOUT_MODES = frozenset("exfat fuseblk msdos ntfs ntfs3 vfat".split()) | _NETWORK_FILESYSTEMS
+
+
 def is_network_filesystem(path: str) -> bool:
     """Whether the file lies, or would lie, on a disk of another machine, as far as Linux tells."""
+    return _filesystem(path) in _NETWORK_FILESYSTEMS
+
+
+def keeps_permissions(path: str) -> bool:
+    """Whether files there can be private to their owner, as far as Linux tells."""
+    return _filesystem(path) not in _FILESYSTEMS_WITHOUT_MODES
+
+
+def _filesystem(path: str) -> str | None:
     try:
         with open("/proc/self/mountinfo", "rb") as file:
             mounts = [line.split() for line in file]
     except OSError:
-        return False
+        return None
     folder = os.fsencode(os.path.realpath(path))
     kinds = {}
     for fields in mounts:
         point = fields[4].decode("unicode_escape").encode("latin-1")
         if folder == point or folder.startswith(point.rstrip(b"/") + b"/"):
             kinds[point] = fields[fields.index(b"-") + 1].decode("ascii", "replace")
-    return bool(kinds) and kinds[max(kinds, key=len)] in _NETWORK_FILESYSTEMS
+    return kinds[max(kinds, key=len)] if kinds else None

@@ -1,4 +1,4 @@
-"""Forgetting what is no longer on disk, and giving its room back."""
+"""Forgetting what is no longer on disk or was superseded, and giving its room back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .catalog import Root, join
+from .catalog import Root, Space, join
 from .errors import UsageError
 from .paths import printable
 from .roots import why_offline
@@ -20,22 +20,29 @@ class Pruned:
     photos: int
     failures: int
     vectors: int
+    """Rows of the spaces that stay."""
     bytes: int
+    spaces: tuple[str, ...] = ()
+    """The names of the models whose vectors were removed altogether."""
 
 
-def prune(store: Store, *, offline: Sequence[str] = (), dry_run: bool = False) -> Pruned:
+def prune(store: Store, *, offline: Sequence[str] = (), spaces: Sequence[str] = (), dry_run: bool = False) -> Pruned:
     """Forget photos that are gone, after a second look at the disk, and compact their vectors away.
 
     Roots that are offline are left alone, unless named in `offline` (absolute paths): then what cannot be found
-    there now is forgotten. Raises UsageError for a name that is no offline root.
+    there now is forgotten. Spaces that search has moved on from are removed; one that is still being built only if
+    named in `spaces` (model or id). Raises UsageError for a name that is no offline root, or no space to remove.
     """
     named = _named_roots(store, offline)
+    superseded = _superseded(store, spaces)
+    removed = tuple(space.identity.name for space in superseded)
     photos = [row for root in store.catalog.roots() for row in _lost_photos(store, root, root.id in named)]
     failures = [row for root in store.catalog.roots() for row in _lost_failures(store, root)]
-    before = store.bytes_on_disk()
-    slots = sum(space.slots for space in store.catalog.spaces())
     if dry_run:
-        return Pruned(len(photos), len(failures), 0, 0)
+        return Pruned(len(photos), len(failures), 0, 0, removed)
+    before = store.bytes_on_disk()
+    store.remove_spaces(superseded)
+    slots = sum(space.slots for space in store.catalog.spaces())
     with store.catalog.transaction():
         store.catalog.delete_photos(photos)
         for root_id, folder, name in failures:
@@ -57,7 +64,34 @@ def prune(store: Store, *, offline: Sequence[str] = (), dry_run: bool = False) -
         failures=len(failures),
         vectors=slots - sum(space.slots for space in store.catalog.spaces()),
         bytes=max(0, before - store.bytes_on_disk()),
+        spaces=removed,
     )
+
+
+def _superseded(store: Store, named: Sequence[str]) -> list[Space]:
+    """The spaces named, and those that were complete before search moved to another one."""
+    active = store.active_space()
+    wanted = {_named_space(store, name, active).id for name in named}
+    if active is not None and active.state == "complete":
+        wanted |= {space.id for space in store.catalog.spaces() if space.state == "complete"} - {active.id}
+    return [space for space in store.catalog.spaces() if space.id in wanted]
+
+
+def _named_space(store: Store, name: str, active: Space | None) -> Space:
+    found = [space for space in store.catalog.spaces() if name in (space.id, space.identity.name)]
+    if not found:
+        raise UsageError(f"{printable(name)}: no model of this index", hint="`imgsearch status` lists them")
+    if len(found) > 1:
+        ids = ", ".join(space.id for space in found)
+        raise UsageError(
+            f"{printable(name)}: {len(found)} models of this index have this name", hint=f"give an id: {ids}"
+        )
+    if active is not None and found[0].id == active.id:
+        raise UsageError(
+            f"{printable(name)}: the model that search uses, which cannot be removed",
+            hint="index everything with another one first: imgsearch index --model NAME",
+        )
+    return found[0]
 
 
 def _named_roots(store: Store, offline: Sequence[str]) -> set[int]:

@@ -1,4 +1,4 @@
-"""Which folders an index looks after, and which part of them a run is about.
+"""Which folders an index looks after, which part of them a run is about, and where they have moved.
 
 A root is a folder that is walked, or one of which only single files were named. Every photo belongs to one root: a
 folder named above an indexed one takes it in, unless a walk from above would not come there or it is on another disk.
@@ -6,12 +6,14 @@ folder named above an indexed one takes it in, unless a walk from above would no
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from .catalog import Root
+from .catalog import Root, join
 from .errors import UsageError
 from .paths import printable
 from .store import Store
@@ -19,6 +21,10 @@ from .types import Photo, Sidecar, Skipped
 from .walk import named_photo, reaches
 
 NOT_THERE = "not there"
+
+# Before a root is moved so many of its photos are looked up: a second on a slow network disk, and no chance for a
+# folder with other photos to pass.
+LOOKED_UP_PHOTOS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,7 @@ class _Resolver:
                 return [Target(root, relpath, Rules.of(root) if self._rules == Rules() else self._rules)]
         if self._dry_run:
             same = self._at(path)
-            made = Root(same.id if same else -1, path, "folder", self._device(path), "online")
+            made = Root(same.id if same else -1, path, "folder", device_of(self._store, path), "online")
             inside = [other for other in self._catalog.roots() if other.kind == "folder" and within(made, other)]
             return [Target(made, rules=self._rules), *(Target(other, rules=Rules.of(other)) for other in inside)]
         return self._whole(self._new_root(path, "folder"))
@@ -112,7 +118,8 @@ class _Resolver:
             if "/" not in relpath:
                 return Target(root, photo=seen_from(root, relpath, photo))
         if self._dry_run:
-            return Target(Root(-1, photo.root, "files", self._device(photo.root), "online"), photo=photo)
+            device = device_of(self._store, photo.root)
+            return Target(Root(-1, photo.root, "files", device, "online"), photo=photo)
         return Target(self._new_root(photo.root, "files"), photo=photo)
 
     def _over(self, path: str) -> Iterator[tuple[Root, str]]:
@@ -132,11 +139,7 @@ class _Resolver:
     def _take_in(self, root: Root) -> None:
         for child in self._catalog.roots():
             relpath = within(root, child)
-            if child.id == root.id or relpath is None:
-                continue
-            is_here = child.state == "online" and why_offline(child) is None
-            same_disk = is_here and os.stat(child.path).st_dev == os.stat(root.path).st_dev
-            if same_disk and reaches(relpath, hidden=self._rules.hidden):
+            if relpath is not None and _is_walked_along(root.path, child, relpath, hidden=self._rules.hidden):
                 with self._catalog.transaction():
                     self._catalog.move_into(child, root.id, relpath)
 
@@ -144,9 +147,9 @@ class _Resolver:
         same = self._at(path)
         with self._catalog.transaction():
             if same is None:
-                self._catalog.add_root(path, kind, self._device(path))
+                self._catalog.add_root(path, kind, device_of(self._store, path))
             else:
-                self._catalog.update_root(same.id, kind=kind, device=self._device(path))
+                self._catalog.update_root(same.id, kind=kind, device=device_of(self._store, path))
         made = self._at(path)
         assert made is not None
         return made
@@ -154,11 +157,19 @@ class _Resolver:
     def _at(self, path: str) -> Root | None:
         return next((root for root in self._catalog.roots() if root.path == path), None)
 
-    def _device(self, path: str) -> int | None:
-        """What tells a mounted disk from its empty mount point. A root that moves with its index may change it."""
-        base = self._store.base
-        moves_along = base is not None and f"{path}/".startswith(f"{base.rstrip('/')}/")
-        return None if moves_along else os.stat(path).st_dev
+
+def device_of(store: Store, path: str) -> int | None:
+    """What tells a mounted disk from its empty mount point. A root that moves with its index may change it."""
+    base = store.base
+    moves_along = base is not None and f"{path}/".startswith(f"{base.rstrip('/')}/")
+    return None if moves_along else os.stat(path).st_dev
+
+
+def _is_walked_along(top: str, child: Root, relpath: str, *, hidden: bool) -> bool:
+    """Whether a walk from a folder comes to a root below it, on the same disk."""
+    if child.state != "online" or why_offline(child) is not None:
+        return False
+    return os.stat(child.path).st_dev == os.stat(top).st_dev and reaches(relpath, hidden=hidden)
 
 
 def _is_covered(target: Target, chosen: Sequence[Target]) -> bool:
@@ -218,3 +229,249 @@ def why_offline(root: Root) -> str | None:
     if root.device is not None and device != root.device:
         return "on another device than before"
     return None
+
+
+# ------------------------------------------------------------------------------- where roots have moved
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What was moved, and how much of it was found at its new place."""
+
+    roots: tuple[Root, ...]
+    """Those that the photos belong to now."""
+    photos: int
+    """Present photos of the roots that were moved."""
+    looked_up: int
+    """So many of them were looked up on the disk, spread over all."""
+    missing: int
+    """Of those looked up: not there, or of another size."""
+
+
+def move(store: Store, old: str, new: str) -> Moved:
+    """Note that the photos of a root, or of all roots in a folder, lie elsewhere now. No photo is read or embedded.
+
+    Both are absolute paths; `old` need not exist any more. Raises UsageError for what is no root, for a new place
+    that is no folder, and if none of the photos is found there.
+    """
+    paths = _destinations(store, old, new)
+    sample = _some_photos(store, paths)
+    missing = sum(not _is_there(paths[photo.root_id], photo) for photo in sample)
+    if sample and missing == len(sample):
+        raise UsageError(
+            f"{printable(new)}: none of the photos of {printable(old)} is there ({len(sample):,} looked up)",
+            hint="mount the disk first, or name the folder in which they lie just as they did in the old one",
+        )
+    photos = store.catalog.value(
+        "select count(*) from photos where state = 'present' and root_id in (select value from json_each(:roots))",
+        roots=json.dumps(list(paths)),
+    )
+    with store.catalog.transaction():
+        homes = _Move(store, paths).run()
+    for space in store.catalog.spaces():
+        store.save_slots(space)
+    roots = tuple(root for root in store.catalog.roots() if root.id in homes)
+    return Moved(roots, photos, len(sample), missing)
+
+
+def _destinations(store: Store, old: str, new: str) -> dict[int, str]:
+    """The new path of every root that is, or lies in, the old folder."""
+    if not os.path.isdir(new):
+        raise UsageError(f"{printable(new)}: no such folder", hint="mount its disk, or move the photos there, first")
+    roots = store.catalog.roots()
+    as_indexed = {root.id: root.path for root in roots}
+    resolved = {root.id: os.path.realpath(root.path) for root in roots}
+    paths = _replanted(as_indexed, old, new) or _replanted(resolved, os.path.realpath(old), new)
+    if not paths:
+        raise _no_root(store, old)
+    if all(root.path == paths.get(root.id, root.path) for root in roots):
+        raise UsageError(f"{printable(new)}: that is where they lie already", hint="give the old folder, then the new")
+    return paths
+
+
+def _replanted(places: Mapping[int, str], old: str, new: str) -> dict[int, str]:
+    """Those of the places that are at or below one folder, put below another."""
+    top, to = old.rstrip("/") + "/", new.rstrip("/") + "/"
+    slashed = {root_id: place.rstrip("/") + "/" for root_id, place in places.items()}
+    return {
+        root_id: (to + place.removeprefix(top)).rstrip("/") or "/"
+        for root_id, place in slashed.items()
+        if place.startswith(top)
+    }
+
+
+def _no_root(store: Store, path: str) -> UsageError:
+    above = next((root for root, _ in store.roots_over(path) if root.kind == "folder"), None)
+    if above is None:
+        return UsageError(f"{printable(path)}: no root of this index", hint="`imgsearch roots list` shows them")
+    return UsageError(
+        f"{printable(path)}: no root, but a folder in one: {printable(above.path)}",
+        hint="photos that moved inside a root are recognised by their content; run: imgsearch index",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    root_id: int
+    relpath: str
+    size: int
+
+
+def _some_photos(store: Store, root_ids: Iterable[int]) -> list[_Known]:
+    """At most LOOKED_UP_PHOTOS of the photos that were there last, evenly spread; if all are gone, of those."""
+    for state in ("present", "gone"):
+        rows = store.catalog.rows(
+            """
+            select root_id, folder, name, size from (
+                select root_id, folder, name, size, row_number() over (order by id) - 1 as n, count(*) over () as photos
+                from photos where state = :state and root_id in (select value from json_each(:roots))
+            ) where n % ((photos - 1) / :most + 1) = 0
+            """,
+            state=state,
+            roots=json.dumps(list(root_ids)),
+            most=LOOKED_UP_PHOTOS,
+        )
+        if rows:
+            return [_Known(row[0], join(row[1], row[2]), row[3]) for row in rows]
+    return []
+
+
+def _is_there(top: str, photo: _Known) -> bool:
+    found = _stat(f"{top.rstrip('/')}/{photo.relpath}")
+    return found is not None and found.st_size == photo.size
+
+
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
+
+
+class _Move:
+    """Roots on their way to other paths, inside one transaction.
+
+    At the end they nest with the roots that stay as if they had been indexed there: one that a walk comes to from
+    above is a part of the upper root, and no file is known twice.
+    """
+
+    def __init__(self, store: Store, paths: Mapping[int, str]) -> None:
+        self._store = store
+        self._catalog = store.catalog
+        self._paths = dict(paths)
+        self._staying = {root.id: root for root in self._catalog.roots() if root.id not in paths}
+
+    def run(self) -> set[int]:
+        """Ids of the roots that have the photos in the end."""
+        moving = [root for root in self._catalog.roots() if root.id in self._paths]
+        homes = {self._meet(replace(root, path=self._paths[root.id])) for root in moving}
+        self._catalog.move_roots({root_id: path for root_id, path in self._paths.items() if root_id in homes})
+        for root_id in homes:
+            self._arrive(root_id)
+        roots = {root.id: root for root in self._catalog.roots()}
+        self._staying = {root_id: roots[root_id] for root_id in self._staying}
+        arrived = [roots[root_id] for root_id in homes - self._staying.keys()]
+        nested = {self._nest(root) for root in sorted(arrived, key=lambda root: len(root.path))}
+        return nested | (homes & self._staying.keys())
+
+    def _meet(self, root: Root) -> int:
+        """Make one of two roots if there is one at the new place; the id of the one that is left."""
+        places = {root.path, os.path.realpath(root.path)}
+        other = next((r for r in self._staying.values() if places & {r.path, os.path.realpath(r.path)}), None)
+        if other is None:
+            return root.id
+        if (root.kind, other.kind) == ("folder", "files"):
+            self._absorb(root, other, "", newcomer=root)
+            return root.id
+        self._absorb(other, root, "", newcomer=root)
+        return other.id
+
+    def _arrive(self, root_id: int) -> None:
+        """What is known of a root's disk is of the new one."""
+        root = next(root for root in self._catalog.roots() if root.id == root_id)
+        why = why_offline(replace(root, device=None))
+        device = None if why == NOT_THERE else device_of(self._store, root.path)
+        self._catalog.update_root(root_id, state="offline" if why else "online", note=why, device=device)
+
+    def _nest(self, root: Root) -> int:
+        """Put a root that arrived together with those above and below it; the id of the one its photos are in."""
+        above = [(r, relpath) for r in self._staying.values() if r.kind == "folder" and (relpath := within(r, root))]
+        below = [(r, relpath) for r in self._staying.values() if root.kind == "folder" and (relpath := within(root, r))]
+        above.sort(key=lambda item: -len(item[0].path))
+        home = next(((r, relpath) for r, relpath in above if self._belongs_to(r, root, relpath)), None)
+        for other, relpath in below:
+            if home is None and _is_walked_along(root.path, other, relpath, hidden=root.hidden):
+                self._absorb(root, other, relpath, newcomer=root)
+            else:
+                self._drop_doubles(root, other, relpath, newcomer=root)
+        for other, relpath in above:
+            self._drop_doubles(other, root, relpath, newcomer=root)
+        if home is None:
+            return root.id
+        upper, relpath = home
+        self._absorb(upper, root, relpath, newcomer=root)
+        return upper.id
+
+    def _belongs_to(self, upper: Root, root: Root, relpath: str) -> bool:
+        if upper.state != "online" or root.state != "online" or why_offline(upper) is not None:
+            return False
+        return _is_walked_along(upper.path, root, relpath, hidden=upper.hidden) or self._catalog.has_photos_below(
+            upper.id, os.fsencode(relpath)
+        )
+
+    def _absorb(self, upper: Root, lower: Root, relpath: str, *, newcomer: Root) -> None:
+        """Make a root a part of the one above it, or of the other one in the very same folder."""
+        self._drop_doubles(upper, lower, relpath, newcomer=newcomer)
+        self._catalog.move_into(lower, upper.id, relpath)
+        self._staying.pop(lower.id, None)
+
+    def _drop_doubles(self, upper: Root, lower: Root, relpath: str, *, newcomer: Root) -> None:
+        """Of every file that both roots know, only what is true of it is kept."""
+        dropped: list[int] = []
+        named: list[int] = []
+        for row in self._catalog.rows(_KNOWN_TO_BOTH, upper=upper.id, lower=lower.id, prefix=os.fsencode(relpath)):
+            below, above = _Claim(lower is not newcomer, *row[2:7]), _Claim(upper is not newcomer, *row[7:])
+            found = _stat(lower.path_of(join(row[0], row[1])))
+            false, true = sorted((below, above), key=lambda claim: claim.truth(found))
+            dropped.append(false.id)
+            named += [true.id] if false.named else []
+        self._catalog.delete_photos(dropped)
+        self._catalog.rows(
+            "update photos set named = 1 where id in (select value from json_each(:ids))", ids=json.dumps(named)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What one of two roots says of a file."""
+
+    was_there: bool
+    """Of the root that did not move."""
+    id: int
+    size: int
+    mtime_ns: int
+    state: str
+    named: int
+
+    def truth(self, found: os.stat_result | None) -> tuple[bool, ...]:
+        """The greater, the truer."""
+        has_size = found is not None and found.st_size == self.size
+        is_it = found is not None and has_size and found.st_mtime_ns == self.mtime_ns
+        return is_it, has_size, self.state == "present", self.was_there
+
+
+_KNOWN_TO_BOTH = """
+    select l.folder, l.name,
+        l.id, l.size, l.mtime_ns, l.state, l.named,
+        u.id, u.size, u.mtime_ns, u.state, u.named
+    from photos l
+    cross join photos u on u.root_id = :upper and u.name = l.name and u.folder = cast(
+        case
+            when :prefix = x'' then l.folder
+            when l.folder = x'' then :prefix
+            else :prefix || x'2f' || l.folder
+        end as blob
+    )
+    where l.root_id = :lower
+"""

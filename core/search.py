@@ -19,12 +19,12 @@ import numpy as np  # noqa: TID253
 from . import compose
 from .calibration import Calibration
 from .catalog import Place, below
-from .errors import QueryError, UsageError
+from .errors import IndexDamaged, QueryError, UsageError
 from .grammar import Query
-from .paths import printable
+from .paths import on_disk, printable
 from .store import Store, View
 from .types import Embedder, Modality, SkipPhoto
-from .vectors import Graph
+from .vectors import CHECK_HINT, Graph, crc_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -254,7 +254,12 @@ class Searcher:
 
     def _stored(self, content_hash: bytes) -> Vectors | None:
         slot = self.store.catalog.slot_of(self.view.space.id, "image", content_hash)
-        return None if slot is None else np.array(self.view.rows[slot])
+        if slot is None:
+            return None
+        if not 0 <= slot < len(self.view.rows):
+            raise self._damaged()
+        self._vouch_for([slot])
+        return np.array(self.view.rows[slot])
 
     def _fresh_vector(self, path: str) -> Vectors:
         from .decode import read_picture  # Pillow only when pixels are needed
@@ -325,10 +330,10 @@ class Searcher:
             if together:
                 scores = self._scores([questions[i] for i in together], modality, None)
                 for row, i in enumerate(together):
-                    scored[i][modality] = (every, scores[row][every])
+                    scored[i][modality] = (every, self._sane(scores[row][every]))
             for i, found in enumerate(candidates):
                 if found is not None:
-                    scored[i][modality] = (found, self._scores([questions[i]], modality, found)[0])
+                    scored[i][modality] = (found, self._sane(self._scores([questions[i]], modality, found)[0]))
         for question, by_modality in zip(questions, scored, strict=True):
             yield self._hits(question, by_modality, options)
 
@@ -368,7 +373,8 @@ class Searcher:
             offsets += shifts
             spans.append(len(vectors))
         rows = self.view.rows if slots is None else self.view.rows[slots]
-        products = np.stack(directions) @ rows.T - np.asarray(offsets, np.float32)[:, None]
+        with np.errstate(all="ignore"):  # what a damaged vector gives is looked at below
+            products = np.stack(directions) @ rows.T - np.asarray(offsets, np.float32)[:, None]
         scores, at = [], 0
         for question, span in zip(questions, spans, strict=True):
             if span == 1:
@@ -377,6 +383,21 @@ class Searcher:
                 scores.append(self._composed(question, products[at], products[at + 1]))
             at += span
         return scores
+
+    def _sane(self, scores: Any) -> Any:
+        """Scores that can be ranked. Raises IndexDamaged where a vector was none."""
+        if not np.isfinite(scores).all():
+            raise self._damaged()
+        return scores
+
+    def _vouch_for(self, slots: Sequence[int]) -> None:
+        """Nothing is shown on the word of a vector that is not the one that was written."""
+        crcs = self.store.catalog.crcs_of(self.view.space.id, slots)
+        if any(crc_of(self.view.rows[slot]) != crc for slot, crc in crcs.items()):
+            raise self._damaged()
+
+    def _damaged(self) -> IndexDamaged:
+        return IndexDamaged(f"{printable(self.store.folder)}: a vector is damaged", hint=CHECK_HINT)
 
     def _composed(self, question: _Question, s_v: Any, s_t: Any) -> Any:
         method = compose.method_named(question.method)
@@ -478,8 +499,9 @@ class Searcher:
                 if place.id not in best or score > best[place.id][0]:
                     best[place.id] = (score, place)
             if len(best) >= options.limit or len(chosen) == len(scores):
-                ranked = sorted(best.values(), key=lambda item: (-item[0], os.fsencode(item[1].path)))
-                return ranked[: options.limit]
+                ranked = sorted(best.values(), key=lambda item: (-item[0], os.fsencode(item[1].path)))[: options.limit]
+                self._vouch_for([place.slot for _, place in ranked])
+                return ranked
             take *= 4
 
 
@@ -522,7 +544,7 @@ def _under(store: Store, folders: Sequence[str]) -> tuple[str, dict[str, Any]]:
         before = len(parts)
         if not folder:
             raise UsageError("an empty name for a folder")
-        path = os.path.abspath(os.path.expanduser(folder))
+        path = on_disk(os.path.abspath(os.path.expanduser(folder)))
         for root, relpath in store.roots_over(path):
             n = len(parts)
             top = os.fsencode(relpath)

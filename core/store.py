@@ -9,19 +9,22 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
+import shutil
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np  # noqa: TID253
 
 from .calibration import Calibration
 from .catalog import Catalog, Known, NewPhoto, NewVector, Place, Root, Space, join
-from .errors import IndexDamaged, IndexLocked, IndexNotFound, StoreError, UsageError
+from .errors import IndexDamaged, IndexLocked, IndexNotFound, IndexTooOld, StoreError, UsageError
 from .paths import printable
 from .types import CarriedText, Modality, Photo, Skipped, SpaceIdentity
-from .vectors import FlatVectors, Graph, SlotMap, fsync_path
+from .vectors import CHECK_HINT, ROWS_AT_ONCE, FlatVectors, Graph, SlotMap, crc_of, fsync_path, naming
 
 if TYPE_CHECKING:
     from .types import Vectors
@@ -34,6 +37,8 @@ MODALITIES: tuple[Modality, ...] = ("image", "text")
 # what it covers. Until then the tail is scanned exactly, which costs next to nothing.
 GRAPH_TAIL_SLOTS = 2_000
 GRAPH_TAIL_SHARE = 0.02
+# A waiting writer looks so often whether the lock is free: soon enough for a person, and next to no work.
+LOCK_POLL_SECONDS = 0.1
 
 
 @dataclass(slots=True)
@@ -88,27 +93,42 @@ class Store:
         self.folder = folder
         self.base = os.path.dirname(folder) if os.path.basename(folder) == PORTABLE else None
         self.catalog = Catalog(os.path.join(folder, CATALOG), write=write, base=self.base)
+        self.repairs: list[str] = []
+        """What was put right on opening for writing, a line each."""
 
     @classmethod
     def open(cls, folder: str) -> Store:
-        """Open for reading. Raises IndexNotFound, IndexTooNew, IndexDamaged."""
+        """Open for reading. Raises IndexNotFound, IndexTooNew, IndexTooOld, IndexDamaged."""
         _require_catalog(folder)
-        return cls(folder, write=False)
+        try:
+            return cls(folder, write=False)
+        except IndexTooOld:
+            with cls.writing(folder):  # brings the catalogue up to date
+                pass
+            return cls(folder, write=False)
 
     @classmethod
     @contextlib.contextmanager
-    def writing(cls, folder: str, *, create: bool = False) -> Iterator[Store]:
-        """Open for writing, alone. Raises IndexLocked if another process writes."""
-        is_new = not os.path.exists(os.path.join(folder, CATALOG))
-        if is_new:
+    def writing(
+        cls, folder: str, *, create: bool = False, wait: Callable[[str], None] | None = None
+    ) -> Iterator[Store]:
+        """Open for writing, alone. If another process writes: raises IndexLocked, or with `wait` waits for its end.
+
+        `wait` is called once before that, with what is known of that process: its number, or "unknown".
+        """
+        is_new = not os.path.lexists(os.path.join(folder, CATALOG))
+        if not is_new:
+            _require_catalog(folder)
+        else:
             if not create:
                 raise IndexNotFound(f"no index at {printable(folder)}", hint="make one with: imgsearch index FOLDER")
             _make_folder(folder)
-        with _lock(folder):
+        with locked(folder, wait):
             # SQLite gives its helper files the mode of the catalogue.
             os.close(os.open(os.path.join(folder, CATALOG), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             store = cls(folder, write=True)
             try:
+                store.repairs = [*store._tidied(), *store._mended()]
                 yield store
             finally:
                 store.close()
@@ -121,6 +141,62 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    # what an interrupted run or a bad disk left
+
+    def _tidied(self) -> list[str]:
+        """Remove the files of an interrupted run that nothing names."""
+        for space in self.catalog.spaces():
+            for modality in MODALITIES:
+                self.graph(space, modality).finish()
+        removed = [path for path in self.leftovers() if _is_removed(path)]
+        if not removed:
+            return []
+        return [f"removed {len(removed)} leftover {'file' if len(removed) == 1 else 'files'} of an interrupted run"]
+
+    def leftovers(self) -> list[str]:
+        """Files of ours that nothing names: half-written ones, vectors of another generation or a removed space."""
+        spaces = {space.id: space for space in self.catalog.spaces()}
+        found = []
+        for folder in (self.folder, os.path.join(self.folder, "spaces"), *map(self.space_folder, spaces)):
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    space = spaces.get(os.path.basename(folder))
+                    if folder.endswith("spaces") and re.fullmatch(r"[0-9a-f]{16}", entry.name):
+                        # A catalogue that knows no space at all may have been lost, not they.
+                        found += [entry.path] if spaces and entry.name not in spaces else []
+                    elif entry.name.endswith(".new") or (space and _is_other_generation(entry.name, space)):
+                        found.append(entry.path)
+        return found
+
+    def _mended(self) -> list[str]:
+        """Vectors that the catalogue names and the file does not hold: their contents are to be embedded again."""
+        lines = []
+        for space in self.catalog.spaces():
+            flat = self.flat(space)
+            held = flat.held()
+            if held >= space.slots:
+                continue
+            lines.append(
+                f"{printable(flat.path)}: {space.slots - held:,} of {space.slots:,} vectors are lost; "
+                "`imgsearch index` embeds them again"
+            )
+            self.forget(space, range(held, space.slots), slots_left=held)
+        return lines
+
+    def forget(self, space: Space, slots: Iterable[int], *, slots_left: int | None = None) -> None:
+        """Leave the contents behind those slots without a vector, so that the next run embeds them again.
+
+        `slots_left` cuts the space down to its first so many slots.
+        """
+        for modality in MODALITIES:  # its numbers will mean other contents
+            self.graph(space, modality).remove()
+        with self.catalog.transaction():
+            self.catalog.forget_vectors(space.id, slots)
+            if slots_left is not None:
+                self.catalog.update_space(space.id, slots=slots_left)
+            if space.id != self.catalog.get_info("active_space"):
+                self.catalog.update_space(space.id, state="building")
 
     # spaces
 
@@ -138,7 +214,7 @@ class Store:
         if known:
             return known
         space_id = identity.fingerprint[:16]
-        folder = self._space_folder(space_id)
+        folder = self.space_folder(space_id)
         for level in (os.path.dirname(folder), folder):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(level, 0o700)
@@ -154,28 +230,7 @@ class Store:
 
         Returns how many photos have not. Photos that failed with this installation are not waited for.
         """
-        missing: int = self.catalog.value(
-            """
-            select count(*) from photos p
-            where p.state = 'present' and (
-                not exists (
-                    select 1 from vectors v
-                    where v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
-                )
-                or exists (
-                    select 1 from photo_texts t
-                    where t.photo_id = p.id and not exists (
-                        select 1 from vectors v
-                        where v.space_id = :space and v.modality = 'text' and v.key = t.key
-                    )
-                )
-            ) and not exists (
-                select 1 from failures f
-                where f.root_id = p.root_id and f.folder = p.folder and f.name = p.name
-            )
-            """,
-            space=space.id,
-        )
+        missing = len(self.catalog.without_vectors(space.id))
         active = self.active_space()
         if missing or (space.slots == 0 and active is not None and active.slots > 0):
             return missing
@@ -184,6 +239,18 @@ class Store:
                 self.catalog.update_space(space.id, state="complete")
                 self.catalog.set_info("active_space", space.id)
         return 0
+
+    def remove_spaces(self, spaces: Sequence[Space]) -> None:
+        """Forget spaces with all that was made for them. Never the active one: search would have nothing to ask."""
+        for space in spaces:
+            for modality in MODALITIES:  # first: where its folder outlives it, a new space must not find these there
+                self.graph(space, modality).remove()
+        with self.catalog.transaction():
+            for space in spaces:
+                self.catalog.delete_space(space.id)
+        for space in spaces:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(self.space_folder(space.id))
 
     # writing
 
@@ -198,10 +265,10 @@ class Store:
         for modality, vectors in wanted:
             for key, row in vectors.items():
                 if not self.catalog.has_vector(space.id, modality, key):
-                    new.append(NewVector(space.slots + len(new), modality, key))
+                    new.append(NewVector(space.slots + len(new), modality, key, crc_of(row)))
                     rows.append(row)
         if rows:
-            flat = self._flat(space)
+            flat = self.flat(space)
             flat.rows(space.slots)  # raises where vectors are missing: a hole would pass for vectors of zeros
             flat.append(space.slots, np.stack(rows))
         with self.catalog.transaction():
@@ -219,29 +286,32 @@ class Store:
         """Whether nothing was committed since this space's derived files were made."""
         if space.state != "complete" or self.catalog.get_info("active_space") != space.id:
             return False
-        return SlotMap.load(self._slots_path(space), space.slots, self.catalog.edition()) is not None
+        graphs = [self.graph(space, modality) for modality in MODALITIES]
+        if Graph.available() and not all(graph.is_sound() for graph in graphs if graph.exists()):
+            return False
+        return SlotMap.load(self.slots_path(space), space.slots, self.catalog.edition()) is not None
 
     def save_slots(self, space: Space) -> None:
         """Write the derived slot map, so that readers need not build it from the catalogue."""
         with self.catalog.reading():
             edition = self.catalog.edition()
             slots = SlotMap.build(space.slots, self.catalog.live_slots(space.id))
-        slots.save(self._slots_path(space), edition)
+        slots.save(self.slots_path(space), edition)
 
     def update_graphs(self, space: Space) -> bool:
         """Bring the HNSW graphs up to date where enough has changed. False where hnswlib cannot be imported."""
         if not Graph.available():
             return False
-        rows = self._flat(space).rows(space.slots)
+        rows = self.flat(space).rows(space.slots)
         for modality in MODALITIES:
             graph = self.graph(space, modality)
-            covered = graph.covers_upto(space.generation)
+            covered = graph.covers_upto(space.generation) if graph.is_sound() else 0
             tail = self._slots_from(space, modality, covered)
             if not tail or (covered and len(tail) <= min(GRAPH_TAIL_SLOTS, GRAPH_TAIL_SHARE * covered)):
                 continue
             if covered and not graph.load(space.generation):  # damaged: made anew, of everything
                 tail = self._slots_from(space, modality, 0)
-            graph.update(rows[tail], tail, upto=space.slots, generation=space.generation)
+            graph.update(rows, tail, upto=space.slots, generation=space.generation)
         return True
 
     def _slots_from(self, space: Space, modality: Modality, first: int) -> list[int]:
@@ -252,40 +322,51 @@ class Store:
             modality=modality,
             first=first,
         )
-        return [row[0] for row in rows]
+        slots = [row[0] for row in rows]
+        if slots and not slots[-1] < space.slots:
+            raise IndexDamaged(
+                f"{printable(self.catalog.path)}: slot {slots[-1]} of {space.slots} vectors", hint=CHECK_HINT
+            )
+        return slots
 
     def compact(self, space: Space) -> Space:
-        """Write the live vectors to a new generation and switch to it with one commit."""
-        live = self.catalog.rows(
-            """
-            select slot, modality, key from vectors v where space_id = :space and (
-                (modality = 'image' and exists (select 1 from photos p where p.content_hash = v.key))
-                or (modality = 'text' and exists (select 1 from photo_texts t where t.key = v.key))
-            ) order by slot
-            """,
-            space=space.id,
-        )
+        """Write the live vectors to a new generation and switch to it with one commit. Raises IndexDamaged where a
+        vector is not what it was when it was written: it must not get a new name."""
+        live = [
+            NewVector(*row)
+            for row in self.catalog.rows(
+                """
+                select slot, modality, key, crc from vectors v where space_id = :space and (
+                    (modality = 'image' and exists (select 1 from photos p where p.content_hash = v.key))
+                    or (modality = 'text' and exists (select 1 from photo_texts t where t.key = v.key))
+                ) order by slot
+                """,
+                space=space.id,
+            )
+        ]
         if len(live) == space.slots:
             return space
         generation = space.generation + 1
-        old = self._flat(space)
+        old = self.flat(space)
         new = FlatVectors(self._vectors_path(space.id, generation), space.identity.dim)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(new.path)
         rows = old.rows(space.slots)
-        for start in range(0, max(len(live), 1), 65_536):
-            chunk = [row[0] for row in live[start : start + 65_536]]
-            new.append(start, rows[chunk])
+        for start in range(0, max(len(live), 1), ROWS_AT_ONCE):
+            chunk = live[start : start + ROWS_AT_ONCE]
+            chosen = rows[[vector.slot for vector in chunk]]
+            if any(v.crc not in (None, crc_of(row)) for v, row in zip(chunk, chosen, strict=True)):
+                raise IndexDamaged(f"{printable(old.path)}: holds a damaged vector", hint=CHECK_HINT)
+            new.append(start, chosen)
         fsync_path(os.path.dirname(new.path))
         with self.catalog.transaction():
             self.catalog.rows("delete from vectors where space_id = :space", space=space.id)
-            self.catalog.add_vectors(space.id, (NewVector(slot, row[1], row[2]) for slot, row in enumerate(live)))
+            renumbered = (replace(vector, slot=slot) for slot, vector in enumerate(live))
+            self.catalog.add_vectors(space.id, renumbered)
             self.catalog.update_space(space.id, generation=generation, slots=len(live))
-        for name in os.listdir(os.path.dirname(new.path)):
-            if name.startswith("vectors.") and name != os.path.basename(new.path):
-                os.unlink(os.path.join(os.path.dirname(new.path), name))
         for modality in MODALITIES:
             self.graph(space, modality).remove()
+        self._tidied()
         return self._again(space)
 
     # calibration
@@ -298,15 +379,20 @@ class Store:
         )
         if row is None:
             return None
-        return Calibration(
-            pictures=row[0],
-            image_mean=np.frombuffer(row[1], np.float32),
-            text_mean=np.frombuffer(row[2], np.float32),
-            low_image=row[3],
-            low_text=row[4],
-            phrases=np.frombuffer(row[5], np.float32).reshape(-1, space.identity.dim),
-            version=row[6],
-        )
+        try:
+            return Calibration(
+                pictures=int(row[0]),
+                image_mean=np.frombuffer(row[1], np.float32).reshape(space.identity.dim),
+                text_mean=np.frombuffer(row[2], np.float32).reshape(space.identity.dim),
+                low_image=float(row[3]),
+                low_text=float(row[4]),
+                phrases=np.frombuffer(row[5], np.float32).reshape(-1, space.identity.dim),
+                version=int(row[6]),
+            )
+        except (TypeError, ValueError):
+            raise IndexDamaged(
+                f"{printable(self.catalog.path)}: the calibration of {space.identity.name} is damaged", hint=CHECK_HINT
+            ) from None
 
     def save_calibration(self, space: Space, calibration: Calibration) -> None:
         with self.catalog.transaction():
@@ -338,19 +424,21 @@ class Store:
                         hint="fill it with: imgsearch index FOLDER",
                     )
                 edition = self.catalog.edition()
-                slots = SlotMap.load(self._slots_path(current), current.slots, edition)
-                if slots is None:
-                    slots = SlotMap.build(current.slots, self.catalog.live_slots(current.id))
                 try:
-                    return View(current, self._flat(current).rows(current.slots), slots, edition)
+                    rows = self.flat(current).rows(current.slots)
                 except IndexDamaged:
                     # A prune may have switched generations between our two looks.
                     if attempt == 2:
                         raise
+                    continue
+                slots = SlotMap.load(self.slots_path(current), current.slots, edition)
+                if slots is None:
+                    slots = SlotMap.build(current.slots, self.catalog.live_slots(current.id))
+                return View(current, rows, slots, edition)
         raise AssertionError("unreachable")
 
     def graph(self, space: Space, modality: Modality) -> Graph:
-        return Graph(os.path.join(self._space_folder(space.id), f"hnsw.{modality}"), space.identity.dim)
+        return Graph(os.path.join(self.space_folder(space.id), f"hnsw.{modality}"), space.identity.dim)
 
     def place_of(self, path: str) -> Place | None:
         """What the catalogue says of the photo at that absolute path, if it lies in a root and is known."""
@@ -435,22 +523,25 @@ class Store:
 
     # paths inside the index
 
-    def _space_folder(self, space_id: str) -> str:
+    def space_folder(self, space_id: str) -> str:
         return os.path.join(self.folder, "spaces", space_id)
 
     def _vectors_path(self, space_id: str, generation: int) -> str:
-        return os.path.join(self._space_folder(space_id), f"vectors.{generation}.f32")
+        return os.path.join(self.space_folder(space_id), f"vectors.{generation}.f32")
 
-    def _slots_path(self, space: Space) -> str:
-        return os.path.join(self._space_folder(space.id), "slots.u8")
+    def slots_path(self, space: Space) -> str:
+        return os.path.join(self.space_folder(space.id), "slots.u8")
 
-    def _flat(self, space: Space) -> FlatVectors:
+    def flat(self, space: Space) -> FlatVectors:
         return FlatVectors(self._vectors_path(space.id, space.generation), space.identity.dim)
 
     def _again(self, space: Space) -> Space:
         current = self.catalog.space(space.id)
         if current is None:
-            raise StoreError(f"space {space.id} is no longer in {printable(self.folder)}")
+            raise StoreError(
+                f"{printable(self.folder)}: the vectors of {printable(space.identity.name)} were removed meanwhile",
+                hint="run the same command again: search uses another model now",
+            )
         return current
 
 
@@ -491,7 +582,7 @@ def _refuse_foreign(folder: str) -> None:
 
 def _require_catalog(folder: str) -> None:
     try:
-        os.stat(os.path.join(folder, CATALOG))
+        is_regular = stat.S_ISREG(os.lstat(os.path.join(folder, CATALOG)).st_mode)
     except (FileNotFoundError, NotADirectoryError):
         raise IndexNotFound(f"no index at {printable(folder)}", hint="make one with: imgsearch index FOLDER") from None
     except OSError as error:
@@ -499,6 +590,26 @@ def _require_catalog(folder: str) -> None:
         raise StoreError(
             f"{printable(folder)}: {reason}", hint="check its permissions, or name another index with --index"
         ) from error
+    if not is_regular:
+        raise IndexDamaged(
+            f"{printable(os.path.join(folder, CATALOG))}: not a regular file", hint="name another index with --index"
+        )
+
+
+def _is_other_generation(name: str, space: Space) -> bool:
+    match = re.fullmatch(r"vectors\.(\d+)\.f32", name)
+    return match is not None and int(match[1]) != space.generation
+
+
+def _is_removed(path: str) -> bool:
+    try:
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    except OSError:
+        return False
+    return True
 
 
 def _make_folder(folder: str) -> None:
@@ -517,26 +628,79 @@ def _make_folder(folder: str) -> None:
 
 
 @contextlib.contextmanager
-def _lock(folder: str) -> Iterator[None]:
+def locked(folder: str, wait: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Held by the one process that may write. Raises IndexLocked, or with `wait` waits (see `Store.writing`)."""
     path = os.path.join(folder, "lock")
+    while not _is_file_at(path, descriptor := _locked(path, wait)):
+        os.close(descriptor)  # the index was removed, and perhaps made anew, while this one waited
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StoreError(
-            f"{printable(folder)}: cannot write to the index ({error.strerror})",
-            hint="check its permissions and free space, or choose another with --index",
-        ) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            raise IndexLocked(
-                f"{printable(folder)}: in use by another imgsearch (process {owner})",
-                hint="wait until it has finished; queries can be asked meanwhile",
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+        with naming(path):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def _locked(path: str, wait: Callable[[str], None] | None) -> int:
+    """The lock file, opened and locked."""
+    descriptor = _opened_lock(path)
+    try:
+        if not _try_lock(path, descriptor):
+            owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            if wait is None:
+                raise IndexLocked(
+                    f"{printable(os.path.dirname(path))}: in use by another imgsearch (process {owner})",
+                    hint="add --wait to go on when it has finished; queries can be asked meanwhile",
+                )
+            wait(owner)
+            while not _try_lock(path, descriptor):
+                time.sleep(LOCK_POLL_SECONDS)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _opened_lock(path: str) -> int:
+    """The lock file as a descriptor. It is written to, so it must be no link into somebody's files."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except OSError as error:
+        if os.path.islink(path):
+            raise _not_a_lock(path) from None
+        raise StoreError(
+            f"{printable(os.path.dirname(path))}: cannot write to the index ({error.strerror})",
+            hint="check its permissions and free space, or choose another with --index",
+        ) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _not_a_lock(path)
+    return descriptor
+
+
+def _not_a_lock(path: str) -> StoreError:
+    return StoreError(
+        f"{printable(path)}: not a regular file, so it is not used as the lock",
+        hint="remove it if it is not yours, or choose another index with --index",
+    )
+
+
+def _try_lock(path: str, descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise StoreError(
+            f"{printable(path)}: cannot be locked ({error.strerror})", hint="put the index on a local disk with --index"
+        ) from error
+    return True
+
+
+def _is_file_at(path: str, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False

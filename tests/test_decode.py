@@ -492,8 +492,8 @@ def test_whatever_a_decoder_raises_becomes_a_reason(tmp_path, monkeypatch, error
     path = save(tmp_path / "a.jpg")
     monkeypatch.setattr(decode, "to_rgb", fail)
     stage, said = reason(path)
-    assert stage == "decode"
-    assert said.startswith(("not enough memory", "damaged or not supported"))
+    expected = ("memory", "not enough memory") if isinstance(error, MemoryError) else ("decode", "damaged or not")
+    assert (stage, said.startswith(expected[1])) == (expected[0], True)
 
 
 def test_missing_extras_say_what_to_install(tmp_path, monkeypatch):

@@ -26,6 +26,7 @@ main()
 @pytest.mark.parametrize(
     "arguments",
     ["", "--help", "--version", "query --help", "index --help", "status --help", "init --help", "models --json",
+     "roots", "roots --help", "roots move --help",
      "query --nonsense", "--show-completion bash", "--show-completion zsh", "--show-completion fish"],
 )  # fmt: skip
 def test_light_commands_load_nothing_heavy(arguments):
@@ -53,6 +54,7 @@ ORDER = (
     "survey",
     "indexing",
     "prune",
+    "check", "salvage",
     "grammar",
     "compose",
     "search",

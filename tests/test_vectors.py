@@ -48,10 +48,10 @@ def test_a_slot_map_of_another_edition_is_stale(tmp_path):
 def test_a_graph_grows_over_runs_and_finds_what_an_exact_scan_finds(tmp_path):
     rows = unit_rows(3000, 32)
     path = str(tmp_path / "hnsw.image")
-    Graph(path, 32).update(rows[:1000], range(1000), upto=1000, generation=0)
+    Graph(path, 32).update(rows, range(1000), upto=1000, generation=0)
     grown = Graph(path, 32)
     assert grown.load(0)
-    grown.update(rows[1000:], range(1000, 3000), upto=3000, generation=0)
+    grown.update(rows, range(1000, 3000), upto=3000, generation=0)
     graph = Graph(path, 32)
     assert graph.covers_upto(0) == 3000 and graph.covers_upto(1) == 0
     assert graph.load(0)

@@ -1,0 +1,190 @@
+"""`imgsearch check`: does the index keep its promises?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options, render
+
+if TYPE_CHECKING:
+    from imgsearch.core.check import Checked
+    from imgsearch.core.store import Store
+    from imgsearch.core.types import Embedder
+
+EXIT_FOUND = 6
+
+
+def check(
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also read and embed a sample of the photos again, and compare.")
+    ] = False,
+    sample: Annotated[
+        int, typer.Option("--sample", min=0, metavar="N", help="How many photos --deep reads; 0: all.")
+    ] = 1_000,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what is found; what is lost is embedded again.")
+    ] = False,
+    device: options.Device = "auto",
+    offline: options.Offline = False,
+    wait: options.Wait = False,
+    as_json: options.Json = False,
+    index: options.Index = None,
+) -> int:
+    """Check that the index is whole: catalogue, vectors, graphs, and the files they lie in.
+
+    Every vector is held against its checksum and every row against the others. --deep reads photos again too, and
+    tells whether the index still says of them what they are. Exit code 6 says that something was found.
+
+    --repair makes again what is derived, saves what can be read of a damaged catalogue (the damaged one is kept beside
+    it), puts files that nobody knows into lost+found, and embeds what was lost. No photo is ever touched.
+
+    Examples:
+
+      imgsearch check
+
+      imgsearch check --deep --sample 200
+
+      imgsearch check --repair
+    """
+    session = _Session(index, deep=deep, sample=sample, device=device, offline=offline, wait=wait)
+    checked = session.look()
+    _tell(checked, as_json=as_json)
+    if checked.findings and repair:
+        session.repair(checked, _say_unless(as_json))
+        checked = session.look()
+        if checked.findings:
+            _say_unless(as_json)("this is left:")
+            _tell(checked, as_json=as_json)
+    if as_json:
+        render.emit_json(_summary(checked))
+    else:
+        render.say(_sentence(checked))
+    render.flush()
+    return EXIT_FOUND if checked.findings else 0
+
+
+def _say_unless(as_json: bool) -> Callable[[str], None]:
+    return (lambda line: None) if as_json else render.say
+
+
+class _Session:
+    """One index, looked at and mended."""
+
+    def __init__(self, index: str | None, *, deep: bool, sample: int, device: str, offline: bool, wait: bool) -> None:
+        from imgsearch.core.store import locate
+
+        self._folder = locate(index)
+        self._deep, self._sample = deep, sample
+        self._device, self._offline, self._wait = device, offline, wait
+
+    def look(self) -> Checked:
+        from imgsearch.core.check import Checked, Finding, check, without_catalogue
+        from imgsearch.core.errors import IndexDamaged, IndexNotFound
+        from imgsearch.core.store import Store
+
+        progress = _Progress()
+        try:
+            with Store.open(self._folder) as store:
+                embedder = self._embedder(store) if self._deep else None
+                return check(store, embedder=embedder, sample=self._sample, on_progress=progress)
+        except IndexDamaged as error:
+            return Checked((Finding("catalogue", str(error)),))
+        except IndexNotFound:
+            lost = without_catalogue(self._folder)
+            if lost is None:
+                raise
+            return Checked((lost,))
+        finally:
+            progress.close()
+
+    def _embedder(self, store: Store) -> Callable[[], Embedder]:
+        from .loading import embedder_of
+
+        space = store.active_space()
+        if space is None:
+            return store.view  # type: ignore[return-value]  # raises: nothing is indexed yet
+        return embedder_of(space, device=self._device, offline=self._offline)
+
+    def repair(self, checked: Checked, say: Callable[[str], None]) -> None:
+        from imgsearch.core import check, salvage
+        from imgsearch.core.store import Store
+
+        from .loading import waiting
+
+        wait = waiting() if self._wait else None
+        if any(finding.is_structural for finding in checked.findings):
+            saved = salvage.salvage(self._folder, wait=wait)
+            say(
+                f"saved {render.count(saved['photos'], 'photo')} and {render.count(saved['vectors'], 'vector')} from "
+                "the damaged catalogue, which is kept as catalog.sqlite3.damaged"
+            )
+        with Store.writing(self._folder, wait=wait) as store:
+            for line in store.repairs:
+                say(line)
+            if check.repair(store, check.check(store).findings + checked.findings):
+                self._index(store, say)
+
+    def _index(self, store: Store, say: Callable[[str], None]) -> None:
+        """Find what the catalogue has lost, and embed what has no vector."""
+        from imgsearch.core import indexing
+
+        from .loading import embedder_of
+
+        space = store.active_space()
+        if space is None:
+            return
+        load = embedder_of(space, device=self._device, offline=self._offline)
+        summary = indexing.run(store, lambda: (load(), space.model), indexing.IndexPlan(()), space=space)
+        if summary.indexed:
+            say(f"read {render.count(summary.indexed, 'photo')} again")
+
+
+class _Progress:
+    """On a terminal, one line that says what is being looked at."""
+
+    def __init__(self) -> None:
+        self._is_shown = sys.stderr.isatty()
+
+    def __call__(self, what: str) -> None:
+        if self._is_shown:
+            sys.stderr.write(f"\r\x1b[Kchecking {what}")
+            sys.stderr.flush()
+
+    def close(self) -> None:
+        if self._is_shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def _tell(checked: Checked, *, as_json: bool) -> None:
+    for finding in checked.findings:
+        if as_json:
+            render.emit_json({"part": finding.part, "found": finding.what})
+        else:
+            render.emit(f"{finding.part}: {finding.what}")
+    render.flush()
+    if not as_json:
+        for note in checked.notes:
+            render.say(note)
+
+
+def _summary(checked: Checked) -> dict[str, Any]:
+    return {
+        "findings": len(checked.findings),
+        "photos": checked.photos,
+        "vectors": checked.vectors,
+        "read_again": checked.read_again,
+        "notes": list(checked.notes),
+    }
+
+
+def _sentence(checked: Checked) -> str:
+    again = f", {render.count(checked.read_again, 'photo')} read again" if checked.read_again else ""
+    looked = f"{render.count(checked.photos, 'photo')}, {render.count(checked.vectors, 'vector')}{again}"
+    if not checked.findings:
+        return f"all is well: {looked}"
+    return f"{render.count(len(checked.findings), 'finding')}: {looked}; mend with: imgsearch check --repair"

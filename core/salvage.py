@@ -1,0 +1,159 @@
+"""What can still be read of a damaged catalogue, put into a new one.
+
+The damaged file is kept beside it. Rows are taken as far as they can be read and make sense; the rest is found again by
+the next run, because vectors and facts all come from the photos.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from .catalog import APPLICATION_ID, MIGRATIONS, Catalog, connect_for_salvage
+from .store import CATALOG, locked
+from .vectors import fsync_path
+
+# In the order in which rows name each other.
+TABLES = ("info", "roots", "photos", "texts", "photo_texts", "spaces", "vectors", "calibrations", "failures")
+SQLITE_HEADER_BYTES = 100
+
+
+def salvage(folder: str, *, wait: Callable[[str], None] | None = None) -> dict[str, int]:
+    """Replace a damaged catalogue by one with all the rows that could be read. Returns how many, by table.
+
+    The damaged one is kept as `catalog.sqlite3.damaged`. Raises IndexLocked if another process writes.
+    """
+    path = os.path.join(folder, CATALOG)
+    with locked(folder, wait):
+        kept = _free_name(f"{path}.damaged")
+        new = f"{path}.new"
+        _remove(new)
+        made = Catalog(new, write=True)
+        try:
+            counts = _rescue(path, made)
+        finally:
+            made.close()
+        for ending in ("-wal", "-shm", "-journal", ""):
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(path + ending, kept + ending)
+        os.chmod(new, 0o600)
+        os.replace(new, path)
+        fsync_path(folder)
+    return counts
+
+
+def _rescue(path: str, made: Catalog) -> dict[str, int]:
+    counts = dict.fromkeys(TABLES, 0)
+    with _readable(path) as damaged, made.transaction():
+        made.rows("pragma defer_foreign_keys = on")
+        for table in TABLES:
+            columns = [row[1] for row in made.rows(f"pragma table_info({table})")]
+            for row in _rows(damaged, table, columns):
+                counts[table] += made.keep(table, columns, row)
+        made.drop_insane()
+        made.drop_homeless()
+    # A row that names another which was lost is gone too.
+    return {table: made.value(f"select count(*) from {table}") for table in TABLES}  # noqa: S608
+
+
+@contextlib.contextmanager
+def _readable(path: str) -> Iterator[sqlite3.Connection | None]:
+    """The damaged database, as it is or a copy with a new header; None if neither opens."""
+    patched = f"{path}.patched"
+    try:
+        for candidate in (path, patched):
+            if not _is_regular(path) or (candidate == patched and not _patch(path, patched)):
+                break
+            with contextlib.suppress(sqlite3.Error):
+                connection = connect_for_salvage(candidate)
+                try:
+                    connection.execute("select count(*) from sqlite_master").fetchone()
+                except sqlite3.Error:
+                    connection.close()
+                    raise
+                with contextlib.closing(connection):
+                    yield connection
+                return
+        yield None
+    finally:
+        _remove(patched)
+
+
+def _is_regular(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _patch(path: str, patched: str) -> bool:
+    """A copy whose header is that of a sound catalogue of ours; False where it is too short to hold anything."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError:
+        return False
+    model = _sound_header()
+    page = int.from_bytes(model[16:18], "big")
+    if len(data) < 2 * page:
+        return False
+    header = bytearray(model)
+    header[28:32] = (len(data) // page).to_bytes(4, "big")
+    header[32:40] = bytes(8)  # no free pages are known
+    with open(os.open(patched, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(header + data[SQLITE_HEADER_BYTES:])
+    return True
+
+
+def _sound_header() -> bytes:
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        for script in MIGRATIONS:
+            connection.executescript(script)
+        connection.execute(f"pragma application_id = {APPLICATION_ID}")
+        connection.execute(f"pragma user_version = {len(MIGRATIONS)}")
+        return connection.serialize()[:SQLITE_HEADER_BYTES]
+
+
+def _rows(damaged: sqlite3.Connection | None, table: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Every row that can be read: from the front to where it breaks, and from the back."""
+    if damaged is None or not _is_table(damaged, table):
+        return
+    there = {row[1] for row in damaged.execute(f"pragma table_info({table})")}
+    wanted = ", ".join(column if column in there else "null" for column in columns)
+    for direction in ("asc", "desc"):
+        try:
+            key = _key(damaged, table)
+            order = ", ".join(f"{column} {direction}" for column in key)
+            yield from damaged.execute(f"select {wanted} from {table} order by {order}")  # noqa: S608
+            return
+        except sqlite3.Error:
+            continue
+
+
+def _is_table(damaged: sqlite3.Connection, table: str) -> bool:
+    """A view of that name would be somebody's code."""
+    try:
+        found = damaged.execute("select type from sqlite_master where name = ?", (table,)).fetchone()
+    except sqlite3.Error:
+        return False
+    return found is not None and found[0] == "table"
+
+
+def _key(damaged: sqlite3.Connection, table: str) -> list[str]:
+    keyed = [(row[5], row[1]) for row in damaged.execute(f"pragma table_info({table})") if row[5]]
+    return [name for _, name in sorted(keyed)]
+
+
+def _remove(path: str) -> None:
+    for ending in ("", "-wal", "-shm", "-journal"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + ending)
+
+
+def _free_name(path: str) -> str:
+    names = (path if number == 0 else f"{path}.{number}" for number in range(1_000_000))
+    return next(name for name in names if not os.path.lexists(name))
