@@ -51,36 +51,56 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """A command; the program itself is the one named ``."""
+    """A command, with the words that call it: `index`, `roots move`; the program itself is the one named ``."""
 
     name: str
     help: str
     flags: tuple[Flag, ...]
-    argument: Value | None
+    arguments: tuple[Value, ...] = ()
+    """All of one kind: where each of them stands makes no difference to what is offered."""
+    commands: tuple[Verb, ...] = ()
+    """Of a group, which has no arguments."""
+
+    @property
+    def last_word(self) -> str:
+        return self.name.rpartition(" ")[2]
+
+    @property
+    def kind(self) -> str:
+        """What is offered as its next word."""
+        return "choices" if self.commands else self.arguments[0].kind if self.arguments else "anything"
+
+    @property
+    def choices(self) -> str:
+        return " ".join(command.last_word for command in self.commands)
 
 
 def script(shell: Shell, context: typer.Context) -> str:
     """The completion script for a shell, to be sourced or put where the shell looks for such files."""
-    return {Shell.bash: _bash, Shell.zsh: _zsh, Shell.fish: _fish}[shell](_verbs(context.find_root()))
+    return {Shell.bash: _bash, Shell.zsh: _zsh, Shell.fish: _fish}[shell](_verb("", context.find_root()))
 
 
 # ----------------------------------------------------------------------------- from the app to plain data
 
 
-def _verbs(root: Any) -> list[Verb]:
-    """The program, then its commands."""
-    commands = [command for command in root.command.commands.values() if not command.hidden]
-    contexts = [typer.Context(command, info_name=command.name, parent=root) for command in commands]
-    return [_verb("", root), *(_verb(context.command.name or "", context) for context in contexts)]
-
-
 def _verb(name: str, context: Any) -> Verb:
     parameters = [p for p in context.command.get_params(context) if not getattr(p, "hidden", False)]
-    arguments = [_value(p) for p in parameters if p.param_type_name == "argument"]
-    if len(arguments) > 1:
-        raise NotImplementedError(f"{name}: completion knows commands with one argument only")
+    arguments = tuple(_value(p) for p in parameters if p.param_type_name == "argument")
+    if len({argument.kind for argument in arguments}) > 1:
+        raise NotImplementedError(f"{name}: completion knows arguments of one kind only")
     flags = [flag for p in parameters if p.param_type_name == "option" for flag in _flags(p)]
-    return Verb(name, _first_sentence(context.command.help), tuple(flags), arguments[0] if arguments else None)
+    within = getattr(context.command, "commands", {}).values()
+    commands = [
+        _verb(f"{name} {command.name}".lstrip(), typer.Context(command, info_name=command.name, parent=context))
+        for command in within
+        if not command.hidden
+    ]
+    return Verb(name, _first_sentence(context.command.help), tuple(flags), arguments, tuple(commands))
+
+
+def _all(verb: Verb) -> list[Verb]:
+    """A command, the commands in it, and so on."""
+    return [verb, *(inner for command in verb.commands for inner in _all(command))]
 
 
 def _flags(option: Any) -> Iterator[Flag]:
@@ -105,7 +125,7 @@ def _value(parameter: Any) -> Value:
             return Value(metavar, "files", is_many=is_many)
         case "WORDS":  # those of `query`, not those of --text: only there are names of pictures understood
             return Value(metavar, "files" if is_many else "anything", is_many=is_many)
-        case "DIR" | "ROOT":
+        case "DIR" | "ROOT" | "OLD" | "NEW":
             return Value(metavar, "folders", is_many=is_many)
         case "NAME":
             from imgsearch.core.models import ALIASES  # only here: 8 ms that no other command should wait for
@@ -120,7 +140,7 @@ def _value(parameter: Any) -> Value:
             return Value(metavar, "choices", METHODS)
         case "auto|cuda[:N]|mps|cpu":
             return Value("DEVICE", "choices", DEVICES)
-        case "TAG" | "GLOB" | "N" | "S" | "W":
+        case "TAG" | "GLOB" | "MODEL" | "N" | "S" | "W":
             return Value(metavar, "anything", is_many=is_many)
     raise NotImplementedError(f"{parameter.name}: completion does not know what {metavar!r} stands for")
 
@@ -155,7 +175,7 @@ def _quoted(text: str) -> str:
 
 _BASH = r"""
 _@program@() {
-    local word=$2 before=${COMP_WORDS[COMP_CWORD-1]} verb= only_names= expects= choices= choice
+    local word=$2 before=${COMP_WORDS[COMP_CWORD-1]} verb= only_names= expects= options= choices= choice
     local IFS=$' \t\n'
     local -i i
     COMPREPLY=()
@@ -166,7 +186,10 @@ _@program@() {
         case ${COMP_WORDS[i]} in
             --) only_names=yes before=; break ;;
             -*) ;;
-            *) verb=${verb:-${COMP_WORDS[i]}} ;;
+            *)
+                case $verb in
+@groups@
+                esac ;;
         esac
     done
 
@@ -176,10 +199,8 @@ _@program@() {
             case $verb in
 @verbs@
             esac
-            if [[ $word == -* ]]; then
-                [[ $only_names ]] || expects=choices
-            elif [[ ! $verb ]]; then
-                expects=choices choices='@names@'
+            if [[ $word == -* && ! $only_names ]]; then
+                expects=choices choices=$options
             fi ;;
     esac
 
@@ -199,29 +220,39 @@ complete -o default -F _@program@ @program@
 """
 
 
-def _bash(verbs: list[Verb]) -> str:
+def _bash(program: Verb) -> str:
     def sets(value: Value | None) -> str:
         words = f" choices={_quoted(' '.join(value.choices))}" if value and value.choices else ""
         return f"expects={value.kind if value else 'anything'}{words}"
 
     values = [
-        f"        {'|'.join(f'{verb.name}:{name}' for name in flag.names)}) {sets(flag.value)} ;;"
-        for verb in verbs
+        f"        {'|'.join(_pattern(f'{verb.name}:{name}') for name in flag.names)}) {sets(flag.value)} ;;"
+        for verb in _all(program)
         for flag in verb.flags
         if flag.value
     ]
     options = [
-        f"                {verb.name or _quoted('')})\n"
-        f"                    expects={verb.argument.kind if verb.argument else 'anything'}\n"
-        f"                    choices={_quoted(' '.join(name for flag in verb.flags for name in flag.names))} ;;"
-        for verb in verbs
+        f"                {_pattern(verb.name)})\n"
+        f"                    expects={verb.kind}{f' choices={_quoted(verb.choices)}' if verb.commands else ''}\n"
+        f"                    options={_quoted(' '.join(name for flag in verb.flags for name in flag.names))} ;;"
+        for verb in _all(program)
+    ]
+    groups = [
+        f"                    {_pattern(verb.name)}) verb={verb.name and _quoted(f'{verb.name} ')}${{COMP_WORDS[i]}} ;;"
+        for verb in _all(program)
+        if verb.commands
     ]
     return _head(Shell.bash) + _filled(
         _BASH,
         values="\n".join(values),
         verbs="\n".join(options),
-        names=" ".join(verb.name for verb in verbs if verb.name),
+        groups="\n".join(groups),
     )
+
+
+def _pattern(text: str) -> str:
+    """One word of a `case`."""
+    return text if re.fullmatch(r"[\w:-]+", text) else _quoted(text)
 
 
 def _filled(template: str, **parts: str) -> str:
@@ -232,8 +263,17 @@ def _filled(template: str, **parts: str) -> str:
 
 # ----------------------------------------------------------------------------------------------------- zsh
 
-_ZSH = r"""
-_@program@() {
+_ZSH = r"""@groups@@choices@
+# Found through $fpath, this file is the body of the function; else it was sourced.
+if [[ ${funcstack[1]} == _@program@ ]]; then
+  _@program@ "$@"
+else
+  compdef _@program@ @program@
+fi
+"""
+
+_ZSH_GROUP = r"""
+@function@() {
   local curcontext=$curcontext ret=1
   local -a state line commands
   local -A opt_args
@@ -251,7 +291,7 @@ _@program@() {
     _describe -t commands command commands && ret=0
     ;;
   argument)
-    curcontext="${curcontext%:*:*}:@program@-$line[1]:"
+    curcontext="${curcontext%:*:*}:@context@-$line[1]:"
     case $line[1] in
 @verbs@
     esac
@@ -259,13 +299,6 @@ _@program@() {
   esac
   return ret
 }
-@functions@
-# Found through $fpath, this file is the body of the function; else it was sourced.
-if [[ ${funcstack[1]} == _@program@ ]]; then
-  _@program@ "$@"
-else
-  compdef _@program@ @program@
-fi
 """
 
 _ZSH_CHOICES = r"""
@@ -278,21 +311,36 @@ _@program@_@name@() {
 """
 
 
-def _zsh(verbs: list[Verb]) -> str:
-    program, commands = verbs[0], verbs[1:]
-    described = [f"      {_quoted(_zsh_item(verb.name, verb.help))}" for verb in commands]
+def _zsh(program: Verb) -> str:
+    verbs = _all(program)
     noted = {flag.value.metavar: flag.value for verb in verbs for flag in verb.flags if flag.value and flag.value.notes}
-    bodies = [
-        f"    {verb.name})\n      _arguments -s -S \\\n{_zsh_specs(verb, '        ')} && ret=0\n      ;;"
-        for verb in commands
-    ]
     return f"#compdef {PROGRAM}\n{_head(Shell.zsh)}" + _filled(
         _ZSH,
-        flags=_zsh_specs(program, "    ") + " \\",
-        commands="\n".join(described),
-        verbs="\n".join(bodies),
-        functions="".join(map(_zsh_choices, noted.values())),
+        groups="".join(_zsh_group(verb) for verb in verbs if verb.commands),
+        choices="".join(map(_zsh_choices, noted.values())),
     )
+
+
+def _zsh_group(group: Verb) -> str:
+    described = [f"      {_quoted(_zsh_item(verb.last_word, verb.help))}" for verb in group.commands]
+    return _filled(
+        _ZSH_GROUP,
+        function=_zsh_function(group),
+        context="-".join([PROGRAM, *group.name.split()]),
+        flags=_zsh_specs(group, "    ") + " \\",
+        commands="\n".join(described),
+        verbs="\n".join(map(_zsh_body, group.commands)),
+    )
+
+
+def _zsh_function(group: Verb) -> str:
+    return "_".join(["", PROGRAM, *group.name.split()])
+
+
+def _zsh_body(verb: Verb) -> str:
+    if verb.commands:
+        return f"    {verb.last_word}) {_zsh_function(verb)} && ret=0 ;;"
+    return f"    {verb.last_word})\n      _arguments -s -S \\\n{_zsh_specs(verb, '        ')} && ret=0\n      ;;"
 
 
 def _zsh_choices(value: Value) -> str:
@@ -306,9 +354,7 @@ def _zsh_item(name: str, note: str) -> str:
 
 def _zsh_specs(verb: Verb, indent: str) -> str:
     specs = [_zsh_flag(flag) for flag in verb.flags]
-    if verb.argument:
-        repeat = "*" if verb.argument.is_many else ":"
-        specs.append(_quoted(f"{repeat}{_zsh_value(verb.argument)}"))
+    specs += [_quoted(f"{'*' if argument.is_many else ':'}{_zsh_value(argument)}") for argument in verb.arguments]
     return " \\\n".join(indent + spec for spec in specs)
 
 
@@ -336,16 +382,18 @@ def _zsh_value(value: Value) -> str:
 # ---------------------------------------------------------------------------------------------------- fish
 
 _FISH = r"""
-# The command that was typed; options before it are passed over.
+# The command that was typed, of one or more words; options before it are passed over.
 function __@program@_verb
     set -l words (commandline -opc)
     set -e words[1]
+    set -l verb
     for word in $words
         if not string match -q -- '-*' $word
-            echo $word
-            return
+            set -a verb $word
+            contains -- "$verb" @groups@; or break
         end
     end
+    echo "$verb"
 end
 
 function __@program@_has
@@ -363,13 +411,18 @@ complete -c @program@ -f
 """
 
 
-def _fish(verbs: list[Verb]) -> str:
-    lines = [f"complete -c {PROGRAM} -n {_when('')} -a {verb.name} -d {_fish_quoted(verb.help)}" for verb in verbs[1:]]
-    for verb in verbs:
+def _fish(program: Verb) -> str:
+    lines = []
+    for verb in _all(program):
         lines += [""] + [_fish_flag(verb, flag) for flag in verb.flags]
-        if verb.argument and verb.argument.kind != "anything":
-            lines.append(f"complete -c {PROGRAM} -n {_when(verb.name)} {_fish_value(verb.argument)}")
-    return _head(Shell.fish) + _filled(_FISH, lines="\n".join(lines))
+        lines += [
+            f"complete -c {PROGRAM} -n {_when(verb.name)} -a {command.last_word} -d {_fish_quoted(command.help)}"
+            for command in verb.commands
+        ]
+        if verb.arguments and verb.kind != "anything":
+            lines.append(f"complete -c {PROGRAM} -n {_when(verb.name)} {_fish_value(verb.arguments[0])}")
+    groups = [_fish_quoted(verb.name) for verb in _all(program) if verb.name and verb.commands]
+    return _head(Shell.fish) + _filled(_FISH, groups=" ".join(groups), lines="\n".join(lines))
 
 
 def _when(verb: str) -> str:

@@ -75,8 +75,14 @@ def index(
         Optional[int],  # noqa: UP045
         typer.Option("--workers", min=1, metavar="N", help="Files decoded at once. Default: one a core."),
     ] = None,
+    time_limit: Annotated[
+        float,
+        typer.Option("--time-limit", min=0.1, metavar="S", help="Give a file up after so many seconds of decoding."),
+    ] = 60,
     device: options.Device = "auto",
     precision: options.PrecisionOption = options.Precision.auto,
+    offline: options.Offline = False,
+    wait: options.Wait = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -109,15 +115,18 @@ def index(
         decode=decode,
         batch_size=batch_size,
         workers=workers,
+        seconds=time_limit,
     )
 
     def say(message: str) -> None:
         if not quiet:
             progress.say(message)
 
-    choice = _Choice(model, weights, preprocess_from, device, precision.value, say)
-    with _opened(index, is_rehearsal=dry_run) as store, _orderly_stop(stop, received):
+    choice = _Choice(model, weights, preprocess_from, device, precision.value, offline, say)
+    with _opened(index, is_rehearsal=dry_run, wait=wait, say=say) as store, _orderly_stop(stop, received):
         try:
+            for line in store.repairs:
+                say(line)
             summary = _run(store, choice, plan, progress, stop, received)
         finally:
             progress.close()
@@ -136,26 +145,31 @@ def _plan(
     decode: options.DecodeMode,
     batch_size: int | None,
     workers: int | None,
+    seconds: float,
 ) -> IndexPlan:
     from imgsearch.core.errors import UsageError
     from imgsearch.core.indexing import IndexPlan
+    from imgsearch.core.paths import on_disk
 
     if "" in paths:
         raise UsageError("an empty name for a folder", hint="is a variable of your shell unset?")
     return IndexPlan(
-        paths=tuple(os.path.abspath(os.path.expanduser(path)) for path in paths),
+        paths=tuple(on_disk(os.path.abspath(os.path.expanduser(path))) for path in paths),
         exclude=tuple(exclude),
         hidden=hidden,
         dry_run=dry_run,
         decode=decode.value,
         batch_size=batch_size,
         workers=workers,
+        seconds=seconds,
     )
 
 
 @contextmanager
-def _opened(index: str | None, *, is_rehearsal: bool) -> Iterator[Store]:
+def _opened(index: str | None, *, is_rehearsal: bool, wait: bool, say: Callable[[str], None]) -> Iterator[Store]:
     from imgsearch.core.store import CATALOG, Store, locate
+
+    from .loading import waiting
 
     folder = locate(index)
     if is_rehearsal and not os.path.exists(os.path.join(folder, CATALOG)):
@@ -163,7 +177,7 @@ def _opened(index: str | None, *, is_rehearsal: bool) -> Iterator[Store]:
         with tempfile.TemporaryDirectory() as folder, Store.writing(folder, create=True) as store:
             yield store
         return
-    with Store.writing(folder, create=True) as store:
+    with Store.writing(folder, create=True, wait=waiting(say) if wait else None) as store:
         yield store
 
 
@@ -177,6 +191,7 @@ class _Choice:
         preprocess_from: str | None,
         device: str,
         precision: str,
+        offline: bool,
         say: Callable[[str], None],
     ) -> None:
         from imgsearch.core.errors import UsageError
@@ -186,7 +201,7 @@ class _Choice:
                 "--weights and --preprocess-from need --model", hint="name the open_clip architecture with --model"
             )
         self._model, self._weights, self._preprocess_from = model, weights, preprocess_from
-        self._device, self._precision, self._say = device, precision, say
+        self._device, self._precision, self._offline, self._say = device, precision, offline, say
 
     def known_space(self, store: Store) -> Space | None:
         """The space to fill, if no model was asked for and the index has one already."""
@@ -202,12 +217,14 @@ class _Choice:
     def embedder(self, space: Space | None) -> Callable[[], tuple[Embedder, str]]:
         from . import loading
 
+        device, precision, offline, say = self._device, self._precision, self._offline, self._say
+
         def load() -> tuple[Embedder, str]:
             if space is not None:
-                embedder_of = loading.embedder_of(space, device=self._device, precision=self._precision, say=self._say)
-                return embedder_of(), space.model
+                known = loading.embedder_of(space, device=device, precision=precision, offline=offline, say=say)
+                return known(), space.model
             spec = self._spec()
-            embedder = loading.load_model(spec, device=self._device, precision=self._precision, say=self._say)
+            embedder = loading.load_model(spec, device=device, precision=precision, offline=offline, say=say)
             return embedder, spec.to_json()
 
         return load
@@ -219,7 +236,7 @@ class _Choice:
 
         if self._model in (None, "auto"):
             with Download() as progress:
-                return models.resolve_auto(self._say, progress=progress)
+                return models.resolve_auto(self._say, offline=self._offline, progress=progress)
         assert self._model is not None
         return models.parse(self._model, self._weights, self._preprocess_from)
 

@@ -58,4 +58,8 @@ Device = Annotated[
 PrecisionOption = Annotated[
     Precision, typer.Option("--precision", help="Number format of the model; auto chooses by device.")
 ]
+Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing: use only models that are on this machine.")]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="If another process is writing to the index, go on when it has finished.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]

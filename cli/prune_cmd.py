@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from . import options, render
+
+if TYPE_CHECKING:
+    from imgsearch.core.prune import Pruned
 
 
 def prune(
@@ -17,26 +20,39 @@ def prune(
             "--offline", metavar="ROOT", help="Also forget what is missing in this offline root; may be repeated."
         ),
     ] = None,
+    space: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--space",
+            metavar="MODEL",
+            help="Also remove the vectors of this model, complete or not: its name or id in `imgsearch status`; may "
+            "be repeated.",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be forgotten, and do nothing.")] = False,
+    wait: options.Wait = False,
     as_json: options.Json = False,
     index: options.Index = None,
 ) -> int:
     """Forget photos that are gone, or are passed over now (--exclude, ignore files), and give their room back.
 
-    Whether a photo is gone is looked up on the disk once more.
+    Whether a photo is gone is looked up on the disk once more. When search has moved to another model, the vectors
+    of the one before are removed.
 
-    No photo is ever touched. Folders that are offline (unmounted, empty, or missing much at once) are left alone.
+    No photo is ever touched. Folders that are offline (unmounted, empty, or missing much at once) are left alone,
+    and so are the vectors of a model that are not complete yet.
 
     Example:
 
       imgsearch prune --dry-run
     """
     from imgsearch.core.prune import prune as forget
-    from imgsearch.core.store import Store, locate
+
+    from .loading import open_to_write
 
     roots = [os.path.abspath(os.path.expanduser(path)) for path in offline or []]
-    with Store.writing(locate(index)) as store:
-        pruned = forget(store, offline=roots, dry_run=dry_run)
+    with open_to_write(index, wait=wait) as store:
+        pruned = forget(store, offline=roots, spaces=space or [], dry_run=dry_run)
     if as_json:
         render.emit_json(
             {
@@ -45,11 +61,21 @@ def prune(
                 "vectors": pruned.vectors,
                 "bytes": pruned.bytes,
                 "dry_run": dry_run,
+                "spaces": list(pruned.spaces),
             }
         )
         render.flush()
         return 0
+    render.say(_sentence(pruned, dry_run=dry_run))
+    return 0
+
+
+def _sentence(pruned: Pruned, *, dry_run: bool) -> str:
+    from imgsearch.core.paths import printable
+
     verb = "would forget" if dry_run else "forgot"
     line = f"{verb} {render.count(pruned.photos, 'photo')} and {render.count(pruned.failures, 'failure')}"
-    render.say(line if dry_run else f"{line}; {render.size(pruned.bytes)} freed")
-    return 0
+    if pruned.spaces:
+        models = ", ".join(map(printable, pruned.spaces))
+        line += f"; {'would remove' if dry_run else 'removed'} the vectors of {models}"
+    return line if dry_run else f"{line}; {render.size(pruned.bytes)} freed"

@@ -82,6 +82,7 @@ def query(
         bool, typer.Option("--include-offline", help="Also photos on disks that are not there now.")
     ] = False,
     device: options.Device = "auto",
+    offline: options.Offline = False,
     index: options.Index = None,
 ) -> int:
     """Find photos by words, by a picture, or by a picture plus a change.
@@ -113,11 +114,11 @@ def query(
         raise UsageError("`-` goes without --image and --text", hint="put the pictures into the lines that are read")
     if words == ["-"]:
         with open_store(index) as store:
-            searcher = _searcher(store, device)
+            searcher = _searcher(store, device, offline)
             return _answer_lines(searcher, search_options, printer)
     asked = _query(words or [], image or [], text)
     with open_store(index) as store:
-        searcher = _searcher(store, device)
+        searcher = _searcher(store, device, offline)
         hits = searcher.search(asked, search_options)
         printer.print(hits)
         if not hits and not include_offline:
@@ -162,13 +163,13 @@ def _search_options(
     )
 
 
-def _searcher(store: Store, device: str) -> Searcher:
+def _searcher(store: Store, device: str, offline: bool) -> Searcher:
     from imgsearch.core.search import Searcher
 
     from .loading import embedder_of
 
     view = store.view()
-    return Searcher(store, embedder_of(view.space, device=device), view)
+    return Searcher(store, embedder_of(view.space, device=device, offline=offline), view)
 
 
 def _query(words: list[str], images: list[str], text: str | None) -> Query:

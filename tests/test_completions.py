@@ -20,7 +20,7 @@ SCRIPTS = Path(__file__).parents[1] / "completions"
 FILES = {"bash": "imgsearch", "zsh": "_imgsearch", "fish": "imgsearch.fish"}
 PATIENCE_SECONDS = 30
 
-COMMANDS = ["failures", "index", "init", "models", "prune", "query", "status"]
+COMMANDS = ["check", "failures", "index", "init", "models", "prune", "query", "roots", "status"]
 # Names that a careless script splits, expands, takes for a pattern, or runs.
 NASTY = [
     "a space",
@@ -225,7 +225,23 @@ def test_commands_are_offered(shell):
 
 
 def test_options_are_those_of_the_command(shell):
-    assert shell.offers("imgsearch prune --") == ["--dry-run", "--help", "--index", "--json", "--offline"]
+    assert shell.offers("imgsearch prune --") == [
+        "--dry-run",
+        "--help",
+        "--index",
+        "--json",
+        "--offline",
+        "--space",
+        "--wait",
+    ]
+
+
+def test_commands_of_a_group_are_offered_with_their_own_options(shell):
+    assert shell.offers("imgsearch roots ") == ["list", "move"]
+    assert shell.offers("imgsearch roots m") == ["move"]
+    assert shell.offers("imgsearch roots --") == ["--help"]
+    assert shell.offers("imgsearch roots list --") == ["--help", "--index", "--json"]
+    assert shell.offers("imgsearch roots move other --") == ["--help", "--index", "--json", "--wait"]
 
 
 def test_options_come_after_words_too(shell):
@@ -247,13 +263,16 @@ def test_options_come_after_words_too(shell):
         ("imgsearch query --under hol", ["holiday", "holidays 2024"]),
         ("imgsearch prune --index ", ["holiday", "holidays 2024", "other"]),
         ("imgsearch init ", ["holiday", "holidays 2024", "other"]),
+        ("imgsearch roots move ", ["holiday", "holidays 2024", "other"]),
+        ("imgsearch roots move other hol", ["holiday", "holidays 2024"]),
+        ("imgsearch roots list --index hol", ["holiday", "holidays 2024"]),
     ],
 )
 def test_values_are_offered(shell, line, values):
     assert shell.offers(line) == values
 
 
-@pytest.mark.parametrize("line", ["imgsearch query -n ", "imgsearch query --text "])
+@pytest.mark.parametrize("line", ["imgsearch query -n ", "imgsearch query --text ", "imgsearch prune --space "])
 def test_nothing_is_offered_where_anything_may_stand(shell, line):
     assert shell.offers(line) == []
 
@@ -294,6 +313,7 @@ def test_a_name_is_one_argument_whatever_it_holds(shell):
         ('imgsearch query -n 3 "holidays 2024/d\t', ["query", "-n", "3", "holidays 2024/dunes.jpg"]),
         ("imgsearch query -i holidays\\ 2\td\t", ["query", "-i", "holidays 2024/dunes.jpg"]),
         ("imgsearch init b\t", ["init", "b"]),
+        ("imgsearch ro\tm\toth\t holidays\\ 2\t", ["roots", "move", "other", "holidays 2024"]),
     ],
 )
 def test_tab_completes_the_line(terminal, typed, arguments):
@@ -304,6 +324,7 @@ def test_zsh_shows_what_each_command_and_option_is_for(home, album):
     zsh = present("zsh", home, album)
     about = "Find photos by words, by a picture, or by a picture plus a change"
     assert zsh.shows("imgsearch \t", f"query     -- {about}")
+    assert zsh.shows("imgsearch roots \t", "move  -- Say that the photos of OLD now lie in NEW")
     assert zsh.shows("imgsearch query --lim\x04", "-- At most so many photos")
     assert zsh.shows("imgsearch index --model b\t", "builtin            -- no download, Apache-2.0, English")
 
@@ -317,6 +338,7 @@ def test_zsh_script_may_be_sourced_too(home, album):
 def test_fish_says_what_each_offer_is_for(home, album):
     fish = present("fish", home, album)
     assert fish.described("imgsearch q") == ["query\tFind photos by words, by a picture, or by a picture plus a change"]
+    assert fish.described("imgsearch roots m") == ["move\tSay that the photos of OLD now lie in NEW"]
     assert fish.described("imgsearch query --lim") == ["--limit\tAt most so many photos"]
     assert fish.described("imgsearch query --under=oth") == ["--under=other/\tDirectory"]
     assert fish.described("imgsearch index --model buil") == ["builtin\tno download, Apache-2.0, English"]

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from test_indexing import index, present
 
 from imgsearch.core.prune import prune
 from imgsearch.core.store import Store
+
+from test_indexing import index, present
 
 
 @pytest.fixture

@@ -1,0 +1,121 @@
+"""`imgsearch roots`: the folders an index looks after, and where they have moved."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options, render
+
+if TYPE_CHECKING:
+    from imgsearch.core.roots import Moved
+
+roots = typer.Typer(
+    name="roots",
+    help="Show the folders that the index looks after, or say where they have moved.\n\n"
+    "A root is a folder that was indexed, or one from which single pictures were.\n\n"
+    "Examples:\n\n"
+    "  imgsearch roots list\n\n"
+    "  imgsearch roots move ~/Photos /media/disk/Photos",
+    rich_markup_mode=None,
+)
+
+
+@roots.callback(invoke_without_command=True)
+def group(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        render.emit(context.get_help())
+
+
+@roots.command("list")
+def show(as_json: options.Json = False, index: options.Index = None) -> int:
+    """List the roots. Of each: its kind, whether it is online, and how many photos search shows.
+
+    A root of kind `folder` is walked as a whole; of one of kind `files` only single pictures were indexed.
+
+    Example:
+
+      imgsearch roots list --json | jq -r 'select(.state == "offline") | .path'
+    """
+    from imgsearch.core.paths import printable
+
+    from .loading import open_store
+
+    with open_store(index) as store:
+        listed = store.status().roots
+    for root, photos in listed:
+        if as_json:
+            render.emit_json(render.root_record(root, photos))
+        elif render.is_terminal():
+            state = f"offline: {root.note}" if root.state == "offline" else "online"
+            render.emit(f"{printable(root.path)}  {render.count(photos, 'photo')}, {root.kind}, {state}")
+        else:
+            fields = [os.fsencode(root.path), root.kind.encode(), root.state.encode(), str(photos).encode()]
+            render.emit(b"\t".join(fields))
+    render.flush()
+    return 0
+
+
+@roots.command()
+def move(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="Where the photos were: a root, or a folder above roots.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The folder in which they lie now.")],
+    wait: options.Wait = False,
+    as_json: options.Json = False,
+    index: options.Index = None,
+) -> int:
+    """Say that the photos of OLD now lie in NEW. For a folder that was renamed, or a disk that is mounted elsewhere.
+
+    Nothing is embedded again, and no file is touched. Up to 1,000 of the photos are looked up in NEW first: if none is
+    there, nothing is changed. All roots in OLD move along. If NEW lies in another root, it becomes a part of that.
+
+    Example:
+
+      imgsearch roots move ~/Photos /media/disk/Photos
+    """
+    from imgsearch.core import roots as core
+    from imgsearch.core.errors import UsageError
+
+    from .loading import open_to_write
+
+    if not (old and new):
+        raise UsageError("an empty name for a folder", hint="is a variable of your shell unset?")
+    was, now = (os.path.abspath(os.path.expanduser(path)) for path in (old, new))
+    with open_to_write(index, wait=wait) as store:
+        moved = core.move(store, was, now)
+        counts = {root.id: photos for root, photos in store.status().roots}
+    if as_json:
+        render.emit_json(_record(was, now, moved, counts))
+        render.flush()
+    else:
+        for line in _lines(moved):
+            render.say(line)
+    return 0
+
+
+def _record(old: str, new: str, moved: Moved, counts: dict[int, int]) -> dict[str, Any]:
+    from imgsearch.core.paths import path_fields
+
+    return {
+        **path_fields(old, "old"),
+        **path_fields(new, "new"),
+        "roots": [render.root_record(root, counts[root.id]) for root in moved.roots],
+        "photos": moved.photos,
+        "looked_up": moved.looked_up,
+        "missing": moved.missing,
+    }
+
+
+def _lines(moved: Moved) -> list[str]:
+    from imgsearch.core.paths import printable
+
+    places = ", ".join(printable(root.path) for root in moved.roots)
+    lines = [f"moved {render.count(moved.photos, 'photo')}; they belong to {places}"]
+    if moved.missing:
+        lines.append(
+            f"{moved.missing:,} of {render.count(moved.looked_up, 'photo')} looked up are not there as they were; the "
+            "next `imgsearch index` finds out more, and takes those that are not there for gone"
+        )
+    return lines
