@@ -13,7 +13,8 @@ from imgsearch.core import compose, errors
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
-COMMANDS = ("index", "query", "status", "failures", "prune", "models", "init")
+COMMANDS = ("index", "query", "status", "failures", "check", "prune", "roots", "models", "init")
+GROUPED = ("roots list", "roots move")
 
 
 def test_the_library_example_of_the_readme_runs(photos, tmp_path, capsys):
@@ -26,7 +27,7 @@ def test_the_library_example_of_the_readme_runs(photos, tmp_path, capsys):
 
 
 def test_every_command_and_exit_code_is_in_the_readme():
-    for command in COMMANDS:
+    for command in (*COMMANDS, *GROUPED):
         assert f"imgsearch {command}" in README, command
     classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.ImgsearchError)]
     for code in {c.exit_code for c in classes} | {0, 1, 3, 70}:
@@ -36,8 +37,8 @@ def test_every_command_and_exit_code_is_in_the_readme():
 def test_every_option_that_the_readme_shows_exists(imgsearch):
     shown = set(re.findall(r"(?<=\s)(--[a-z][a-z-]+)", "\n".join(re.findall(r"imgsearch [^\n]*", README))))
     known = set()
-    for command in COMMANDS:
-        known |= set(re.findall(r"--[a-z][a-z0-9-]+", imgsearch(command, "--help").out.decode()))
+    for command in (*COMMANDS, *GROUPED):
+        known |= set(re.findall(r"--[a-z][a-z0-9-]+", imgsearch(*command.split(), "--help").out.decode()))
     known |= set(re.findall(r"--[a-z][a-z0-9-]+", imgsearch("--help").out.decode()))
     others = {"--preview", "--files-from"}
     assert shown - others <= known
@@ -53,8 +54,8 @@ def test_every_composition_method_is_documented_and_named_in_the_help(imgsearch)
 
 
 def test_help_begins_with_what_a_command_does_and_ends_with_an_example(imgsearch):
-    for command in COMMANDS:
-        text = imgsearch(command, "--help").out.decode()
+    for command in (*COMMANDS, *GROUPED):
+        text = imgsearch(*command.split(), "--help").out.decode()
         assert "Example" in text and f"imgsearch {command}" in text.split("Example")[1], command
 
 
@@ -76,3 +77,17 @@ def test_links_inside_the_repository_lead_somewhere(name):
     document = TOP / name
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text()):
         assert (document.parent / target).exists(), target
+
+
+def test_every_promise_names_a_test_that_there_is():
+    """docs/reliability.md: path::name, or path::Class::method of a hypothesis machine."""
+    document = (TOP / "docs" / "reliability.md").read_text()
+    promises = [line for line in document.splitlines() if line.startswith("| ") and "attacked by" not in line]
+    assert len(promises) > 25
+    for line in promises:
+        named = re.findall(r"`(tests/[\w.]+)::(\w+)[\w:]*`", line)
+        assert named, line
+        for path, name in named:
+            assert re.search(rf"^(def {name}\(|{name} = |class {name}\b)", (TOP / path).read_text(), re.MULTILINE), name
+    for path in re.findall(r"`python (\S+)[^`]*`", document):
+        assert (TOP / path).exists(), path
