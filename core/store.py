@@ -201,7 +201,7 @@ class Store:
     # spaces
 
     def active_space(self) -> Space | None:
-        """The space that search answers from: the one switched to last, else the first there is."""
+        """The space that search answers from: the first one made, until another is complete."""
         space_id = self.catalog.get_info("active_space")
         if space_id is not None:
             return self.catalog.space(space_id)
@@ -221,6 +221,8 @@ class Store:
             fsync_path(os.path.dirname(level))
         with self.catalog.transaction():
             self.catalog.add_space(space_id, identity, model)
+            if self.catalog.get_info("active_space") is None:
+                self.catalog.set_info("active_space", space_id)
         space = self.catalog.space(space_id)
         assert space is not None
         return space

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from PIL import Image
 
-from imgsearch.core import catalog, decode, indexing, models, preprocess
+from imgsearch.core import decode, indexing, models, preprocess
 from imgsearch.core.catalog import Catalog, Space
 from imgsearch.core.errors import IndexNotFound, StoreError
 from imgsearch.core.grammar import Query
@@ -153,9 +153,6 @@ def world(model, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     patch = pytest.MonkeyPatch()
     patch.setattr(indexing, "CHECKPOINT_SECONDS", 1e9)
     patch.setattr(indexing, "PATIENCE_SECONDS", 60.0)
-    # What is made within one second has no order in time, and here all is.
-    moments = itertools.count(1)
-    patch.setattr(catalog, "now", lambda: f"{next(moments):020}")
     # No power is cut here; what is synced is for the kernel to know.
     patch.setattr(os, "fsync", lambda descriptor: None)
     made = World(folder, known, good, broken, images, texts)
