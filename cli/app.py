@@ -96,7 +96,7 @@ app.command()(init_cmd.init)
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command and exit: 0 done, 1 nothing found, 2 usage, 3 some files skipped, 4 no or damaged index,
-    5 locked, 70 a bug, 130 interrupted."""
+    5 locked, 6 check found something, 70 a bug, 130 interrupted."""
     _open_what_is_closed()
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.exit(exit_code(arguments))

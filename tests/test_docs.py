@@ -89,5 +89,5 @@ def test_every_promise_names_a_test_that_there_is():
         assert named, line
         for path, name in named:
             assert re.search(rf"^(def {name}\(|{name} = |class {name}\b)", (TOP / path).read_text(), re.MULTILINE), name
-    for path in re.findall(r"`python (\S+)[^`]*`", document):
+    for path in re.findall(r"`python ([^\s`]+)[^`]*`", document):
         assert (TOP / path).exists(), path
