@@ -294,10 +294,8 @@ class Searcher:
 
     def _plans_graph(self, options: Options, questions: int) -> bool:
         """Whether a shortlist from the graph is expected to cost less than scanning, or was asked for."""
-        if options.strategy == "exact" or not Graph.available():
-            return False
-        if options.strategy == "ann":
-            return True
+        if options.strategy != "auto":
+            return options.strategy == "ann" and Graph.available()
         if options.under or options.modality == "any":
             return False
         if compose.method_named(options.method).needs_all:
@@ -305,7 +303,7 @@ class Searcher:
         floats = self.view.space.slots * self.view.space.identity.dim
         scan = floats * (SCAN_SECONDS_PER_FLOAT + (questions - 1) * SCAN_SECONDS_PER_FLOAT_TOGETHER)
         graph = floats * GRAPH_LOAD_SECONDS_PER_FLOAT + questions * GRAPH_SECONDS_PER_QUESTION
-        return graph < scan
+        return graph < scan and Graph.available()
 
     def _graph(self, modality: Modality) -> Graph | None:
         if modality not in self._graphs:

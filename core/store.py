@@ -289,7 +289,7 @@ class Store:
         if space.state != "complete" or self.catalog.get_info("active_space") != space.id:
             return False
         graphs = [self.graph(space, modality) for modality in MODALITIES]
-        if Graph.available() and not all(graph.is_sound() for graph in graphs if graph.exists()):
+        if not all(graph.is_sound() for graph in graphs if graph.exists()):
             return False
         return SlotMap.load(self.slots_path(space), space.slots, self.catalog.edition()) is not None
 

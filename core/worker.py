@@ -97,6 +97,8 @@ class Channel:
         return bytes(parts)
 
     def close(self) -> None:
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits for it
         self._connection.close()
 
 

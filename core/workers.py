@@ -152,6 +152,8 @@ class Workers:
                 raise Closed from None
             raise worker.cause_of_death() from None
         except Late:
+            if worker.is_reading:  # a slow disk is no property of the file
+                raise SkipPhoto("read", f"given up after {reading:.0f} seconds of reading") from None
             raise SkipPhoto("decode", f"given up after {self.seconds:g} seconds of decoding") from None
         finally:
             self._give_back(worker, is_well=is_well)
@@ -181,12 +183,14 @@ class Workers:
         with contextlib.ExitStack() as held:
             patience = reading
             worker.wait_until_ready()
+            worker.is_reading = True
             worker.channel.send({**task, "alarm": _alarm(patience)})
             while True:
                 record, data = worker.channel.receive(patience)
                 patience = self.seconds
                 match record.get("ask"):
                     case "known":
+                        worker.is_reading = False  # all its bytes are hashed
                         answer = _bytes(record, "content_hash") in known
                     case "alone":
                         answer = True
@@ -250,6 +254,7 @@ class _Process:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         self.channel = Channel(ours)
         self.is_alone = False
+        self.is_reading = False
         self._is_ready = False
         isolation = ["-I"] if sys.flags.isolated else ["-P"]  # never the working directory: it may hold a PIL.py
         command = [sys.executable, *isolation, "-m", "imgsearch.core.worker"]
