@@ -19,7 +19,7 @@ import numpy as np  # noqa: TID253
 from . import preprocess
 from .catalog import FACT_COLUMNS, NewVector, Place, Space, is_inside, join, sidecar_stamp, text_key
 from .errors import IndexDamaged
-from .paths import keeps_permissions, printable
+from .paths import free_name, keeps_permissions, printable
 from .store import CATALOG, MODALITIES, Store
 from .types import Embedder, NotAPicture, Photo, SkipPhoto
 from .vectors import Graph, SlotMap, crc_of
@@ -202,14 +202,23 @@ class _Look:
             yield Finding("texts", f"{len(wrong)} texts are not those that were embedded", _drop_texts(wrong))
 
     def without_vectors(self) -> Iterator[Finding]:
-        for space in _searched(self._store):
-            ids = self._catalog.without_vectors(space.id)
-            if ids:
-                yield Finding(
-                    "vectors",
-                    f"{len(ids)} photos have no vector of {space.identity.name}: {self._some(ids)}",
-                    lambda store: None,  # the run after the repair embeds them
-                )
+        """Photos that search cannot find. What a model has whose space is still being built, it will find later."""
+        active = self._store.active_space()
+        if active is None or active.state != "complete":
+            return
+        missing = set(self._catalog.without_vectors(active.id))
+        lost = missing.intersection(*(self._catalog.without_vectors(space.id) for space in self.spaces()))
+        if lost:
+            yield Finding(
+                "vectors",
+                f"{len(lost)} photos have no vector: {self._some(sorted(lost))}",
+                lambda store: None,  # the run after the repair embeds them
+            )
+        if missing - lost:
+            self.notes.append(
+                f"{len(missing - lost):,} photos have no vector of {active.identity.name}, which search uses, but one "
+                "of another model that is not complete yet; `imgsearch index` without --model embeds them"
+            )
 
     # the files
 
@@ -387,12 +396,6 @@ def _wrong_rows(rows: Vectors, crcs: dict[int, int | None]) -> list[int]:
         for number, row in enumerate(rows)
         if number in crcs and not (is_unit[number] and crcs[number] in (None, crc_of(row)))
     ]
-
-
-def _searched(store: Store) -> list[Space]:
-    """The space that search answers from, if it is complete: there everything has a vector."""
-    active = store.active_space()
-    return [active] if active is not None and active.state == "complete" else []
 
 
 def _named(paths: Sequence[str], count: int) -> str:
@@ -614,14 +617,9 @@ def _put_aside(path: str) -> Callable[[Store], None]:
         if os.path.lexists(path):
             aside = os.path.join(store.folder, LOST_AND_FOUND)
             os.makedirs(aside, mode=0o700, exist_ok=True)
-            os.rename(path, _free_name(os.path.join(aside, os.path.basename(path))))
+            os.rename(path, free_name(os.path.join(aside, os.path.basename(path))))
 
     return mend
-
-
-def _free_name(path: str) -> str:
-    names = (path if number == 0 else f"{path}.{number}" for number in range(1_000_000))
-    return next(name for name in names if not os.path.lexists(name))
 
 
 def _with_rowid(table: str) -> str:

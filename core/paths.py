@@ -48,6 +48,12 @@ def on_disk(path: str) -> str:
     return found.rstrip("/")
 
 
+def free_name(path: str) -> str:
+    """The path, or the first of `path.1`, `path.2` ... that is not there yet."""
+    names = (path if number == 0 else f"{path}.{number}" for number in range(1_000_000))
+    return next(name for name in names if not os.path.lexists(name))
+
+
 def is_utf8(path: str) -> bool:
     """Whether the name's bytes are valid UTF-8 (no surrogate escapes)."""
     try:

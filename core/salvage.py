@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .catalog import APPLICATION_ID, MIGRATIONS, Catalog, connect_for_salvage
+from .paths import free_name
 from .store import CATALOG, locked
 from .vectors import fsync_path
 
@@ -29,7 +30,7 @@ def salvage(folder: str, *, wait: Callable[[str], None] | None = None) -> dict[s
     """
     path = os.path.join(folder, CATALOG)
     with locked(folder, wait):
-        kept = _free_name(f"{path}.damaged")
+        kept = free_name(f"{path}.damaged")
         new = f"{path}.new"
         _remove(new)
         made = Catalog(new, write=True)
@@ -152,8 +153,3 @@ def _remove(path: str) -> None:
     for ending in ("", "-wal", "-shm", "-journal"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path + ending)
-
-
-def _free_name(path: str) -> str:
-    names = (path if number == 0 else f"{path}.{number}" for number in range(1_000_000))
-    return next(name for name in names if not os.path.lexists(name))
