@@ -53,22 +53,19 @@ def check(
     session = _Session(index, deep=deep, sample=sample, device=device, offline=offline, wait=wait)
     checked = session.look()
     _tell(checked, as_json=as_json)
+    said: list[str] = []
     if checked.findings and repair:
-        session.repair(checked, _say_unless(as_json))
+        session.repair(checked, said.append if as_json else render.say)
         checked = session.look()
         if checked.findings:
-            _say_unless(as_json)("this is left:")
+            said.append("this is left")
             _tell(checked, as_json=as_json)
     if as_json:
-        render.emit_json(_summary(checked))
+        render.emit_json(_summary(checked, said))
     else:
-        render.say(_sentence(checked))
+        render.say(_sentence(checked, is_repaired=repair))
     render.flush()
-    return EXIT_FOUND if checked.findings else 0
-
-
-def _say_unless(as_json: bool) -> Callable[[str], None]:
-    return (lambda line: None) if as_json else render.say
+    return EXIT_FOUND if checked.findings or session.is_lost else 0
 
 
 class _Session:
@@ -80,6 +77,8 @@ class _Session:
         self._folder = locate(index)
         self._deep, self._sample = deep, sample
         self._device, self._offline, self._wait = device, offline, wait
+        self.is_lost = False
+        """Whether a catalogue was damaged so badly that nothing of it could be saved."""
 
     def look(self) -> Checked:
         from imgsearch.core.check import Checked, Finding, check, without_catalogue
@@ -92,7 +91,7 @@ class _Session:
                 embedder = self._embedder(store) if self._deep else None
                 return check(store, embedder=embedder, sample=self._sample, on_progress=progress)
         except IndexDamaged as error:
-            return Checked((Finding("catalogue", str(error)),))
+            return Checked((Finding("catalogue", str(error), is_structural=True),))
         except IndexNotFound:
             lost = without_catalogue(self._folder)
             if lost is None:
@@ -101,36 +100,50 @@ class _Session:
         finally:
             progress.close()
 
-    def _embedder(self, store: Store) -> Callable[[], Embedder]:
+    def _embedder(self, store: Store) -> Callable[[], Embedder] | None:
         from .loading import embedder_of
 
         space = store.active_space()
-        if space is None:
-            return store.view  # type: ignore[return-value]  # raises: nothing is indexed yet
+        if space is None:  # nothing to embed, and nothing that could
+            return None
         return embedder_of(space, device=self._device, offline=self._offline)
 
     def repair(self, checked: Checked, say: Callable[[str], None]) -> None:
-        from imgsearch.core import check, salvage
+        from imgsearch.core import check
         from imgsearch.core.store import Store
 
         from .loading import waiting
 
         wait = waiting() if self._wait else None
-        if any(finding.is_structural for finding in checked.findings):
-            saved = salvage.salvage(self._folder, wait=wait)
-            say(
-                f"saved {render.count(saved['photos'], 'photo')} and {render.count(saved['vectors'], 'vector')} from "
-                "the damaged catalogue, which is kept as catalog.sqlite3.damaged"
-            )
+        is_new = any(finding.is_structural for finding in checked.findings)
+        if is_new:
+            self._salvage(wait, say)
         with Store.writing(self._folder, wait=wait) as store:
             for line in store.repairs:
                 say(line)
-            if check.repair(store, check.check(store).findings + checked.findings):
+            # Only what is found now that nobody else writes: numbers may have changed since the first look.
+            embedder = self._embedder(store) if self._deep else None
+            found = check.check(store, embedder=embedder, sample=self._sample).findings
+            if check.repair(store, found) or store.repairs or is_new:
                 self._index(store, say)
+
+    def _salvage(self, wait: Callable[[str], None] | None, say: Callable[[str], None]) -> None:
+        from imgsearch.core import salvage
+        from imgsearch.core.paths import printable
+
+        saved = salvage.salvage(self._folder, wait=wait)
+        self.is_lost = saved.photos == 0
+        kept = f"; the damaged one is kept: {printable(saved.kept)}" if saved.kept else ""
+        if self.is_lost:
+            say(f"nothing could be saved of the catalogue{kept}. Name your folders again: imgsearch index FOLDER")
+        else:
+            photos, vectors = render.count(saved.photos, "photo"), render.count(saved.vectors, "vector")
+            say(f"saved {photos} and {vectors} from the damaged catalogue{kept}")
 
     def _index(self, store: Store, say: Callable[[str], None]) -> None:
         """Find what the catalogue has lost, and embed what has no vector."""
         from imgsearch.core import indexing
+        from imgsearch.core.paths import printable
 
         from .loading import embedder_of
 
@@ -138,7 +151,13 @@ class _Session:
         if space is None:
             return
         load = embedder_of(space, device=self._device, offline=self._offline)
-        summary = indexing.run(store, lambda: (load(), space.model), indexing.IndexPlan(()), space=space)
+
+        def on_event(event: indexing.Event) -> None:
+            if event.kind == "skipped":
+                say(f"{printable(event.path or '')}: {event.reason}")
+
+        plan = indexing.IndexPlan(())
+        summary = indexing.run(store, lambda: (load(), space.model), plan, space=space, on_event=on_event)
         if summary.indexed:
             say(f"read {render.count(summary.indexed, 'photo')} again")
 
@@ -172,19 +191,21 @@ def _tell(checked: Checked, *, as_json: bool) -> None:
             render.say(note)
 
 
-def _summary(checked: Checked) -> dict[str, Any]:
+def _summary(checked: Checked, said: list[str]) -> dict[str, Any]:
     return {
         "findings": len(checked.findings),
         "photos": checked.photos,
         "vectors": checked.vectors,
         "read_again": checked.read_again,
-        "notes": list(checked.notes),
+        "notes": [*checked.notes, *said],
     }
 
 
-def _sentence(checked: Checked) -> str:
+def _sentence(checked: Checked, *, is_repaired: bool) -> str:
     again = f", {render.count(checked.read_again, 'photo')} read again" if checked.read_again else ""
     looked = f"{render.count(checked.photos, 'photo')}, {render.count(checked.vectors, 'vector')}{again}"
     if not checked.findings:
         return f"all is well: {looked}"
+    if is_repaired:
+        return f"{render.count(len(checked.findings), 'finding')} left, which cannot be mended here: {looked}"
     return f"{render.count(len(checked.findings), 'finding')}: {looked}; mend with: imgsearch check --repair"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -66,9 +68,21 @@ def embedder_of(
 
 
 def load_model(spec: ModelSpec, *, device: str, precision: str, offline: bool, say: Say) -> Embedder:
-    from imgsearch.core import embed
+    from imgsearch.core.errors import ModelError
 
     from .progress import Download
 
-    with Download() as progress:
-        return embed.load(spec, device=device, precision=precision, offline=offline, say=say, progress=progress)
+    try:
+        os.getcwd()
+    except OSError:  # it was removed: every path is absolute by now, but torch's libraries insist on a folder
+        os.chdir("/")
+    try:
+        from imgsearch.core import embed
+
+        with Download() as progress:
+            return embed.load(spec, device=device, precision=precision, offline=offline, say=say, progress=progress)
+    except (ImportError, MemoryError) as error:
+        if isinstance(error, MemoryError) or re.search(r"map segment|cannot allocate|memory", str(error)):
+            hint = "close other programs, or raise the limit (ulimit -v)"
+            raise ModelError("not enough memory to load the model", hint=hint) from error
+        raise

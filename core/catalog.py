@@ -145,6 +145,7 @@ MIGRATIONS: tuple[str, ...] = (
     """
     -- CRC-32 of the vector's bytes; null where it was written before there were any.
     alter table vectors add column crc integer;
+    create index vectors_without_crc on vectors (space_id, slot) where crc is null;
     """,
 )
 MAX_DIM = 65_536
@@ -854,10 +855,13 @@ class Catalog:
             [(space_id, vector.slot, vector.modality, vector.key, vector.crc) for vector in vectors],
         )
 
-    def vectors_of(self, space_id: str) -> list[NewVector]:
-        """Every vector of a space that has a name, by slot."""
+    def vectors_of(self, space_id: str, *, without_crc: bool = False) -> list[NewVector]:
+        """Every vector of a space that has a name, by slot; or those that have no checksum."""
+        condition = "and crc is null" if without_crc else ""
         rows = self.rows(
-            "select slot, modality, key, crc from vectors where space_id = :space order by slot", space=space_id
+            f"select slot, modality, key, crc from vectors where space_id = :space {condition} "  # noqa: S608
+            "order by slot",
+            space=space_id,
         )
         return [NewVector(*row) for row in rows]
 
@@ -873,6 +877,13 @@ class Catalog:
             slots=json.dumps([int(slot) for slot in slots]),
         )
         return dict(rows)
+
+    def set_crcs(self, space_id: str, crcs: Iterable[tuple[int, int]]) -> None:
+        """Checksums, by slot, for vectors that have none."""
+        self._connection.executemany(
+            "update vectors set crc = ? where space_id = ? and slot = ? and crc is null",
+            [(crc, space_id, slot) for slot, crc in crcs],
+        )
 
     def forget_vectors(self, space_id: str, slots: Iterable[int]) -> None:
         """Leave contents without a vector in that space: they will be embedded again."""
@@ -1097,6 +1108,8 @@ def as_index_error(error: sqlite3.Error, path: str | None = None) -> ImgsearchEr
         return StoreError(
             f"{where}: cannot be opened or written ({error})", hint="check its permissions and the disk it is on"
         )
+    if not name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return StoreError(f"{where}: cannot be used ({error})", hint="see what is wrong with: imgsearch check")
     return IndexDamaged(
         f"{where}: not a readable catalogue ({error})",
         hint="save what can be saved with: imgsearch check --repair; your photos are not touched",
@@ -1151,9 +1164,7 @@ def _check_version(connection: sqlite3.Connection, path: str) -> int:
     version: int = connection.execute("pragma user_version").fetchone()[0]
     application: int = connection.execute("pragma application_id").fetchone()[0]
     if application not in (0, APPLICATION_ID):
-        raise IndexDamaged(
-            f"{printable(path)}: a database, but not of imgsearch", hint="name another index with --index"
-        )
+        raise StoreError(f"{printable(path)}: a database, but not of imgsearch", hint="name another index with --index")
     if version > len(MIGRATIONS):
         raise IndexTooNew(
             f"{path}: made by a newer imgsearch (catalogue version {version}, this one knows {len(MIGRATIONS)})",

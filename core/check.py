@@ -11,7 +11,7 @@ import os
 import random
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np  # noqa: TID253
@@ -19,8 +19,8 @@ import numpy as np  # noqa: TID253
 from . import preprocess
 from .catalog import FACT_COLUMNS, NewVector, Place, Space, is_inside, join, sidecar_stamp, text_key
 from .errors import IndexDamaged
-from .paths import free_name, keeps_permissions, printable
-from .store import CATALOG, MODALITIES, Store
+from .paths import keeps_permissions, printable
+from .store import CATALOG, LOST_AND_FOUND, MODALITIES, Store
 from .types import Embedder, NotAPicture, Photo, SkipPhoto
 from .vectors import Graph, SlotMap, crc_of
 from .walk import named_photo
@@ -38,9 +38,10 @@ SAME_COSINE = 0.98
 SAMPLE = 1_000
 # Of one kind of damage, so many cases are named and the rest counted.
 NAMED_CASES = 5
-LOST_AND_FOUND = "lost+found"
 DAMAGED = f"{CATALOG}.damaged"
 """What a salvaged catalogue is kept as."""
+# What file managers and network disks put into any folder.
+BY_THE_SYSTEM = (".DS_Store", "._", ".nfs", "Thumbs.db", "desktop.ini")
 
 Part = Literal["catalogue", "photos", "texts", "vectors", "graph", "slots", "files"]
 
@@ -53,12 +54,9 @@ class Finding:
     what: str
     """One line that names the file, the photo or the row."""
     mend: Callable[[Store], None] | None = field(default=None, compare=False)
-    """Mends it or, where something has to be embedded again, makes the next run do so; None: nothing can be done."""
-
-    @property
-    def is_structural(self) -> bool:
-        """Whether the catalogue is damaged as a database, which calls for a new one."""
-        return self.mend in (None, _salvaged_before)
+    """Mends it or, where something has to be embedded again, makes the next run do so."""
+    is_structural: bool = False
+    """Whether the catalogue is damaged as a database, which calls for a new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +70,8 @@ class Checked:
     vectors: int = 0
     read_again: int = 0
     """Photos that were read and embedded again."""
+    edition: int = -1
+    """The catalogue's, of which all this is true."""
 
 
 def check(
@@ -86,11 +86,31 @@ def check(
     With an `embedder`, the active space's, also deeply: the database page by page, the graphs vector by vector, and
     `sample` photos (0: all) read and embedded again. Raises IndexDamaged where the catalogue cannot be read at all.
     """
+    checked = _look(store, embedder, sample, on_progress)
+    # What a writer changes meanwhile may look like damage; what is damaged looks the same twice.
+    for _ in range(3):
+        edition = store.catalog.edition()
+        if not checked.findings or edition == checked.edition:
+            break
+        again = _look(store, embedder, sample, on_progress)
+        still = tuple(finding for finding in again.findings if finding in checked.findings)
+        checked = replace(again, findings=still)
+    return checked
+
+
+def _look(
+    store: Store,
+    embedder: Callable[[], Embedder] | None,
+    sample: int,
+    on_progress: Callable[[str], None],
+) -> Checked:
     findings: list[Finding] = []
+    edition = -1
     looker = _Look(store, embedder is not None)
     photos = vectors = again = 0
     with store.catalog.reading(), _structural(findings):
         on_progress("the catalogue")
+        edition = store.catalog.edition()
         findings.extend(looker.database())
         for part in (looker.roots, looker.photos, looker.texts, looker.files, looker.without_vectors):
             findings.extend(part())
@@ -105,7 +125,7 @@ def check(
             findings.extend(deep_look.findings())
         again = deep_look.looked_at
         looker.notes += deep_look.notes
-    return Checked(tuple(findings), tuple(looker.notes), photos, vectors, again)
+    return Checked(tuple(findings), tuple(looker.notes), photos, vectors, again, edition)
 
 
 @contextlib.contextmanager
@@ -114,7 +134,7 @@ def _structural(findings: list[Finding]) -> Iterator[None]:
     try:
         yield
     except IndexDamaged as error:
-        findings.append(Finding("catalogue", str(error)))
+        findings.append(Finding("catalogue", str(error), is_structural=True))
 
 
 def without_catalogue(folder: str) -> Finding | None:
@@ -122,7 +142,8 @@ def without_catalogue(folder: str) -> Finding | None:
     with contextlib.suppress(OSError):
         if os.listdir(os.path.join(folder, "spaces")):
             path = printable(os.path.join(folder, CATALOG))
-            return Finding("catalogue", f"{path}: is empty or gone, and there are vectors that it should name")
+            what = f"{path}: is empty or gone, and there are vectors that it should name"
+            return Finding("catalogue", what, is_structural=True)
     return None
 
 
@@ -155,7 +176,7 @@ class _Look:
         pragma = "integrity_check" if self._deep else "quick_check"
         for (said,) in self._catalog.rows(f"pragma {pragma}(10)"):
             if said != "ok":
-                yield Finding("catalogue", f"{self._file(CATALOG)}: {said}", _salvaged_before)
+                yield Finding("catalogue", f"{self._file(CATALOG)}: {said}", is_structural=True)
         for table, count in self._catalog.rows('select "table", count(*) from pragma_foreign_key_check group by 1'):
             yield Finding("catalogue", f"{count} rows of {table} name a row that is not there", _drop_homeless)
         edition = self._catalog.get_info("edition")
@@ -224,33 +245,35 @@ class _Look:
 
     def files(self) -> Iterator[Finding]:
         """Files that nothing names, and files that are not what they should be."""
-        for path in self._unknown():
-            yield Finding("files", f"{printable(path)}: nothing in the catalogue names it", _put_aside(path))
-        half_written = [path for path in self._store.leftovers() if path.endswith(".new")]
-        if half_written:
+        left = set(self._store.leftovers())
+        if left:
             self.notes.append(
-                f"an interrupted run has left {len(half_written)} half-written "
-                f"{'file' if len(half_written) == 1 else 'files'}; the next `imgsearch index` cleans up"
+                f"an interrupted run has left {len(left)} {'file' if len(left) == 1 else 'files'}; "
+                "the next `imgsearch index` cleans up"
             )
+        for path in self._unknown(left):
+            yield Finding("files", f"{printable(path)}: nothing in the catalogue names it", _put_aside(path))
+        for path in self._store.misplaced():
+            yield Finding("files", f"{printable(path)}: is not what an index has there", _put_aside(path))
         if keeps_permissions(self._store.folder):
             for path in self._open_to_others():
                 yield Finding("files", f"{printable(path)}: others may read or write it", _make_private(path))
 
-    def _unknown(self) -> Iterator[str]:
+    def _unknown(self, left: set[str]) -> Iterator[str]:
         top = {CATALOG, f"{CATALOG}-wal", f"{CATALOG}-shm", f"{CATALOG}-journal", "lock", "spaces", LOST_AND_FOUND}
         spaces = {space.id: space for space in self.spaces()}
-        yield from self._others_than(self._store.folder, top)
-        yield from self._others_than(os.path.join(self._store.folder, "spaces"), set(spaces))
+        yield from self._others_than(self._store.folder, top, left)
+        yield from self._others_than(os.path.join(self._store.folder, "spaces"), set(spaces), left)
         for space in spaces.values():
             graphs = {name for modality in MODALITIES for name in (f"hnsw.{modality}", f"hnsw.{modality}.json")}
             known = {f"vectors.{space.generation}.f32", "slots.u8", *graphs}
-            yield from self._others_than(self._store.space_folder(space.id), known)
+            yield from self._others_than(self._store.space_folder(space.id), known, left)
 
-    def _others_than(self, folder: str, known: set[str]) -> Iterator[str]:
-        with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+    def _others_than(self, folder: str, known: set[str], left: set[str]) -> Iterator[str]:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
             for entry in entries:
-                is_ours = entry.name in known or entry.name.endswith(".new") or entry.name.startswith(DAMAGED)
-                if not is_ours or entry.is_symlink():
+                is_ours = entry.name in known or entry.path in left or entry.name.startswith(DAMAGED)
+                if not is_ours and not entry.name.startswith(BY_THE_SYSTEM):
                     yield entry.path
 
     def _open_to_others(self) -> Iterator[str]:
@@ -260,7 +283,7 @@ class _Look:
             for path in (folder, *(os.path.join(folder, name) for name in whole)):
                 with contextlib.suppress(OSError):
                     mode = os.lstat(path).st_mode
-                    if stat.S_IMODE(mode) & 0o077 and not stat.S_ISLNK(mode):
+                    if stat.S_IMODE(mode) & 0o077 and (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                         yield path
 
     # one space
@@ -276,7 +299,8 @@ class _Look:
                 f"{slots[0]} of {space.slots}",
                 lambda store: store.forget(space, slots),
             )
-        sound = [v for v in vectors if v not in lost]
+        gone = {v.slot for v in lost}
+        sound = [v for v in vectors if v.slot not in gone]
         odd = [v.slot for v in sound if not (isinstance(v.key, bytes) and len(v.key) == 32)]
         if odd:
             yield Finding("vectors", f"{len(odd)} vectors have no content", lambda store: store.forget(space, odd))
@@ -290,9 +314,8 @@ class _Look:
         flat = self._store.flat(space)
         try:
             held = flat.held()
-        except (IndexDamaged, OSError) as error:
-            held = 0
-            yield Finding("vectors", f"{error}", lambda store: store.forget(space, range(space.slots)))
+        except (IndexDamaged, OSError):
+            return  # a link, pipe or folder, which is said of the files; when it is put aside, they are lost
         if held < space.slots:
             yield Finding(
                 "vectors",
@@ -302,7 +325,7 @@ class _Look:
         crcs = {v.slot: v.crc for v in vectors}
         bad: list[int] = []
         for start, rows in flat.blocks(min(held, space.slots)):
-            bad += [start + row for row in _wrong_rows(rows, {slot - start: crc for slot, crc in crcs.items()})]
+            bad += _wrong_rows(rows, start, crcs)
         if bad:
             whose = self._some(self._ids_of(space, bad))
             yield Finding(
@@ -355,9 +378,14 @@ class _Look:
                 yield Finding("graph", f"{printable(graph.path)}: is missing", lambda store: graph.remove())
             return
         note = graph.note()
-        if note is None or not graph.is_sealed():
-            said = "is damaged, or was made by somebody else; it is not used"
+        if note is None or not (graph.is_sealed() or graph.is_whole()):
+            said = "is damaged; it is not used"
             yield Finding("graph", f"{printable(graph.path)}: {said}", lambda store: graph.remove())
+        elif not graph.is_sealed():
+            self.notes.append(
+                f"{printable(graph.path)}: made by another user or on another computer, so it is not used; the next "
+                "`imgsearch index` makes a new one"
+            )
         elif note["generation"] != space.generation:
             said = "is of another generation of vectors"
             yield Finding("graph", f"{printable(graph.path)}: {said}", lambda store: graph.remove())
@@ -386,15 +414,14 @@ class _Look:
         return _named([place.path for place in self._catalog.places_by_id(ids[:NAMED_CASES])], len(ids))
 
 
-def _wrong_rows(rows: Vectors, crcs: dict[int, int | None]) -> list[int]:
-    """Rows that have a name and are no unit vector, or not the one whose checksum is kept."""
-    norms = np.linalg.norm(rows.astype(np.float64), axis=1)
-    with np.errstate(invalid="ignore"):
-        is_unit = np.abs(norms - 1) <= NORM_TOLERANCE
+def _wrong_rows(rows: Vectors, start: int, crcs: dict[int, int | None]) -> list[int]:
+    """Slots from `start` on that have a name and hold no unit vector, or not the one whose checksum is kept."""
+    with np.errstate(all="ignore"):
+        is_unit = np.abs(np.linalg.norm(rows.astype(np.float64), axis=1) - 1) <= NORM_TOLERANCE
     return [
-        number
-        for number, row in enumerate(rows)
-        if number in crcs and not (is_unit[number] and crcs[number] in (None, crc_of(row)))
+        slot
+        for slot, row in enumerate(rows, start)
+        if slot in crcs and not (is_unit[slot - start] and crcs[slot] in (None, crc_of(row)))
     ]
 
 
@@ -537,10 +564,6 @@ UNREAD = "?"
 """In place of a photo's sidecars: no photo has these, so the next run reads it again."""
 
 
-def _salvaged_before(_store: Store) -> None:
-    """A catalogue that is damaged as a database has been replaced before anything else is mended."""
-
-
 def _sql(store: Store, statement: str, **values: object) -> None:
     with store.catalog.transaction():
         store.catalog.rows(statement, **values)
@@ -613,13 +636,7 @@ def _make_private(path: str) -> Callable[[Store], None]:
 
 
 def _put_aside(path: str) -> Callable[[Store], None]:
-    def mend(store: Store) -> None:
-        if os.path.lexists(path):
-            aside = os.path.join(store.folder, LOST_AND_FOUND)
-            os.makedirs(aside, mode=0o700, exist_ok=True)
-            os.rename(path, free_name(os.path.join(aside, os.path.basename(path))))
-
-    return mend
+    return lambda store: store.put_aside(path)
 
 
 def _with_rowid(table: str) -> str:

@@ -40,7 +40,7 @@ from imgsearch.core.facts import (
     is_turned_by_decoder,
     read_sidecars,
 )
-from imgsearch.core.paths import extension, has_picture_extension, is_raw, printable
+from imgsearch.core.paths import extension, has_picture_extension, is_raw, mtime_ns, printable
 from imgsearch.core.types import Facts, NotAPicture, Sidecar, SkipPhoto
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def read_picture(
             _refuse_if_changed(file, before)
             raise _skip(error) from None
         _refuse_if_changed(file, before)
-        return Picture(digest, before.st_size, before.st_mtime_ns, facts, image)
+        return Picture(digest, before.st_size, mtime_ns(before), facts, image)
 
 
 @functools.cache
@@ -420,8 +420,8 @@ def _draft(image: Image.Image, side: int) -> int:
     if not (side and image.format in ("JPEG", "MPO")):
         return whole
     image.draft("RGB", (side, side))
-    # A progressive JPEG keeps the coefficients of all its pixels meanwhile, whatever the scale.
-    return max(image.width * image.height, whole // 4)
+    # A progressive JPEG keeps the coefficients of all its pixels meanwhile, whatever the scale: up to 8 bytes each.
+    return max(image.width * image.height, whole // 3)
 
 
 def _load(image: Image.Image) -> None:

@@ -54,6 +54,19 @@ def free_name(path: str) -> str:
     return next(name for name in names if not os.path.lexists(name))
 
 
+_LEAST_INTEGER, _MOST_INTEGER = -(1 << 63), (1 << 63) - 1
+
+
+def mtime_ns(info: os.stat_result) -> int:
+    """When a file was modified, in nanoseconds, as far as the catalogue's 64 bits reach: the years 1677 to 2262."""
+    return min(max(info.st_mtime_ns, _LEAST_INTEGER), _MOST_INTEGER)
+
+
+def inode(info: os.stat_result) -> int:
+    """The file's number on its disk, in 63 bits; some disks use 64."""
+    return info.st_ino & _MOST_INTEGER
+
+
 def is_utf8(path: str) -> bool:
     """Whether the name's bytes are valid UTF-8 (no surrogate escapes)."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,6 +59,8 @@ def prune(store: Store, *, offline: Sequence[str] = (), spaces: Sequence[str] = 
     for space in store.catalog.spaces():
         store.update_graphs(space)
         store.save_slots(space)
+    for orphan in store.orphans():
+        shutil.rmtree(orphan)
     store.catalog.vacuum()
     return Pruned(
         photos=len(photos),

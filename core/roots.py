@@ -15,7 +15,7 @@ from typing import Literal
 
 from .catalog import Root, join
 from .errors import UsageError
-from .paths import printable
+from .paths import mtime_ns, printable
 from .store import Store
 from .types import Photo, Sidecar, Skipped
 from .walk import named_photo, reaches
@@ -457,7 +457,7 @@ class _Claim:
     def truth(self, found: os.stat_result | None) -> tuple[bool, ...]:
         """The greater, the truer."""
         has_size = found is not None and found.st_size == self.size
-        is_it = found is not None and has_size and found.st_mtime_ns == self.mtime_ns
+        is_it = found is not None and has_size and mtime_ns(found) == self.mtime_ns
         return is_it, has_size, self.state == "present", self.was_there
 
 

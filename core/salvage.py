@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .catalog import APPLICATION_ID, MIGRATIONS, Catalog, connect_for_salvage
@@ -23,48 +25,83 @@ TABLES = ("info", "roots", "photos", "texts", "photo_texts", "spaces", "vectors"
 SQLITE_HEADER_BYTES = 100
 
 
-def salvage(folder: str, *, wait: Callable[[str], None] | None = None) -> dict[str, int]:
-    """Replace a damaged catalogue by one with all the rows that could be read. Returns how many, by table.
+@dataclass(frozen=True, slots=True)
+class Salvaged:
+    """What was saved of a damaged catalogue."""
 
-    The damaged one is kept as `catalog.sqlite3.damaged`. Raises IndexLocked if another process writes.
+    photos: int
+    vectors: int
+    kept: str | None
+    """Where the damaged one is now, if there was one."""
+
+
+def salvage(folder: str, *, wait: Callable[[str], None] | None = None) -> Salvaged:
+    """Replace a damaged catalogue by one with all the rows that could be read, and keep it beside.
+
+    Killed at any moment, it can be run again and loses nothing. Raises IndexLocked if another process writes.
     """
     path = os.path.join(folder, CATALOG)
     with locked(folder, wait):
-        kept = free_name(f"{path}.damaged")
-        new = f"{path}.new"
-        _remove(new)
-        made = Catalog(new, write=True)
-        try:
-            counts = _rescue(path, made)
-        finally:
-            made.close()
-        for ending in ("-wal", "-shm", "-journal", ""):
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(path + ending, kept + ending)
-        os.chmod(new, 0o600)
+        unfinished, new = f"{path}.salvage.new", f"{path}.salvaged.new"
+        kept = None
+        if not os.path.lexists(new):  # else one was killed when it had all but put it in its place
+            _remove(unfinished)
+            made = Catalog(unfinished, write=True)
+            try:
+                _rescue(path, made)
+            finally:
+                made.close()
+            os.chmod(unfinished, 0o600)
+            fsync_path(unfinished)
+            kept = _keep(path)
+            os.replace(unfinished, new)
+            fsync_path(folder)
+        for ending in ("-wal", "-shm", "-journal"):  # they would be taken for the new one's
+            _put_away(path + ending)
+        if os.path.isdir(path) and not os.path.islink(path):
+            os.rename(path, free_name(f"{path}.damaged"))
         os.replace(new, path)
         fsync_path(folder)
-    return counts
+    with contextlib.closing(Catalog(path, write=False)) as saved:
+        photos, vectors = (saved.value(f"select count(*) from {table}") for table in ("photos", "vectors"))  # noqa: S608
+    return Salvaged(photos, vectors, kept)
 
 
-def _rescue(path: str, made: Catalog) -> dict[str, int]:
-    counts = dict.fromkeys(TABLES, 0)
+def _keep(path: str) -> str | None:
+    """A copy of the damaged catalogue with its log."""
+    if not _is_regular(path):
+        return None
+    kept = free_name(f"{path}.damaged")
+    for ending in ("", "-wal"):
+        if _is_regular(path + ending):
+            shutil.copyfile(path + ending, kept + ending)
+            os.chmod(kept + ending, 0o600)
+            fsync_path(kept + ending)
+    return kept
+
+
+def _put_away(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        os.rename(path, free_name(f"{path}.damaged"))
+    elif os.path.lexists(path):
+        os.unlink(path)
+
+
+def _rescue(path: str, made: Catalog) -> None:
     with _readable(path) as damaged, made.transaction():
         made.rows("pragma defer_foreign_keys = on")
         for table in TABLES:
             columns = [row[1] for row in made.rows(f"pragma table_info({table})")]
             for row in _rows(damaged, table, columns):
-                counts[table] += made.keep(table, columns, row)
+                made.keep(table, columns, row)
         made.drop_insane()
-        made.drop_homeless()
-    # A row that names another which was lost is gone too.
-    return {table: made.value(f"select count(*) from {table}") for table in TABLES}  # noqa: S608
+        made.drop_homeless()  # a row that names another which was lost is gone too
 
 
 @contextlib.contextmanager
 def _readable(path: str) -> Iterator[sqlite3.Connection | None]:
     """The damaged database, as it is or a copy with a new header; None if neither opens."""
-    patched = f"{path}.patched"
+    patched = f"{path}.patched.new"
     try:
         for candidate in (path, patched):
             if not _is_regular(path) or (candidate == patched and not _patch(path, patched)):

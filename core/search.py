@@ -21,9 +21,9 @@ from .calibration import Calibration
 from .catalog import Place, below
 from .errors import IndexDamaged, QueryError, UsageError
 from .grammar import Query
-from .paths import on_disk, printable
+from .paths import mtime_ns, on_disk, printable
 from .store import Store, View
-from .types import Embedder, Modality, SkipPhoto
+from .types import Embedder, Modality, Photo, SkipPhoto
 from .vectors import CHECK_HINT, Graph, crc_of
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ class Searcher:
         place = self.store.place_of(path)
         if place is not None:
             found = os.stat(path)
-            if (found.st_size, found.st_mtime_ns) == (place.size, place.mtime_ns):
+            if (found.st_size, mtime_ns(found)) == (place.size, place.mtime_ns):
                 vector = self._stored(place.content_hash)
                 if vector is not None:
                     return vector, place.content_hash, place.path
@@ -262,16 +262,18 @@ class Searcher:
         return np.array(self.view.rows[slot])
 
     def _fresh_vector(self, path: str) -> Vectors:
-        from .decode import read_picture  # Pillow only when pixels are needed
-        from .preprocess import draft_side, square
+        from .preprocess import draft_side  # Pillow only when pixels are needed
+        from .workers import Workers
 
         embedder = self._embedder()
+        photo = Photo(os.path.dirname(path), os.path.basename(path), os.stat(path).st_size, 0, 0, named=True)
         try:
-            picture = read_picture(path, draft_side=draft_side(embedder.recipe), named=True)
+            with Workers(1) as workers:  # a picture asked with is no more to be trusted than others
+                read = workers.read(photo, embedder.recipe, draft_side=draft_side(embedder.recipe))
         except SkipPhoto as skipped:
             raise QueryError(f"{printable(path)}: {skipped.reason}", hint="ask with another picture") from skipped
-        assert picture.image is not None
-        vector: Vectors = embedder.embed_images(square(picture.image, embedder.recipe)[None])[0]
+        assert read.square is not None
+        vector: Vectors = embedder.embed_images(read.square[None])[0]
         if not np.isfinite(vector).all():
             raise QueryError(f"{printable(path)}: the model gives no vector for this picture")
         return vector

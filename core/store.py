@@ -22,7 +22,7 @@ import numpy as np  # noqa: TID253
 from .calibration import Calibration
 from .catalog import Catalog, Known, NewPhoto, NewVector, Place, Root, Space, join
 from .errors import IndexDamaged, IndexLocked, IndexNotFound, IndexTooOld, StoreError, UsageError
-from .paths import printable
+from .paths import free_name, printable
 from .types import CarriedText, Modality, Photo, Skipped, SpaceIdentity
 from .vectors import CHECK_HINT, ROWS_AT_ONCE, FlatVectors, Graph, SlotMap, crc_of, fsync_path, naming
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 CATALOG = "catalog.sqlite3"
 PORTABLE = ".imgsearch"
+LOST_AND_FOUND = "lost+found"
 MODALITIES: tuple[Modality, ...] = ("image", "text")
 
 # A graph is brought up to date when the tail it does not cover has grown beyond this many slots or this share of
@@ -103,8 +104,8 @@ class Store:
         try:
             return cls(folder, write=False)
         except IndexTooOld:
-            with cls.writing(folder):  # brings the catalogue up to date
-                pass
+            with locked(folder), contextlib.closing(Catalog(os.path.join(folder, CATALOG), write=True)):
+                pass  # a writer brings the catalogue up to date, and does no more
             return cls(folder, write=False)
 
     @classmethod
@@ -149,29 +150,66 @@ class Store:
         for space in self.catalog.spaces():
             for modality in MODALITIES:
                 self.graph(space, modality).finish()
-        removed = [path for path in self.leftovers() if _is_removed(path)]
+        removed = [path for path in self.leftovers() if not os.path.isdir(path) and _is_removed(path)]
         if not removed:
             return []
         return [f"removed {len(removed)} leftover {'file' if len(removed) == 1 else 'files'} of an interrupted run"]
 
     def leftovers(self) -> list[str]:
-        """Files of ours that nothing names: half-written ones, vectors of another generation or a removed space."""
-        spaces = {space.id: space for space in self.catalog.spaces()}
+        """Files that an interrupted run of ours leaves: half-written ones, and the vectors before or after a prune."""
         found = []
-        for folder in (self.folder, os.path.join(self.folder, "spaces"), *map(self.space_folder, spaces)):
-            with contextlib.suppress(OSError), os.scandir(folder) as entries:
-                for entry in entries:
-                    space = spaces.get(os.path.basename(folder))
-                    if folder.endswith("spaces") and re.fullmatch(r"[0-9a-f]{16}", entry.name):
-                        # A catalogue that knows no space at all may have been lost, not they.
-                        found += [entry.path] if spaces and entry.name not in spaces else []
-                    elif entry.name.endswith(".new") or (space and _is_other_generation(entry.name, space)):
-                        found.append(entry.path)
+        for folder in (self.folder, os.path.join(self.folder, "spaces")):
+            found += _entries(folder, lambda name: name.endswith((".new", ".new-wal", ".new-shm")))
+        for space in self.catalog.spaces():
+            folder = self.space_folder(space.id)
+            found += _entries(folder, lambda name: name.endswith(".new"))
+            if self._holds_all(space):  # else the catalogue is not the one that these belong to
+                beside = {f"vectors.{space.generation + step}.f32" for step in (-1, 1)}
+                found += _entries(folder, beside.__contains__)
         return found
+
+    def _holds_all(self, space: Space) -> bool:
+        try:
+            return self.flat(space).held() >= space.slots
+        except (IndexDamaged, OSError):
+            return False
+
+    def orphans(self) -> list[str]:
+        """Folders of spaces that the catalogue does not know."""
+        known = {space.id for space in self.catalog.spaces()}
+        return _entries(
+            os.path.join(self.folder, "spaces"),
+            lambda name: re.fullmatch(r"[0-9a-f]{16}", name) is not None and name not in known,
+        )
+
+    def misplaced(self) -> list[str]:
+        """Links, pipes and folders in place of an index's own files, and the other way round."""
+        spaces = self.catalog.spaces()
+        folders = [os.path.join(self.folder, "spaces"), *(self.space_folder(space.id) for space in spaces)]
+        files = []
+        for space in spaces:
+            graphs = [self.graph(space, modality).path for modality in MODALITIES]
+            files += [self.flat(space).path, self.slots_path(space), *graphs, *(f"{path}.json" for path in graphs)]
+        return [
+            path
+            for paths, is_right in ((folders, stat.S_ISDIR), (files, stat.S_ISREG))
+            for path in paths
+            if (mode := _mode(path)) is not None and not is_right(mode)
+        ]
+
+    def put_aside(self, path: str) -> None:
+        """Move what nobody knows into `lost+found`."""
+        if os.path.lexists(path):
+            aside = os.path.join(self.folder, LOST_AND_FOUND)
+            os.makedirs(aside, mode=0o700, exist_ok=True)
+            os.rename(path, free_name(os.path.join(aside, os.path.basename(path))))
 
     def _mended(self) -> list[str]:
         """Vectors that the catalogue names and the file does not hold: their contents are to be embedded again."""
         lines = []
+        for path in self.misplaced():
+            self.put_aside(path)
+            lines.append(f"{printable(path)}: not what an index has there; moved to {LOST_AND_FOUND}")
         for space in self.catalog.spaces():
             flat = self.flat(space)
             held = flat.held()
@@ -182,7 +220,20 @@ class Store:
                 "`imgsearch index` embeds them again"
             )
             self.forget(space, range(held, space.slots), slots_left=held)
+        for space in self.catalog.spaces():
+            os.makedirs(self.space_folder(space.id), mode=0o700, exist_ok=True)
+            self._add_checksums(space)
         return lines
+
+    def _add_checksums(self, space: Space) -> None:
+        """For vectors that an older imgsearch wrote without."""
+        bare = [vector.slot for vector in self.catalog.vectors_of(space.id, without_crc=True)]
+        if bare:
+            rows = self.flat(space).rows(space.slots)
+            with self.catalog.transaction():
+                self.catalog.set_crcs(
+                    space.id, ((slot, crc_of(rows[slot])) for slot in bare if 0 <= slot < space.slots)
+                )
 
     def forget(self, space: Space, slots: Iterable[int], *, slots_left: int | None = None) -> None:
         """Leave the contents behind those slots without a vector, so that the next run embeds them again.
@@ -288,10 +339,20 @@ class Store:
         """Whether nothing was committed since this space's derived files were made."""
         if space.state != "complete" or self.catalog.get_info("active_space") != space.id:
             return False
-        graphs = [self.graph(space, modality) for modality in MODALITIES]
-        if not all(graph.is_sound() for graph in graphs if graph.exists()):
+        if not all(self._is_graph_right(space, modality) for modality in MODALITIES):
             return False
         return SlotMap.load(self.slots_path(space), space.slots, self.catalog.edition()) is not None
+
+    def _is_graph_right(self, space: Space, modality: Modality) -> bool:
+        graph = self.graph(space, modality)
+        if graph.exists():
+            return graph.is_sound()
+        has_vectors = self.catalog.value(
+            "select 1 from vectors where space_id = :space and modality = :modality limit 1",
+            space=space.id,
+            modality=modality,
+        )
+        return has_vectors is None or not Graph.available()
 
     def save_slots(self, space: Space) -> None:
         """Write the derived slot map, so that readers need not build it from the catalogue."""
@@ -598,17 +659,23 @@ def _require_catalog(folder: str) -> None:
         )
 
 
-def _is_other_generation(name: str, space: Space) -> bool:
-    match = re.fullmatch(r"vectors\.(\d+)\.f32", name)
-    return match is not None and int(match[1]) != space.generation
+def _mode(path: str) -> int | None:
+    try:
+        return os.lstat(path).st_mode
+    except OSError:
+        return None
+
+
+def _entries(folder: str, is_meant: Callable[[str], bool]) -> list[str]:
+    try:
+        return sorted(os.path.join(folder, name) for name in os.listdir(folder) if is_meant(name))
+    except OSError:
+        return []
 
 
 def _is_removed(path: str) -> bool:
     try:
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
-        else:
-            os.unlink(path)
+        os.unlink(path)
     except OSError:
         return False
     return True

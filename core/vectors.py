@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import hmac
 import json
 import os
@@ -104,13 +105,18 @@ def _regular(path: str) -> Iterator[BinaryIO]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise IndexDamaged(f"{path}: a link, where an index has files of its own") from None
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise _not_a_file(path) from None
         raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _not_a_file(path)
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise IndexDamaged(f"{path}: not a regular file")
         yield file
+
+
+def _not_a_file(path: str) -> IndexDamaged:
+    return IndexDamaged(f"{path}: not a regular file, where an index has one of its own", hint=CHECK_HINT)
 
 
 class SlotMap:
@@ -237,12 +243,17 @@ class Graph:
     def is_sealed(self) -> bool:
         """Whether the graph is, to the byte, one that this user's imgsearch wrote."""
         note = self.note()
-        return note is not None and _is_equal(_seal(self.path), note.get("seal"))
+        return note is not None and _is_equal(_checksums(self.path)[0], note.get("seal"))
+
+    def is_whole(self) -> bool:
+        """Whether the graph is as whoever made it wrote it: the checksum says that, and anybody can make one."""
+        note = self.note()
+        return note is not None and _checksums(self.path)[1] == note.get("sha256")
 
     def is_sound(self) -> bool:
         """The same, believed without reading the graph where nobody has touched it since it was written."""
         note = self.note()
-        if note is None:
+        if note is None or note.get("key") != _key_name():
             return False
         touched_ns = os.stat(self.path).st_mtime_ns
         if note.get("mtime_ns") == touched_ns:
@@ -306,6 +317,7 @@ class Graph:
         if size != self._index.index_file_size():  # hnswlib does not mind a full disk
             os.unlink(temporary)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
+        seal, sha256 = _checksums(temporary)
         note = {
             "dim": self.dim,
             "count": self._index.get_current_count(),
@@ -313,7 +325,9 @@ class Graph:
             "generation": generation,
             "bytes": size,
             "mtime_ns": os.stat(temporary).st_mtime_ns,
-            "seal": _seal(temporary),
+            "seal": seal,
+            "key": _key_name(),
+            "sha256": sha256,
             "M": HNSW_M,
             "ef_construction": HNSW_EF_CONSTRUCTION,
         }
@@ -340,7 +354,7 @@ class Graph:
 
     def remove(self) -> None:
         """Forget the graph: it can be made again."""
-        for path in (f"{self.path}.json", self.path):
+        for path in (f"{self.path}.json", f"{self.path}.json.new", self.path):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 
@@ -386,16 +400,21 @@ def fsync_path(path: str) -> None:
 # Seals
 
 
-def _seal(path: str) -> str | None:
-    """HMAC-SHA256 of a file with the user's secret; None where there is no secret to be had."""
+def _checksums(path: str) -> tuple[str | None, str]:
+    """HMAC-SHA256 of a file with the user's secret, None where there is no secret to be had; and plain SHA-256."""
     key = _secret()
-    if key is None:
-        return None
-    seal = hmac.new(key, digestmod="sha256")
+    seal, plain = hmac.new(key or b"", digestmod="sha256"), hashlib.sha256()
     with _regular(path) as file:
         while block := file.read(1 << 20):
             seal.update(block)
-    return seal.hexdigest()
+            plain.update(block)
+    return (seal.hexdigest() if key else None), plain.hexdigest()
+
+
+def _key_name() -> str | None:
+    """Tells this user's secret from another's, and nothing else of it."""
+    key = _secret()
+    return None if key is None else hashlib.sha256(b"imgsearch seal" + key).hexdigest()[:16]
 
 
 def _is_equal(seal: str | None, other: object) -> bool:

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from .errors import UsageError
-from .paths import PICTURE_EXTENSIONS, RAW_EXTENSIONS, extension, is_raw
+from .paths import PICTURE_EXTENSIONS, RAW_EXTENSIONS, extension, inode, is_raw, mtime_ns
 from .types import Photo, Sidecar, Skipped
 
 IGNORE_FILE = ".imgsearchignore"
@@ -217,15 +217,15 @@ class Walk:
                 yield from self._failed(prefix + name, error)
                 continue
             if company is None:
-                yield Photo(root, prefix + name, info.st_size, info.st_mtime_ns, info.st_ino)
+                yield Photo(root, prefix + name, info.st_size, mtime_ns(info), inode(info))
             else:
                 pair = company.pair(name)
                 yield Photo(
                     root,
                     prefix + name,
                     info.st_size,
-                    info.st_mtime_ns,
-                    info.st_ino,
+                    mtime_ns(info),
+                    inode(info),
                     tuple(_sidecars(self._base, prefix, company.sidecars(name))),
                     None if pair is None else prefix + pair,
                 )
@@ -332,8 +332,8 @@ def named_photo(path: str) -> Photo | Skipped:
         folder,
         name,
         info.st_size,
-        info.st_mtime_ns,
-        info.st_ino,
+        mtime_ns(info),
+        inode(info),
         tuple(_sidecars(base, "", company.sidecars(name))),
         company.pair(name),
         named=True,
@@ -414,7 +414,7 @@ def _sidecars(base: str, prefix: str, names: Iterable[str]) -> Iterator[Sidecar]
             info = os.stat(base + prefix + name)
         except OSError:  # it vanished; the photo can do without
             continue
-        yield Sidecar(prefix + name, info.st_size, info.st_mtime_ns)
+        yield Sidecar(prefix + name, info.st_size, mtime_ns(info))
 
 
 def _is_junk_folder(name: str, above: str) -> bool:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ import numpy as np  # noqa: TID253
 
 from .errors import ImgsearchError
 from .types import Facts, NotAPicture, Photo, Recipe, SkipPhoto, Stage
-from .worker import Channel, Gone, Late, facts_from
+from .worker import LIMIT_BYTES, Channel, Gone, Late, facts_from
 
 if TYPE_CHECKING:
     from .types import Squares
@@ -35,12 +36,14 @@ DECODE_SECONDS = 60.0
 # On top of that, reading a file may take as long as a slow network disk needs for it.
 SLOWEST_BYTES_PER_SECOND = 1_000_000
 START_SECONDS = 60.0
+# How long a killed worker may take to be gone; one that hangs in the kernel is left to it.
+REAP_SECONDS = 1.0
 
 # How much of the memory that is free when the workers start they may take together, and one huge photo alone.
 SHARE_OF_MEMORY = 0.75
 LEAST_SHARE_BYTES, MOST_SHARE_BYTES = 256 << 20, 2 << 30
 # The largest picture that is read at all, 179 megapixels, takes up to 24 bytes a pixel on its way.
-LEAST_ALONE_BYTES, MOST_ALONE_BYTES = 512 << 20, 4 << 30
+LEAST_ALONE_BYTES, MOST_ALONE_BYTES = 512 << 20, LIMIT_BYTES
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -104,7 +107,10 @@ class Workers:
             processes = [*self._idle, *self._busy]
             self._idle.clear()
         for process in processes:
-            process.end()
+            process.kill()
+        until = time.monotonic() + REAP_SECONDS
+        for process in processes:
+            process.reap(max(0.0, until - time.monotonic()))
         self._starter.shutdown()
 
     def read(
@@ -130,15 +136,16 @@ class Workers:
         reading = self.seconds + photo.size / SLOWEST_BYTES_PER_SECOND
         try:
             return self._read(task, recipe, reading, known)
-        except _Died:  # perhaps for a reason that is not in the file
+        except _Died:  # perhaps for a reason that is not in the file: want of memory, or somebody's kill
             try:
-                return self._read(task, recipe, reading, known)
+                with self._alone_once():
+                    return self._read({**task, "alone": True}, recipe, reading, known)
             except _Died as died:
                 raise SkipPhoto(died.stage, died.reason) from None
 
     def _read(self, task: dict[str, Any], recipe: Recipe, reading: float, known: Container[bytes]) -> Read:
         """Raises _Died where the worker did; another one takes the next task."""
-        worker = self._taken()
+        worker = self._ready()
         is_well = False
         try:
             read = self._converse(worker, task, recipe, reading, known)
@@ -157,6 +164,24 @@ class Workers:
             raise SkipPhoto("decode", f"given up after {self.seconds:g} seconds of decoding") from None
         finally:
             self._give_back(worker, is_well=is_well)
+
+    def _ready(self) -> _Process:
+        """A worker that can work. Raises ImgsearchError where two in turn cannot start, which is no file's fault."""
+        for attempt in (1, 2):
+            worker = self._taken()
+            try:
+                worker.wait_until_ready()
+                return worker
+            except Gone:
+                self._give_back(worker, is_well=False)
+                if self._is_closed:
+                    raise Closed from None
+                if attempt == 2:
+                    raise worker.no_start() from None
+            except BaseException:
+                self._give_back(worker, is_well=False)
+                raise
+        raise AssertionError("unreachable")
 
     def _taken(self) -> _Process:
         with self._changing:
@@ -182,7 +207,6 @@ class Workers:
         """Give the task, answer what the worker asks, take what it has read."""
         with contextlib.ExitStack() as held:
             patience = reading
-            worker.wait_until_ready()
             worker.is_reading = True
             worker.channel.send({**task, "alarm": _alarm(patience)})
             while True:
@@ -194,23 +218,21 @@ class Workers:
                         answer = _bytes(record, "content_hash") in known
                     case "alone":
                         answer = True
-                        if not worker.is_alone:
-                            held.enter_context(self._alone_with(worker))
-                            patience = reading  # a second attempt reads the file again
+                        held.enter_context(self._alone_once())
+                        patience = reading  # a second attempt reads the file again
                     case _:
                         return _read_of(record, data, recipe)
                 worker.channel.send({"yes": answer, "alarm": _alarm(patience)})
 
     @contextmanager
-    def _alone_with(self, worker: _Process) -> Iterator[None]:
+    def _alone_once(self) -> Iterator[None]:
+        """Held by the one worker that may take all the memory there is."""
         while not self._alone.acquire(timeout=0.5):
             if self._is_closed:
                 raise Closed
-        worker.is_alone = True
         try:
             yield
         finally:
-            worker.is_alone = False
             self._alone.release()
 
 
@@ -253,9 +275,9 @@ class _Process:
         ours, theirs = socket.socketpair()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         self.channel = Channel(ours)
-        self.is_alone = False
         self.is_reading = False
         self._is_ready = False
+        self._last_words = ""
         isolation = ["-I"] if sys.flags.isolated else ["-P"]  # never the working directory: it may hold a PIL.py
         command = [sys.executable, *isolation, "-m", "imgsearch.core.worker"]
         command += [str(number) for number in (theirs.fileno(), os.getpid(), share, most)]
@@ -274,23 +296,23 @@ class _Process:
             self._said.close()
             raise ImgsearchError(
                 f"cannot start a process to read photos: {(error.strerror or str(error)).lower()}",
-                hint="free some memory, or use fewer with --workers",
+                hint="free some memory or let it open more files, or use fewer with --workers",
             ) from error
 
     def wait_until_ready(self) -> None:
-        """Raises ImgsearchError where the process cannot work at all, which is no file's fault."""
+        """Raises Gone where the process ends before it has started."""
         if self._is_ready:
             return
         try:
             self.channel.receive(START_SECONDS)
-        except (Gone, Late):
-            said = self._last_words()
-            if not said:  # it was ended, by us or by the system
-                raise Gone from None
-            raise ImgsearchError(
-                f"a process to read photos does not start: {said}", hint="is imgsearch installed whole?"
-            ) from None
+        except Late:
+            raise Gone from None
         self._is_ready = True
+
+    def no_start(self) -> ImgsearchError:
+        """What to say where the process cannot work at all."""
+        said = self._last_words or f"it ended with {self._process.returncode}"
+        return ImgsearchError(f"a process to read photos does not start: {said}", hint="is imgsearch installed whole?")
 
     def cause_of_death(self) -> _Died:
         """What to say of the file that it was reading."""
@@ -305,18 +327,28 @@ class _Process:
 
     def end(self) -> None:
         """Kill it. A process that hangs in the kernel, on a dead network disk say, is not waited for."""
+        if not self._is_ready:
+            self._last_words = self._said_last()
+        self.kill()
+        self.reap(REAP_SECONDS)
+
+    def kill(self) -> None:
         self.channel.close()
         self._process.kill()
+
+    def reap(self, seconds: float) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(5)
+            self._process.wait(seconds)
         self._said.close()
 
-    def _last_words(self) -> str:
+    def _said_last(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1)
-        self._said.seek(0)
-        lines = self._said.read().decode("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else ""
+        with contextlib.suppress(ValueError):  # closed meanwhile
+            self._said.seek(0)
+            lines = self._said.read().decode("utf-8", "replace").strip().splitlines()
+            return lines[-1] if lines else ""
+        return ""
 
 
 @contextmanager
@@ -340,10 +372,26 @@ def memory_available() -> int:
     found = []
     with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/meminfo", encoding="ascii") as file:
         found += [int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:")]
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        with contextlib.suppress(OSError, ValueError), open(limit) as first, open(used) as second:
-            found.append(max(0, int(first.read()) - int(second.read())))
+    for folder in _cgroups():
+        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                total, taken = (int(_text(f"{folder}/{name}")) for name in (limit, used))
+                # What is kept of files that were read is given back when it is needed.
+                stat = dict(line.split() for line in _text(f"{folder}/memory.stat").splitlines())
+                found.append(max(0, total - taken + int(stat.get("inactive_file", 0))))
     return min(found) if found else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def _cgroups() -> list[str]:
+    """The folders that say how much memory this process and those it shares a container with may take."""
+    tops = ["/sys/fs/cgroup", "/sys/fs/cgroup/memory"]
+    with contextlib.suppress(OSError):
+        for line in _text("/proc/self/cgroup").splitlines():
+            _, _, path = line.split(":", 2)
+            tops += [f"/sys/fs/cgroup{path}", f"/sys/fs/cgroup/memory{path}"] if path != "/" else []
+    return tops
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="ascii", errors="replace") as file:
+        return file.read()

@@ -218,11 +218,11 @@ def test_what_an_interrupted_run_leaves_is_no_damage_and_goes_with_the_next(scen
     with open(scene.vectors, "ab") as file:
         file.write(b"an uncommitted tail")
     done = imgsearch("check")
-    assert done.code == 0 and "an interrupted run has left 1 half-written file;" in done.err
+    assert done.code == 0 and "an interrupted run has left 1 file;" in done.err
     done = imgsearch("index")
     assert done.code == 0 and "removed 1 leftover file" in done.err
     assert not (scene.space_folder / "hnsw.image.new").exists()
-    assert "half-written" not in imgsearch("check").err
+    assert "interrupted" not in imgsearch("check").err
 
 
 def test_a_run_killed_between_graph_and_note_leaves_a_sound_graph(scene, imgsearch):
@@ -322,10 +322,89 @@ def test_there_is_nothing_to_check_where_there_is_no_index(imgsearch):
 
 
 def test_an_older_catalogue_is_brought_up_to_date_by_whoever_opens_it(scene, imgsearch):
+    scene.sql("drop index vectors_without_crc")
     scene.sql("alter table vectors drop column crc")
     scene.sql("pragma user_version = 1")
     done = imgsearch("query", "apple")
     assert done.code == 0
     assert imgsearch("check", "--deep").code == 0
     with Store.open(str(scene.folder)) as store:
-        assert store.catalog.value("select count(*) from vectors where crc is null") == 28
+        assert store.catalog.value("select count(*) from vectors where crc is null") == 28, "a reader adds nothing"
+    assert imgsearch("index").code == 0
+    with Store.open(str(scene.folder)) as store:
+        assert store.catalog.value("select count(*) from vectors where crc is null") == 0
+    assert imgsearch("check", "--deep").code == 0
+
+
+def test_a_writer_that_works_beside_a_check_is_no_damage(scene, imgsearch, monkeypatch):
+    """A prune ends between two looks: vectors have other numbers and lie in another file."""
+    from imgsearch.core import check as checking
+    from imgsearch.core.prune import prune
+
+    gone = sorted(scene.photos.glob("*.jpg"))[0]
+    look = checking._Look.without_vectors
+    moved = []
+
+    def pruned_meanwhile(self):
+        if not moved:
+            moved.append(gone)
+            with Store.writing(str(scene.folder)) as store:
+                with store.catalog.transaction():
+                    store.catalog.rows("update photos set state = 'excluded' where id = 1")
+                prune(store)
+        return look(self)
+
+    monkeypatch.setattr(checking._Look, "without_vectors", pruned_meanwhile)
+    done = imgsearch("check", "--repair")
+    assert moved and done.code == 0, done.lines
+    assert len(present(str(scene.folder))) == 23
+    assert imgsearch("check", "--deep").code == 0
+
+
+def test_salvage_killed_when_it_had_all_but_finished_goes_on_where_it_was(scene, imgsearch, monkeypatch):
+    overwrite("catalog", 0, 100)(scene)
+    replace = os.replace
+
+    def killed(source, target):
+        if str(target).endswith("catalog.sqlite3"):
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    assert imgsearch("check", "--repair").code == 130
+    monkeypatch.setattr(os, "replace", replace)
+    done = imgsearch("check", "--repair")
+    assert done.code == 0 and "saved 24 photos and 28 vectors" in done.err
+    assert len(present(str(scene.folder))) == 24
+
+
+def test_a_catalogue_of_which_nothing_is_left_is_not_called_well(scene, imgsearch):
+    scene.catalog.write_bytes(os.urandom(20_000))
+    done = imgsearch("check", "--repair")
+    assert done.code == 6
+    assert "nothing could be saved of the catalogue; the damaged one is kept" in done.err
+    assert imgsearch("index", scene.photos, "--model", "builtin").code == 3
+    assert imgsearch("check", "--deep").code == 0
+
+
+@pytest.mark.parametrize("what", ["spaces", "space_folder", "vectors", "slots", "graph"])
+@pytest.mark.parametrize("instead", ["nothing", "a folder", "a file", "a pipe"])
+def test_whatever_lies_in_place_of_its_files_the_index_is_mended(scene, imgsearch, what, instead):
+    right = present(str(scene.folder))
+    path = scene.folder / "spaces" if what == "spaces" else getattr(scene, what)
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    if instead == "a folder":
+        path.mkdir()
+    elif instead == "a file":
+        path.write_bytes(b"something else")
+    elif instead == "a pipe":
+        os.mkfifo(path)
+    assert imgsearch("check").code == 6
+    done = imgsearch("check", "--repair")
+    assert done.code == 0, done
+    after = present(str(scene.folder))
+    assert all(np.allclose(after[each], right[each], atol=1e-5) for each in right)
+    assert imgsearch("check", "--deep").code == 0

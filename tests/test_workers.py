@@ -326,6 +326,9 @@ def test_a_disk_that_does_not_answer_is_no_fault_of_the_file(tmp_path, monkeypat
     slow = "import hashlib, time\nhashlib.file_digest = lambda *_: time.sleep(60)\n"
     (tmp_path / "sitecustomize.py").write_text(slow)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with Workers(1, seconds=1) as workers, pytest.raises(SkipPhoto, match="given up after 1 seconds of reading") as late:
+    with (
+        Workers(1, seconds=1) as workers,
+        pytest.raises(SkipPhoto, match="given up after 1 seconds of reading") as late,
+    ):
         workers.read(photo(GOOD), model.recipe)
     assert late.value.stage == "read", "it is tried again"
