@@ -206,7 +206,7 @@ class Workers:
     ) -> Read:
         """Give the task, answer what the worker asks, take what it has read."""
         with contextlib.ExitStack() as held:
-            patience = reading
+            patience, is_alone = reading, bool(task.get("alone"))
             worker.is_reading = True
             worker.channel.send({**task, "alarm": _alarm(patience)})
             while True:
@@ -217,8 +217,10 @@ class Workers:
                         worker.is_reading = False  # all its bytes are hashed
                         answer = _bytes(record, "content_hash") in known
                     case "alone":
-                        answer = True
+                        if is_alone:
+                            raise Gone  # it asks for what it has
                         held.enter_context(self._alone_once())
+                        answer = is_alone = True
                         patience = reading  # a second attempt reads the file again
                     case _:
                         return _read_of(record, data, recipe)
