@@ -922,6 +922,8 @@ def main() -> int:
     parser.add_argument("--no-words", action="store_true", help="ask by pictures only, which loads no model")
     parser.add_argument("--keep", action="store_true", help="do not delete the folder")
     arguments = parser.parse_args()
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup's, which the runs would take over
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     started = time.time()
     work = Path(tempfile.mkdtemp(prefix="imgsearch-kill-")).resolve()
     (work / "photos").mkdir()

@@ -259,7 +259,10 @@ def _orderly_stop(stop: threading.Event, received: _Received) -> Iterator[None]:
         received.number = number
         stop.set()
 
-    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    heard = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else nohup has seen to it that nothing is hung up
+        heard.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, on_signal) for number in heard}
     try:
         yield
     except KeyboardInterrupt:

@@ -388,7 +388,7 @@ class Catalog:
         try:
             yield
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorname", "SQLITE_ERROR") == "SQLITE_ERROR":
+            if getattr(error, "sqlite_errorname", None) == "SQLITE_ERROR":
                 raise
             raise as_index_error(error, self.path) from error
 
@@ -1096,6 +1096,9 @@ def _opened(path: str, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False)
 
 
+_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_TOOBIG", "SQLITE_MISMATCH", "SQLITE_ERROR")
+
+
 def as_index_error(error: sqlite3.Error, path: str | None = None) -> ImgsearchError:
     """What an error of SQLite means for the person: a full disk, a lock, missing rights, or damage."""
     where = "the index" if path is None else printable(path)
@@ -1108,7 +1111,8 @@ def as_index_error(error: sqlite3.Error, path: str | None = None) -> ImgsearchEr
         return StoreError(
             f"{where}: cannot be opened or written ({error})", hint="check its permissions and the disk it is on"
         )
-    if not name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+    # Python's own complaint about text that is none has no name; what cannot be opened at all is a plain error.
+    if name and not name.startswith(_DAMAGE):
         return StoreError(f"{where}: cannot be used ({error})", hint="see what is wrong with: imgsearch check")
     return IndexDamaged(
         f"{where}: not a readable catalogue ({error})",

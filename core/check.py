@@ -20,7 +20,7 @@ from . import preprocess
 from .catalog import FACT_COLUMNS, NewVector, Place, Space, is_inside, join, sidecar_stamp, text_key
 from .errors import IndexDamaged
 from .paths import keeps_permissions, printable
-from .store import CATALOG, LOST_AND_FOUND, MODALITIES, Store
+from .store import CATALOG, LOST_AND_FOUND, MODALITIES, TEMPORARY, Store
 from .types import Embedder, NotAPicture, Photo, SkipPhoto
 from .vectors import Graph, SlotMap, crc_of
 from .walk import named_photo
@@ -36,6 +36,8 @@ NORM_TOLERANCE = 1e-3
 SAME_COSINE = 0.98
 # Photos that --deep reads and embeds again, unless told otherwise.
 SAMPLE = 1_000
+# Another sample in every process, and the same one at every look of a process.
+_SEED = random.SystemRandom().getrandbits(32)
 # Of one kind of damage, so many cases are named and the rest counted.
 NAMED_CASES = 5
 DAMAGED = f"{CATALOG}.damaged"
@@ -273,7 +275,8 @@ class _Look:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
             for entry in entries:
                 is_ours = entry.name in known or entry.path in left or entry.name.startswith(DAMAGED)
-                if not is_ours and not entry.name.startswith(BY_THE_SYSTEM):
+                is_temporary = entry.name.endswith(TEMPORARY)  # of a writer that works right now
+                if not (is_ours or is_temporary or entry.name.startswith(BY_THE_SYSTEM)):
                     yield entry.path
 
     def _open_to_others(self) -> Iterator[str]:
@@ -314,7 +317,11 @@ class _Look:
         flat = self._store.flat(space)
         try:
             held = flat.held()
-        except (IndexDamaged, OSError):
+        except OSError as error:
+            said = (error.strerror or str(error)).lower()
+            yield Finding("vectors", f"{printable(flat.path)}: cannot be read: {said}")
+            return
+        except IndexDamaged:
             return  # a link, pipe or folder, which is said of the files; when it is put aside, they are lost
         if held < space.slots:
             yield Finding(
@@ -495,7 +502,7 @@ class _DeepLook:
             """
         )
         if self._sample and len(rows) > self._sample:
-            rows = random.sample(rows, self._sample)
+            rows = random.Random(_SEED).sample(rows, self._sample)  # noqa: S311
         places = {place.id: place for place in self._catalog.places_by_id([row[0] for row in rows])}
         return [(places[row[0]], row[1]) for row in rows]
 
@@ -543,7 +550,7 @@ class _DeepLook:
             space=space.id,
         )
         if self._sample and len(texts) > self._sample:
-            texts = random.sample(texts, self._sample)
+            texts = random.Random(_SEED).sample(texts, self._sample)  # noqa: S311
         known = [(slot, text) for slot, text in texts if 0 <= slot < len(rows)]
         if not known:
             return

@@ -59,8 +59,10 @@ def prune(store: Store, *, offline: Sequence[str] = (), spaces: Sequence[str] = 
     for space in store.catalog.spaces():
         store.update_graphs(space)
         store.save_slots(space)
-    for orphan in store.orphans():
-        shutil.rmtree(orphan)
+    if store.catalog.spaces():  # a catalogue that knows none may have been lost itself
+        for orphan in store.orphans():
+            if os.path.isdir(orphan) and not os.path.islink(orphan):
+                shutil.rmtree(orphan)
     store.catalog.vacuum()
     return Pruned(
         photos=len(photos),

@@ -17,7 +17,7 @@ from typing import Any
 
 from .catalog import APPLICATION_ID, MIGRATIONS, Catalog, connect_for_salvage
 from .paths import free_name
-from .store import CATALOG, locked
+from .store import CATALOG, SALVAGED, locked
 from .vectors import fsync_path
 
 # In the order in which rows name each other.
@@ -42,7 +42,7 @@ def salvage(folder: str, *, wait: Callable[[str], None] | None = None) -> Salvag
     """
     path = os.path.join(folder, CATALOG)
     with locked(folder, wait):
-        unfinished, new = f"{path}.salvage.new", f"{path}.salvaged.new"
+        unfinished, new = f"{path}.salvage.new", os.path.join(folder, SALVAGED)
         kept = None
         if not os.path.lexists(new):  # else one was killed when it had all but put it in its place
             _remove(unfinished)

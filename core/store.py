@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 CATALOG = "catalog.sqlite3"
 PORTABLE = ".imgsearch"
 LOST_AND_FOUND = "lost+found"
+TEMPORARY = (".new", ".new-wal", ".new-shm", ".new-journal")
+"""How the names of files end that are being written."""
+SALVAGED = f"{CATALOG}.salvaged.new"
+"""A catalogue that was saved and has yet to be put in its place."""
 MODALITIES: tuple[Modality, ...] = ("image", "text")
 
 # A graph is brought up to date when the tail it does not cover has grown beyond this many slots or this share of
@@ -159,7 +163,7 @@ class Store:
         """Files that an interrupted run of ours leaves: half-written ones, and the vectors before or after a prune."""
         found = []
         for folder in (self.folder, os.path.join(self.folder, "spaces")):
-            found += _entries(folder, lambda name: name.endswith((".new", ".new-wal", ".new-shm")))
+            found += _entries(folder, lambda name: name.endswith(TEMPORARY) and name != SALVAGED)
         for space in self.catalog.spaces():
             folder = self.space_folder(space.id)
             found += _entries(folder, lambda name: name.endswith(".new"))
@@ -186,6 +190,12 @@ class Store:
         """Links, pipes and folders in place of an index's own files, and the other way round."""
         spaces = self.catalog.spaces()
         folders = [os.path.join(self.folder, "spaces"), *(self.space_folder(space.id) for space in spaces)]
+        for folder in folders:
+            if os.path.islink(folder):  # nothing is written or removed where somebody's link may lead
+                raise StoreError(
+                    f"{printable(folder)}: a link, which an index has not",
+                    hint="put the folder itself back there; a whole index lies anywhere with --index",
+                )
         files = []
         for space in spaces:
             graphs = [self.graph(space, modality).path for modality in MODALITIES]
@@ -201,6 +211,8 @@ class Store:
         """Move what nobody knows into `lost+found`."""
         if os.path.lexists(path):
             aside = os.path.join(self.folder, LOST_AND_FOUND)
+            if not os.path.isdir(aside):
+                aside = free_name(aside)
             os.makedirs(aside, mode=0o700, exist_ok=True)
             os.rename(path, free_name(os.path.join(aside, os.path.basename(path))))
 
@@ -228,12 +240,11 @@ class Store:
     def _add_checksums(self, space: Space) -> None:
         """For vectors that an older imgsearch wrote without."""
         bare = [vector.slot for vector in self.catalog.vectors_of(space.id, without_crc=True)]
-        if bare:
+        slots = [slot for slot in bare if isinstance(slot, int) and 0 <= slot < space.slots]
+        if slots:
             rows = self.flat(space).rows(space.slots)
             with self.catalog.transaction():
-                self.catalog.set_crcs(
-                    space.id, ((slot, crc_of(rows[slot])) for slot in bare if 0 <= slot < space.slots)
-                )
+                self.catalog.set_crcs(space.id, ((slot, crc_of(rows[slot])) for slot in slots))
 
     def forget(self, space: Space, slots: Iterable[int], *, slots_left: int | None = None) -> None:
         """Leave the contents behind those slots without a vector, so that the next run embeds them again.
@@ -266,14 +277,14 @@ class Store:
             return known
         space_id = identity.fingerprint[:16]
         folder = self.space_folder(space_id)
-        for level in (os.path.dirname(folder), folder):
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(level, 0o700)
-            fsync_path(os.path.dirname(level))
         with self.catalog.transaction():
             self.catalog.add_space(space_id, identity, model)
             if self.catalog.get_info("active_space") is None:
                 self.catalog.set_info("active_space", space_id)
+        for level in (os.path.dirname(folder), folder):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(level, 0o700)
+            fsync_path(os.path.dirname(level))
         space = self.catalog.space(space_id)
         assert space is not None
         return space
@@ -346,7 +357,7 @@ class Store:
     def _is_graph_right(self, space: Space, modality: Modality) -> bool:
         graph = self.graph(space, modality)
         if graph.exists():
-            return graph.is_sound()
+            return graph.is_sound() or not Graph.available()
         has_vectors = self.catalog.value(
             "select 1 from vectors where space_id = :space and modality = :modality limit 1",
             space=space.id,
@@ -370,6 +381,8 @@ class Store:
             graph = self.graph(space, modality)
             covered = graph.covers_upto(space.generation) if graph.is_sound() else 0
             tail = self._slots_from(space, modality, covered)
+            if not tail and not covered:
+                graph.remove()  # there is nothing for it to hold
             if not tail or (covered and len(tail) <= min(GRAPH_TAIL_SLOTS, GRAPH_TAIL_SHARE * covered)):
                 continue
             if covered and not graph.load(space.generation):  # damaged: made anew, of everything
@@ -653,6 +666,10 @@ def _require_catalog(folder: str) -> None:
         raise StoreError(
             f"{printable(folder)}: {reason}", hint="check its permissions, or name another index with --index"
         ) from error
+    if os.path.lexists(os.path.join(folder, SALVAGED)):
+        raise IndexDamaged(
+            f"{printable(folder)}: a repair was interrupted", hint="finish it with: imgsearch check --repair"
+        )
     if not is_regular:
         raise IndexDamaged(
             f"{printable(os.path.join(folder, CATALOG))}: not a regular file", hint="name another index with --index"

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ SHARED = Path(os.environ.get("IMGSEARCH_TEST_DATA", Path(__file__).parents[2] / 
 def _no_network_and_own_caches(tmp_path_factory: pytest.TempPathFactory):
     """Nothing is fetched, and nothing of the person who runs the tests is read or written."""
     home = tmp_path_factory.mktemp("home")
+    for number in (signal.SIGINT, signal.SIGHUP):  # started by nohup or with &, everything below would be deaf
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL if number == signal.SIGHUP else signal.default_int_handler)
     patch = pytest.MonkeyPatch()
     patch.setenv("HF_HUB_OFFLINE", "1")
     patch.setenv("HF_HOME", str(home / "hub"))

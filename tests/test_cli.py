@@ -351,6 +351,18 @@ def test_a_signal_ends_indexing_in_order_and_what_was_done_is_kept(photos, tmp_p
     assert json.loads(done.stdout)["photos"] == last["new"]
 
 
+def test_under_nohup_a_run_is_not_hung_up(photos, tmp_path):
+    env = {**os.environ, "IMGSEARCH_INDEX": str(tmp_path / "index")}
+    command = ["nohup", *PROGRAM, "index", str(photos), "--model", "builtin", "--json"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if json.loads(line)["event"] == "planned":
+                process.send_signal(signal.SIGHUP)
+                break
+        last = json.loads(process.stdout.read().splitlines()[-1])
+    assert (process.returncode, last["event"], last["new"]) == (0, "done", 6)
+
+
 def test_a_bug_is_exit_70_with_its_traceback(imgsearch, monkeypatch):
     from imgsearch.core import store
 
