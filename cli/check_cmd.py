@@ -77,6 +77,7 @@ class _Session:
         self._folder = locate(index)
         self._deep, self._sample = deep, sample
         self._device, self._offline, self._wait = device, offline, wait
+        self._embedders: dict[str, Callable[[], Embedder]] = {}
         self.is_lost = False
         """Whether a catalogue was damaged so badly that nothing of it could be saved."""
 
@@ -106,7 +107,9 @@ class _Session:
         space = store.active_space()
         if space is None:  # nothing to embed, and nothing that could
             return None
-        return embedder_of(space, device=self._device, offline=self._offline)
+        if space.id not in self._embedders:  # loaded once for all looks, and for what has to be embedded again
+            self._embedders[space.id] = embedder_of(space, device=self._device, offline=self._offline)
+        return self._embedders[space.id]
 
     def repair(self, checked: Checked, say: Callable[[str], None]) -> None:
         from imgsearch.core import check
@@ -145,12 +148,9 @@ class _Session:
         from imgsearch.core import indexing
         from imgsearch.core.paths import printable
 
-        from .loading import embedder_of
-
-        space = store.active_space()
-        if space is None:
+        space, load = store.active_space(), self._embedder(store)
+        if space is None or load is None:
             return
-        load = embedder_of(space, device=self._device, offline=self._offline)
 
         def on_event(event: indexing.Event) -> None:
             if event.kind == "skipped":

@@ -232,11 +232,8 @@ class _Look:
         missing = set(self._catalog.without_vectors(active.id))
         lost = missing.intersection(*(self._catalog.without_vectors(space.id) for space in self.spaces()))
         if lost:
-            yield Finding(
-                "vectors",
-                f"{len(lost)} photos have no vector: {self._some(sorted(lost))}",
-                lambda store: None,  # the run after the repair embeds them
-            )
+            # Nothing to mend here: the run after the repair embeds them.
+            yield Finding("vectors", f"{len(lost)} photos have no vector: {self._some(sorted(lost))}")
         if missing - lost:
             self.notes.append(
                 f"{len(missing - lost):,} photos have no vector of {active.identity.name}, which search uses, but one "

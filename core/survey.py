@@ -20,6 +20,7 @@ from .roots import NOT_THERE, Rules, Target, seen_from, targets, why_offline, wi
 from .store import Batch, Store
 from .types import Photo, Sidecar, Skipped
 from .walk import Walk, named_photo
+from .workers import DECODE_SECONDS
 
 # Nothing in the file need change for these to go away: permissions, mounts, a disk that works again, more memory.
 RETRIED_STAGES = ("walk", "read", "memory")
@@ -41,7 +42,7 @@ class IndexPlan:
     decode: Literal["fast", "exact"] = "fast"
     batch_size: int | None = None
     workers: int | None = None
-    seconds: float = 60
+    seconds: float = DECODE_SECONDS
     """Longest that decoding one file may take."""
 
 
