@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -132,7 +131,12 @@ def index(
             progress.close()
     if progress.is_deserted:
         raise BrokenPipeError
-    return _report(summary, plan, received, as_json=as_json, quiet=quiet)
+    code = _report(summary, plan, received, as_json=as_json, quiet=quiet)
+    if choice.loaded is not None and not summary.was_stopped:
+        from .loading import make_light
+
+        make_light(choice.loaded, say=say)
+    return code
 
 
 def _plan(
@@ -174,7 +178,9 @@ def _opened(index: str | None, *, is_rehearsal: bool, wait: bool, say: Callable[
     folder = locate(index)
     if is_rehearsal and not os.path.exists(os.path.join(folder, CATALOG)):
         # Nothing may be made, so the rehearsal is against an empty index elsewhere.
-        with tempfile.TemporaryDirectory() as folder, Store.writing(folder, create=True) as store:
+        from tempfile import TemporaryDirectory
+
+        with TemporaryDirectory() as folder, Store.writing(folder, create=True) as store:
             yield store
         return
     with Store.writing(folder, create=True, wait=waiting(say) if wait else None) as store:
@@ -202,6 +208,7 @@ class _Choice:
             )
         self._model, self._weights, self._preprocess_from = model, weights, preprocess_from
         self._device, self._precision, self._offline, self._say = device, precision, offline, say
+        self.loaded: Embedder | None = None
 
     def known_space(self, store: Store) -> Space | None:
         """The space to fill, if no model was asked for and the index has one already."""
@@ -222,10 +229,11 @@ class _Choice:
         def load() -> tuple[Embedder, str]:
             if space is not None:
                 known = loading.embedder_of(space, device=device, precision=precision, offline=offline, say=say)
-                return known(), space.model
+                self.loaded = known()
+                return self.loaded, space.model
             spec = self._spec()
-            embedder = loading.load_model(spec, device=device, precision=precision, offline=offline, say=say)
-            return embedder, spec.to_json()
+            self.loaded = loading.load_model(spec, device=device, precision=precision, offline=offline, say=say)
+            return self.loaded, spec.to_json()
 
         return load
 

@@ -12,6 +12,7 @@ from . import render
 
 if TYPE_CHECKING:
     from imgsearch.core.catalog import Space
+    from imgsearch.core.light import QueryEmbedder
     from imgsearch.core.models import ModelSpec
     from imgsearch.core.store import Store
     from imgsearch.core.types import Embedder
@@ -65,6 +66,47 @@ def embedder_of(
         return loaded[0]
 
     return load
+
+
+def query_embedder(space: Space, whole: Callable[[], Embedder], *, device: str, history: bool) -> QueryEmbedder:
+    """For questions to a space: by the light towers of its model where they have been made, else by the `whole`."""
+    from imgsearch.core.history import History
+    from imgsearch.core.light import Light, QueryEmbedder
+    from imgsearch.core.models import ModelSpec, is_as_before
+
+    identity = space.identity
+    if not is_as_before(ModelSpec.from_json(space.model), identity.details.get("weights_sha256")):
+        return QueryEmbedder(identity, whole)  # which says so
+    light = Light.find(identity.fingerprint) if device in ("auto", "cpu") else None
+    return QueryEmbedder(
+        identity,
+        whole,
+        light=light if light and light.manifest.dim == identity.dim else None,
+        history=History(identity.fingerprint, identity.dim) if history else None,
+    )
+
+
+def make_light(embedder: Embedder, *, say: Say = render.say) -> None:
+    """Write the light towers of a loaded model for the queries to come, if there are none yet. Says so, once."""
+    from imgsearch.core.light import Light, LightError
+
+    name, fingerprint = embedder.identity.name, embedder.identity.fingerprint
+    if getattr(embedder, "again", None) is None or Light.find(fingerprint):
+        return
+    say(f"preparing quick queries with {name}, once (^C leaves it for another time)")
+    try:
+        from imgsearch.core.embed import OpenClipEmbedder
+        from imgsearch.core.export import export
+
+        assert isinstance(embedder, OpenClipEmbedder)
+        light = export(embedder)
+    except KeyboardInterrupt:
+        return
+    except (LightError, ImportError) as error:
+        say(f"queries with {name} load the whole model: {error}")
+        return
+    for tower, why in light.manifest.lacking.items():
+        say(f"{'queries by words' if tower == 'text' else 'queries by pictures'} load the whole model {name}: {why}")
 
 
 def load_model(spec: ModelSpec, *, device: str, precision: str, offline: bool, say: Say) -> Embedder:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from imgsearch.core.search import Hit, Searcher
     from imgsearch.core.search import Options as SearchOptions
     from imgsearch.core.store import Store
+    from imgsearch.core.types import Embedder
 
 # Lines of standard input answered together: enough to share one pass over the vectors, few enough to see progress.
 QUERIES_AT_ONCE = 1024
@@ -69,7 +70,9 @@ def query(
     ] = None,
     exact: Annotated[
         Optional[bool],  # noqa: UP045
-        typer.Option("--exact/--ann", help="Scan every vector, or use the HNSW graph. Default: what is faster."),
+        typer.Option(
+            "--exact/--ann", help="Scan every vector, or use what HNSW graphs there are. Default: what is faster."
+        ),
     ] = None,
     as_json: options.Json = False,
     paths: Annotated[bool, typer.Option("--paths", "-l", help="Print bare paths.")] = False,
@@ -80,6 +83,10 @@ def query(
     ] = False,
     include_offline: Annotated[
         bool, typer.Option("--include-offline", help="Also photos on disks that are not there now.")
+    ] = False,
+    no_history: Annotated[
+        bool,
+        typer.Option("--no-history", help="Neither use nor keep the vectors of texts that were asked before."),
     ] = False,
     device: options.Device = "auto",
     offline: options.Offline = False,
@@ -104,27 +111,30 @@ def query(
 
     if (as_json + paths + print0) > 1:
         raise UsageError("--json, --paths and --print0 exclude each other", hint="choose one")
-    search_options = _search_options(
-        limit, min_score, under, modality, compose, weight, exact, include_reference, include_offline
-    )
     printer = _Printer(as_json=as_json, paths=paths, print0=print0, has_many=words == ["-"])
     from .loading import open_store
 
     if words == ["-"] and (image or text is not None):
         raise UsageError("`-` goes without --image and --text", hint="put the pictures into the lines that are read")
-    if words == ["-"]:
-        with open_store(index) as store:
-            searcher = _searcher(store, device, offline)
-            return _answer_lines(searcher, search_options, printer)
-    asked = _query(words or [], image or [], text)
+    asked = None if words == ["-"] else _query(words or [], image or [], text)
     with open_store(index) as store:
-        searcher = _searcher(store, device, offline)
-        hits = searcher.search(asked, search_options)
-        printer.print(hits)
-        if not hits and not include_offline:
-            _mention_offline(store)
+        model = _Model(store, device, offline=offline, history=not no_history)
+        if asked and asked.text:
+            model.embedder.expect("text", [asked.text])
+        search_options = _search_options(
+            limit, min_score, under, modality, compose, weight, exact, include_reference, include_offline
+        )
+        if asked is None:
+            code = _answer_lines(model.searcher(), search_options, printer)
+        else:
+            hits = model.searcher().search(asked, search_options)
+            printer.print(hits)
+            if not hits and not include_offline:
+                _mention_offline(store)
+            code = 0 if hits else 1
     render.flush()
-    return 0 if hits else 1
+    model.make_light()
+    return code
 
 
 def _mention_offline(store: Store) -> None:
@@ -163,13 +173,35 @@ def _search_options(
     )
 
 
-def _searcher(store: Store, device: str, offline: bool) -> Searcher:
-    from imgsearch.core.search import Searcher
+class _Model:
+    """What turns questions into vectors, and whether the whole model had to be loaded for it."""
 
-    from .loading import embedder_of
+    def __init__(self, store: Store, device: str, *, offline: bool, history: bool) -> None:
+        from .loading import embedder_of, query_embedder
 
-    view = store.view()
-    return Searcher(store, embedder_of(view.space, device=device, offline=offline), view)
+        self.store = store
+        self.space = store.space_to_search()
+        self.whole: Embedder | None = None
+        load = embedder_of(self.space, device=device, offline=offline)
+
+        def whole() -> Embedder:
+            self.whole = load()
+            return self.whole
+
+        self.embedder = query_embedder(self.space, whole, device=device, history=history)
+
+    def searcher(self) -> Searcher:
+        from imgsearch.core.search import Searcher
+
+        return Searcher(self.store, lambda: self.embedder, self.store.view(self.space))
+
+    def make_light(self) -> None:
+        """The answer is out; whoever reads it through a pipe need not wait for the next one to be quicker."""
+        if self.whole is not None:
+            from .loading import make_light
+
+            render.close_output()
+            make_light(self.whole)
 
 
 def _query(words: list[str], images: list[str], text: str | None) -> Query:

@@ -42,6 +42,14 @@ def leave_quietly() -> NoReturn:
     raise SystemExit(0)
 
 
+def close_output() -> None:
+    """Let whoever reads from us go on: there is no more to come."""
+    flush()
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+
+
 def is_terminal() -> bool:
     return sys.stdout.isatty()
 

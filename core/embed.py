@@ -27,6 +27,9 @@ from imgsearch.core.errors import ModelError, UsageError
 from imgsearch.core.models import ModelSpec, Progress, Say
 from imgsearch.core.types import Recipe, SpaceIdentity
 
+# The decoders need the cores between two steps of the model: torch's threads are not to wait for the next one spinning.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import numpy as np
@@ -87,6 +90,7 @@ def load(
         device_is_given=device != "auto",
         precision=cast("Precision | Literal['auto']", precision),
         say=say,
+        again=lambda: _build(source),
     )
 
 
@@ -104,7 +108,10 @@ class OpenClipEmbedder:
         device_is_given: bool = False,
         precision: Precision | Literal["auto"] = "auto",
         say: Say | None = None,
+        again: Callable[[], Any] | None = None,
     ) -> None:
+        self.again = again
+        """The model anew, in fp32 and on the CPU, whatever has been made of this one."""
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.recipe = recipe
@@ -122,6 +129,7 @@ class OpenClipEmbedder:
         self._device_is_given = device_is_given
         self._precision_is_given = precision != "auto"
         self._is_convolutional = _is_convolutional(self.model.visual)
+        self._is_causal = is_causal(self.model)
         self._has_worked = False
         self._exact_visual: Any = None
         """The image tower in fp32, until the first photos have shown whether bf16 will do."""
@@ -177,7 +185,13 @@ class OpenClipEmbedder:
         return cast(torch.Tensor, self.model.encode_image(images.to(self._dtype, memory_format=layout)))
 
     def _text_features(self, texts: list[str]) -> torch.Tensor:
-        return cast(torch.Tensor, self.model.encode_text(self.tokenizer(texts).to(self._device)))
+        ids = self.tokenizer(texts)
+        end = getattr(self.tokenizer, "eot_token_id", None)
+        if end is None or not self._is_causal:
+            return cast(torch.Tensor, self.model.encode_text(ids.to(self._device)))
+        last = (ids == end).int().argmax(dim=1)
+        ids = ids[:, : int(last.max()) + 1]  # most texts are a tenth of what the model could read
+        return cast(torch.Tensor, CausalText(self.model)(ids.to(self._device), last.to(self._device)))
 
     def _in_batches(self, count: int, features: Callable[[slice], torch.Tensor]) -> Vectors:
         done: list[Vectors] = []
@@ -273,13 +287,48 @@ def _say_nothing(line: str) -> None:
     pass
 
 
+class CausalText(torch.nn.Module):
+    """A text tower in which no token sees those behind it: all behind the end mark can be left out, and is.
+
+    Takes token numbers (n, tokens) and the place of each text's end mark (n); gives (n, dim), not normalised.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.tower = getattr(model, "text", model)
+
+    def forward(self, ids: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+        tower, count = self.tower, ids.shape[1]
+        x = tower.token_embedding(ids) + tower.positional_embedding[:count]
+        x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:count, :count]))
+        return self.projected(x[torch.arange(len(x), device=x.device), last])
+
+    def projected(self, x: torch.Tensor) -> torch.Tensor:
+        """The last step, from the tower's width to the dimension of its vectors."""
+        projection = self.tower.text_projection
+        if projection is None:
+            return x
+        return cast(torch.Tensor, projection(x) if isinstance(projection, torch.nn.Linear) else x @ projection)
+
+
+def is_causal(model: Any) -> bool:
+    """Whether a text may be cut after its end mark, which `CausalText` does."""
+    tower = getattr(model, "text", model)
+    mask = getattr(tower, "attn_mask", None)
+    pool = getattr(tower, "pool_type", None) or getattr(model, "text_pool_type", None)
+    if mask is None or getattr(tower, "cls_emb", None) is not None or pool not in ("argmax", "eos"):
+        return False
+    sees = mask == 0
+    return bool((sees == torch.ones_like(sees).tril()).all() and mask[~sees].eq(float("-inf")).all())
+
+
 # --------------------------------------------------------------------------------------------- silence
 
 _SILENCE = threading.RLock()
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Nothing is logged, warned of, or asked of the hub inside.
 
     open_clip logs through the root logger, which installs a handler on stderr if it has none: hence the null
@@ -334,7 +383,7 @@ def choose_device(device: str, say: Say = _say_nothing) -> torch.device:
 
 
 def _is_there(kind: str) -> bool:
-    with _quiet():  # torch warns of a driver that is too old
+    with quiet():  # torch warns of a driver that is too old
         return torch.cuda.is_available() if kind == "cuda" else torch.backends.mps.is_available()
 
 
@@ -444,7 +493,7 @@ def _in_folder(spec: ModelSpec, folder: Path) -> _Source:
     name = models.DIR_PREFIX + str(folder)
     try:
         config = open_clip.get_model_config(name)
-        with _quiet():
+        with quiet():
             checkpoint = factory._find_checkpoint_in_dir(folder)
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"cannot read the model in {folder}: {_one_line(error)}") from error
@@ -460,7 +509,7 @@ def _on_hub(spec: ModelSpec, say: Say, progress: Progress | None, offline: bool)
     models.ensure_weights(spec, say, progress=progress, offline=offline)
     files = models.hub_files(spec)
     checkpoint = models.cached_weights(files) if files else None
-    with _quiet():
+    with quiet():
         config = open_clip.get_model_config(spec.arch)
     if not checkpoint or not isinstance(config, dict) or "vision_cfg" not in config:
         raise ModelError(f"{spec.name} is no open_clip model")
@@ -543,7 +592,7 @@ def _in_words(way: dict[str, Any]) -> str:
 # ------------------------------------------------------------------------------------------ loading it
 
 
-@_quiet()
+@quiet()
 def _vet(path: str) -> None:
     """Refuse weights that are anything but tensors, before open_clip opens them.
 
@@ -590,7 +639,7 @@ def _pickled_names(path: str) -> tuple[Sequence[Any], bool]:
     return list(state), all(isinstance(value, torch.Tensor) for value in state.values())
 
 
-@_quiet()
+@quiet()
 def _build(source: _Source) -> Any:
     try:
         return open_clip.create_model(
@@ -608,7 +657,7 @@ def _build(source: _Source) -> Any:
         raise ModelError(f"{source.checkpoint} does not fit {source.spec.arch}: {_one_line(error)}") from error
 
 
-@_quiet()
+@quiet()
 def _tokenizer(source: _Source) -> Any:
     kwargs: dict[str, Any] = {"local_files_only": True} if models.tokenizer_repos_of(source.config) else {}
     try:

@@ -712,20 +712,42 @@ def weights_digest(path: str) -> str:
 
     The name of a blob in the hub's cache is what a server claimed; it is not taken for the file's hash.
     """
-    real = os.path.realpath(path)
     try:
-        status = os.stat(real)
-        key = f"{real}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"
-        memory = _digest_memory()
-        known = _json_file(memory).get(key)
-        if isinstance(known, str) and len(known) == 64:
+        known = _remembered(path)
+        if known is not None:
             return known
-        with open(real, "rb") as file:
+        key = _digest_key(path)
+        with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
-    _remember(memory, key, digest)
+    _remember(_digest_memory(), key, digest)
     return digest
+
+
+def is_as_before(spec: ModelSpec, digest: str | None) -> bool:
+    """Whether nobody has touched local weights since their sha256 was `digest`. What else a model may be made from does
+    not change under its name; and a file that is gone is nobody's other model."""
+    try:
+        if spec.arch.startswith(DIR_PREFIX):
+            with os.scandir(spec.arch.removeprefix(DIR_PREFIX)) as entries:
+                return any(_remembered(entry.path) == digest for entry in entries if entry.is_file())
+        return spec.checkpoint is None or _remembered(spec.checkpoint) == digest
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
+def _digest_key(path: str) -> str:
+    real = os.path.realpath(path)
+    status = os.stat(real)
+    return f"{real}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"
+
+
+def _remembered(path: str) -> str | None:
+    known = _json_file(_digest_memory()).get(_digest_key(path))
+    return known if isinstance(known, str) and len(known) == 64 else None
 
 
 def _digest_memory() -> str:

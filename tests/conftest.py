@@ -30,6 +30,7 @@ def _no_network_and_own_caches(tmp_path_factory: pytest.TempPathFactory):
     patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
     patch.setenv("XDG_DATA_HOME", str(home / "data"))
     patch.delenv("IMGSEARCH_INDEX", raising=False)
+    patch.setenv("IMGSEARCH_HNSW_SLOTS", "4")  # so that the small indexes here have graphs, and a tail without
     yield
     patch.undo()
 
@@ -102,7 +103,9 @@ def imgsearch(tmp_path, monkeypatch, capfdbinary):
     """The command, run in this process (the model's libraries are imported once), in `tmp_path`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IMGSEARCH_INDEX", str(tmp_path / "index"))
-    from imgsearch.cli import app
+    from imgsearch.cli import app, render
+
+    monkeypatch.setattr(render, "close_output", render.flush)  # the tests have the same output
 
     def run(*arguments: object, stdin: bytes | None = None) -> Outcome:
         if stdin is not None:

@@ -52,7 +52,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     torch.manual_seed(0)
-    with embed._quiet():
+    with embed.quiet():
         model = open_clip.create_model(TINY)
     checkpoint = tmp_path / "tiny.pt"
     torch.save(model.state_dict(), checkpoint)
@@ -71,7 +71,7 @@ def squares(count: int, height: int, width: int) -> np.ndarray:
 
 
 def as_open_clip_does(name: str, weights: str | None, pictures: np.ndarray, texts: list[str], **more: Any) -> Any:
-    with embed._quiet(), torch.inference_mode():
+    with embed.quiet(), torch.inference_mode():
         model, _, preprocess = open_clip.create_model_and_transforms(name, weights, **more)
         tokenizer = open_clip.get_tokenizer(name)
         model.eval()

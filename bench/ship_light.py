@@ -1,0 +1,87 @@
+"""Make the light towers that ship with the built-in model: two small graphs that point into its weights file.
+
+    python bench/ship_light.py
+
+Nothing of the weights is copied. Each tensor of a graph names its place in open_clip_model.safetensors, where it lies
+in half precision, and is widened when it is used. To be run whenever the built-in model or `core/light.py`'s FORMAT
+changes; tests/test_light.py holds the result to the model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from imgsearch.core import embed, export, models
+from imgsearch.core.light import MANIFEST, TOWERS
+
+WEIGHTS = "open_clip_model.safetensors"
+
+
+def tensors(path: str) -> dict[bytes, tuple[int, int]]:
+    """Offset and length of each half-precision tensor of a safetensors file, by its content in float32."""
+    with open(path, "rb") as file:
+        data = file.read()
+    (length,) = struct.unpack("<Q", data[:8])
+    found = {}
+    for name, entry in json.loads(data[8 : 8 + length]).items():
+        if name != "__metadata__" and entry["dtype"] == "F16":
+            first, end = (8 + length + offset for offset in entry["data_offsets"])
+            found[np.frombuffer(data[first:end], np.float16).astype(np.float32).tobytes()] = (first, end - first)
+    return found
+
+
+def point_into(graph: onnx.GraphProto, places: dict[bytes, tuple[int, int]]) -> None:
+    """Replace the weights of a graph by references."""
+    for weights in list(graph.initializer):
+        values = numpy_helper.to_array(weights)
+        place = places.get(values.tobytes()) if values.dtype == np.float32 else None
+        if place is None:
+            assert values.nbytes < 1024, f"{weights.name} is not in {WEIGHTS}"
+            continue
+        wide, narrow = weights.name, f"{weights.name}.half"
+        weights.CopyFrom(TensorProto(name=narrow, dims=values.shape, data_type=TensorProto.FLOAT16))
+        weights.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", WEIGHTS), ("offset", place[0]), ("length", place[1])):
+            weights.external_data.add(key=key, value=str(value))
+        users = [node for node in graph.node if wide in node.input]
+        if [node.op_type for node in users] == ["Gather"]:  # of the table of tokens a few rows, and only these widened
+            (user,) = users
+            rows = user.output[0]
+            user.input[0], user.output[0] = narrow, f"{rows}.half"
+            at = list(graph.node).index(user) + 1
+            graph.node.insert(at, helper.make_node("Cast", [f"{rows}.half"], [rows], to=TensorProto.FLOAT))
+        else:
+            graph.node.insert(0, helper.make_node("Cast", [narrow], [wide], to=TensorProto.FLOAT))
+
+
+def main() -> None:
+    folder = str(embed.BUILTIN_DIR)
+    embedder = embed.load(models.parse(models.BUILTIN), device="cpu")
+    assert embedder.again is not None
+    model = embedder.again().eval().requires_grad_(False)
+    places = tensors(os.path.join(folder, WEIGHTS))
+    for name in TOWERS:
+        path = os.path.join(folder, f"{name}.onnx")
+        export.trace(export.tower_of(model, embedder, name), path, keep_weights=True)
+        traced = onnx.load(path)
+        point_into(traced.graph, places)
+        onnx.save(traced, path)
+        print(f"{path}: {os.path.getsize(path):,} bytes")
+    export.write_merges(embedder.tokenizer, folder)
+    light = export.described(
+        embedder, model, folder, {}, only=(*(f"{name}.onnx" for name in TOWERS), "merges.txt", WEIGHTS)
+    )
+    for name in TOWERS:
+        assert not (why := export.disagreement(light, model, embedder, name)), why
+    with open(os.path.join(folder, MANIFEST), "w", encoding="utf-8") as file:
+        file.write(light.manifest.to_json() + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,344 @@
+"""The two towers of a loaded model as ONNX files for `light`, written once and kept only if they agree with it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np  # noqa: TID253
+import torch  # noqa: TID253
+
+from .calibration import neutral_phrases
+from .embed import CausalText, OpenClipEmbedder, is_causal, quiet
+from .light import MANIFEST, MERGES, TOWERS, Light, LightError, Manifest, Tower, folder_of, packed, session
+
+if TYPE_CHECKING:
+    from .types import Squares, Vectors
+
+MIN_COSINE = 0.999
+"""A tower is kept if it comes this close to the model in fp32 (measured: 1.000000 for all that export at all)."""
+PROBE_TEXTS = 24
+NASTY_TEXTS = (
+    "",
+    "It's 2024 - don't look! C++ & T-shirts, 3/4",
+    "Straße in São Paulo, 東京の夜, Привет",
+    "&lt;b&gt;  red\tdress\n",
+    "sunset " * 100,
+)
+PROBE_SQUARES = 3
+OPSET = 20
+# Files of an attempt that was killed are swept away by the next one after so long.
+STALE_SECONDS = 3600
+# Of the weights' size: the towers, and the raw export of the larger one beside them.
+SPACE_NEEDED = 2.5
+
+
+def export(embedder: OpenClipEmbedder, path: str | None = None) -> Light:
+    """Write the light towers of a model, check them, and put them in their place. Raises LightError.
+
+    A tower that does not export or does not agree is left out, with the reason in the manifest, and not tried again.
+    """
+    assert embedder.again is not None
+    path = path or folder_of(embedder.identity.fingerprint)
+    try:
+        with _workshop(os.path.dirname(path)) as folder:
+            model = embedder.again().eval().requires_grad_(False)
+            _require_space(model, folder)
+            light = _write(embedder, model, folder)
+            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(FileExistsError):  # another process was as quick
+                os.rename(folder, path)
+            return Light(path, light.manifest)
+    except (OSError, MemoryError) as error:
+        raise LightError(f"cannot write {path}: {error}") from error
+
+
+@contextlib.contextmanager
+def _workshop(parent: str) -> Iterator[str]:
+    """A folder to work in, which is gone afterwards unless it was moved."""
+    os.makedirs(parent, mode=0o700, exist_ok=True)
+    for entry in os.scandir(parent):
+        if entry.name.startswith(".making-") and time.time() - entry.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(entry.path, ignore_errors=True)
+    folder = tempfile.mkdtemp(dir=parent, prefix=".making-")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _require_space(model: torch.nn.Module, folder: str) -> None:
+    size = sum(parameter.numel() for parameter in model.parameters()) * 4
+    if shutil.disk_usage(folder).free < SPACE_NEEDED * size:
+        raise LightError(f"no room for {size * SPACE_NEEDED / 1e6:,.0f} MB in {os.path.dirname(folder)}")
+
+
+def _write(embedder: OpenClipEmbedder, model: Any, folder: str) -> Light:
+    lacking: dict[Tower, str] = {}
+    for name in TOWERS:
+        try:
+            if name == "text":
+                write_merges(embedder.tokenizer, folder)
+            _make(tower_of(model, embedder, name), folder, name)
+        except Exception as error:  # torch's exporter raises whatever it stumbles over
+            lacking[name] = _one_line(error)
+    light = described(embedder, model, folder, lacking)
+    for name in TOWERS:
+        if name not in lacking and (why := disagreement(light, model, embedder, name)):
+            lacking[name] = why
+    for name in lacking:
+        for file_name in (f"{name}.onnx", f"{name}.onnx.data"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(folder, file_name))
+    light = described(embedder, model, folder, lacking)
+    with open(os.path.join(folder, MANIFEST), "w", encoding="utf-8") as file:
+        file.write(light.manifest.to_json())
+    return light
+
+
+def described(
+    embedder: OpenClipEmbedder,
+    model: Any,
+    folder: str,
+    lacking: dict[Tower, str],
+    *,
+    only: Collection[str] | None = None,
+) -> Light:
+    """The towers in a folder with their manifest, which is not written yet."""
+    names = [name for name in sorted(os.listdir(folder)) if name != MANIFEST and (only is None or name in only)]
+    manifest = Manifest(
+        fingerprint=embedder.identity.fingerprint,
+        dim=embedder.dim,
+        recipe=embedder.recipe,
+        context_length=embedder.context_length,
+        clean=_cleaning(embedder.tokenizer) or "",
+        is_causal=is_causal(model),
+        lacking={str(name): why for name, why in lacking.items()},
+        files={name: os.path.getsize(os.path.join(folder, name)) for name in names},
+    )
+    return Light(folder, manifest)
+
+
+# The towers
+
+
+class _Causal(torch.nn.Module):
+    """A causal text tower over the tokens of one or many texts, end to end, of which none sees another text's.
+
+    Without an axis for the texts the graph is half as long, and ONNX Runtime takes the square of that to load it.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.causal = CausalText(model)
+
+    def forward(
+        self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, last: torch.Tensor
+    ) -> torch.Tensor:
+        tower = self.causal.tower
+        x = tower.token_embedding(ids) + tower.positional_embedding[positions]
+        for block in tower.transformer.resblocks:
+            x = block(x, attn_mask=mask)
+        return _unit(self.causal.projected(tower.ln_final(x[last])))
+
+
+class _Text(torch.nn.Module):
+    """Any other text tower: always all tokens."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return _unit(self.model.encode_text(ids))
+
+
+class _Image(torch.nn.Module):
+    """From a uint8 square, normalised as `OpenClipEmbedder` does it."""
+
+    def __init__(self, model: Any, embedder: OpenClipEmbedder) -> None:
+        super().__init__()
+        self.model = model
+        self.mean = torch.tensor(embedder.recipe.mean).view(1, 3, 1, 1)
+        self.std = torch.tensor(embedder.recipe.std).view(1, 3, 1, 1)
+
+    def forward(self, squares: torch.Tensor) -> torch.Tensor:
+        pixels = squares.permute(0, 3, 1, 2).to(torch.float32).div(255)
+        return _unit(self.model.encode_image(pixels.sub(self.mean).div(self.std)))
+
+
+def _unit(x: torch.Tensor) -> torch.Tensor:
+    unit: torch.Tensor = x / x.norm(dim=-1, keepdim=True)
+    return unit
+
+
+@dataclass(frozen=True, slots=True)
+class Traceable:
+    """A tower, inputs to trace it with, and which of their axes are of any length."""
+
+    module: torch.nn.Module
+    inputs: dict[str, torch.Tensor]
+    axes: dict[str, dict[int, str]]
+
+
+def tower_of(model: Any, embedder: OpenClipEmbedder, name: Tower) -> Traceable:
+    """One of a model's towers, as it is to be traced."""
+    if name == "image":
+        square = torch.zeros(1, *embedder.recipe.size, 3, dtype=torch.uint8)
+        return Traceable(_Image(model, embedder), {"squares": square}, {})
+    ids = torch.zeros(2, embedder.context_length, dtype=torch.long)
+    if not is_causal(model):
+        return Traceable(_Text(model), {"ids": ids}, {"ids": {0: "texts"}})
+    inputs = {name: torch.from_numpy(array) for name, array in packed([[1] * 9, [1] * 5]).items()}
+    tokens = {0: "tokens"}
+    axes = {"ids": tokens, "positions": tokens, "mask": {0: "tokens", 1: "seen"}, "last": {0: "texts"}}
+    return Traceable(_Causal(model), inputs, axes)
+
+
+def _make(tower: Traceable, folder: str, name: Tower) -> None:
+    """Trace a tower, and let ONNX Runtime simplify it once, so that no question has to wait for that."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix="raw-") as raw:
+        traced = os.path.join(raw, "traced.onnx")
+        trace(tower, traced)
+        session(traced, optimised=os.path.join(folder, f"{name}.onnx"))
+
+
+def trace(tower: Traceable, path: str, *, keep_weights: bool = False) -> None:
+    """Write a tower as ONNX; with `keep_weights` every tensor stays as the model has it."""
+    mode = torch.onnx.TrainingMode
+    with quiet(), _plain_attention(), torch.no_grad():
+        torch.onnx.export(
+            tower.module.eval(),
+            tuple(tower.inputs.values()),
+            path,
+            input_names=list(tower.inputs),
+            output_names=["vectors"],
+            dynamic_axes=tower.axes,
+            opset_version=OPSET,
+            do_constant_folding=not keep_weights,
+            training=mode.PRESERVE if keep_weights else mode.EVAL,
+            dynamo=False,  # the newer exporter takes twice as long, and another library
+        )
+
+
+@contextlib.contextmanager
+def _plain_attention() -> Iterator[None]:
+    """torch's own attention freezes the number of tokens into the trace; the same in plain operations does not."""
+    before = torch.nn.MultiheadAttention.forward
+    torch.nn.MultiheadAttention.forward = _attention  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        torch.nn.MultiheadAttention.forward = before  # type: ignore[method-assign]
+
+
+def _attention(
+    self: torch.nn.MultiheadAttention,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    key_padding_mask: torch.Tensor | None = None,
+    need_weights: bool = True,
+    attn_mask: torch.Tensor | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    if key_padding_mask is not None or self.in_proj_weight is None or self.bias_k is not None:
+        raise LightError("an attention that is not plain")
+    is_turned = query.dim() == 3 and not self.batch_first
+    sides = [x.transpose(0, 1) if is_turned else x for x in (query, key, value)]
+    weights, biases = self.in_proj_weight, self.in_proj_bias
+    if query is key is value:
+        whole = _heads(torch.nn.functional.linear(sides[0], weights, biases), self)
+        q, k, v = torch.split(whole, self.num_heads, dim=-3)
+    else:
+        q, k, v = (
+            _heads(torch.nn.functional.linear(x, weight, bias), self)
+            for x, weight, bias in zip(
+                sides, weights.chunk(3), (None,) * 3 if biases is None else biases.chunk(3), strict=True
+            )
+        )
+    scores = (q * self.head_dim**-0.5) @ k.transpose(-2, -1)
+    if attn_mask is not None:
+        scores = scores + attn_mask
+    x = (scores.softmax(-1) @ v).transpose(-3, -2)
+    x = self.out_proj(x.reshape(-1, self.embed_dim) if x.dim() == 3 else x.flatten(2))
+    return (x.transpose(0, 1) if is_turned else x), None
+
+
+def _heads(x: torch.Tensor, attention: torch.nn.MultiheadAttention) -> torch.Tensor:
+    """(..., tokens, heads x width of one) to (..., heads, tokens, width of one)."""
+    before = (-1,) if x.dim() == 2 else x.shape[:-1]  # -1: no operation that asks for the number of tokens
+    return x.reshape(*before, int(x.shape[-1]) // attention.head_dim, attention.head_dim).transpose(-3, -2)
+
+
+# What kind of tower
+
+
+def _cleaning(tokenizer: Any) -> str | None:
+    """How an open_clip SimpleTokenizer cleans a text; None for any other tokenizer."""
+    cleaning = getattr(getattr(tokenizer, "clean_fn", None), "__name__", "").removeprefix("_clean_")
+    is_simple = type(tokenizer).__name__ == "SimpleTokenizer" and getattr(tokenizer, "reduction_fn", None) is None
+    return cleaning if is_simple and cleaning in ("lower", "whitespace", "canonicalize") else None
+
+
+def write_merges(tokenizer: Any, folder: str) -> None:
+    """The tokenizer's table; what `tokens` takes for granted about the vocabulary is looked at here.
+    Raises LightError for a tokenizer of another kind."""
+    if _cleaning(tokenizer) is None:
+        raise LightError(f"its tokenizer is a {type(tokenizer).__name__}, which needs torch's libraries")
+    merges = list(tokenizer.bpe_ranks)
+    numbers = [tokenizer.encoder["".join(pair)] for pair in merges]
+    if numbers != list(range(512, 512 + len(merges))) or tokenizer.sot_token_id != 512 + len(merges):
+        raise LightError("its tokenizer numbers its words in another way")
+    with open(os.path.join(folder, MERGES), "w", encoding="utf-8", newline="\n") as file:
+        file.write("\n".join(" ".join(pair) for pair in merges))
+
+
+# Whether they agree
+
+
+def disagreement(light: Light, model: Any, embedder: OpenClipEmbedder, tower: Tower) -> str:
+    """Why a tower cannot stand in for the model; nothing where it can."""
+    try:
+        cosines = _text_cosines(light, model, embedder) if tower == "text" else _image_cosines(light, model, embedder)
+    except LightError as error:
+        return _one_line(error)
+    return "" if cosines.min() >= MIN_COSINE else f"cosine {cosines.min():.4f} to the model"
+
+
+def _text_cosines(light: Light, model: Any, embedder: OpenClipEmbedder) -> Vectors:
+    texts = [*neutral_phrases()[:PROBE_TEXTS], *NASTY_TEXTS]
+    with torch.inference_mode():
+        true: Vectors = _unit(model.encode_text(embedder.tokenizer(texts))).numpy()
+    return cast("Vectors", (light.embed_texts(texts) * true).sum(axis=1))
+
+
+def _image_cosines(light: Light, model: Any, embedder: OpenClipEmbedder) -> Vectors:
+    squares = _squares(embedder.recipe.size)
+    with torch.inference_mode():
+        true: Vectors = _Image(model, embedder)(torch.from_numpy(squares)).numpy()
+    return cast("Vectors", (light.embed_images(squares) * true).sum(axis=1))
+
+
+def _squares(size: tuple[int, int]) -> Squares:
+    """Smooth coloured fields with some noise: like photos in what a tower's layers make of them."""
+    rng = np.random.default_rng(7)
+    height, width = size
+    y, x = np.mgrid[0:height, 0:width] / max(size)
+    squares = np.empty((PROBE_SQUARES, height, width, 3), np.uint8)
+    for square in squares:
+        for channel in range(3):
+            fx, fy, phase = rng.uniform(0, 12, 3)
+            field = 128 + 90 * np.sin(fx * x + fy * y + phase) + rng.normal(0, 12, size)
+            square[..., channel] = field.clip(0, 255)
+    return squares
+
+
+def _one_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,109 @@
+"""Vectors of texts that were asked before, so that the same question needs no model.
+
+One file in the user's cache, readable by the user alone, which holds no text: only a hash of each, and its vector. It
+is kept as well as can be: whatever is wrong with it, the model is asked instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from .late import LateModule
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .types import Vectors
+else:
+    np = LateModule("numpy")
+
+MOST = 10_000
+"""Texts that are remembered: 20 MB at 512 dimensions. The one not asked for the longest goes first."""
+
+
+def folder() -> str:
+    """The user's cache folder."""
+    import platformdirs
+
+    return platformdirs.user_cache_dir("imgsearch", appauthor=False)
+
+
+class History:
+    """The vectors of one model's texts."""
+
+    def __init__(self, fingerprint: str, dim: int, path: str | None = None) -> None:
+        self.path = path or os.path.join(folder(), "queries.sqlite3")
+        self._model = fingerprint.encode()
+        self._dim = dim
+
+    def find(self, texts: Sequence[str]) -> dict[str, Vectors]:
+        """The vectors of those texts that are known."""
+        found: dict[str, Vectors] = {}
+        with self._best_effort():
+            if not os.path.exists(self.path):
+                return found
+            with self._open() as database:
+                for text in texts:
+                    row = database.execute(
+                        "select vector, used from vectors where key = ?", [self._key(text)]
+                    ).fetchone()
+                    vector = None if row is None else _vector(row[0], self._dim)
+                    if vector is not None:
+                        found[text] = vector
+                        if row[1] != _today():
+                            database.execute("update vectors set used = ? where key = ?", [_today(), self._key(text)])
+        return found
+
+    def remember(self, vectors: Mapping[str, Vectors]) -> None:
+        with self._best_effort(), self._open() as database:
+            database.executemany(
+                "insert or replace into vectors values (?, ?, ?)",
+                [(self._key(text), np.asarray(vector, "<f4").tobytes(), _today()) for text, vector in vectors.items()],
+            )
+            database.execute(
+                "delete from vectors where key in (select key from vectors order by used desc, rowid desc "
+                "limit -1 offset ?)",
+                [MOST],
+            )
+
+    @contextlib.contextmanager
+    def _best_effort(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.OperationalError, OSError, UnicodeError):
+            pass  # busy, full or read-only
+        except sqlite3.DatabaseError:  # damaged: begun anew
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+
+    def _key(self, text: str) -> bytes:
+        return hashlib.sha256(self._model + b"\0" + text.encode("utf-8", "surrogatepass")).digest()
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        with contextlib.closing(sqlite3.connect(self.path, timeout=0.1)) as database, database:
+            database.execute("pragma synchronous = off")
+            database.execute(
+                "create table if not exists vectors (key blob not null unique, vector blob not null, used integer)"
+            )
+            yield database
+
+
+def _vector(data: object, dim: int) -> Vectors | None:
+    """What was remembered, if it is a unit vector of that many dimensions."""
+    if not isinstance(data, bytes) or len(data) != 4 * dim:
+        return None
+    vector = np.frombuffer(data, "<f4")
+    return vector if abs(float(vector @ vector) - 1) < 1e-3 else None
+
+
+def _today() -> int:
+    return int(time.time()) // 86_400

@@ -1,0 +1,363 @@
+"""Queries without torch: the same tokens, the same vectors, the same answers, and the model itself where that fails."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import open_clip
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imgsearch.core import embed, export, light, models
+from imgsearch.core.calibration import neutral_phrases
+from imgsearch.core.history import History
+from imgsearch.core.light import MANIFEST, Light, QueryEmbedder
+from imgsearch.core.tokens import Tokenizer
+
+MERGES = os.path.join(light.SHIPPED, "merges.txt")
+ODD = [
+    "", " ", "a", "'s", "it's we'll I'd", "C++ & T-shirts: 3/4", "<start_of_text> x <end_of_text> y", "<START_OF_TEXT>",
+    "&lt;b&gt; &amp;amp; &eacute;", "ﬁn Ｆｕｌｌ “quotes” – —", "東京の夜 Привет Straße İstanbul ΣΑΣ",
+    "😀👩‍👩‍👧 x", "a\x00b\tc\nd",
+    "sunset " * 100, "x" * 300, "1234567890", "___ foo_bar", "mÃ©xico", "\u200b\u00ad\u2028",
+]  # fmt: skip
+
+
+def tokenizers(clean, context_length=77):
+    with open(MERGES, encoding="utf-8") as file:
+        ours = Tokenizer(file.read(), context_length=context_length, clean=clean)
+    return ours, open_clip.tokenizer.SimpleTokenizer(context_length=context_length, clean=clean)
+
+
+def ids(theirs, text):
+    """open_clip's tokens without the padding."""
+    row = theirs([text])[0].tolist()
+    return row[: len(row) - row[::-1].index(theirs.eot_token_id)]
+
+
+@pytest.mark.parametrize("clean", ["lower", "whitespace", "canonicalize"])
+@pytest.mark.parametrize("text", ODD)
+def test_odd_texts_have_open_clips_tokens(clean, text):
+    ours, theirs = tokenizers(clean)
+    assert ours(text) == ids(theirs, text)
+
+
+@pytest.fixture(scope="module")
+def both():
+    return tokenizers("lower", 24)
+
+
+@given(st.text(max_size=60))
+@settings(max_examples=400, deadline=None)
+def test_any_text_has_open_clips_tokens(both, text):
+    ours, theirs = both
+    assert ours(text) == ids(theirs, text)
+
+
+def test_captions_have_open_clips_tokens(both, shared):
+    ours, theirs = both
+    record = json.loads((shared / "clip-vectors" / "texts.jsonl").read_text().splitlines()[0])
+    texts = [json.loads(line)["text"] for line in (shared / "clip-vectors" / "texts.jsonl").read_text().splitlines()]
+    assert record["text"] == texts[0]
+    assert len(texts) > 100
+    assert [ours(text) for text in texts] == [ids(theirs, text) for text in texts]
+
+
+# ------------------------------------------------------------------------------------------- the built-in model
+
+
+def shipped(model) -> Light:
+    found = Light.find(model.identity.fingerprint)
+    assert found is not None
+    assert found.path == light.SHIPPED
+    return found
+
+
+def test_the_built_in_model_ships_with_its_light_towers(model, photos):
+    towers = shipped(model)
+    texts = [*neutral_phrases(), *ODD]
+    assert (towers.embed_texts(texts) * model.embed_texts(texts)).sum(axis=1).min() > 0.99999
+    squares = np.random.default_rng(3).integers(0, 256, (5, *model.recipe.size, 3)).astype(np.uint8)
+    assert (towers.embed_images(squares) * model.embed_images(squares)).sum(axis=1).min() > 0.9999
+    assert towers.manifest.recipe == model.recipe
+
+
+def test_the_shipped_graphs_name_no_folder_of_the_machine_that_made_them():
+    for name in ("text.onnx", "image.onnx"):
+        with open(os.path.join(light.SHIPPED, name), "rb") as file:
+            assert b"site-packages" not in (content := file.read())
+            assert os.path.expanduser("~").encode() + b"/" not in content
+
+
+def test_texts_come_back_in_their_order_whatever_their_length(model):
+    texts = [f"{'very ' * (n % 9)}long {n}" for n in range(70)]
+    together = shipped(model).embed_texts(texts)
+    for n in (0, 8, 35, 69):
+        assert together[n] @ shipped(model).embed_texts([texts[n]])[0] > 0.99999
+
+
+# ---------------------------------------------------------------------------------------------- any other model
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """A transformer of open_clip's own with random weights, its text tower causal, loaded from a checkpoint."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("model")
+    config = {
+        "embed_dim": 64,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8, "head_width": 32},
+        "text_cfg": {"context_length": 20, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+    }
+    preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
+    torch.manual_seed(5)
+    torch.save(open_clip.model.CLIP(**config).state_dict(), folder / "open_clip_pytorch_model.bin")
+    return models.parse(f"local-dir:{folder}")
+
+
+def test_export_writes_towers_that_agree_with_the_model(other, tmp_path):
+    embedder = embed.load(other, device="cpu")
+    made = export.export(embedder, str(tmp_path / "light" / "x"))
+    assert made.manifest.lacking == {}
+    assert made.manifest.is_causal
+    found = Light.find(embedder.identity.fingerprint, made.path)
+    assert found is not None
+    texts = ["a dog", "a very long text about a dog that runs along a beach at night with nobody near it", *ODD]
+    assert (found.embed_texts(texts) * embedder.embed_texts(texts)).sum(axis=1).min() > 0.9999
+    squares = np.random.default_rng(3).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+    assert (found.embed_images(squares) * embedder.embed_images(squares)).sum(axis=1).min() > 0.999
+    assert os.listdir(tmp_path / "light") == ["x"]
+    assert os.stat(made.path).st_mode & 0o777 == 0o700
+
+
+def test_a_tower_that_does_not_agree_is_left_out_with_its_reason(other, tmp_path, monkeypatch):
+    embedder = embed.load(other, device="cpu")
+    monkeypatch.setattr(export, "MIN_COSINE", 1.1)
+    made = export.export(embedder, str(tmp_path / "x"))
+    assert set(made.manifest.lacking) == {"text", "image"}
+    assert all("cosine" in why for why in made.manifest.lacking.values())
+    assert sorted(os.listdir(made.path)) == [MANIFEST, "merges.txt"]
+    embedder.again = None  # not tried again: the reason stands in the manifest
+    assert Light.find(embedder.identity.fingerprint, made.path).manifest.lacking == made.manifest.lacking
+
+
+def test_another_tokenizer_leaves_the_text_tower_out(other, tmp_path):
+    embedder = embed.load(other, device="cpu")
+    simple = embedder.tokenizer
+
+    class Sentences:
+        context_length = simple.context_length
+
+        def __call__(self, texts):
+            return simple(texts)
+
+    embedder.tokenizer = Sentences()
+    made = export.export(embedder, str(tmp_path / "x"))
+    assert list(made.manifest.lacking) == ["text"]
+    assert "Sentences" in made.manifest.lacking["text"]
+
+
+def test_no_room_on_the_disk_is_said_and_leaves_nothing(other, tmp_path, monkeypatch):
+    embedder = embed.load(other, device="cpu")
+    monkeypatch.setattr(export, "SPACE_NEEDED", 1e12)
+    with pytest.raises(light.LightError, match="no room"):
+        export.export(embedder, str(tmp_path / "light" / "x"))
+    assert os.listdir(tmp_path / "light") == []
+
+
+REPORTS = """
+import os, sys
+from imgsearch.core.light import SHIPPED, session
+session(os.path.join(SHIPPED, "image.onnx"))
+assert "onnxruntime" in sys.modules
+"""
+
+
+def test_onnxruntime_reports_to_nobody(tmp_path):
+    """Left alone, 1.31 makes an identifier of this device and a store of reports here, and sends them."""
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    for name in ("CI", "GITHUB_ACTIONS", "TF_BUILD", "PYTEST_CURRENT_TEST"):
+        environment.pop(name, None)
+    subprocess.run([sys.executable, "-P", "-c", REPORTS], env=environment, check=True, timeout=60)
+    assert os.listdir(tmp_path) == []
+
+
+# ------------------------------------------------------------------------------------------------ falling back
+
+
+class Whole:
+    """The model itself, saying when it is asked for."""
+
+    def __init__(self, model) -> None:
+        self.model = model
+        self.loads = 0
+
+    def __call__(self):
+        self.loads += 1
+        return self.model
+
+
+@pytest.fixture
+def copied(model, tmp_path) -> Light:
+    shutil.copytree(light.SHIPPED, tmp_path / "towers")
+    found = Light.find(model.identity.fingerprint, str(tmp_path / "towers"))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("damage", ["graph", "weights", "merges"])
+def test_damaged_towers_are_removed_and_the_model_answers(model, copied, damage):
+    name = {"graph": "text.onnx", "weights": "open_clip_model.safetensors", "merges": "merges.txt"}[damage]
+    path = os.path.join(copied.path, name)
+    size = os.path.getsize(path)
+    with open(path, "r+b") as file:  # of the same size, so that only using it shows
+        file.write(b"\xff" * size)
+    whole = Whole(model)
+    embedder = QueryEmbedder(model.identity, whole, light=copied)
+    vectors = embedder.embed_texts(["a dog"])
+    if damage == "weights":
+        assert np.isfinite(vectors).all()
+    assert whole.loads == 1
+    np.testing.assert_allclose(vectors, model.embed_texts(["a dog"]), atol=1e-6)
+    assert not os.path.exists(copied.path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"format": 0}, {"fingerprint": "0" * 64}, {"files": {"text.onnx": 1}}, {"files": {"nothing": 1}}, {"recipe": 3}],
+)
+def test_towers_of_another_model_or_version_or_cut_short_are_not_used(model, copied, change):
+    path = os.path.join(copied.path, MANIFEST)
+    with open(path) as file:
+        record = json.load(file)
+    with open(path, "w") as file:
+        json.dump(record | change, file)
+    assert Light.find(model.identity.fingerprint, copied.path) is None
+
+
+# ---------------------------------------------------------------------------------------------- the query cache
+
+
+def test_a_text_asked_before_needs_no_model(model, tmp_path):
+    history = History(model.identity.fingerprint, model.identity.dim, str(tmp_path / "cache" / "queries.sqlite3"))
+    whole = Whole(model)
+    first = QueryEmbedder(model.identity, whole, history=history).embed_texts(["a dog", "a cat", "a dog"])
+    again = QueryEmbedder(model.identity, whole, history=history).embed_texts(["a cat", "a dog"])
+    np.testing.assert_array_equal(again, first[[1, 0]])
+    assert whole.loads == 1
+    assert os.stat(history.path).st_mode & 0o777 == 0o600
+    with open(history.path, "rb") as file:
+        assert b"a dog" not in file.read()
+
+
+def test_other_models_have_other_vectors(model, tmp_path):
+    path = str(tmp_path / "queries.sqlite3")
+    History(model.identity.fingerprint, 4, path).remember({"a": np.array([1, 0, 0, 0], np.float32)})
+    assert History("another", 4, path).find(["a"]) == {}
+    assert list(History(model.identity.fingerprint, 4, path).find(["a"])) == ["a"]
+
+
+@pytest.mark.parametrize("damage", [b"no database at all" * 100, b""])
+def test_a_damaged_history_is_begun_anew(tmp_path, damage):
+    path = tmp_path / "queries.sqlite3"
+    path.write_bytes(damage)
+    history = History("x", 2, str(path))
+    unit = np.array([0, 1], np.float32)
+    assert history.find(["a"]) == {}
+    history.remember({"a": unit})
+    history.remember({"a": unit})
+    np.testing.assert_array_equal(history.find(["a"])["a"], unit)
+
+
+def test_what_is_no_unit_vector_is_not_believed(tmp_path):
+    history = History("x", 2, str(tmp_path / "q.sqlite3"))
+    history.remember({"a": np.array([3, 0], np.float32), "b": np.array([np.nan, 0], np.float32)})
+    history.remember({"c": np.array([1, 0, 0], np.float32)})
+    assert history.find(["a", "b", "c"]) == {}
+
+
+def test_the_history_keeps_the_latest(tmp_path, monkeypatch):
+    monkeypatch.setattr("imgsearch.core.history.MOST", 3)
+    history = History("x", 2, str(tmp_path / "q.sqlite3"))
+    for n in range(5):
+        history.remember({str(n): np.array([1, 0], np.float32)})
+    assert sorted(history.find([str(n) for n in range(5)])) == ["2", "3", "4"]
+
+
+def test_a_history_that_cannot_be_written_is_done_without(tmp_path):
+    (tmp_path / "file").write_text("")
+    history = History("x", 2, str(tmp_path / "file" / "q.sqlite3"))
+    history.remember({"a": np.array([1, 0], np.float32)})
+    assert history.find(["a"]) == {}
+
+
+# --------------------------------------------------------------------------------------------- the command line
+
+RUN = """
+import atexit, sys
+atexit.register(lambda: print("MODULES", *sys.modules, file=sys.stderr))
+from imgsearch.cli.app import main
+main()
+"""
+
+
+def asked(folder, *arguments):
+    command = [sys.executable, "-P", "-c", RUN, "query", *map(str, arguments), "--index", folder, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    loaded = {name.partition(".")[0] for name in done.stderr.split("MODULES")[-1].split()}
+    return [json.loads(line) for line in done.stdout.splitlines()], loaded
+
+
+def test_queries_load_neither_torch_nor_more_than_they_need(imgsearch, photos, folder, tmp_path):
+    assert imgsearch("index", photos, "--model", "builtin").code == 0
+    known = imgsearch("query", "a yellow fruit", "--json", "--no-history").records
+    outside = tmp_path / "outside.jpg"
+    outside.write_bytes((photos / "lemon.jpg").read_bytes() + b"\0")
+
+    hits, loaded = asked(folder, "a yellow fruit")
+    assert loaded & {"torch", "open_clip", "timm", "PIL", "ftfy"} == set()
+    assert "onnxruntime" in loaded
+    assert [hit["path"] for hit in hits] == [hit["path"] for hit in known]
+
+    hits, loaded = asked(folder, "a yellow fruit")
+    assert "onnxruntime" not in loaded
+    hits, loaded = asked(folder, "a yellow fruit", "--no-history")
+    assert "onnxruntime" in loaded
+
+    hits, loaded = asked(folder, outside)
+    assert "torch" not in loaded
+    assert hits[0]["path"].endswith("lemon.jpg")
+    assert hits[0]["score"] > 0.999
+
+    hits, loaded = asked(folder, f"cut in half like {outside}")
+    assert "torch" not in loaded
+
+    hits, loaded = asked(folder, photos / "lemon.jpg")
+    assert loaded & {"torch", "onnxruntime", "PIL", "hnswlib"} == set()
+    assert len(hits) == 5
+
+
+def test_a_model_without_towers_gets_them_from_its_first_query_or_run(imgsearch, photos, other, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    done = imgsearch("index", photos, "--model", other.arch)
+    assert done.code == 0
+    assert "preparing quick queries" in done.err
+    assert "quick, without" in imgsearch("status").out.decode()
+    assert all(imgsearch("status", "--json").records[0]["spaces"][0]["light"].values())
+
+    shutil.rmtree(tmp_path / "cache")
+    assert "load the whole model" in imgsearch("status").out.decode()
+    first = imgsearch("query", "a dog", "--json")
+    assert "preparing quick queries" in first.err
+    again = imgsearch("query", "a dog", "--json", "--no-history")
+    assert "preparing" not in again.err
+    for one, other_one in zip(first.records, again.records, strict=True):
+        assert one["path"] == other_one["path"]
+        assert one["score"] == pytest.approx(other_one["score"], abs=1e-4)
