@@ -1,27 +1,41 @@
 """What a scan and a graph cost, for the planner's constants in core/search.py.
 
-    python bench/search.py --count 100000 --dim 512
+    python bench/search.py                      131,072 x 512: the slots of one graph
+    python bench/search.py --count 1048576      8 graphs
 
-Clustered random vectors stand in for photos: photos come in bursts and scenes, uniform noise does not.
+The vectors stand in for CLIP's as in bench/hnsw.py. Last come whole questions, as `Searcher` answers them: `exact`,
+`ann`, and what the planner makes of many at once and of one after the other.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 
 import numpy as np
+from hnsw import drawn
 
-from imgsearch.core.vectors import FlatVectors, Graph
+from imgsearch.core.catalog import NewPhoto
+from imgsearch.core.grammar import explicit
+from imgsearch.core.search import Options, Searcher
+from imgsearch.core.store import Batch, Store
+from imgsearch.core.types import Facts, Photo, SpaceIdentity
+from imgsearch.core.vectors import HNSW_EF, HNSW_EF_CONSTRUCTION, HNSW_M
+
+QUESTIONS = 200
+TOGETHER = (1, 2, 3, 4, 8, 16, 32, 64, 200)
 
 
-def clustered(count: int, dim: int) -> np.ndarray:
-    generator = np.random.default_rng(0)
-    centres = generator.normal(size=(max(1, count // 50), dim)).astype(np.float32)
-    rows = centres[generator.integers(0, len(centres), count)]
-    rows = rows + 0.7 * generator.normal(size=rows.shape).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+class Drawn:
+    """Stands for a text tower whose texts are numbers of questions."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self._rows = rows
+
+    def embed_texts(self, texts: list[str]) -> np.ndarray:
+        return self._rows[[int(text) for text in texts]]
 
 
 def seconds(action, rounds: int) -> float:
@@ -34,35 +48,102 @@ def seconds(action, rounds: int) -> float:
     return best
 
 
+def filled(store: Store, rows: np.ndarray) -> None:
+    space = store.space_for(SpaceIdentity("a" * 64, "made up", "none", None, rows.shape[1]), "{}")
+    with store.catalog.transaction():
+        store.catalog.add_root("/photos", "folder", None)
+    for start in range(0, len(rows), 65_536):
+        batch = Batch()
+        for number in range(start, min(start + 65_536, len(rows))):
+            key = number.to_bytes(32, "big")
+            photo = Photo("/photos", f"{number // 500:05}/{number:07}.jpg", 1, 1, number)
+            batch.photos.append((1, NewPhoto(photo, key, 1, 1, Facts("JPEG", 4000, 3000)), ()))
+            batch.images[key] = rows[number]
+        space = store.commit(space, batch, codecs="")
+    store.complete(space)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--count", type=int, default=131_072)
     parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--folder", help="where the index is made for the time being")
+    parser.add_argument("--no-graphs", action="store_true")
     arguments = parser.parse_args()
-    rows = clustered(arguments.count, arguments.dim)
-    floats = rows.size
-    queries = clustered(200, arguments.dim)
-    with tempfile.TemporaryDirectory() as folder:
-        flat = FlatVectors(f"{folder}/vectors.f32", arguments.dim)
-        flat.append(0, rows)
-        mapped = flat.rows(len(rows))
-        scan = seconds(lambda: queries[:1] @ mapped.T, 20)
-        many = seconds(lambda: queries @ mapped.T, 3) / len(queries)
-        started = time.perf_counter()
-        Graph(f"{folder}/hnsw", arguments.dim).update(rows, range(len(rows)), upto=len(rows), generation=0)
-        build = time.perf_counter() - started
-        graph = Graph(f"{folder}/hnsw", arguments.dim)
-        load = seconds(lambda: graph.load(0), 3)
-        ask = seconds(lambda: [graph.nearest(query[None], 200) for query in queries], 3) / len(queries)
-        exact = np.argsort(-(queries @ rows.T), axis=1)[:, :10]
-        found = graph.nearest(queries, 200)
-        recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact.tolist(), found.tolist(), strict=True)])
+    if arguments.no_graphs:
+        os.environ["IMGSEARCH_HNSW_SLOTS"] = "0"
+    collection = drawn(arguments.count, arguments.dim, QUESTIONS)
+    questions = collection.questions
     print(f"{arguments.count:,} vectors of {arguments.dim} dimensions")
-    print(f"scan, one question      {scan * 1e3:9.2f} ms   {scan / floats:.1e} s a float")
-    print(f"scan, 200 together      {many * 1e3:9.2f} ms   {many / floats:.1e} s a float and question")
-    print(f"graph, build            {build:9.2f} s    {build / len(rows) * 1e3:.2f} ms a vector")
-    print(f"graph, verify and load  {load * 1e3:9.2f} ms   {load / floats:.1e} s a float")
-    print(f"graph, one question     {ask * 1e3:9.2f} ms   shortlist of 200, recall_at_10 {recall:.4f}")
+    with (
+        tempfile.TemporaryDirectory(dir=arguments.folder) as folder,
+        Store.writing(f"{folder}/index", create=True) as store,
+    ):
+        filled(store, collection.images)
+        del collection
+        space = store.active_space()
+        assert space is not None
+        scans(store.view().rows, questions)
+        graphs(store, questions)
+        store.save_slots(store.active_space())
+        whole(store, questions)
+
+
+def scans(rows: np.ndarray, questions: np.ndarray) -> None:
+    one = seconds(lambda: rows @ questions[0], 20)
+    print(f"scan, one question      {one * 1e3:9.2f} ms   {one / rows.size:.1e} s a float")
+    for count in TOGETHER[1:]:
+        if count * len(rows) > 32_000_000:
+            break
+        cost = seconds(lambda count=count: questions[:count] @ rows.T, 5)
+        more = (cost - one) / (count - 1) / rows.size
+        print(
+            f"scan, {count:3} together      {cost * 1e3:9.2f} ms   {cost / one:.1f} of one; "
+            f"each more {more:.1e} s a float"
+        )
+
+
+def graphs(store: Store, questions: np.ndarray) -> None:
+    space = store.active_space()
+    assert space is not None
+    started = time.perf_counter()
+    store.update_graphs(space)
+    build = time.perf_counter() - started
+    made = [graph for graph in store.graphs(space, "image") if graph.exists()]
+    if not made:
+        return
+    floats = len(made) * (made[0].upto - made[0].first) * space.identity.dim
+    print(f"graphs (M {HNSW_M}, ef_construction {HNSW_EF_CONSTRUCTION}, ef {HNSW_EF}): {len(made)}")
+    print(f"graphs, build           {build:9.2f} s    {build / space.slots * 1e3:.3f} ms a vector")
+    searcher = Searcher(store, lambda: Drawn(questions))
+    load = seconds(lambda: searcher._graphs.clear() or searcher._loaded("image"), 3)
+    print(f"graphs, verify and load {load * 1e3:9.2f} ms   {load / floats:.1e} s a float")
+    (graph, *_) = searcher._loaded("image")
+    ask = seconds(lambda: [graph.nearest(question[None], 200) for question in questions], 3) / len(questions)
+    print(f"one graph, one question {ask * 1e3:9.2f} ms")
+    ask = seconds(lambda: graph.nearest(questions, 200), 3) / len(questions)
+    print(f"one graph, 200 together {ask * 1e3:9.2f} ms each")
+
+
+def whole(store: Store, questions: np.ndarray) -> None:
+    queries = [explicit(str(number), ()) for number in range(len(questions))]
+    found = {}
+    for strategy in ("exact", "ann", "auto"):
+        searcher = Searcher(store, lambda: Drawn(questions))
+        options = Options(strategy=strategy)
+        started = time.perf_counter()
+        first = searcher.search(queries[0], options)
+        cold = time.perf_counter() - started
+        assert first
+        many = seconds(lambda s=searcher, o=options: list(s.search_many(queries, o)), 3) / len(queries)
+        single = seconds(lambda s=searcher, o=options: [s.search(query, o) for query in queries[:40]], 1) / 40
+        found[strategy] = [{hit.path for hit in hits} for hits in searcher.search_many(queries, options)]
+        right = zip(found["exact"], found[strategy], strict=True)
+        recall = np.mean([len(exact & other) / len(exact) for exact, other in right])
+        print(
+            f"{strategy:5}  first {cold * 1e3:8.1f} ms, then one by one {single * 1e3:7.2f} ms each, "
+            f"{len(queries)} in one call {many * 1e3:6.2f} ms each, recall_at_10 {recall:.4f}"
+        )
 
 
 if __name__ == "__main__":

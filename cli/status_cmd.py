@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def status(as_json: options.Json = False, index: options.Index = None) -> int:
-    """Show what the index holds: folders, counts, model, size, and whether its HNSW graph covers everything.
+    """Show what the index holds: folders, counts, model, size, and how many vectors are in HNSW graphs.
 
     Example:
 
@@ -57,6 +57,8 @@ def status_record(folder: str, status: Status) -> dict[str, Any]:
                 "is_active": active is not None and space.id == active.id,
                 "vectors": space.slots,
                 "hnsw_covers_all": space.id in status.covered,
+                "hnsw_vectors": status.in_graphs[space.id],
+                "light": _light(space.identity.fingerprint),
                 "details": space.identity.details,
             }
             for space in status.spaces
@@ -64,6 +66,22 @@ def status_record(folder: str, status: Status) -> dict[str, Any]:
         "hnsw_covers_all": active is not None and active.id in status.covered,
         "bytes": status.bytes,
     }
+
+
+def _light(fingerprint: str) -> dict[str, bool | str]:
+    """By tower: whether questions are answered without loading the whole model; where it cannot be made so, why."""
+    from imgsearch.core.light import TOWERS, Light
+
+    light = Light.find(fingerprint)
+    return {tower: light is not None and light.manifest.lacking.get(tower, True) for tower in TOWERS}
+
+
+def _queries_line(light: dict[str, bool | str]) -> str:
+    if not any(light.values()):
+        return "load the whole model; the next one, or `imgsearch index` with something new, prepares quick ones"
+    ways = {"text": "words", "image": "pictures"}
+    slow = [f"by {ways[tower]} with the whole model ({why})" for tower, why in light.items() if why is not True]
+    return "; ".join(["quick, without loading the whole model", *slow])
 
 
 def _lines(record: dict[str, Any]) -> list[str]:
@@ -79,8 +97,18 @@ def _lines(record: dict[str, Any]) -> list[str]:
     for space in record["spaces"]:
         state = "" if space["is_active"] else f"  {space['state']}, not searched"
         lines.append(f"model    {printable(space['model'])}  {space['dim']}-d, {space['vectors']:,} vectors{state}")
+        lines.append(f"queries  {_queries_line(space['light'])}")
     if record["spaces"]:
-        lines.append("hnsw     " + ("covers everything" if record["hnsw_covers_all"] else "does not cover everything"))
+        lines.append(f"hnsw     {_graphs_line(record)}")
     else:
         lines.append("model    none yet: nothing is indexed")
     return lines
+
+
+def _graphs_line(record: dict[str, Any]) -> str:
+    if not record["hnsw_covers_all"]:
+        return "incomplete: `imgsearch index` makes the graphs that are missing"
+    vectors = sum(space["hnsw_vectors"] for space in record["spaces"] if space["is_active"])
+    return (
+        f"{vectors:,} vectors in graphs, the others are scanned" if vectors else "none needed: every vector is scanned"
+    )

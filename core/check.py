@@ -21,7 +21,7 @@ from .catalog import FACT_COLUMNS, NewVector, Place, Space, is_inside, join, sid
 from .errors import IndexDamaged
 from .paths import keeps_permissions, printable
 from .store import CATALOG, LOST_AND_FOUND, MODALITIES, TEMPORARY, Store
-from .types import Embedder, NotAPicture, Photo, SkipPhoto
+from .types import Embedder, Modality, NotAPicture, Photo, SkipPhoto
 from .vectors import Graph, SlotMap, crc_of
 from .walk import named_photo
 from .workers import Workers
@@ -250,7 +250,13 @@ class _Look:
                 f"an interrupted run has left {len(left)} {'file' if len(left) == 1 else 'files'}; "
                 "the next `imgsearch index` cleans up"
             )
-        for path in self._unknown(left):
+        stale = {path for space in self.spaces() for path in self._store.stale_graphs(space)}
+        if stale:
+            self.notes.append(
+                f"{len(stale)} {'file' if len(stale) == 1 else 'files'} of HNSW graphs that are not used any more; "
+                "the next `imgsearch index` removes them"
+            )
+        for path in self._unknown(left | stale):
             yield Finding("files", f"{printable(path)}: nothing in the catalogue names it", _put_aside(path))
         for path in self._store.misplaced():
             yield Finding("files", f"{printable(path)}: is not what an index has there", _put_aside(path))
@@ -264,8 +270,8 @@ class _Look:
         yield from self._others_than(self._store.folder, top, left)
         yield from self._others_than(os.path.join(self._store.folder, "spaces"), set(spaces), left)
         for space in spaces.values():
-            graphs = {name for modality in MODALITIES for name in (f"hnsw.{modality}", f"hnsw.{modality}.json")}
-            known = {f"vectors.{space.generation}.f32", "slots.u8", *graphs}
+            graphs = [os.path.basename(graph.path) for m in MODALITIES for graph in self._store.graphs(space, m)]
+            known = {f"vectors.{space.generation}.f32", "slots.u8", *graphs, *(f"{name}.json" for name in graphs)}
             yield from self._others_than(self._store.space_folder(space.id), known, left)
 
     def _others_than(self, folder: str, known: set[str], left: set[str]) -> Iterator[str]:
@@ -308,7 +314,8 @@ class _Look:
         yield from self._slots(space)
         yield from self._calibration(space)
         for modality in MODALITIES:
-            yield from self._graph(space, self._store.graph(space, modality), modality, sound)
+            for graph in self._store.graphs(space, modality):
+                yield from self._graph(space, graph, modality, sound)
 
     def _flat(self, space: Space, vectors: Sequence[NewVector]) -> Iterator[Finding]:
         flat = self._store.flat(space)
@@ -372,20 +379,19 @@ class _Look:
         if not all(np.isfinite(part).all() and np.abs(part).max(initial=0) <= 1.01 for part in parts):
             yield Finding("catalogue", f"the calibration of {space.identity.name} is none", forget)
 
-    def _graph(self, space: Space, graph: Graph, modality: str, vectors: Sequence[NewVector]) -> Iterator[Finding]:
-        own = {v.slot for v in vectors if v.modality == modality}
+    def _graph(self, space: Space, graph: Graph, modality: Modality, vectors: Sequence[NewVector]) -> Iterator[Finding]:
         if not Graph.available():
             return
         if not graph.exists():
             # While the slot map is stale a run was interrupted before it came to the graphs.
-            if own and self._is_finished(space):
+            if self._is_finished(space) and self._store.is_due(space, modality, graph):
                 yield Finding("graph", f"{printable(graph.path)}: is missing", lambda store: graph.remove())
             return
-        note = graph.note()
-        if note is None or not (graph.is_sealed() or graph.is_whole()):
+        note, is_sealed = graph.note(), graph.is_sealed()
+        if note is None or not (is_sealed or graph.is_whole()):
             said = "is damaged; it is not used"
             yield Finding("graph", f"{printable(graph.path)}: {said}", lambda store: graph.remove())
-        elif not graph.is_sealed():
+        elif not is_sealed:
             self.notes.append(
                 f"{printable(graph.path)}: made by another user or on another computer, so it is not used; the next "
                 "`imgsearch index` makes a new one"
@@ -394,7 +400,7 @@ class _Look:
             said = "is of another generation of vectors"
             yield Finding("graph", f"{printable(graph.path)}: {said}", lambda store: graph.remove())
         elif self._deep and graph.load(space.generation):
-            covered = {slot for slot in own if slot < graph.loaded_upto}
+            covered = {v.slot for v in vectors if v.modality == modality and graph.first <= v.slot < graph.upto}
             if graph.slots() != covered:
                 said = f"holds {len(graph.slots()):,} vectors, not the {len(covered):,} that it should"
                 yield Finding("graph", f"{printable(graph.path)}: {said}", lambda store: graph.remove())

@@ -21,6 +21,7 @@ from .calibration import Calibration
 from .catalog import Place, below
 from .errors import IndexDamaged, QueryError, UsageError
 from .grammar import Query
+from .light import QueryEmbedder
 from .paths import mtime_ns, on_disk, printable
 from .store import Store, View
 from .types import Embedder, Modality, Photo, SkipPhoto
@@ -38,14 +39,16 @@ SearchIn = Literal["image", "text", "any"]
 Strategy = Literal["auto", "exact", "ann"]
 
 # What the planner weighs, in seconds, from bench/search.py on 2 cores: a scan reads every vector once for a block of
-# questions, a graph is verified and read whole once and then costs little (docs/benchmarks.md).
-SCAN_SECONDS_PER_FLOAT = 1.4e-10
-SCAN_SECONDS_PER_FLOAT_TOGETHER = 3e-11
-GRAPH_LOAD_SECONDS_PER_FLOAT = 6.5e-9
+# questions; a graph is verified and read whole once, and then costs the same for any question (docs/benchmarks.md).
+SCAN_SECONDS_PER_FLOAT = 1.5e-10
+SCAN_SECONDS_PER_FLOAT_TOGETHER = 2e-11
+GRAPH_LOAD_SECONDS_PER_FLOAT = 3.5e-9
 GRAPH_SECONDS_PER_QUESTION = 2e-3
 
-# Scores of this many (question, picture) pairs are held at once.
-SCORES_AT_ONCE = 16_000_000
+# Scores of this many (question, picture) pairs are held at once: the more questions share a block, the less each costs.
+SCORES_AT_ONCE = 32_000_000
+# As many products with one vector are faster than one with a matrix (bench/search.py).
+ONE_BY_ONE = 3
 # A graph's shortlist: enough that exact scoring of it finds what an exact scan would.
 SHORTLIST = 200
 SHORTLIST_PER_HIT = 10
@@ -124,7 +127,10 @@ class Searcher:
         self.store = store
         self._embedder = embedder
         self.view: View = view or store.view()
-        self._graphs: dict[Modality, Graph | None] = {}
+        self._graphs: dict[str, Graph | None] = {}
+        """What was loaded, by path; None for what could not be."""
+        self._forgone = 0.0
+        """Seconds that questions scanned for would have taken less, had the graphs been loaded."""
 
     def search(self, query: Query, options: Options | None = None) -> list[Hit]:
         """The hits of one query, best first. Raises QueryError, UsageError."""
@@ -149,7 +155,8 @@ class Searcher:
             questions = [self._question(query, words, options, on_error) for query in queries]
             allowed = self._allowed(options)
             use_graph = self._plans_graph(options, len(questions))
-            block = max(1, SCORES_AT_ONCE // max(1, 4 * self.view.space.slots))
+            scores = self.view.space.slots * (3 if any(q and q.is_composed for q in questions) else 1)
+            block = max(1, SCORES_AT_ONCE // max(1, scores))
             for start in range(0, len(questions), block):
                 part = questions[start : start + block]
                 answers = self._answers([question for question in part if question], options, allowed, use_graph)
@@ -166,7 +173,7 @@ class Searcher:
         while True:
             if self.view.edition != catalog.edition():
                 self.view = self.store.view(self.view.space)
-                self._graphs = {}
+                self._graphs = {path: graph for path, graph in self._graphs.items() if graph and graph.is_current()}
             with catalog.reading():
                 if self.view.edition == catalog.edition():
                     yield
@@ -266,6 +273,8 @@ class Searcher:
         from .workers import Workers
 
         embedder = self._embedder()
+        if isinstance(embedder, QueryEmbedder):
+            embedder.expect("image")
         photo = Photo(os.path.dirname(path), os.path.basename(path), os.stat(path).st_size, 0, 0, named=True)
         try:
             with Workers(1) as workers:  # a picture asked with is no more to be trusted than others
@@ -295,23 +304,48 @@ class Searcher:
         return masks
 
     def _plans_graph(self, options: Options, questions: int) -> bool:
-        """Whether a shortlist from the graph is expected to cost less than scanning, or was asked for."""
+        """Whether shortlists from graphs are expected to cost less than scanning, or were asked for.
+
+        Graphs pay for questions that come one by one: once those scanned for would have paid for the loading, they are
+        loaded.
+        """
         if options.strategy != "auto":
             return options.strategy == "ann" and Graph.available()
         if options.under or options.modality == "any":
             return False
         if compose.method_named(options.method).needs_all:
             return False
-        floats = self.view.space.slots * self.view.space.identity.dim
-        scan = floats * (SCAN_SECONDS_PER_FLOAT + (questions - 1) * SCAN_SECONDS_PER_FLOAT_TOGETHER)
-        graph = floats * GRAPH_LOAD_SECONDS_PER_FLOAT + questions * GRAPH_SECONDS_PER_QUESTION
-        return graph < scan and Graph.available()
+        graphs = [
+            graph
+            for graph in self.store.graphs(self.view.space, options.modality)
+            if self._graphs.get(graph.path, graph) is not None and graph.note()
+        ]
+        if not graphs:
+            return False
+        dim = self.view.space.identity.dim
+        covered = sum(graph.upto - graph.first for graph in graphs)
+        scan = _scan_seconds(self.view.space.slots * dim, questions)
+        ask = _scan_seconds((self.view.space.slots - covered) * dim, questions)
+        ask += len(graphs) * questions * GRAPH_SECONDS_PER_QUESTION
+        unloaded = sum(graph.upto - graph.first for graph in graphs if graph.path not in self._graphs)
+        load = unloaded * dim * GRAPH_LOAD_SECONDS_PER_FLOAT
+        if ask + load - self._forgone < scan:
+            return Graph.available()
+        self._forgone += max(0.0, scan - ask)
+        return False
 
-    def _graph(self, modality: Modality) -> Graph | None:
-        if modality not in self._graphs:
-            graph = self.store.graph(self.view.space, modality)
-            self._graphs[modality] = graph if graph.load(self.view.space.generation) else None
-        return self._graphs[modality]
+    def _loaded(self, modality: Modality) -> list[Graph]:
+        """The graphs of the view that can be used, in memory."""
+        space = self.view.space
+        graphs = self.store.graphs(space, modality)
+        new = [graph for graph in graphs if graph.path not in self._graphs]
+        if new:
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(os.cpu_count()) as pool:  # what takes long is the checksum, outside Python's lock
+                for graph, is_loaded in zip(new, pool.map(lambda g: g.load(space.generation), new), strict=True):
+                    self._graphs[graph.path] = graph if is_loaded else None
+        return [loaded for graph in graphs if (loaded := self._graphs[graph.path]) is not None]
 
     def _answers(
         self,
@@ -320,22 +354,35 @@ class Searcher:
         allowed: dict[Modality, Mask],
         use_graph: bool,
     ) -> Iterator[list[Hit]]:
-        scored: list[dict[Modality, tuple[Slots, Any]]] = [{} for _ in questions]
-        for modality, mask in allowed.items():
-            candidates: list[Slots | None] = [None] * len(questions)
-            if use_graph:
-                candidates = [self._shortlist(question, modality, mask, options) for question in questions]
-            together = [i for i, found in enumerate(candidates) if found is None]
-            every = np.flatnonzero(mask)
-            if together:
-                scores = self._scores([questions[i] for i in together], modality, None)
-                for row, i in enumerate(together):
-                    scored[i][modality] = (every, self._sane(scores[row][every]))
-            for i, found in enumerate(candidates):
-                if found is not None:
-                    scored[i][modality] = (found, self._sane(self._scores([questions[i]], modality, found)[0]))
-        for question, by_modality in zip(questions, scored, strict=True):
-            yield self._hits(question, by_modality, options)
+        found = [self._found(questions, modality, mask, options, use_graph) for modality, mask in allowed.items()]
+        for question, *parts in zip(questions, *found, strict=True):
+            yield self._hits(question, dict(zip(allowed, parts, strict=True)), options)
+
+    def _found(
+        self, questions: Sequence[_Question], modality: Modality, mask: Mask, options: Options, use_graph: bool
+    ) -> Iterator[tuple[Slots, Any]]:
+        """For each question the slots worth ranking, with their scores: every one that is allowed, or a shortlist."""
+        graphs = self._loaded(modality) if use_graph else []
+        lists = self._shortlists(questions, modality, mask, options, graphs) if graphs else [None] * len(questions)
+        whole = self._scan([q for q, near in zip(questions, lists, strict=True) if near is None], modality, mask)
+        listed = [q for q, near in zip(questions, lists, strict=True) if near is not None]
+        rest = [self._scan(listed, modality, mask, part) for part in _uncovered(graphs, len(mask))]
+        for question, near in zip(questions, lists, strict=True):
+            if near is None:
+                yield next(whole)
+            else:
+                parts = [(near, self._sane(self._scores([question], modality, near)[0])), *map(next, rest)]
+                yield _joined(parts)
+
+    def _scan(
+        self, questions: Sequence[_Question], modality: Modality, mask: Mask, part: slice = slice(None)
+    ) -> Iterator[tuple[Slots, Any]]:
+        """For each question the allowed slots, of all or of a part of them, with their scores."""
+        if questions:
+            live = np.flatnonzero(mask[part])
+            slots = live + part.start if part.start else live
+            for scores in self._scores(questions, modality, part):
+                yield slots, self._sane(scores if len(live) == len(scores) else scores[live])
 
     def _directions(self, question: _Question, modality: Modality) -> tuple[list[Vectors], list[float]]:
         """The vectors whose dot products a question needs, and what to subtract from each."""
@@ -362,8 +409,8 @@ class Searcher:
             )
         return calibration
 
-    def _scores(self, questions: Sequence[_Question], modality: Modality, slots: Slots | None) -> list[Any]:
-        """Scores of each question over all slots, or over the given ones, float32."""
+    def _scores(self, questions: Sequence[_Question], modality: Modality, slots: Slots | slice) -> list[Any]:
+        """Scores of each question over those slots, float32."""
         directions: list[Vectors] = []
         offsets: list[float] = []
         spans: list[int] = []
@@ -372,9 +419,10 @@ class Searcher:
             directions += vectors
             offsets += shifts
             spans.append(len(vectors))
-        rows = self.view.rows if slots is None else self.view.rows[slots]
         with np.errstate(all="ignore"):  # what a damaged vector gives is looked at below
-            products = np.stack(directions) @ rows.T - np.asarray(offsets, np.float32)[:, None]
+            products = _products(directions, self.view.rows[slots])
+            if any(offsets):
+                products -= np.asarray(offsets, np.float32)[:, None]
         scores, at = [], 0
         for question, span in zip(questions, spans, strict=True):
             if span == 1:
@@ -414,37 +462,48 @@ class Searcher:
             return scores
         return method.combine(s_v, s_t, question.weight, context)
 
-    def _shortlist(self, question: _Question, modality: Modality, mask: Mask, options: Options) -> Slots | None:
-        """Slots worth scoring exactly: the graph's nearest and the tail it does not cover. None: scan instead."""
-        graph = self._graph(modality)
-        if graph is None or (question.is_composed and compose.method_named(question.method).needs_all):
-            return None
-        wanted = int(np.count_nonzero(mask))
-        directions, _ = self._directions(question, modality)
-        if len(directions) == 2:
-            directions = [*directions, _unit(directions[0]) + _unit(directions[1])]
-        queries = np.stack([_unit(direction) for direction in directions])
-        upto = graph.loaded_upto
-        tail = np.flatnonzero(mask[upto:]) + upto
-        k = max(SHORTLIST, SHORTLIST_PER_HIT * options.limit)
-        while True:
-            nearest = graph.nearest(queries, k)
-            if nearest is None:
-                return None
-            found = np.unique(nearest.astype(np.int64))
-            found = found[found < len(mask)]
-            found = found[mask[found]]
-            if len(found) >= min(wanted, SHORTLIST_PER_HIT * options.limit) or k >= len(graph):
-                return np.union1d(found, tail)
-            k = min(4 * k, len(graph))
-            if k * 4 > len(graph):  # most of the graph: a scan is cheaper and exact
-                return None
+    def _shortlists(
+        self,
+        questions: Sequence[_Question],
+        modality: Modality,
+        mask: Mask,
+        options: Options,
+        graphs: Sequence[Graph],
+    ) -> list[Slots | None]:
+        """For each question the slots nearest to it in all graphs. None where a scan is better: a filter or a method
+        leaves too few, or the graphs do not find as many as they should."""
+        lists: list[Slots | None] = [None] * len(questions)
+        from concurrent.futures import ThreadPoolExecutor
+
+        asked: list[int] = []
+        queries: list[Vectors] = []
+        for i, question in enumerate(questions):
+            if question.is_composed and compose.method_named(question.method).needs_all:
+                continue
+            directions = [_unit(direction) for direction in self._directions(question, modality)[0]]
+            if len(directions) == 2:
+                directions.append(directions[0] + directions[1])
+            queries += directions
+            asked += [i] * len(directions)
+        per_graph = SHORTLIST_PER_HIT * options.limit
+        k = max(SHORTLIST, per_graph)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            answers = list(pool.map(lambda graph: graph.nearest(np.stack(queries), k), graphs)) if asked else []
+        if not asked or any(answer is None for answer in answers):
+            return lists
+        near = np.concatenate([answer for answer in answers if answer is not None], axis=1).astype(np.int64)
+        wanted = min(per_graph, sum(int(np.count_nonzero(mask[graph.first : graph.upto])) for graph in graphs))
+        for i in dict.fromkeys(asked):
+            slots = np.unique(near[[row for row, of in enumerate(asked) if of == i]])
+            slots = slots[slots < len(mask)]
+            slots = slots[mask[slots]]
+            lists[i] = slots if len(slots) >= wanted else None
+        return lists
 
     def _hits(self, question: _Question, scored: dict[Modality, tuple[Slots, Any]], options: Options) -> list[Hit]:
         if options.modality == "any":
             scored = {m: (slots, self._standardised(question, m, scores)) for m, (slots, scores) in scored.items()}
-        slots = np.concatenate([slots for slots, _ in scored.values()])
-        scores = np.concatenate([scores for _, scores in scored.values()])
+        slots, scores = _joined(list(scored.values()))
         if options.min_score is not None:
             keep = scores >= options.min_score
             slots, scores = slots[keep], scores[keep]
@@ -503,6 +562,39 @@ class Searcher:
                 self._vouch_for([place.slot for _, place in ranked])
                 return ranked
             take *= 4
+
+
+def _scan_seconds(floats: int, questions: int) -> float:
+    return floats * (SCAN_SECONDS_PER_FLOAT + (questions - 1) * SCAN_SECONDS_PER_FLOAT_TOGETHER)
+
+
+def _uncovered(graphs: Sequence[Graph], slots: int) -> Iterator[slice]:
+    """The ranges of slots that none of these graphs, which are in order, covers."""
+    start = 0
+    for graph in graphs:
+        if start < graph.first:
+            yield slice(start, graph.first)
+        start = graph.upto
+    if start < slots:
+        yield slice(start, slots)
+
+
+def _products(directions: Sequence[Vectors], rows: Vectors) -> NDArray[np.float32]:
+    """The dot product of each direction with each row: float32, (directions, rows)."""
+    products = np.empty((len(directions), len(rows)), np.float32)
+    if len(directions) <= ONE_BY_ONE:
+        for direction, row in zip(directions, products, strict=True):
+            np.dot(rows, np.asarray(direction, np.float32), out=row)
+    else:
+        np.matmul(np.stack(directions), rows.T, out=products)
+    return products
+
+
+def _joined(parts: Sequence[tuple[Slots, Any]]) -> tuple[Slots, Any]:
+    """Slots with their scores as one. What is one already is not copied: at a million photos that is felt."""
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate([slots for slots, _ in parts]), np.concatenate([scores for _, scores in parts])
 
 
 def _hash_of(path: str) -> bytes:

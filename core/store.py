@@ -17,17 +17,31 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import numpy as np  # noqa: TID253
-
 from .calibration import Calibration
 from .catalog import Catalog, Known, NewPhoto, NewVector, Place, Root, Space, join
 from .errors import IndexDamaged, IndexLocked, IndexNotFound, IndexTooOld, StoreError, UsageError
+from .late import LateModule
 from .paths import free_name, printable
 from .types import CarriedText, Modality, Photo, Skipped, SpaceIdentity
-from .vectors import CHECK_HINT, ROWS_AT_ONCE, FlatVectors, Graph, SlotMap, crc_of, fsync_path, naming
+from .vectors import (
+    CHECK_HINT,
+    HNSW_SHARE,
+    ROWS_AT_ONCE,
+    FlatVectors,
+    Graph,
+    SlotMap,
+    crc_of,
+    fsync_path,
+    graph_slots,
+    naming,
+)
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .types import Vectors
+else:
+    np = LateModule("numpy")
 
 CATALOG = "catalog.sqlite3"
 PORTABLE = ".imgsearch"
@@ -38,10 +52,8 @@ SALVAGED = f"{CATALOG}.salvaged.new"
 """A catalogue that was saved and has yet to be put in its place."""
 MODALITIES: tuple[Modality, ...] = ("image", "text")
 
-# A graph is brought up to date when the tail it does not cover has grown beyond this many slots or this share of
-# what it covers. Until then the tail is scanned exactly, which costs next to nothing.
-GRAPH_TAIL_SLOTS = 2_000
-GRAPH_TAIL_SHARE = 0.02
+_GRAPH_FILE = re.compile(r"hnsw\.(?:image|text)(?:\.\d+)?(?:\.json)?")
+"""Without a number: as they were named when there was one graph a modality."""
 # A waiting writer looks so often whether the lock is free: soon enough for a person, and next to no work.
 LOCK_POLL_SECONDS = 0.1
 
@@ -87,7 +99,9 @@ class Status:
     spaces: tuple[Space, ...]
     active: Space | None
     covered: frozenset[str]
-    """Ids of spaces whose HNSW graphs hold every vector."""
+    """Ids of spaces that have every HNSW graph that they should; what is in none of them is scanned."""
+    in_graphs: dict[str, int]
+    """How many vectors are in HNSW graphs, by the id of the space."""
     bytes: int
 
 
@@ -152,8 +166,10 @@ class Store:
     def _tidied(self) -> list[str]:
         """Remove the files of an interrupted run that nothing names."""
         for space in self.catalog.spaces():
-            for modality in MODALITIES:
-                self.graph(space, modality).finish()
+            for graph in self._all_graphs(space):
+                graph.finish()
+            for path in self.stale_graphs(space):
+                _is_removed(path)
         removed = [path for path in self.leftovers() if not os.path.isdir(path) and _is_removed(path)]
         if not removed:
             return []
@@ -198,7 +214,7 @@ class Store:
                 )
         files = []
         for space in spaces:
-            graphs = [self.graph(space, modality).path for modality in MODALITIES]
+            graphs = [graph.path for graph in self._all_graphs(space)]
             files += [self.flat(space).path, self.slots_path(space), *graphs, *(f"{path}.json" for path in graphs)]
         return [
             path
@@ -251,8 +267,11 @@ class Store:
 
         `slots_left` cuts the space down to its first so many slots.
         """
-        for modality in MODALITIES:  # its numbers will mean other contents
-            self.graph(space, modality).remove()
+        slots = list(slots)
+        end = space.slots if slots_left is None else slots_left
+        for graph in self._all_graphs(space):  # first: numbers beyond the end will mean other contents
+            if graph.upto > end or any(isinstance(slot, int) and graph.first <= slot < graph.upto for slot in slots):
+                graph.remove()
         with self.catalog.transaction():
             self.catalog.forget_vectors(space.id, slots)
             if slots_left is not None:
@@ -307,8 +326,7 @@ class Store:
     def remove_spaces(self, spaces: Sequence[Space]) -> None:
         """Forget spaces with all that was made for them. Never the active one: search would have nothing to ask."""
         for space in spaces:
-            for modality in MODALITIES:  # first: where its folder outlives it, a new space must not find these there
-                self.graph(space, modality).remove()
+            self._remove_graphs(space)  # first: where its folder outlives it, a new space must not find these there
         with self.catalog.transaction():
             for space in spaces:
                 self.catalog.delete_space(space.id)
@@ -350,20 +368,9 @@ class Store:
         """Whether nothing was committed since this space's derived files were made."""
         if space.state != "complete" or self.catalog.get_info("active_space") != space.id:
             return False
-        if not all(self._is_graph_right(space, modality) for modality in MODALITIES):
+        if not self._has_graphs(space, lambda graph: graph.is_sound(space.generation)) and Graph.available():
             return False
-        return SlotMap.load(self.slots_path(space), space.slots, self.catalog.edition()) is not None
-
-    def _is_graph_right(self, space: Space, modality: Modality) -> bool:
-        graph = self.graph(space, modality)
-        if graph.exists():
-            return graph.is_sound() or not Graph.available()
-        has_vectors = self.catalog.value(
-            "select 1 from vectors where space_id = :space and modality = :modality limit 1",
-            space=space.id,
-            modality=modality,
-        )
-        return has_vectors is None or not Graph.available()
+        return SlotMap.is_current(self.slots_path(space), space.slots, self.catalog.edition())
 
     def save_slots(self, space: Space) -> None:
         """Write the derived slot map, so that readers need not build it from the catalogue."""
@@ -372,38 +379,77 @@ class Store:
             slots = SlotMap.build(space.slots, self.catalog.live_slots(space.id))
         slots.save(self.slots_path(space), edition)
 
-    def update_graphs(self, space: Space) -> bool:
-        """Bring the HNSW graphs up to date where enough has changed. False where hnswlib cannot be imported."""
+    # graphs
+
+    def graphs(self, space: Space, modality: Modality) -> list[Graph]:
+        """The HNSW graphs that there can be, one for each full range of slots. The tail is left to be scanned."""
+        span = graph_slots()
+        path = os.path.join(self.space_folder(space.id), f"hnsw.{modality}.")
+        return [
+            Graph(f"{path}{number}", space.identity.dim, number * span, (number + 1) * span)
+            for number in range(space.slots // span if span else 0)
+        ]
+
+    def _all_graphs(self, space: Space) -> list[Graph]:
+        return [graph for modality in MODALITIES for graph in self.graphs(space, modality)]
+
+    def is_due(self, space: Space, modality: Modality, graph: Graph) -> bool:
+        """Whether enough vectors lie in its range for a graph to pay."""
+        enough = max(1, int((graph.upto - graph.first) * HNSW_SHARE))
+        return len(self._slots_of(space, modality, graph, limit=enough)) == enough
+
+    def _has_graphs(self, space: Space, is_right: Callable[[Graph], bool]) -> bool:
+        """Whether every graph that is due is right."""
+        return all(
+            is_right(graph) or not self.is_due(space, modality, graph)
+            for modality in MODALITIES
+            for graph in self.graphs(space, modality)
+        )
+
+    def update_graphs(self, space: Space, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Make the graphs that are due and not sound. False without hnswlib, or if `stop` said so before all were."""
+        for path in self.stale_graphs(space):
+            _is_removed(path)
+        if not self._all_graphs(space):
+            return True
         if not Graph.available():
             return False
         rows = self.flat(space).rows(space.slots)
         for modality in MODALITIES:
-            graph = self.graph(space, modality)
-            covered = graph.covers_upto(space.generation) if graph.is_sound() else 0
-            tail = self._slots_from(space, modality, covered)
-            if not tail and not covered:
-                graph.remove()  # there is nothing for it to hold
-            if not tail or (covered and len(tail) <= min(GRAPH_TAIL_SLOTS, GRAPH_TAIL_SHARE * covered)):
-                continue
-            if covered and not graph.load(space.generation):  # damaged: made anew, of everything
-                tail = self._slots_from(space, modality, 0)
-            graph.update(rows, tail, upto=space.slots, generation=space.generation)
+            for graph in self.graphs(space, modality):
+                if graph.is_sound(space.generation):
+                    continue
+                if not self.is_due(space, modality, graph):
+                    graph.remove()
+                    continue
+                slots = self._slots_of(space, modality, graph)
+                if not graph.build(rows, slots, generation=space.generation, stop=stop):
+                    return False
         return True
 
-    def _slots_from(self, space: Space, modality: Modality, first: int) -> list[int]:
+    def _slots_of(self, space: Space, modality: Modality, graph: Graph, limit: int = -1) -> list[int]:
         rows = self.catalog.rows(
-            "select slot from vectors where space_id = :space and modality = :modality "
-            "and slot >= :first order by slot",
+            "select slot from vectors where space_id = :space and slot >= :first and slot < :upto "
+            "and modality = :modality order by slot limit :limit",
             space=space.id,
             modality=modality,
-            first=first,
+            first=graph.first,
+            upto=graph.upto,
+            limit=limit,
         )
-        slots = [row[0] for row in rows]
-        if slots and not slots[-1] < space.slots:
-            raise IndexDamaged(
-                f"{printable(self.catalog.path)}: slot {slots[-1]} of {space.slots} vectors", hint=CHECK_HINT
-            )
-        return slots
+        return [row[0] for row in rows]
+
+    def stale_graphs(self, space: Space) -> list[str]:
+        """Files of graphs of a range that is none now: an earlier version's, or of another `$IMGSEARCH_HNSW_SLOTS`."""
+        current = {path for graph in self._all_graphs(space) for path in (graph.path, f"{graph.path}.json")}
+        return [path for path in self._graph_files(space) if path not in current and not os.path.isdir(path)]
+
+    def _graph_files(self, space: Space) -> list[str]:
+        return _entries(self.space_folder(space.id), lambda name: _GRAPH_FILE.fullmatch(name) is not None)
+
+    def _remove_graphs(self, space: Space) -> None:
+        for path in self._graph_files(space):
+            _is_removed(path)
 
     def compact(self, space: Space) -> Space:
         """Write the live vectors to a new generation and switch to it with one commit. Raises IndexDamaged where a
@@ -440,8 +486,7 @@ class Store:
             renumbered = (replace(vector, slot=slot) for slot, vector in enumerate(live))
             self.catalog.add_vectors(space.id, renumbered)
             self.catalog.update_space(space.id, generation=generation, slots=len(live))
-        for modality in MODALITIES:
-            self.graph(space, modality).remove()
+        self._remove_graphs(space)
         self._tidied()
         return self._again(space)
 
@@ -489,16 +534,20 @@ class Store:
 
     # reading
 
+    def space_to_search(self) -> Space:
+        """The active space. Raises IndexNotFound while nothing was ever indexed."""
+        space = self.active_space()
+        if space is None:
+            raise IndexNotFound(
+                f"nothing indexed yet in {printable(self.folder)}", hint="fill it with: imgsearch index FOLDER"
+            )
+        return space
+
     def view(self, space: Space | None = None) -> View:
         """A consistent state to search in. Raises IndexDamaged, or IndexNotFound while nothing was ever indexed."""
         for attempt in range(3):
             with self.catalog.reading():
-                current = self._again(space) if space else self.active_space()
-                if current is None:
-                    raise IndexNotFound(
-                        f"nothing indexed yet in {printable(self.folder)}",
-                        hint="fill it with: imgsearch index FOLDER",
-                    )
+                current = self._again(space) if space else self.space_to_search()
                 edition = self.catalog.edition()
                 try:
                     rows = self.flat(current).rows(current.slots)
@@ -512,9 +561,6 @@ class Store:
                     slots = SlotMap.build(current.slots, self.catalog.live_slots(current.id))
                 return View(current, rows, slots, edition)
         raise AssertionError("unreachable")
-
-    def graph(self, space: Space, modality: Modality) -> Graph:
-        return Graph(os.path.join(self.space_folder(space.id), f"hnsw.{modality}"), space.identity.dim)
 
     def place_of(self, path: str) -> Place | None:
         """What the catalogue says of the photo at that absolute path, if it lies in a root and is known."""
@@ -572,22 +618,14 @@ class Store:
                 ),
                 spaces=spaces,
                 active=active,
-                covered=frozenset(space.id for space in spaces if self._graphs_cover(space)),
+                covered=frozenset(space.id for space in spaces if self._has_graphs(space, _is_of(space))),
+                in_graphs={space.id: self._in_graphs(space) for space in spaces},
                 bytes=self.bytes_on_disk(),
             )
 
-    def _graphs_cover(self, space: Space) -> bool:
-        """Whether every vector of the space is in a graph."""
-        for modality in MODALITIES:
-            beyond = self.catalog.value(
-                "select 1 from vectors where space_id = :space and modality = :modality and slot >= :covered",
-                space=space.id,
-                modality=modality,
-                covered=self.graph(space, modality).covers_upto(space.generation),
-            )
-            if beyond is not None:
-                return False
-        return True
+    def _in_graphs(self, space: Space) -> int:
+        notes = [graph.note() for graph in self._all_graphs(space) if _is_of(space)(graph)]
+        return sum(note["count"] for note in notes if note)
 
     def bytes_on_disk(self) -> int:
         total = 0
@@ -674,6 +712,11 @@ def _require_catalog(folder: str) -> None:
         raise IndexDamaged(
             f"{printable(os.path.join(folder, CATALOG))}: not a regular file", hint="name another index with --index"
         )
+
+
+def _is_of(space: Space) -> Callable[[Graph], bool]:
+    """Whether a graph says that it is of the vectors that the space has now."""
+    return lambda graph: (graph.note() or {}).get("generation") == space.generation
 
 
 def _mode(path: str) -> int | None:

@@ -11,26 +11,33 @@ import os
 import secrets
 import stat
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np  # noqa: TID253
-
-from .errors import IndexDamaged
+from .errors import IndexDamaged, UsageError
+from .late import LateModule
 from .types import Modality
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from .types import Vectors
+else:
+    np = LateModule("numpy")
 
-# Links per node and candidates while building: recall_at_10 0.99 and above on 100,000 real photos' vectors at the
-# `ef` below, for half a gigabyte a million (docs/benchmarks.md).
+# A graph covers so many slots, is made once when all of them are taken, and is never added to: storing a photo costs
+# the same however many there are. Below, and in the tail, a scan takes some milliseconds (bench/search.py).
+HNSW_SLOTS = 131_072
+# Where fewer of those slots than this share hold a modality, they are scanned.
+HNSW_SHARE = 1 / 8
+# Links per node, candidates while building, and candidates while asking: the least that finds 0.99 of what a scan finds
+# in HNSW_SLOTS pictures' vectors for questions in words, from across the modality gap (bench/hnsw.py).
 HNSW_M = 16
-HNSW_EF_CONSTRUCTION = 200
-HNSW_MIN_EF = 200
-# hnswlib stores a graph of fixed capacity; room to grow spares a copy at every update.
-HNSW_HEADROOM = 1.25
+HNSW_EF_CONSTRUCTION = 120
+HNSW_EF = 600
+# Added at once, between two looks at whether to stop: about half a second.
+HNSW_ROWS_AT_ONCE = 2_048
 
 MAX_NOTE_BYTES = 4_096
 CHECK_HINT = "see what is wrong with: imgsearch check; mend it with: imgsearch check --repair"
@@ -141,6 +148,16 @@ class SlotMap:
 
     @classmethod
     def load(cls, path: str, count: int, edition: int) -> SlotMap | None:
+        data = cls._read(path, count, edition)
+        return None if data is None else cls(np.frombuffer(data, np.uint8, count))
+
+    @classmethod
+    def is_current(cls, path: str, count: int, edition: int) -> bool:
+        """Whether `load` would return one; without numpy."""
+        return cls._read(path, count, edition) is not None
+
+    @staticmethod
+    def _read(path: str, count: int, edition: int) -> bytes | None:
         try:
             with _regular(path) as file:
                 data = file.read(count + _SLOT_TAIL_BYTES + 1)
@@ -148,7 +165,7 @@ class SlotMap:
             return None
         if len(data) != count + _SLOT_TAIL_BYTES or data[count:] != _slot_tail(data[:count], edition):
             return None
-        return cls(np.frombuffer(data, np.uint8, count))
+        return data
 
     @staticmethod
     def is_whole(path: str) -> bool:
@@ -188,20 +205,36 @@ def _slot_tail(flags: bytes, edition: int) -> bytes:
 _SLOT_TAIL_BYTES = 12
 
 
+def graph_slots() -> int:
+    """How many slots a graph covers; 0: none are made, and none are used.
+
+    `$IMGSEARCH_HNSW_SLOTS` sets it, for trials and for tests with small indexes; graphs of other ranges are made anew.
+    """
+    given = os.environ.get("IMGSEARCH_HNSW_SLOTS")
+    if not given:
+        return HNSW_SLOTS
+    if not (given.isascii() and given.isdigit()):
+        raise UsageError(f"IMGSEARCH_HNSW_SLOTS={given}: not a number of vectors", hint="0 means no HNSW graphs")
+    return int(given)
+
+
 class Graph:
-    """An HNSW graph over one modality's slots, for many questions to a loaded index or a very large one.
+    """An HNSW graph over one modality's vectors in one range of slots, for many questions to a loaded index.
 
     Two files: the graph as hnswlib writes it, and a note with its seal and the slots it covers. A graph whose seal is
     not the note's is never given to hnswlib: a damaged link list can crash it, and a made-up one do worse. The seal is
-    a checksum keyed by a secret of the user's, so that the graph of somebody else's index does not pass either.
+    a checksum keyed by a secret of the user's, so that the graph of somebody else's index does not pass either; it
+    covers what the note says of the range as well.
     """
 
-    def __init__(self, path: str, dim: int) -> None:
+    def __init__(self, path: str, dim: int, first: int, upto: int) -> None:
         self.path = path
         self.dim = dim
+        self.first = first
+        self.upto = upto
+        """The slots that it covers: those of its modality in `first <= slot < upto`."""
         self._index: Any = None
-        self.loaded_upto = 0
-        """Slots below this are in the graph that is in memory; the file may have moved on since."""
+        self._seal: str | None = None
 
     @staticmethod
     def available() -> bool:
@@ -213,8 +246,8 @@ class Graph:
         return _secret() is not None
 
     def note(self) -> dict[str, Any] | None:
-        """What the note says (`upto`, `count`, `bytes`, `seal`, `generation`); None without a readable one, or
-        where the graph beside it is of another size."""
+        """What the note says (`first`, `upto`, `count`, `bytes`, `seal`, `generation`); None without a readable one
+        for this range, or where the graph beside it is of another size."""
         return self._note_in(f"{self.path}.json") or self._note_in(f"{self.path}.json.new")
 
     def _note_in(self, path: str) -> dict[str, Any] | None:
@@ -225,9 +258,10 @@ class Graph:
                 size = os.fstat(file.fileno()).st_size
         except (OSError, ValueError, RecursionError, IndexDamaged):
             return None
-        if not isinstance(note, dict) or note.get("dim") != self.dim or note.get("bytes") != size:
+        right = {"dim": self.dim, "first": self.first, "upto": self.upto, "bytes": size}
+        if not isinstance(note, dict) or any(note.get(key) != value for key, value in right.items()):
             return None
-        numbers = [note.get(key) for key in ("upto", "count", "generation")]
+        numbers = [note.get(key) for key in ("count", "generation")]
         return note if all(isinstance(number, int) and number >= 0 for number in numbers) else None
 
     def finish(self) -> None:
@@ -235,25 +269,21 @@ class Graph:
         if self._note_in(f"{self.path}.json") is None and self._note_in(f"{self.path}.json.new") is not None:
             os.replace(f"{self.path}.json.new", f"{self.path}.json")
 
-    def covers_upto(self, generation: int) -> int:
-        """Slots below this number are in the graph (those of its modality that were live when they were added)."""
-        note = self.note()
-        return int(note["upto"]) if note and note.get("generation") == generation else 0
-
     def is_sealed(self) -> bool:
-        """Whether the graph is, to the byte, one that this user's imgsearch wrote."""
+        """Whether the graph is, to the byte, one that this user's imgsearch wrote for these slots."""
         note = self.note()
-        return note is not None and _is_equal(_checksums(self.path)[0], note.get("seal"))
+        return note is not None and _is_equal(_sealed(self.path, _claims(note)), note.get("seal"))
 
     def is_whole(self) -> bool:
         """Whether the graph is as whoever made it wrote it: the checksum says that, and anybody can make one."""
         note = self.note()
-        return note is not None and _checksums(self.path)[1] == note.get("sha256")
+        return note is not None and _sha256(self.path) == note.get("sha256")
 
-    def is_sound(self) -> bool:
-        """The same, believed without reading the graph where nobody has touched it since it was written."""
+    def is_sound(self, generation: int) -> bool:
+        """Whether it is sealed and of that generation of vectors; believed without reading the graph where nobody has
+        touched it since it was written."""
         note = self.note()
-        if note is None or note.get("key") != _key_name():
+        if note is None or note.get("key") != _key_name() or note["generation"] != generation:
             return False
         touched_ns = os.stat(self.path).st_mtime_ns
         if note.get("mtime_ns") == touched_ns:
@@ -272,65 +302,68 @@ class Graph:
         import hnswlib
 
         note = self.note()
-        if not note or note.get("generation") != generation or not self.is_sealed():
+        if not note or note["generation"] != generation or not self.is_sealed():
             return False
         index = hnswlib.Index(space="ip", dim=self.dim)
         try:
-            index.load_index(self.path, max_elements=int(note["count"]))
+            index.load_index(self.path, max_elements=note["count"])
         except RuntimeError:
             return False
         self._index = index
-        self.loaded_upto = int(note["upto"])
+        self._seal = note["seal"]
         return True
+
+    def is_current(self) -> bool:
+        """Whether what is in memory is what lies on the disk."""
+        note = self.note()
+        return self._index is not None and note is not None and note.get("seal") == self._seal
 
     def slots(self) -> set[int]:
         """The slots that are in the loaded graph."""
         return set(self._index.get_ids_list())
 
-    def update(self, rows: Vectors, slots: Sequence[int], *, upto: int, generation: int) -> None:
-        """Add those slots of `rows` to the loaded graph, or else to a new one, and save it with its note."""
+    def build(
+        self, rows: Vectors, slots: Sequence[int], *, generation: int, stop: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Make the graph of those slots of `rows`, save it with its note, and let go of it. False, and nothing is
+        left of it, if `stop` said so meanwhile."""
         import hnswlib
 
-        if self._index is None:
-            self._index = hnswlib.Index(space="ip", dim=self.dim)
-            self._index.init_index(
-                max_elements=max(1024, int(len(slots) * HNSW_HEADROOM)),
-                M=HNSW_M,
-                ef_construction=HNSW_EF_CONSTRUCTION,
-            )
-        needed = self._index.get_current_count() + len(slots)
-        if needed > self._index.get_max_elements():
-            self._index.resize_index(int(needed * HNSW_HEADROOM))
+        index = hnswlib.Index(space="ip", dim=self.dim)
+        index.init_index(max_elements=len(slots), M=HNSW_M, ef_construction=HNSW_EF_CONSTRUCTION)
         numbers = np.asarray(slots, np.int64)
-        for start in range(0, len(numbers), ROWS_AT_ONCE):
-            chosen = numbers[start : start + ROWS_AT_ONCE]
-            self._index.add_items(rows[chosen], chosen.astype(np.uint64))
-        self._save(upto, generation)
+        for start in range(0, len(numbers), HNSW_ROWS_AT_ONCE):
+            if stop():
+                return False
+            chosen = numbers[start : start + HNSW_ROWS_AT_ONCE]
+            index.add_items(rows[chosen], chosen.astype(np.uint64))
+        self._save(index, generation)
+        return True
 
-    def _save(self, upto: int, generation: int) -> None:
+    def _save(self, index: Any, generation: int) -> None:
         temporary = f"{self.path}.new"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-        self._index.save_index(temporary)
+        index.save_index(temporary)
         os.chmod(temporary, 0o600)
         size = os.path.getsize(temporary)
-        if size != self._index.index_file_size():  # hnswlib does not mind a full disk
+        if size != index.index_file_size():  # hnswlib does not mind a full disk
             os.unlink(temporary)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
-        seal, sha256 = _checksums(temporary)
         note = {
             "dim": self.dim,
-            "count": self._index.get_current_count(),
-            "upto": upto,
+            "count": index.get_current_count(),
+            "first": self.first,
+            "upto": self.upto,
             "generation": generation,
             "bytes": size,
             "mtime_ns": os.stat(temporary).st_mtime_ns,
-            "seal": seal,
             "key": _key_name(),
-            "sha256": sha256,
+            "sha256": _sha256(temporary),
             "M": HNSW_M,
             "ef_construction": HNSW_EF_CONSTRUCTION,
         }
+        note["seal"] = _sealed(temporary, _claims(note))
         fsync_path(temporary)
         # The note first, under its temporary name, where `note` finds it: no moment has a graph without one.
         write_durably(f"{self.path}.json.new", json.dumps(note).encode())
@@ -343,8 +376,8 @@ class Graph:
 
         None where it finds fewer: among very many equal vectors some are out of its reach.
         """
-        k = min(k, self._index.get_current_count())
-        self._index.set_ef(max(HNSW_MIN_EF, 2 * k))
+        k = min(k, len(self))
+        self._index.set_ef(max(HNSW_EF, k))
         try:
             labels, _ = self._index.knn_query(queries, k=k)
         except RuntimeError:
@@ -400,15 +433,25 @@ def fsync_path(path: str) -> None:
 # Seals
 
 
-def _checksums(path: str) -> tuple[str | None, str]:
-    """HMAC-SHA256 of a file with the user's secret, None where there is no secret to be had; and plain SHA-256."""
+def _sealed(path: str, claims: bytes) -> str | None:
+    """HMAC-SHA256 of a file and what is said about it, with the user's secret; None where there is none to be had."""
     key = _secret()
-    seal, plain = hmac.new(key or b"", digestmod="sha256"), hashlib.sha256()
+    return None if key is None else _digest(path, hmac.new(key, claims, "sha256"))
+
+
+def _sha256(path: str) -> str:
+    return _digest(path, hashlib.sha256())
+
+
+def _digest(path: str, digest: Any) -> str:
     with _regular(path) as file:
         while block := file.read(1 << 20):
-            seal.update(block)
-            plain.update(block)
-    return (seal.hexdigest() if key else None), plain.hexdigest()
+            digest.update(block)
+    return str(digest.hexdigest())
+
+
+def _claims(note: dict[str, Any]) -> bytes:
+    return json.dumps([note[key] for key in ("dim", "count", "first", "upto", "generation")]).encode()
 
 
 def _key_name() -> str | None:

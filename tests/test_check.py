@@ -31,7 +31,7 @@ class Scene:
         self.space_folder = folder / "spaces" / self.space.id
         self.vectors = self.space_folder / "vectors.0.f32"
         self.slots = self.space_folder / "slots.u8"
-        self.graph = self.space_folder / "hnsw.image"
+        self.graph = self.space_folder / "hnsw.image.0"
         self.catalog = folder / "catalog.sqlite3"
 
     def sql(self, statement: str, *values: object) -> None:
@@ -128,10 +128,10 @@ def point_graph_elsewhere(scene: Scene) -> None:
     data = bytearray(scene.graph.read_bytes())
     data[200:204] = struct.pack("<I", 0x7FFFFFFF)
     scene.graph.write_bytes(data)
-    note = json.loads((scene.space_folder / "hnsw.image.json").read_text())
+    note = json.loads((scene.space_folder / "hnsw.image.0.json").read_text())
     note["seal"] = hashlib.sha256(data).hexdigest()
     note["mtime_ns"] = os.stat(scene.graph).st_mtime_ns
-    (scene.space_folder / "hnsw.image.json").write_text(json.dumps(note))
+    (scene.space_folder / "hnsw.image.0.json").write_text(json.dumps(note))
 
 
 # What is done to the index, the part that is to be named, and whether only --deep can see it.
@@ -214,19 +214,19 @@ def test_a_sound_index_has_nothing_to_find(scene, imgsearch):
 
 
 def test_what_an_interrupted_run_leaves_is_no_damage_and_goes_with_the_next(scene, imgsearch):
-    (scene.space_folder / "hnsw.image.new").write_bytes(b"half")
+    (scene.space_folder / "hnsw.image.0.new").write_bytes(b"half")
     with open(scene.vectors, "ab") as file:
         file.write(b"an uncommitted tail")
     done = imgsearch("check")
     assert done.code == 0 and "an interrupted run has left 1 file;" in done.err
     done = imgsearch("index")
     assert done.code == 0 and "removed 1 leftover file" in done.err
-    assert not (scene.space_folder / "hnsw.image.new").exists()
+    assert not (scene.space_folder / "hnsw.image.0.new").exists()
     assert "interrupted" not in imgsearch("check").err
 
 
 def test_a_run_killed_between_graph_and_note_leaves_a_sound_graph(scene, imgsearch):
-    note = scene.space_folder / "hnsw.image.json"
+    note = scene.space_folder / "hnsw.image.0.json"
     os.rename(note, f"{note}.new")
     assert imgsearch("check").code == 0
     assert imgsearch("query", scene.photos / "more" / sorted(os.listdir(scene.photos / "more"))[0], "--ann").code == 0
@@ -255,6 +255,18 @@ def test_a_damaged_vector_never_answers(scene, imgsearch):
     put(2, 10)(scene)  # would come first
     done = imgsearch("query", "apple", "-n", "3")
     assert done.code == 4 and "a vector is damaged" in done.err
+
+
+def test_graphs_of_an_earlier_version_are_no_damage_and_go_with_the_next_run(scene, imgsearch):
+    earlier = [scene.space_folder / name for name in ("hnsw.image", "hnsw.image.json")]
+    for path in earlier:
+        path.write_bytes(b"one graph of everything")
+        path.chmod(0o600)
+    done = imgsearch("check")
+    assert done.code == 0 and "2 files of HNSW graphs that are not used any more" in done.err
+    assert imgsearch("query", "apple", "--ann").code == 0
+    assert imgsearch("index").code == 0
+    assert not any(path.exists() for path in earlier)
 
 
 def test_a_damaged_graph_is_made_again_by_the_next_run(scene, imgsearch):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from imgsearch.core import compose, indexing, models
+from imgsearch.core import compose, indexing, models, search
 from imgsearch.core.catalog import NewPhoto
 from imgsearch.core.errors import IndexDamaged, QueryError, UsageError
 from imgsearch.core.grammar import Query, explicit, parse
@@ -139,8 +140,10 @@ def test_a_missing_or_damaged_graph_means_an_exact_answer(library, searcher, tmp
     copy = tmp_path / "index"
     shutil.copytree(library / "index", copy)
     wanted = names(searcher.search(parse("red fruit")))
-    (graph,) = copy.glob("spaces/*/hnsw.image")
-    graph.write_bytes(b"rubbish" * 1000)
+    graphs = [path for path in copy.glob("spaces/*/hnsw.image.*") if path.suffix != ".json"]
+    assert len(graphs) > 1
+    graphs[0].write_bytes(b"rubbish" * 1000)
+    graphs[1].unlink()
     with Store.open(str(copy)) as store:
         assert names(Searcher(store, lambda: model).search(parse("red fruit"), Options(strategy="ann"))) == wanted
 
@@ -287,7 +290,8 @@ def best(searcher: Searcher, number: int, **options: object) -> str:
 
 
 @pytest.fixture
-def many(tmp_path):
+def many(tmp_path, monkeypatch):
+    monkeypatch.setenv("IMGSEARCH_HNSW_SLOTS", "1000")
     rows = unit_rows(3_000)
     folder = str(tmp_path / "many")
     with Store.writing(folder, create=True) as store:
@@ -300,8 +304,8 @@ def test_the_graph_and_the_tail_that_it_does_not_cover_are_searched_together(man
     folder, rows = many
     with Store.writing(folder) as store:
         write(store, rows, range(2_000, 2_030))
-        store.update_graphs(store.active_space())  # too little to be worth a new graph
-        assert store.graph(store.active_space(), "image").covers_upto(0) == 2_000
+        store.update_graphs(store.active_space())
+        assert store.status().in_graphs == {store.active_space().id: 2_000}
         searcher = Searcher(store, lambda: Directions(rows))
         for number in (3, 1_999, 2_000, 2_029):
             assert best(searcher, number, strategy="ann") == f"{number:05}.jpg"
@@ -347,16 +351,105 @@ def test_a_prune_while_the_model_loads_mixes_nothing_up(many):
         assert best(Searcher(reader, slow_model), 1_500) == "01500.jpg"
 
 
-def test_a_damaged_graph_is_made_anew_of_everything(many):
+def test_a_graph_is_never_written_again_but_for_damage_which_costs_it_alone(many):
+    folder, rows = many
+    with Store.writing(folder) as store:
+        first, second = store.graphs(store.active_space(), "image")
+        before = [os.stat(graph.path).st_ino for graph in (first, second)]
+        os.truncate(first.path, 1_000)
+        write(store, rows, range(2_000, 3_000))
+        space = store.active_space()
+        assert store.status().covered == frozenset()
+        assert store.update_graphs(space)
+        assert store.status().covered == {space.id} and len(store.graphs(space, "image")) == 3
+        after = [os.stat(graph.path).st_ino for graph in (first, second)]
+        assert after[0] != before[0] and after[1] == before[1]
+        searcher = Searcher(store, lambda: Directions(rows))
+        assert [best(searcher, n, strategy="ann") for n in (5, 2_400)] == ["00005.jpg", "02400.jpg"]
+
+
+def test_a_lost_vector_takes_only_the_graph_that_holds_it(many):
+    folder, _ = many
+    with Store.writing(folder) as store:
+        space = store.active_space()
+        store.forget(space, [1_500])
+        assert [graph.exists() for graph in store.graphs(space, "image")] == [True, False]
+        assert store.update_graphs(space) and store.status().in_graphs == {space.id: 1_999}
+
+
+def test_a_stopped_run_makes_no_further_graph_and_the_next_one_does(many):
+    folder, rows = many
+    with Store.writing(folder) as store:
+        for graph in store.graphs(store.active_space(), "image"):
+            graph.remove()
+        space = store.active_space()
+        looks = iter([False, True])
+        assert not store.update_graphs(space, stop=lambda: next(looks))
+        assert [graph.exists() for graph in store.graphs(space, "image")] == [True, False]
+        assert not store.is_up_to_date(space)
+        assert store.update_graphs(space) and store.is_up_to_date(space)
+
+
+def test_graphs_of_earlier_versions_and_of_other_ranges_go_with_the_next_writer(many, monkeypatch):
+    folder, rows = many
+    with Store.open(folder) as store:
+        top = store.space_folder(store.active_space().id)
+    for name in ("hnsw.image", "hnsw.image.json", "hnsw.text"):
+        (Path(top) / name).write_bytes(b"{}")
+    monkeypatch.setenv("IMGSEARCH_HNSW_SLOTS", "1500")
+    with Store.open(folder) as store:
+        searcher = Searcher(store, lambda: Directions(rows))
+        assert best(searcher, 1_700, strategy="ann") == "01700.jpg"
+    with Store.writing(folder) as store:
+        assert store.update_graphs(store.active_space())
+        assert store.status().in_graphs == {store.active_space().id: 1_500}
+        names = [name for name in os.listdir(top) if name.startswith("hnsw")]
+        assert sorted(names) == ["hnsw.image.0", "hnsw.image.0.json"]
+
+
+def test_a_range_with_few_vectors_of_a_modality_is_scanned(many, monkeypatch):
     folder, rows = many
     with Store.writing(folder) as store:
         space = store.active_space()
-        os.truncate(store.graph(space, "image").path, 1_000)
-        write(store, rows, range(2_000, 2_500))
-        store.update_graphs(store.active_space())
-        assert store.status().covered == {space.id}
+        texts = {bytes([255, n]) * 16: rows[n] for n in range(124)}
+        write(store, rows, range(2_000, 2_876))
+        store.commit(store.active_space(), Batch(texts=texts), codecs="")
+        space = store.active_space()
+        assert space.slots == 3_000 and store.update_graphs(space)
+        assert not any(graph.exists() for graph in store.graphs(space, "text"))
+        store.save_slots(space)
+        assert store.is_up_to_date(space)
+        monkeypatch.setattr("imgsearch.core.store.HNSW_SHARE", 0.124)
+        assert not store.is_up_to_date(space)
+
+
+def test_questions_one_by_one_turn_to_the_graphs_when_scanning_has_cost_as_much_as_loading(many, monkeypatch):
+    folder, rows = many
+    monkeypatch.setattr("imgsearch.core.search.GRAPH_SECONDS_PER_QUESTION", 1e-9)
+    monkeypatch.setattr("imgsearch.core.search.GRAPH_LOAD_SECONDS_PER_FLOAT", 4 * search.SCAN_SECONDS_PER_FLOAT)
+    with Store.open(folder) as store:
         searcher = Searcher(store, lambda: Directions(rows))
-        assert [best(searcher, n, strategy="ann") for n in (5, 2_400)] == ["00005.jpg", "02400.jpg"]
+        loaded = []
+        for number in range(6):
+            assert best(searcher, number) == f"{number:05}.jpg"
+            loaded.append(len(searcher._graphs))
+        assert loaded == [0, 0, 0, 0, 2, 2]
+
+
+def test_loaded_graphs_are_kept_while_they_are_what_lies_on_the_disk(many):
+    folder, rows = many
+    with Store.open(folder) as reader:
+        searcher = Searcher(reader, lambda: Directions(rows))
+        assert best(searcher, 1_500, strategy="ann") == "01500.jpg"
+        before = dict(searcher._graphs)
+        with Store.writing(folder) as store:
+            write(store, rows, range(2_000, 2_010))
+            first, second = store.graphs(store.active_space(), "image")
+            second.remove()
+            store.update_graphs(store.active_space())
+        assert best(searcher, 2_005, strategy="ann") == "02005.jpg"
+        assert searcher._graphs[first.path] is before[first.path]
+        assert searcher._graphs[second.path] is not before[second.path]
 
 
 def test_missing_vectors_are_reported_and_never_papered_over(many):
@@ -383,7 +476,8 @@ def test_pruning_the_last_photo_leaves_a_working_index(many):
         assert best(Searcher(store, lambda: Directions(rows)), 1) == "00001.jpg"
 
 
-def test_very_many_equal_vectors_are_searched_all_the_same(tmp_path):
+def test_very_many_equal_vectors_are_searched_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("IMGSEARCH_HNSW_SLOTS", "1500")
     rows = unit_rows(1_500)
     rows[200:1_400] = rows[200]
     with Store.writing(str(tmp_path / "equal"), create=True) as store:

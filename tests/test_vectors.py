@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
-from imgsearch.core.errors import IndexDamaged
-from imgsearch.core.vectors import FlatVectors, Graph, SlotMap
+from imgsearch.core.errors import IndexDamaged, UsageError
+from imgsearch.core.vectors import HNSW_SLOTS, FlatVectors, Graph, SlotMap, graph_slots
 
 
 def unit_rows(count: int, dim: int, seed: int = 0) -> np.ndarray:
@@ -45,32 +47,63 @@ def test_a_slot_map_of_another_edition_is_stale(tmp_path):
     assert loaded.mask("text").tolist() == [False, False, True, False]
 
 
-def test_a_graph_grows_over_runs_and_finds_what_an_exact_scan_finds(tmp_path):
-    rows = unit_rows(3000, 32)
-    path = str(tmp_path / "hnsw.image")
-    Graph(path, 32).update(rows, range(1000), upto=1000, generation=0)
-    grown = Graph(path, 32)
-    assert grown.load(0)
-    grown.update(rows, range(1000, 3000), upto=3000, generation=0)
-    graph = Graph(path, 32)
-    assert graph.covers_upto(0) == 3000 and graph.covers_upto(1) == 0
-    assert graph.load(0)
+def test_a_graph_finds_what_an_exact_scan_of_its_slots_finds(tmp_path):
+    rows = unit_rows(4000, 32)
+    graph = Graph(str(tmp_path / "hnsw.image.1"), 32, 1000, 4000)
+    assert graph.build(rows, range(1000, 4000, 2), generation=0)
+    assert graph.is_sound(0) and not graph.is_sound(1)
+    assert graph.load(0) and not graph.load(1)
     queries = unit_rows(100, 32, seed=9)
-    exact = np.argsort(-(queries @ rows.T), axis=1)[:, :10]
+    exact = np.argsort(-(queries @ rows[1000::2].T), axis=1)[:, :10] * 2 + 1000
     found = graph.nearest(queries, 10)
     recall = np.mean([len(set(a) & set(b.tolist())) / 10 for a, b in zip(exact.tolist(), found, strict=True)])
     assert recall >= 0.99
 
 
+def test_a_stopped_graph_leaves_nothing(tmp_path):
+    looks = iter([False, True])
+    graph = Graph(str(tmp_path / "hnsw.image.0"), 8, 0, 3000)
+    assert not graph.build(unit_rows(3000, 8), range(3000), generation=0, stop=lambda: next(looks))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_damaged_graph_is_never_given_to_hnswlib(tmp_path):
-    rows = unit_rows(50, 8)
-    path = tmp_path / "hnsw.image"
-    Graph(str(path), 8).update(rows, range(50), upto=50, generation=0)
-    data = bytearray(path.read_bytes())
+    path = tmp_path / "hnsw.image.0"
+
+    def loads(first: int = 0) -> bool:
+        return Graph(str(path), 8, first, first + 50).load(0)
+
+    Graph(str(path), 8, 0, 50).build(unit_rows(50, 8), range(50), generation=0)
+    assert loads()
+    sound = path.read_bytes()
+    data = bytearray(sound)
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
-    assert not Graph(str(path), 8).load(0)
+    assert not loads()
     path.write_bytes(bytes(data[:100]))
-    assert not Graph(str(path), 8).load(0)
+    assert not loads()
+    path.write_bytes(sound)
+    assert loads()
     path.unlink()
-    assert not Graph(str(path), 8).load(0)
+    assert not loads()
+
+
+def test_a_graph_is_of_the_slots_that_it_was_made_of_whatever_its_note_says(tmp_path):
+    path = tmp_path / "hnsw.image.0"
+    Graph(str(path), 8, 0, 50).build(unit_rows(50, 8), range(50), generation=0)
+    note = tmp_path / "hnsw.image.0.json"
+    assert not Graph(str(path), 8, 50, 100).load(0)
+    for claim in ({"first": 50, "upto": 100}, {"upto": 100}, {"generation": 1}):
+        changed = json.loads(note.read_text()) | claim
+        other = Graph(str(path), 8, changed["first"], changed["upto"])
+        note.write_text(json.dumps(changed))
+        assert not other.load(changed["generation"])
+
+
+def test_how_many_vectors_a_graph_covers_can_be_set(monkeypatch):
+    for given, slots in (("", HNSW_SLOTS), ("0", 0), ("1000", 1000)):
+        monkeypatch.setenv("IMGSEARCH_HNSW_SLOTS", given)
+        assert graph_slots() == slots
+    monkeypatch.setenv("IMGSEARCH_HNSW_SLOTS", "many")
+    with pytest.raises(UsageError, match="IMGSEARCH_HNSW_SLOTS=many: not a number"):
+        graph_slots()
