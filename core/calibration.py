@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import TYPE_CHECKING
 
-import numpy as np  # noqa: TID253
+from .late import LateModule
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from .types import Vectors
+else:
+    np = LateModule("numpy")
 
 CALIBRATION_VERSION = 1
 # Pull the mean of a small collection towards no centring at all: 20 holiday photos are no sample of all pictures.
@@ -98,4 +100,6 @@ def _low(scores: NDArray[np.float32]) -> float:
 
 def neutral_phrases() -> list[str]:
     """Our list of ordinary things and scenes, whose mean stands for "any text" in a space."""
+    from importlib import resources
+
     return resources.files(__package__).joinpath("phrases.txt").read_text(encoding="utf-8").split("\n")[:-1]

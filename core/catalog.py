@@ -16,11 +16,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import ImgsearchError, IndexDamaged, IndexLocked, IndexNotFound, IndexTooNew, IndexTooOld, StoreError
 from .paths import is_network_filesystem, printable
 from .types import CarriedText, Facts, Modality, Photo, Skipped, SpaceIdentity
+
+if TYPE_CHECKING:
+    import sqlite_utils
 
 # A released migration is never edited; a change is a new entry. `pragma user_version` counts those applied.
 MIGRATIONS: tuple[str, ...] = (
@@ -153,6 +156,9 @@ MAX_SLOTS = 1 << 31
 # What one value of ours can be at most; SQLite would take a billion bytes from anybody.
 MAX_VALUE_BYTES = 64 << 20
 _NOT_YOURS = "do not use this index; make one of your own with: imgsearch index FOLDER --index DIR"
+# The write-ahead log is put into the catalogue when it has grown to 32 MB; a writer keeps up to 64 MB of pages.
+LOG_PAGES = 8_000
+CACHE_KIB = 65_536
 APPLICATION_ID = 0x494D4753  # "IMGS": `file` and we can tell our catalogue from any other SQLite file
 
 FACT_COLUMNS = (
@@ -219,6 +225,11 @@ def below(folder: bytes) -> tuple[bytes, bytes]:
     return (folder + b"/", folder + b"0") if folder else (b"", b"\xff" * 4097)
 
 
+def _at_or_below(folder: bytes) -> list[tuple[bytes, bytes]]:
+    """The same and the folder itself, in ranges that an index can be gone along."""
+    return [(folder, folder + b"\0"), below(folder)] if folder else [below(folder)]
+
+
 @dataclass(frozen=True, slots=True)
 class Root:
     id: int
@@ -252,6 +263,21 @@ class Known:
     named: int
     """Given by name once, so that a walk that passes it over does not hide it."""
     has_vectors: int
+
+
+@dataclass(frozen=True, slots=True)
+class FolderColumns:
+    """The present photos of one folder, in the order of their names, each column strung together."""
+
+    folder: bytes
+    is_plain: int
+    """None of them has a sidecar or a pair."""
+    names: bytes
+    """With a slash between them."""
+    sizes: str
+    """As Python shows a list of them, without the brackets; so are the next two."""
+    mtimes_ns: str
+    inodes: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,10 +366,13 @@ class Catalog:
             if isinstance(error, sqlite3.Error):
                 raise as_index_error(error, path) from error
             raise
-        if write:
-            import sqlite_utils
 
-            self._db = sqlite_utils.Database(self._connection)
+    @functools.cached_property
+    def _db(self) -> sqlite_utils.Database:
+        """For writing rows. Most runs write none, and importing it takes as long as reading 50,000 of them."""
+        import sqlite_utils
+
+        return sqlite_utils.Database(self._connection)
 
     def _prepare(self, path: str, *, write: bool) -> None:
         _set_up(self._connection)
@@ -513,21 +542,12 @@ class Catalog:
     def known_in_folder(self, root_id: int, folder: bytes, space_id: str | None) -> dict[bytes, Known]:
         """All places of one folder by name; `has_vectors` speaks of the picture and its texts in that space."""
         rows = self.rows(
-            """
+            f"""
             select p.name, p.id, p.size, p.mtime_ns, p.inode, p.sidecars, p.pair, p.content_hash, p.state, p.named,
-                exists (
-                    select 1 from vectors v
-                    where v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
-                ) and not exists (
-                    select 1 from photo_texts t
-                    where t.photo_id = p.id and not exists (
-                        select 1 from vectors v
-                        where v.space_id = :space and v.modality = 'text' and v.key = t.key
-                    )
-                )
+                {_HAS_VECTORS}
             from photos p
             where p.root_id = :root and p.folder = :folder
-            """,
+            """,  # noqa: S608 - a condition of ours
             root=root_id,
             folder=folder,
             space=space_id,
@@ -542,6 +562,70 @@ class Catalog:
             folder=folder,
         )
         return {row[0]: KnownFailure(*row[1:]) for row in rows}
+
+    def columns_by_folder(self, root_id: int, folder: bytes) -> Iterator[FolderColumns]:
+        """At or below `folder`, in the order of the folders' names. A place with a failure is left out."""
+        has_failed = """
+            and not exists (
+                select 1 from failures f
+                where f.root_id = p.root_id and f.folder = p.folder and f.name = p.name
+            )
+        """
+        but_failed = has_failed if self.folders_with_failures(root_id, folder) else ""
+        for low, high in _at_or_below(folder):
+            # `group by` without `order by` goes along the index, which has the names in order as well.
+            cursor = self._connection.execute(
+                f"""
+                select folder,
+                    min(sidecars = '[]' and pair is null),
+                    cast(ifnull(group_concat(name, '/'), '') as blob),
+                    group_concat(size, ', '),
+                    group_concat(mtime_ns, ', '),
+                    group_concat(inode, ', ')
+                from photos p
+                where root_id = :root and folder >= :low and folder < :high and state = 'present' {but_failed}
+                group by folder
+                """,  # noqa: S608 - a condition of ours
+                {"root": root_id, "low": low, "high": high},
+            )
+            yield from (FolderColumns(*row) for row in cursor)
+
+    def folders_lacking_vectors(self, root_id: int, folder: bytes, space_id: str) -> set[bytes]:
+        """Folders at or below `folder` with a present photo of which the picture, or a text, has no vector there."""
+        return {
+            row[0]
+            for low, high in _at_or_below(folder)
+            for row in self.rows(
+                f"""
+                select distinct p.folder from photos p
+                where p.root_id = :root and p.folder >= :low and p.folder < :high and p.state = 'present'
+                    and not {_HAS_VECTORS}
+                """,  # noqa: S608 - a condition of ours
+                root=root_id,
+                low=low,
+                high=high,
+                space=space_id,
+            )
+        }
+
+    def is_whole(self, space_id: str) -> bool:
+        """Whether every photo, and every text of one, has a vector in that space; also those that are gone."""
+        kinds = (("photos", "content_hash", "image"), ("photo_texts", "key", "text"))
+        # `order by` makes SQLite go along two indexes side by side: an eighth of the work of looking up every one.
+        lacking = (
+            self.rows(
+                f"""
+                select {key} from {table}
+                except
+                select key from vectors where space_id = :space and modality = :modality
+                order by 1 limit 1
+                """,  # noqa: S608 - names of ours
+                space=space_id,
+                modality=modality,
+            )
+            for table, key, modality in kinds
+        )
+        return not any(lacking)
 
     def has_photos_below(self, root_id: int, folder: bytes) -> bool:
         """Whether a present photo lies at or below that folder."""
@@ -588,47 +672,50 @@ class Catalog:
         )
         return any(row[0] not in but for row in rows)
 
-    def folders_below(self, root_id: int, folder: bytes) -> Iterator[bytes]:
+    def folders_below(self, root_id: int, folder: bytes) -> list[bytes]:
         """Every folder at or below `folder` of which the catalogue knows a photo or a failure."""
-        low, high = below(folder)
-        rows = self.rows(
-            """
-            select folder from photos
-            where root_id = :root and (folder = :folder or (folder >= :low and folder < :high))
-            union
-            select folder from failures
-            where root_id = :root and (folder = :folder or (folder >= :low and folder < :high))
-            """,
-            root=root_id,
-            folder=folder,
-            low=low,
-            high=high,
+        return list(
+            dict.fromkeys(self._folders("photos", root_id, folder) + self.folders_with_failures(root_id, folder))
         )
-        return (row[0] for row in rows)
+
+    def folders_with_failures(self, root_id: int, folder: bytes) -> list[bytes]:
+        return self._folders("failures", root_id, folder)
+
+    def _folders(self, table: str, root_id: int, folder: bytes) -> list[bytes]:
+        """With one look-up for each: `distinct` would go through all their files."""
+        return [
+            row[0]
+            for low, high in _at_or_below(folder)
+            for row in self.rows(
+                f"""
+                with recursive found (folder) as (
+                    select min(folder) from {table} where root_id = :root and folder >= :low and folder < :high
+                    union all
+                    select (
+                        select min(t.folder) from {table} t
+                        where t.root_id = :root and t.folder > found.folder and t.folder < :high
+                    )
+                    from found where found.folder is not null
+                )
+                select folder from found where folder is not null
+                """,  # noqa: S608 - a table name of ours
+                root=root_id,
+                low=low,
+                high=high,
+            )
+        ]
 
     def without_vectors(self, space_id: str) -> list[int]:
         """Ids of present photos that have no vector in a space, or a text that has none. Those that failed with this
         installation are not among them."""
         rows = self.rows(
-            """
+            f"""
             select p.id from photos p
-            where p.state = 'present' and (
-                not exists (
-                    select 1 from vectors v
-                    where v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
-                )
-                or exists (
-                    select 1 from photo_texts t
-                    where t.photo_id = p.id and not exists (
-                        select 1 from vectors v
-                        where v.space_id = :space and v.modality = 'text' and v.key = t.key
-                    )
-                )
-            ) and not exists (
+            where p.state = 'present' and not {_HAS_VECTORS} and not exists (
                 select 1 from failures f
                 where f.root_id = p.root_id and f.folder = p.folder and f.name = p.name
             )
-            """,
+            """,  # noqa: S608 - a condition of ours
             space=space_id,
         )
         return [row[0] for row in rows]
@@ -1026,6 +1113,22 @@ class Catalog:
         return relpath if relpath is not None and is_inside(relpath) else None
 
 
+_HAS_VECTORS = """
+    (
+        exists (
+            select 1 from vectors v
+            where v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
+        ) and not exists (
+            select 1 from photo_texts t
+            where t.photo_id = p.id and not exists (
+                select 1 from vectors v
+                where v.space_id = :space and v.modality = 'text' and v.key = t.key
+            )
+        )
+    )
+"""
+"""Of a photo `p`: its picture and all its texts have vectors in that space."""
+
 _PLACE_COLUMNS = (
     "id",
     "folder",
@@ -1050,6 +1153,8 @@ _SPACE_ROWS = "select id, fingerprint, name, arch, weights, dim, details, model,
 
 def sidecar_stamp(photo: Photo) -> str:
     """The sidecars' names, sizes and times as one comparable string: a part of change detection."""
+    if not photo.sidecars:
+        return "[]"
     return json.dumps([[os.path.basename(s.relpath), s.size, s.mtime_ns] for s in photo.sidecars])
 
 
@@ -1089,6 +1194,10 @@ def _choose_journal(connection: sqlite3.Connection, path: str) -> None:
     # Processes share the write-ahead log through memory, which a network filesystem cannot do.
     journal = "delete" if is_network_filesystem(path) else "wal"
     connection.execute(f"pragma journal_mode = {journal}")
+    # A checkpoint touches some 700 pages anywhere in a large catalogue: they are gathered before they are put in their
+    # places, and those read stay in memory (bench/growth.py: at 100,000 photos half as many bytes written).
+    connection.execute(f"pragma wal_autocheckpoint = {LOG_PAGES}")
+    connection.execute(f"pragma cache_size = -{CACHE_KIB}")
 
 
 def _opened(path: str, mode: str) -> sqlite3.Connection:

@@ -13,7 +13,6 @@ import errno
 import functools
 import glob
 import hashlib
-import importlib.metadata
 import io
 import math
 import os
@@ -45,9 +44,6 @@ from imgsearch.core.types import Facts, NotAPicture, Sidecar, SkipPhoto
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-DECODER_VERSION = 1
-"""Raised when this module learns to read what it could not, so that past failures are tried again."""
 
 MAX_PIXELS = 2 * 89_478_485
 """Pillow's own limit (it refuses at twice its warning), held for decoders that Pillow does not watch too."""
@@ -119,22 +115,6 @@ def read_picture(
             raise _skip(error) from None
         _refuse_if_changed(file, before)
         return Picture(digest, before.st_size, mtime_ns(before), facts, image)
-
-
-@functools.cache
-def codecs() -> str:
-    """What this installation can decode, in one line: a failure under another line is worth another try."""
-    return " ".join(
-        [f"imgsearch-decode/{DECODER_VERSION}"]
-        + [f"{name}/{_version(name)}" for name in ("pillow", "pillow-heif", "pillow-jxl-plugin", "rawpy")]
-    )
-
-
-def _version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "none"
 
 
 # The file

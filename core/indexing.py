@@ -10,23 +10,29 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Container, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np  # noqa: TID253
-
-from . import decode, preprocess
 from .calibration import CALIBRATION_VERSION, calibrate, neutral_phrases, sampled
 from .catalog import Catalog, NewPhoto, Space, text_key
+from .codecs import codecs
+from .late import LateModule
 from .paths import has_picture_extension, is_network_filesystem
 from .store import Batch, Store
 from .survey import Event, IndexPlan, Listener, Summary, Survey, Todo, TodoList
 from .types import CarriedText, Embedder, NotAPicture, Skipped, SkipPhoto
-from .workers import Workers
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    import numpy as np
+
+    from . import preprocess
     from .types import Squares, Vectors
+    from .workers import Workers
+else:  # not needed where nothing is new
+    np, preprocess = LateModule("numpy"), LateModule("imgsearch.core.preprocess")
 
 # A kill costs at most one checkpoint.
 CHECKPOINT_PHOTOS = 256
@@ -69,10 +75,13 @@ def run(
     indexed at all.
     """
     with contextlib.ExitStack() as stack:
-        if workers is None:
-            workers = stack.enter_context(Workers(plan.workers, seconds=plan.seconds))
-        loop = _Loop(store, embedder, plan, space, on_event, stop or threading.Event(), workers)
-        return loop.run()
+
+        def readers() -> Workers:
+            from .workers import Workers
+
+            return workers or stack.enter_context(Workers(plan.workers, seconds=plan.seconds))
+
+        return _Loop(store, embedder, plan, space, on_event, stop or threading.Event(), readers).run()
 
 
 class _Loop:
@@ -84,10 +93,9 @@ class _Loop:
         space: Space | None,
         on_event: Listener,
         stop: threading.Event,
-        workers: Workers,
+        workers: Callable[[], Workers],
     ) -> None:
         self.store = store
-        self.workers = workers
         self.catalog = store.catalog
         self.plan = plan
         self.space = space
@@ -95,10 +103,14 @@ class _Loop:
         self.stop = stop
         self.summary = Summary()
         self._get_embedder = embedder
+        self._get_workers = workers
         self._embedder: Embedder | None = None
-        self._codecs = decode.codecs()
         self._batch = Batch()
         self._committed_at = time.perf_counter()
+
+    @cached_property
+    def workers(self) -> Workers:
+        return self._get_workers()
 
     # the whole run
 
@@ -116,7 +128,7 @@ class _Loop:
 
     def _follow(self, todo: TodoList) -> None:
         space_id = self.space.id if self.space else None
-        survey = Survey(self.store, self.plan, space_id, self._codecs, self.summary, self.on_event, self.stop)
+        survey = Survey(self.store, self.plan, space_id, self.summary, self.on_event, self.stop)
         with self._timed("walk"):
             survey.run(todo)
         self._batch = survey.batch
@@ -183,6 +195,8 @@ class _Loop:
     def _prepared(self, todo: TodoList, lookahead: int) -> Generator[_Prepared | None, None, None]:
         """Files read and decoded by the workers, never more than `lookahead` ahead: in order, but that one which
         takes long lets others pass. None from time to time while none is ready."""
+        from concurrent.futures import ThreadPoolExecutor, wait
+
         futures: deque[Future[_Prepared]] = deque()
         assert self.space is not None
         known = _Contents(self.store, self.space)
@@ -277,7 +291,7 @@ class _Loop:
             self._embed_texts()
             with self._timed("write"):
                 assert self.space is not None
-                self.space = self.store.commit(self.space, self._batch, codecs=self._codecs)
+                self.space = self.store.commit(self.space, self._batch, codecs=codecs())
             self.on_event(Event("checkpoint", count=len(self._batch)))
         self._batch = Batch()
         self._committed_at = time.perf_counter()
@@ -306,7 +320,9 @@ class _Loop:
             return  # what is left undone here leaves the slot map stale, by which the next run sees it
         self._calibrate(self.space)
         with self._timed("write"):
-            self.store.update_graphs(self.space)
+            self.store.update_graphs(self.space, self.stop.is_set)
+            if self.stop.is_set():
+                return
             self.store.save_slots(self.space)  # a complete space has all its files, at any moment
             self._complete(self.space)
             for space in self.store.catalog.spaces():
@@ -364,6 +380,8 @@ class _Contents:
 
 def _next_of(futures: deque[Future[_Prepared]]) -> Iterator[_Prepared | None]:
     """The first file once it is ready; if that takes long, those behind it that are; else None."""
+    from concurrent.futures import wait
+
     wait([futures[0]], timeout=PATIENCE_SECONDS)
     if futures[0].done():
         yield futures.popleft().result()

@@ -54,17 +54,17 @@ def free_name(path: str) -> str:
     return next(name for name in names if not os.path.lexists(name))
 
 
-_LEAST_INTEGER, _MOST_INTEGER = -(1 << 63), (1 << 63) - 1
+LEAST_INTEGER, MOST_INTEGER = -(1 << 63), (1 << 63) - 1
 
 
 def mtime_ns(info: os.stat_result) -> int:
     """When a file was modified, in nanoseconds, as far as the catalogue's 64 bits reach: the years 1677 to 2262."""
-    return min(max(info.st_mtime_ns, _LEAST_INTEGER), _MOST_INTEGER)
+    return min(max(info.st_mtime_ns, LEAST_INTEGER), MOST_INTEGER)
 
 
 def inode(info: os.stat_result) -> int:
     """The file's number on its disk, in 63 bits; some disks use 64."""
-    return info.st_ino & _MOST_INTEGER
+    return info.st_ino & MOST_INTEGER
 
 
 def is_utf8(path: str) -> bool:
@@ -142,3 +142,8 @@ def _filesystem(path: str) -> str | None:
         if folder == point or folder.startswith(point.rstrip(b"/") + b"/"):
             kinds[point] = fields[fields.index(b"-") + 1].decode("ascii", "replace")
     return kinds[max(kinds, key=len)] if kinds else None
+
+
+def processor_cores() -> int:
+    """The processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

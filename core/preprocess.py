@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 OVERSAMPLING = 2
 """How many decoded pixels a fast decode keeps per pixel of the model, at least, along each side."""
+LEAST_DRAFT_SIDE = 512
+"""And how many at all: for a model of 128 pixels the next smaller size would save little and cost a few tenths of a
+point of recall (bench/decode.py)."""
 
 MAX_RESIZED_PIXELS = 1 << 26
 """Above this a thin strip of a picture is enlarged in its middle only, not as a whole and then cropped: the same
@@ -38,7 +41,7 @@ def square(image: Image.Image, recipe: Recipe) -> NDArray[np.uint8]:
 
 def draft_side(recipe: Recipe) -> int:
     """The short side, in pixels, that a fast decode must keep: enough for every way of resizing."""
-    return OVERSAMPLING * max(recipe.size)
+    return max(OVERSAMPLING * max(recipe.size), LEAST_DRAFT_SIDE)
 
 
 def normalise(squares: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.float32]:

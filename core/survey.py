@@ -10,17 +10,19 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Literal
 
 from .catalog import Catalog, Known, KnownFailure, Root, join, pair_name, sidecar_stamp, split
+from .codecs import codecs
+from .lasttime import LastTime
 from .paths import printable
 from .roots import NOT_THERE, Rules, Target, seen_from, targets, why_offline, within
 from .store import Batch, Store
-from .types import Photo, Sidecar, Skipped
-from .walk import Walk, named_photo
-from .workers import DECODE_SECONDS
+from .types import DECODE_SECONDS, Photo, Sidecar, Skipped
+from .walk import Listing, Walk, named_photo
 
 # Nothing in the file need change for these to go away: permissions, mounts, a disk that works again, more memory.
 RETRIED_STAGES = ("walk", "read", "memory")
@@ -154,7 +156,6 @@ class Survey:
         store: Store,
         plan: IndexPlan,
         space_id: str | None,
-        codecs: str,
         summary: Summary,
         on_event: Listener,
         stop: threading.Event,
@@ -163,7 +164,6 @@ class Survey:
         self._catalog: Catalog = store.catalog
         self._plan = plan
         self._space_id = space_id
-        self._codecs = codecs
         self._summary = summary
         self._on_event = on_event
         self._stop = stop
@@ -177,12 +177,14 @@ class Survey:
         """Look, and put what has to be read into `todo`. Raises UsageError for a path that is not there."""
         rules = Rules(self._plan.exclude, self._plan.hidden)
         chosen = targets(self._store, self._plan.paths, rules, dry_run=self._plan.dry_run)
-        self._look_at_named([target for target in chosen if target.photo], todo)
-        for target in chosen:
-            if self._stop.is_set():
-                return
-            if target.photo is None:
-                self._look_at(target, todo)
+        places = [(target.root.id, target.start) for target in chosen if target.photo is None]
+        with closing(LastTime(self._catalog, places, self._space_id)) as last_time:
+            self._look_at_named([target for target in chosen if target.photo], todo)
+            for target in chosen:
+                if self._stop.is_set():
+                    return
+                if target.photo is None:
+                    self._look_at(target, last_time, todo)
 
     def settle(self) -> None:
         """Mark what is gone, once everything that was found is written."""
@@ -191,15 +193,15 @@ class Survey:
 
     # looking
 
-    def _look_at(self, target: Target, todo: TodoList) -> None:
-        root, start = target.root, target.start
+    def _look_at(self, target: Target, last_time: LastTime, todo: TodoList) -> None:
+        root = target.root
         why = why_offline(root)
         if why and (self._has_photos(root) or why == NOT_THERE):
             self._set_offline(root, why)
         elif root.kind == "files":
             self._look_at_files(root, todo)
         else:
-            self._walk(root, start, target.rules, todo)
+            self._walk(target, last_time, todo)
 
     def _look_at_named(self, chosen: Sequence[Target], todo: TodoList) -> None:
         """Files given by name, a folder at a time."""
@@ -211,12 +213,13 @@ class Survey:
                 self._named.add(target.photo.path)
                 by_folder.setdefault((target.root.id, split(target.photo.relpath)[0]), []).append(target.photo)
         for (root_id, _), photos in by_folder.items():
-            self._compare(roots[root_id], photos, todo)
+            self._look_at_these(roots[root_id], photos, todo)
         for root in roots.values():
             if root.state == "offline":
                 self._notice_hidden(root)
 
-    def _walk(self, root: Root, start: str, rules: Rules, todo: TodoList) -> None:
+    def _walk(self, target: Target, last_time: LastTime, todo: TodoList) -> None:
+        root, start, rules = target.root, target.start, target.rules
         walk = Walk(
             root.path,
             start,
@@ -225,25 +228,22 @@ class Survey:
             elsewhere=self._roots_inside(root),
             others=self._other_roots(root),
         )
+        with_failures = frozenset(self._catalog.folders_with_failures(root.id, os.fsencode(start)))
         visited: set[bytes] = set()
         lost: list[tuple[int, str]] = []
         troubles: set[tuple[bytes, bytes]] = set()
-        photos: list[Photo] = []
-        folder: bytes | None = None
-        for item in walk:
+        for found in walk.listings():
             if self._stop.is_set():
                 return
-            if isinstance(item, Skipped):
-                troubles.add(self._walk_failure(root, item))
+            if isinstance(found, Skipped):
+                troubles.add(self._walk_failure(root, found))
                 continue
-            its_folder = split(item.relpath)[0]
-            if its_folder != folder:
-                lost += self._compare(root, photos, todo)
-                photos, folder = [], its_folder
-                visited.add(its_folder)
-                self._on_event(Event("walking", count=self._summary.found))
-            photos.append(item)
-        lost += self._compare(root, photos, todo)
+            folder = os.fsencode(found.relpath)
+            visited.add(folder)
+            self._on_event(Event("walking", count=self._summary.found))
+            failures = self._catalog.failures_in_folder(root.id, folder) if folder in with_failures else {}
+            if not self._is_as_before(root, found, failures, last_time):
+                lost += self._compare(root, folder, found, todo)
         for other in self._catalog.folders_below(root.id, os.fsencode(start)):
             if other not in visited:
                 lost += self._not_met(root, other, self._catalog.known_in_folder(root.id, other, None), set())
@@ -258,7 +258,7 @@ class Survey:
         for _, relpath in lost:
             photo = named_photo(root.path_of(relpath))
             if isinstance(photo, Photo):
-                self._compare(root, [seen_from(root, relpath, photo)], todo)
+                self._look_at_these(root, [seen_from(root, relpath, photo)], todo)
 
     def _other_roots(self, root: Root) -> list[str]:
         """Where a link out of this root may lead that is looked after already."""
@@ -283,7 +283,7 @@ class Survey:
                 relpath = join(folder, name)
                 photo = named_photo(root.path_of(relpath))
                 if isinstance(photo, Photo):
-                    self._compare(root, [seen_from(root, relpath, photo)], todo)
+                    self._look_at_these(root, [seen_from(root, relpath, photo)], todo)
                 elif name in known and known[name].state == "present":
                     lost.append((known[name].id, relpath))
                 elif name not in known and not self._plan.dry_run:
@@ -291,28 +291,81 @@ class Survey:
                         self._catalog.forget_failure(root.id, folder, name)
         self._lost.append(_Lost(root, "", tuple(lost)))
 
-    def _compare(self, root: Root, photos: Sequence[Photo], todo: TodoList) -> list[tuple[int, str]]:
-        """Sort photos of one folder into known and to do. Returns the (id, relpath) of present ones not among them."""
-        if not photos:
-            return []
-        folder = split(photos[0].relpath)[0]
-        known_photos = self._catalog.known_in_folder(root.id, folder, self._space_id)
+    def _is_as_before(
+        self, root: Root, found: Listing, failures: Mapping[bytes, KnownFailure], last_time: LastTime
+    ) -> bool:
+        """Whether a folder has nothing new; then all that is in it has been counted."""
+        if self._named:
+            return False
+        settled = self._settled(found, failures) if failures else {}
+        photos = found.without(settled) if settled else found
+        if len(settled) < len(failures) or not last_time.is_as(root.id, photos):
+            return False
+        self._count_unchanged(len(photos))
+        self._summary.found += len(settled)
+        for failure in settled.values():
+            self._count_failure(failure)
+        return True
+
+    def _settled(self, found: Listing, failures: Mapping[bytes, KnownFailure]) -> dict[str, KnownFailure]:
+        """Those of a folder's failures that would only fail once more, by the name of the file."""
+        settled = {}
+        for at, name in enumerate(found.names):
+            failure = failures.get(os.fsencode(name))
+            if failure and failure.stage not in RETRIED_STAGES and self._is_known_failure(failure, found.photo(at)):
+                settled[name] = failure
+        return settled
+
+    def _count_failure(self, failure: KnownFailure) -> None:
+        self._summary.known_failures += not failure.is_silent
+        self._summary.passed_over += failure.is_silent
+
+    def _compare(self, root: Root, folder: bytes, found: Listing, todo: TodoList) -> list[tuple[int, str]]:
+        """Sort the photos of one folder into known and to do. Returns the (id, relpath) of present ones not there."""
+        known = self._catalog.known_in_folder(root.id, folder, self._space_id)
         failures = self._catalog.failures_in_folder(root.id, folder)
-        names = set()
+        names = os.fsencode("/".join(found.names)).split(b"/")
+        plain = {} if self._named else _plainly_known(known, failures)
+        rest = [
+            at for at, name in enumerate(names) if plain.get(name) != found.stat(at) or found.names[at] in found.beside
+        ]
+        self._count_unchanged(len(found) - len(rest))
+        self._sort(root, map(found.photo, rest), known, failures, todo)
+        return self._not_met(root, folder, known, set(names), failures.keys())
+
+    def _look_at_these(self, root: Root, photos: Sequence[Photo], todo: TodoList) -> None:
+        """Photos of one folder that were given one by one."""
+        folder = split(photos[0].relpath)[0]
+        known = self._catalog.known_in_folder(root.id, folder, self._space_id)
+        failures = self._catalog.failures_in_folder(root.id, folder)
+        self._sort(root, photos, known, failures, todo)
+        self._not_met(root, folder, known, {split(photo.relpath)[1] for photo in photos}, failures.keys())
+
+    def _count_unchanged(self, photos: int) -> None:
+        self._summary.found += photos
+        self._summary.unchanged += photos
+
+    def _sort(
+        self,
+        root: Root,
+        photos: Iterable[Photo],
+        known_photos: Mapping[bytes, Known],
+        failures: Mapping[bytes, KnownFailure],
+        todo: TodoList,
+    ) -> None:
+        """Photos of one folder into known and to do."""
         inodes: dict[int, set[bytes]] = {}
         for name, row in known_photos.items():
             inodes.setdefault(row.inode, set()).add(name)
         for photo in photos:
             name = split(photo.relpath)[1]
-            names.add(name)
             if photo.path in self._named and not photo.named:
                 continue
             self._summary.found += 1
             known, failure = known_photos.get(name), failures.get(name)
             failed_before = failure.reason if failure and self._is_known_failure(failure, photo) else None
             if failure and failed_before and failure.stage not in RETRIED_STAGES:
-                self._summary.known_failures += not failure.is_silent
-                self._summary.passed_over += failure.is_silent
+                self._count_failure(failure)
             elif (
                 known
                 and known.has_vectors
@@ -326,10 +379,9 @@ class Survey:
             else:
                 is_change = known is not None and known.state == "present" and not _is_unchanged(known, photo)
                 todo.append(Todo(root.id, photo, is_change, failed_before))
-        return self._not_met(root, folder, known_photos, names, failures.keys())
 
     def _is_known_failure(self, failure: KnownFailure, photo: Photo) -> bool:
-        if (failure.size, failure.mtime_ns, failure.codecs) != (photo.size, photo.mtime_ns, self._codecs):
+        if (failure.size, failure.mtime_ns, failure.codecs) != (photo.size, photo.mtime_ns, codecs()):
             return False
         return not (failure.is_silent and photo.named)
 
@@ -380,14 +432,14 @@ class Survey:
         gone = {item[0]: item[1] for item in lost.photos if not os.path.exists(root.path_of(item[1]))}
         excluded = [item[0] for item in lost.photos if item[0] not in gone and item[0] not in self._kept_by_name]
         missing = len(gone)
-        if missing > LOST_PHOTOS:  # what merely moved is not missing
-            missing -= sum(self._catalog.is_elsewhere(photo_id, gone) for photo_id in gone)
-        present = self._catalog.value(
-            "select count(*) from photos where root_id = :root and state = 'present'", root=root.id
-        )
-        if missing > LOST_PHOTOS and missing > LOST_SHARE * present:
-            self._set_offline(root, f"{missing:,} of its {present:,} photos are missing")
-            return
+        if missing > LOST_PHOTOS:
+            missing -= sum(self._catalog.is_elsewhere(photo_id, gone) for photo_id in gone)  # they merely moved
+            present = self._catalog.value(
+                "select count(*) from photos where root_id = :root and state = 'present'", root=root.id
+            )
+            if missing > LOST_PHOTOS and missing > LOST_SHARE * present:
+                self._set_offline(root, f"{missing:,} of its {present:,} photos are missing")
+                return
         self._summary.gone += len(gone)
         self._summary.excluded += len(excluded)
         for relpath in gone.values():
@@ -426,6 +478,19 @@ class Survey:
         self._on_event(
             Event("notice", reason=f"{shown} is offline: what is in it stays hidden until all of it is indexed again")
         )
+
+
+def _plainly_known(known: Mapping[bytes, Known], failures: Collection[bytes]) -> dict[bytes, tuple[int, int, int]]:
+    """Size, time and inode of the photos of which nothing else could have changed."""
+    return {
+        name: (row.size, row.mtime_ns, row.inode)
+        for name, row in known.items()
+        if row.state == "present"
+        and row.has_vectors
+        and row.sidecars == "[]"
+        and row.pair is None
+        and name not in failures
+    }
 
 
 def _is_unchanged(known: Known, photo: Photo) -> bool:

@@ -19,6 +19,9 @@ Modality = Literal["image", "text"]
 Stage = Literal["walk", "read", "memory", "decode", "embed"]
 """Where a file failed; `memory` is decoding for which there was not enough of it."""
 
+DECODE_SECONDS = 60.0
+"""A file is given up after this long; a damaged one decodes or fails in well under a second."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:

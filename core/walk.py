@@ -1,7 +1,8 @@
 """Files on disk that may be photos.
 
 `Walk` lists a folder and everything below it; `named_photo` looks at one file that was given by name. Both
-only list and `stat`: whether a file is a picture is decided later, by its content.
+only list and `stat`: whether a file is a picture is decided later, by its content. A folder is handed on as one
+`Listing`, in columns: nearly all files are as they were the last time, and of those no object of their own is made.
 
 **Order.** A folder's files in the order of their names' bytes, then its sub-folders in the same order.
 Folders that are reached through a symbolic link come after all the others, so that a real place wins over a
@@ -23,12 +24,21 @@ import re
 import stat
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from .errors import UsageError
-from .paths import PICTURE_EXTENSIONS, RAW_EXTENSIONS, extension, inode, is_raw, mtime_ns
+from .paths import (
+    LEAST_INTEGER,
+    MOST_INTEGER,
+    PICTURE_EXTENSIONS,
+    RAW_EXTENSIONS,
+    extension,
+    inode,
+    is_raw,
+    mtime_ns,
+)
 from .types import Photo, Sidecar, Skipped
 
 IGNORE_FILE = ".imgsearchignore"
@@ -58,6 +68,49 @@ _COMPANY_ENDINGS = _SIDECAR_ENDINGS | {name[-4:] for name in RAW_EXTENSIONS}
 """The last four characters of the names that give a folder sidecars or pairs; most folders have none."""
 _PAIR_ENDINGS = (".jpg", ".jpeg", ".jpe", ".heic", ".heif", ".hif")
 """What a camera writes beside its RAW file, the most usual first."""
+_PLAIN_ENDINGS = frozenset([".jpg", ".JPG", "jpeg", "JPEG", "heic", "HEIC", ".png", ".PNG", "webp", ".mp4", ".MOV"])
+"""The last four characters of most names: such a file is no junk, and brings no company."""
+
+_Beside = tuple[tuple[Sidecar, ...], str | None]
+_Entries = dict[str, os.DirEntry[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The photos of one folder as they were found, in the order of their names' bytes, column by column."""
+
+    root: str
+    relpath: str
+    names: list[str]
+    sizes: list[int]
+    mtimes_ns: list[int]
+    inodes: list[int]
+    beside: Mapping[str, _Beside]
+    """By name, only of photos that have any: the sidecars, and of a RAW file the relpath of its pair."""
+
+    def photo(self, at: int) -> Photo:
+        name, prefix = self.names[at], self.relpath + "/" if self.relpath else ""
+        return Photo(self.root, prefix + name, *self.stat(at), *self.beside.get(name, ((), None)))
+
+    def stat(self, at: int) -> tuple[int, int, int]:
+        """Size, time and inode."""
+        return self.sizes[at], self.mtimes_ns[at], self.inodes[at]
+
+    def without(self, names: Collection[str]) -> Listing:
+        left = [at for at, name in enumerate(self.names) if name not in names]
+        return replace(
+            self,
+            names=[self.names[at] for at in left],
+            sizes=[self.sizes[at] for at in left],
+            mtimes_ns=[self.mtimes_ns[at] for at in left],
+            inodes=[self.inodes[at] for at in left],
+        )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def photos(self) -> Iterator[Photo]:
+        return map(self.photo, range(len(self.names)))
 
 
 class Walk:
@@ -67,7 +120,7 @@ class Walk:
     to the root; they have the last word over `.imgsearchignore` files, also with `!`. A pattern that means
     nothing raises UsageError. With `follow_links=False` links are passed over. `elsewhere` are (device, inode) of
     folders that are somebody else's and not entered, `others` the real paths of folders that a link is not followed
-    into. An object is iterated once.
+    into. An object is iterated once, or its `listings` are.
     """
 
     folders: int
@@ -106,6 +159,14 @@ class Walk:
         return relpath in self.unread
 
     def __iter__(self) -> Iterator[Photo | Skipped]:
+        for found in self.listings():
+            if isinstance(found, Skipped):
+                yield found
+            else:
+                yield from found.photos()
+
+    def listings(self) -> Iterator[Listing | Skipped]:
+        """A folder at a time; one without photos has no listing."""
         if self._begun:
             raise RuntimeError("a Walk is iterated once")
         self._begun = True
@@ -121,12 +182,25 @@ class Walk:
             pending.extend(reversed(folder.folders))
             links.extend(folder.links)
 
-    def _visit(self, folder: _Folder) -> Iterator[Photo | Skipped]:
+    def _visit(self, folder: _Folder) -> Iterator[Listing | Skipped]:
         path = self._absolute(folder.relpath)
         try:
             if not self._is_new(path, folder):
                 return
-            with os.scandir(path) as scan:
+            # What is looked at through the open folder is not searched for from the top, file by file.
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            yield from self._failed(folder.relpath, error)
+            return
+        try:
+            found = list(self._list(folder, descriptor))
+        finally:
+            os.close(descriptor)
+        yield from found
+
+    def _list(self, folder: _Folder, descriptor: int) -> Iterator[Listing | Skipped]:
+        try:
+            with os.scandir(descriptor) as scan:
                 entries = {entry.name: entry for entry in scan}
         except OSError as error:
             yield from self._failed(folder.relpath, error)
@@ -136,7 +210,7 @@ class Walk:
             folder.rules, troubles = self._with_ignore_file(folder.relpath, folder.rules)
             yield from troubles
         yield from self._sort_out(folder, entries)
-        yield from self._photos(folder, entries)
+        yield from self._look_at(folder, entries)
 
     def _is_new(self, path: str, folder: _Folder) -> bool:
         """Whether the folder is to be visited; from now on it is not."""
@@ -151,10 +225,12 @@ class Walk:
         self._seen.add(identity)
         return True
 
-    def _sort_out(self, folder: _Folder, entries: dict[str, os.DirEntry[str]]) -> Iterator[Skipped]:
-        """Put what is wanted of a listing into the folder's `files`, `folders` and `links`."""
-        hidden, rules, prefix, files = self._hidden, folder.rules, folder.prefix, folder.files
-        for name in sorted(entries, key=os.fsencode):
+    def _sort_out(self, folder: _Folder, entries: _Entries) -> Iterator[Skipped]:
+        """Put what is wanted of the entries into the folder's `files`, `folders` and `links`."""
+        hidden, rules, prefix = self._hidden, folder.rules, folder.prefix
+        files = [] if _concern_files(rules) else _plain_files(entries)
+        others = entries.keys() - files if len(files) < len(entries) else ()
+        for name in _in_order(others):
             if name[0] == "." and not hidden:
                 continue
             entry = entries[name]
@@ -184,6 +260,7 @@ class Walk:
                     folder.links.append(_Folder(prefix + name, rules, linked=True))
                 else:
                     folder.folders.append(_Folder(prefix + name, rules, folder.linked))
+        folder.files = _in_order(files)
 
     def _kind(self, entry: os.DirEntry[str]) -> str:
         """`folder`, `link` (to a folder), `file` (a link to one), `nowhere` or `other`."""
@@ -199,36 +276,52 @@ class Walk:
             raise
         return "link" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
 
-    def _photos(self, folder: _Folder, entries: dict[str, os.DirEntry[str]]) -> Iterator[Photo | Skipped]:
-        root, prefix = self.root, folder.prefix
+    def _look_at(self, folder: _Folder, entries: _Entries) -> Iterator[Listing | Skipped]:
         company = _Company(folder.files) if folder.has_company else None
-        for name in folder.files:
-            if company and name in company.sidecar_files:
-                continue
-            entry = entries[name]
+        names = [name for name in folder.files if name not in company.sidecar_files] if company else folder.files
+        try:
+            stats = [entries[name].stat() for name in names]
+        except OSError:
+            names, stats, troubles = self._look_at_each(folder, names, entries)
+            yield from troubles
+        if not names:
+            return
+        yield Listing(
+            self.root,
+            folder.relpath,
+            names,
+            [info.st_size for info in stats],
+            _mtimes_ns(stats),
+            [info.st_ino & MOST_INTEGER for info in stats],
+            self._beside(folder.prefix, names, company) if company else {},
+        )
+
+    def _beside(self, prefix: str, names: Iterable[str], company: _Company) -> dict[str, _Beside]:
+        found: dict[str, _Beside] = {}
+        for name in names:
+            sidecars = tuple(_sidecars(self._base, prefix, company.sidecars(name)))
+            pair = company.pair(name)
+            if sidecars or pair:
+                found[name] = sidecars, None if pair is None else prefix + pair
+        return found
+
+    def _look_at_each(
+        self, folder: _Folder, names: Sequence[str], entries: _Entries
+    ) -> tuple[list[str], list[os.stat_result], list[Skipped]]:
+        """The names of those that can be looked at, what was seen, and what is to be said of the others."""
+        seen: dict[str, os.stat_result] = {}
+        troubles: list[Skipped] = []
+        for name in names:
             try:
-                info = entry.stat()
+                seen[name] = entries[name].stat()
             except OSError as error:
-                if isinstance(error, PermissionError) and not entry.is_symlink():
+                if isinstance(error, PermissionError) and not entries[name].is_symlink():
                     # A folder that may be listed and not entered: one line for it, not one for each file.
                     folder.folders.clear()
-                    yield from self._failed(folder.relpath, error)
-                    return
-                yield from self._failed(prefix + name, error)
-                continue
-            if company is None:
-                yield Photo(root, prefix + name, info.st_size, mtime_ns(info), inode(info))
-            else:
-                pair = company.pair(name)
-                yield Photo(
-                    root,
-                    prefix + name,
-                    info.st_size,
-                    mtime_ns(info),
-                    inode(info),
-                    tuple(_sidecars(self._base, prefix, company.sidecars(name))),
-                    None if pair is None else prefix + pair,
-                )
+                    troubles += self._failed(folder.relpath, error)
+                    break
+                troubles += self._failed(folder.prefix + name, error)
+        return list(seen), list(seen.values()), troubles
 
     def _absolute(self, relpath: str) -> str:
         return self._base + relpath if relpath else self.root
@@ -417,6 +510,29 @@ def _sidecars(base: str, prefix: str, names: Iterable[str]) -> Iterator[Sidecar]
         yield Sidecar(prefix + name, info.st_size, mtime_ns(info))
 
 
+def _plain_files(entries: _Entries) -> list[str]:
+    """Those of which the name says at once that a walk takes them up, and alone."""
+    try:
+        return [
+            name
+            for name, entry in entries.items()
+            if name[-4:] in _PLAIN_ENDINGS and name[0] != "." and entry.is_file(follow_symlinks=False)
+        ]
+    except OSError:  # a disk that does not tell files from folders, and one that cannot be looked at
+        return []
+
+
+def _mtimes_ns(stats: Sequence[os.stat_result]) -> list[int]:
+    found = [info.st_mtime_ns for info in stats]
+    is_sane = min(found) >= LEAST_INTEGER and max(found) <= MOST_INTEGER
+    return found if is_sane else [mtime_ns(info) for info in stats]
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    """In the order of their bytes, which is that of the characters as long as these are ASCII."""
+    return sorted(names) if "".join(names).isascii() else sorted(names, key=os.fsencode)
+
+
 def _is_junk_folder(name: str, above: str) -> bool:
     lower = name.lower()
     return (
@@ -479,6 +595,10 @@ def _is_ignored(relpath: str, is_folder: bool, rules: _Rules) -> bool:
             if pattern.regex is None or pattern.regex.fullmatch(part):
                 return pattern.ignores
     return False
+
+
+def _concern_files(rules: _Rules) -> bool:
+    return any(not pattern.folders_only for layer in rules for pattern in layer.patterns)
 
 
 def _excluding(texts: Sequence[str]) -> _Rules:

@@ -22,17 +22,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np  # noqa: TID253
-
 from .errors import ImgsearchError
-from .types import Facts, NotAPicture, Photo, Recipe, SkipPhoto, Stage
+from .late import LateModule
+from .paths import processor_cores
+from .types import DECODE_SECONDS, Facts, NotAPicture, Photo, Recipe, SkipPhoto, Stage
 from .worker import LIMIT_BYTES, Channel, Gone, Late, facts_from
 
 if TYPE_CHECKING:
-    from .types import Squares
+    import numpy as np
 
-# A file is given up after this long; a damaged one decodes or fails in well under a second.
-DECODE_SECONDS = 60.0
+    from .types import Squares
+else:
+    np = LateModule("numpy")
+
 # On top of that, reading a file may take as long as a slow network disk needs for it.
 SLOWEST_BYTES_PER_SECOND = 1_000_000
 START_SECONDS = 60.0
@@ -81,7 +83,7 @@ class Workers:
     """
 
     def __init__(self, count: int | None = None, *, seconds: float = DECODE_SECONDS) -> None:
-        self.count = count or cores()
+        self.count = count or processor_cores()
         self.seconds = seconds
         self._idle: list[_Process] = []
         self._busy: set[_Process] = set()
@@ -362,11 +364,6 @@ def _endings_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def cores() -> int:
-    """The processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory_available() -> int:

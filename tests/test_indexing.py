@@ -251,8 +251,8 @@ def test_prune_forgets_what_is_gone_and_compacts_its_vectors(folder, photos, mod
         space = store.active_space()
         assert (space.generation, space.slots) == (1, 5)
         assert sorted(os.listdir(f"{folder}/spaces/{space.id}")) == [
-            "hnsw.image",
-            "hnsw.image.json",
+            "hnsw.image.0",
+            "hnsw.image.0.json",
             "slots.u8",
             "vectors.1.f32",
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -358,10 +359,10 @@ def refuse(monkeypatch: pytest.MonkeyPatch, folder: Path, number: int) -> None:
     """Listing this folder fails. The test may run as root, whom no permission stops."""
     real = os.scandir
 
-    def scandir(path: str) -> object:
-        if path == str(folder):
-            raise OSError(number, os.strerror(number), path)
-        return real(path)
+    def scandir(opened: int) -> object:
+        if os.path.samefile(opened, folder):
+            raise OSError(number, os.strerror(number))
+        return real(opened)
 
     monkeypatch.setattr(os, "scandir", scandir)
 
@@ -436,8 +437,9 @@ def test_a_folder_that_may_be_listed_but_not_entered_is_told_once(
         def __exit__(self, *_: object) -> None:
             pass
 
-    def scandir(path: str) -> object:
-        return Listing([Sealed(entry) for entry in real(path)]) if path == str(tmp_path / "a") else real(path)
+    def scandir(opened: int) -> object:
+        is_sealed = os.path.samefile(opened, tmp_path / "a")
+        return Listing([Sealed(entry) for entry in real(opened)]) if is_sealed else real(opened)
 
     monkeypatch.setattr(os, "scandir", scandir)
     walk = Walk(str(tmp_path))
@@ -449,15 +451,32 @@ def test_a_folder_that_may_be_listed_but_not_entered_is_told_once(
 
 
 def test_a_file_and_a_folder_deleted_on_the_way_are_deleted(tmp_path: Path) -> None:
-    plant(tmp_path, "a.jpg", "b.jpg", "sub/c.jpg", "sub/deep/d.jpg", "z/e.jpg")
+    plant(tmp_path, "a.jpg", "b/b.jpg", "b/keep.jpg", "sub/c.jpg", "sub/deep/d.jpg", "z/e.jpg")
     walk = Walk(str(tmp_path))
     items = iter(walk)
 
     first = next(items)
-    (tmp_path / "b.jpg").unlink()
+    (tmp_path / "b" / "b.jpg").unlink()
     shutil.rmtree(tmp_path / "sub")
 
-    assert found([first, *items]) == ["a.jpg", "z/e.jpg"]
+    assert found([first, *items]) == ["a.jpg", "b/keep.jpg", "z/e.jpg"]
+    assert walk.unread == set()
+
+
+def test_a_file_deleted_after_its_folder_was_listed_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    real = os.scandir
+
+    def scandir(opened: int) -> object:
+        with real(opened) as scan:
+            entries = list(scan)
+        (tmp_path / "b.jpg").unlink()
+        return contextlib.nullcontext(entries)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    walk = Walk(str(tmp_path))
+
+    assert found(walk) == ["a.jpg", "c.jpg"]
     assert walk.unread == set()
 
 
@@ -484,7 +503,8 @@ def test_photos_on_a_disk_that_went_away_meanwhile_are_unread(tmp_path: Path, mo
     (root / mount_point).rename(tmp_path / "elsewhere")
     (root / mount_point).mkdir()  # the empty folder that a disk is mounted on
 
-    assert found([first, *items]) == (["usb/1.jpg", "z/4.jpg"] if mount_point else ["usb/1.jpg"])
+    seen = ["usb/1.jpg", "usb/2.jpg"]  # their folder was looked at as a whole
+    assert found([first, *items]) == ([*seen, "z/4.jpg"] if mount_point else seen)
     assert walk.unread == {mount_point}
     assert walk.is_unread("usb/trip/3.jpg")
 
@@ -498,7 +518,7 @@ def test_a_root_that_vanishes_on_the_way_leaves_everything_unread(tmp_path: Path
     first = next(items)
     root.rename(tmp_path / "elsewhere")
 
-    assert found([first, *items]) == ["a.jpg"]
+    assert found([first, *items]) == ["a.jpg", "b.jpg"]  # the root was looked at as a whole
     assert walk.unread == {""}
 
 

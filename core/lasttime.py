@@ -1,0 +1,84 @@
+"""How every folder was the last time, as one digest each.
+
+Nearly all folders are as they were. That is told by comparing digests, without a row, a name or an object for each of
+their files: SQLite strings the columns together, in a thread, while the folders are being listed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import threading
+from collections.abc import Sequence
+
+from .catalog import Catalog
+from .errors import ImgsearchError
+from .walk import Listing
+
+_DIGEST_BYTES = 16
+
+
+class LastTime:
+    """The folders at or below some places, each a root's id and a relpath, read in a thread of its own until `close`.
+
+    Places with a failure are left out; so are folders with a sidecar or a pair, or a photo without a vector there.
+    """
+
+    def __init__(self, catalog: Catalog, places: Sequence[tuple[int, str]], space_id: str | None) -> None:
+        self._path = catalog.path
+        self._places = [(root_id, os.fsencode(start)) for root_id, start in places]
+        self._digests: dict[tuple[int, bytes], bytes] = {}
+        self._is_read = space_id is None or not places
+        self._is_closed = False
+        self._progress = threading.Condition()
+        self._thread = threading.Thread(target=self._read, args=(space_id,), name="last time", daemon=True)
+        if not self._is_read:
+            self._thread.start()
+
+    def is_as(self, root_id: int, found: Listing) -> bool:
+        """Whether a folder is for certain as it was, but for places with a failure. Waits until that can be told."""
+        if found.beside or not found.names:
+            return False
+        place = root_id, os.fsencode(found.relpath)
+        columns = f"{found.sizes}{found.mtimes_ns}{found.inodes}"
+        digest = _digest(columns, os.fsencode("/".join(found.names)))
+        with self._progress:
+            self._progress.wait_for(lambda: self._is_read or place in self._digests)
+            return self._digests.get(place) == digest
+
+    def close(self) -> None:
+        self._is_closed = True
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _read(self, space_id: str) -> None:
+        try:
+            catalog = Catalog(self._path, write=False)  # a connection of its own, so that nobody waits for it
+            try:
+                self._take(catalog, space_id)
+            finally:
+                catalog.close()
+        except (ImgsearchError, sqlite3.Error):
+            pass  # whoever looks closer meets it again, and says so
+        finally:
+            with self._progress:
+                self._is_read = True
+                self._progress.notify_all()
+
+    def _take(self, catalog: Catalog, space_id: str) -> None:
+        is_whole = catalog.is_whole(space_id)
+        for root_id, start in self._places:
+            closer = set() if is_whole else catalog.folders_lacking_vectors(root_id, start, space_id)
+            for row in catalog.columns_by_folder(root_id, start):
+                if self._is_closed:
+                    return
+                if row.is_plain and row.folder not in closer:
+                    digest = _digest(f"[{row.sizes}][{row.mtimes_ns}][{row.inodes}]", row.names)
+                    with self._progress:
+                        self._digests[root_id, row.folder] = digest
+                        self._progress.notify_all()
+
+
+def _digest(columns: str, names: bytes) -> bytes:
+    return hashlib.blake2b(columns.encode() + names, digest_size=_DIGEST_BYTES).digest()
