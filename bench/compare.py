@@ -172,7 +172,7 @@ def by_pictures(setting: Setting, collection: Library) -> Iterator[Row]:
     index = ("--index", str(collection.index))
     texts = questions()
     for kind, folder in (("12 megapixels", camera_photos()), ("small", small_photos(setting))):
-        outside = sorted(folder.glob("*.jpg"))
+        outside = sorted(folder.rglob("*.jpg"))
 
         def ours(n: int, pictures=outside) -> float:
             return run(setting.ours("query", pictures[n], *index)).seconds
@@ -419,7 +419,7 @@ def light(what: str, setting: Setting, *words: str, but: set[str] = HEAVY, say: 
 
 def read_once(folder: Path) -> int:
     """Bring the photos into the page cache; returns how many there are."""
-    return sum(len(photo.read_bytes()) > 0 for photo in folder.glob("*.jpg"))
+    return sum(len(photo.read_bytes()) > 0 for photo in folder.rglob("*.jpg"))
 
 
 def made(setting: Setting, count: int) -> Library:

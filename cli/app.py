@@ -119,7 +119,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     _open_what_is_closed()
     arguments = sys.argv[1:] if arguments is None else arguments
-    sys.exit(exit_code(arguments))
+    code = exit_code(arguments)
+    gc.freeze()  # nothing is worth collecting any more, and looking through all modules is felt
+    sys.exit(code)
 
 
 def _open_what_is_closed() -> None:

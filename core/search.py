@@ -25,7 +25,7 @@ from .light import QueryEmbedder
 from .paths import mtime_ns, on_disk, printable
 from .store import Store, View
 from .types import Embedder, Modality, Photo, SkipPhoto
-from .vectors import CHECK_HINT, Graph, crc_of
+from .vectors import CHECK_HINT, Graph, crc_of, fault_in
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -129,6 +129,7 @@ class Searcher:
         self.view: View = view or store.view()
         self._graphs: dict[str, Graph | None] = {}
         """What was loaded, by path; None for what could not be."""
+        self._faulted_in: View | None = None
         self._forgone = 0.0
         """Seconds that questions scanned for would have taken less, had the graphs been loaded."""
 
@@ -379,6 +380,9 @@ class Searcher:
     ) -> Iterator[tuple[Slots, Any]]:
         """For each question the allowed slots, of all or of a part of them, with their scores."""
         if questions:
+            if self._faulted_in is not self.view:
+                self._faulted_in = self.view
+                fault_in(self.view.rows)
             live = np.flatnonzero(mask[part])
             slots = live + part.start if part.start else live
             for scores in self._scores(questions, modality, part):
