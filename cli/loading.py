@@ -70,13 +70,18 @@ def embedder_of(
 
 def query_embedder(space: Space, whole: Callable[[], Embedder], *, device: str, history: bool) -> QueryEmbedder:
     """For questions to a space: by the light towers of its model where they have been made, else by the `whole`."""
+    from imgsearch.core.errors import ModelError
     from imgsearch.core.history import History
     from imgsearch.core.light import Light, QueryEmbedder
     from imgsearch.core.models import ModelSpec, is_as_before
 
     identity = space.identity
-    if not is_as_before(ModelSpec.from_json(space.model), identity.details.get("weights_sha256")):
-        return QueryEmbedder(identity, whole)  # which says so
+    try:
+        is_same = is_as_before(ModelSpec.from_json(space.model), identity.details.get("weights_sha256"))
+    except ModelError:
+        is_same = False
+    if not is_same:
+        return QueryEmbedder(identity, whole)  # which says so, if it is needed
     light = Light.find(identity.fingerprint) if device in ("auto", "cpu") else None
     return QueryEmbedder(
         identity,
@@ -88,10 +93,13 @@ def query_embedder(space: Space, whole: Callable[[], Embedder], *, device: str, 
 
 def make_light(embedder: Embedder, *, say: Say = render.say) -> None:
     """Write the light towers of a loaded model for the queries to come, if there are none yet. Says so, once."""
-    from imgsearch.core.light import Light, LightError
+    from imgsearch.core.light import Light
 
     name, fingerprint = embedder.identity.name, embedder.identity.fingerprint
-    if getattr(embedder, "again", None) is None or Light.find(fingerprint):
+    if getattr(embedder, "again", None) is None:
+        return
+    known = Light.find(fingerprint)
+    if known and not known.is_worth_another_try():
         return
     say(f"preparing quick queries with {name}, once (^C leaves it for another time)")
     try:
@@ -102,7 +110,7 @@ def make_light(embedder: Embedder, *, say: Say = render.say) -> None:
         light = export(embedder)
     except KeyboardInterrupt:
         return
-    except (LightError, ImportError) as error:
+    except Exception as error:  # what was asked for is done: this is no reason to fail
         say(f"queries with {name} load the whole model: {error}")
         return
     for tower, why in light.manifest.lacking.items():

@@ -196,7 +196,7 @@ class _Model:
         return Searcher(self.store, lambda: self.embedder, self.store.view(self.space))
 
     def make_light(self) -> None:
-        """The answer is out; whoever reads it through a pipe need not wait for the next one to be quicker."""
+        """The answer is out: whoever reads it from a pipe can go on, though the process takes longer this once."""
         if self.whole is not None:
             from .loading import make_light
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -16,7 +17,22 @@ import torch  # noqa: TID253
 
 from .calibration import neutral_phrases
 from .embed import CausalText, OpenClipEmbedder, is_causal, quiet
-from .light import MANIFEST, MERGES, TOWERS, Light, LightError, Manifest, Tower, folder_of, packed, session
+from .light import (
+    MANIFEST,
+    MERGES,
+    TOWERS,
+    Light,
+    LightError,
+    Manifest,
+    Tower,
+    folder_of,
+    libraries,
+    packed,
+    runtime,
+    session,
+)
+from .vectors import fsync_path
+from .workers import memory_available
 
 if TYPE_CHECKING:
     from .types import Squares, Vectors
@@ -35,8 +51,10 @@ PROBE_SQUARES = 3
 OPSET = 20
 # Files of an attempt that was killed are swept away by the next one after so long.
 STALE_SECONDS = 3600
-# Of the weights' size: the towers, and the raw export of the larger one beside them.
+# Of the weights' size. On disk: the towers, and the raw export of the larger one beside them; in memory: the model once
+# more, and the exporter's copies of a tower.
 SPACE_NEEDED = 2.5
+MEMORY_NEEDED = 3
 
 
 def export(embedder: OpenClipEmbedder, path: str | None = None) -> Light:
@@ -45,18 +63,35 @@ def export(embedder: OpenClipEmbedder, path: str | None = None) -> Light:
     A tower that does not export or does not agree is left out, with the reason in the manifest, and not tried again.
     """
     assert embedder.again is not None
-    path = path or folder_of(embedder.identity.fingerprint)
+    fingerprint = embedder.identity.fingerprint
+    path = path or folder_of(fingerprint)
+    runtime()  # where there is none, nothing is written down as impossible
     try:
         with _workshop(os.path.dirname(path)) as folder:
-            model = embedder.again().eval().requires_grad_(False)
-            _require_space(model, folder)
-            light = _write(embedder, model, folder)
-            shutil.rmtree(path, ignore_errors=True)
-            with contextlib.suppress(FileExistsError):  # another process was as quick
-                os.rename(folder, path)
-            return Light(path, light.manifest)
-    except (OSError, MemoryError) as error:
-        raise LightError(f"cannot write {path}: {error}") from error
+            _require_room(embedder.model, folder)
+            light = _write(embedder, embedder.again().eval().requires_grad_(False), folder)
+            return _put(light, path, fingerprint)
+    except MemoryError as error:
+        raise LightError("there is not enough memory to prepare them") from error
+    except OSError as error:
+        raise LightError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+
+
+def _put(light: Light, path: str, fingerprint: str) -> Light:
+    """Durably in its place, unless another process was quicker."""
+    for name in (*light.manifest.files, MANIFEST):
+        fsync_path(os.path.join(light.path, name))
+    other = Light.find(fingerprint, path)
+    if other is not None and not other.is_worth_another_try():
+        return other
+    shutil.rmtree(path, ignore_errors=True)
+    try:
+        os.rename(light.path, path)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+    fsync_path(os.path.dirname(path))
+    return Light.find(fingerprint, path) or light
 
 
 @contextlib.contextmanager
@@ -73,8 +108,10 @@ def _workshop(parent: str) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _require_space(model: torch.nn.Module, folder: str) -> None:
+def _require_room(model: torch.nn.Module, folder: str) -> None:
     size = sum(parameter.numel() for parameter in model.parameters()) * 4
+    if memory_available() < MEMORY_NEEDED * size:
+        raise LightError(f"no {size * MEMORY_NEEDED / 1e6:,.0f} MB of memory to prepare them")
     if shutil.disk_usage(folder).free < SPACE_NEEDED * size:
         raise LightError(f"no room for {size * SPACE_NEEDED / 1e6:,.0f} MB in {os.path.dirname(folder)}")
 
@@ -86,7 +123,11 @@ def _write(embedder: OpenClipEmbedder, model: Any, folder: str) -> Light:
             if name == "text":
                 write_merges(embedder.tokenizer, folder)
             _make(tower_of(model, embedder, name), folder, name)
+        except (OSError, MemoryError):
+            raise
         except Exception as error:  # torch's exporter raises whatever it stumbles over
+            if isinstance(error, LightError) and not error.is_damage and error.__cause__ is not None:
+                raise  # onnxruntime lacked something
             lacking[name] = _one_line(error)
     light = described(embedder, model, folder, lacking)
     for name in TOWERS:
@@ -121,6 +162,7 @@ def described(
         is_causal=is_causal(model),
         lacking={str(name): why for name, why in lacking.items()},
         files={name: os.path.getsize(os.path.join(folder, name)) for name in names},
+        made_with=libraries(),
     )
     return Light(folder, manifest)
 
@@ -306,7 +348,7 @@ def write_merges(tokenizer: Any, folder: str) -> None:
 def disagreement(light: Light, model: Any, embedder: OpenClipEmbedder, tower: Tower) -> str:
     """Why a tower cannot stand in for the model; nothing where it can."""
     try:
-        cosines = _text_cosines(light, model, embedder) if tower == "text" else _image_cosines(light, model, embedder)
+        cosines = _text_cosines(light, model, embedder) if tower == "text" else _image_cosines(light, embedder)
     except LightError as error:
         return _one_line(error)
     return "" if cosines.min() >= MIN_COSINE else f"cosine {cosines.min():.4f} to the model"
@@ -319,11 +361,9 @@ def _text_cosines(light: Light, model: Any, embedder: OpenClipEmbedder) -> Vecto
     return cast("Vectors", (light.embed_texts(texts) * true).sum(axis=1))
 
 
-def _image_cosines(light: Light, model: Any, embedder: OpenClipEmbedder) -> Vectors:
+def _image_cosines(light: Light, embedder: OpenClipEmbedder) -> Vectors:
     squares = _squares(embedder.recipe.size)
-    with torch.inference_mode():
-        true: Vectors = _Image(model, embedder)(torch.from_numpy(squares)).numpy()
-    return cast("Vectors", (light.embed_images(squares) * true).sum(axis=1))
+    return cast("Vectors", (light.embed_images(squares) * embedder.embed_images(squares)).sum(axis=1))
 
 
 def _squares(size: tuple[int, int]) -> Squares:

@@ -66,21 +66,28 @@ class History:
                 "insert or replace into vectors values (?, ?, ?)",
                 [(self._key(text), np.asarray(vector, "<f4").tobytes(), _today()) for text, vector in vectors.items()],
             )
-            database.execute(
-                "delete from vectors where key in (select key from vectors order by used desc, rowid desc "
-                "limit -1 offset ?)",
-                [MOST],
-            )
+            if database.execute("select count(*) from vectors").fetchone()[0] > 1.1 * MOST:
+                database.execute(
+                    "delete from vectors where key in (select key from vectors order by used desc, rowid desc "
+                    "limit -1 offset ?)",
+                    [MOST],
+                )
+
+    def forget(self) -> None:
+        """Forget all of it."""
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)
 
     @contextlib.contextmanager
     def _best_effort(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.OperationalError, OSError, UnicodeError):
-            pass  # busy, full or read-only
-        except sqlite3.DatabaseError:  # damaged: begun anew
-            with contextlib.suppress(OSError):
-                os.unlink(self.path)
+        except (OSError, UnicodeError):
+            pass
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", None)
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):  # damaged, or not ours
+                self.forget()  # and begun anew; else it is busy, full or read-only
 
     def _key(self, text: str) -> bytes:
         return hashlib.sha256(self._model + b"\0" + text.encode("utf-8", "surrogatepass")).digest()

@@ -34,7 +34,10 @@ class LastTime:
         self._progress = threading.Condition()
         self._thread = threading.Thread(target=self._read, args=(space_id,), name="last time", daemon=True)
         if not self._is_read:
-            self._thread.start()
+            try:
+                self._thread.start()
+            except RuntimeError:  # no more threads to be had: every folder is looked at file by file
+                self._is_read = True
 
     def is_as(self, root_id: int, found: Listing) -> bool:
         """Whether a folder is for certain as it was, but for places with a failure. Waits until that can be told."""

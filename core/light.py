@@ -8,9 +8,10 @@ what it computes: a text its own few tokens, not all that the model could read. 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
-import shutil
+import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -49,6 +50,11 @@ TOKENS_AT_ONCE = 512
 class LightError(Exception):
     """The light towers cannot answer; the model itself has to."""
 
+    def __init__(self, reason: str, *, is_damage: bool = False) -> None:
+        super().__init__(reason)
+        self.is_damage = is_damage
+        """Whether the files are to blame, and not what this process lacks."""
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -65,6 +71,8 @@ class Manifest:
     """Why there is no `text` or no `image` tower, for those that there are not."""
     files: dict[str, int]
     """All other files of the folder with their sizes in bytes."""
+    made_with: str
+    """The libraries that wrote it: what failed with them is worth another try with others."""
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -75,12 +83,16 @@ class Manifest:
         record = json.loads(text)
         if record["format"] != FORMAT:
             raise ValueError(f"format {record['format']}")
+        if not all(os.path.basename(name) == name for name in [*record["files"], *record["lacking"]]):
+            raise ValueError("names of other places")
         recipe: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in record["recipe"].items()}
         return cls(**{**record, "recipe": Recipe(**recipe)})
 
 
 def folder_of(fingerprint: str) -> str:
-    """Where the light towers of a model lie: never in an index, which may be somebody else's."""
+    """Where the light towers of a model lie: never in an index, which may be somebody else's, and say anything."""
+    if not re.fullmatch("[0-9a-f]{64}", fingerprint):
+        fingerprint = hashlib.sha256(fingerprint.encode("utf-8", "replace")).hexdigest()
     return os.path.join(folder(), "light", fingerprint[:16])
 
 
@@ -101,11 +113,15 @@ class Light:
                 with open(os.path.join(place, MANIFEST), encoding="utf-8") as file:
                     manifest = Manifest.from_json(file.read())
                 sizes = {name: os.path.getsize(os.path.join(place, name)) for name in manifest.files}
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 continue
             if manifest.fingerprint == fingerprint and sizes == manifest.files:
                 return cls(place, manifest)
         return None
+
+    def is_worth_another_try(self) -> bool:
+        """Whether a tower is lacking that other versions of the libraries may be able to make."""
+        return bool(self.manifest.lacking) and self.manifest.made_with != libraries()
 
     def has(self, tower: Tower) -> bool:
         return tower not in self.manifest.lacking
@@ -137,9 +153,14 @@ class Light:
             return self._towers[tower]
 
     def remove(self) -> None:
-        """They can be made again."""
-        if self.path != SHIPPED:
-            shutil.rmtree(self.path, ignore_errors=True)
+        """They can be made again. Nothing but their own files goes."""
+        if self.path == SHIPPED:
+            return
+        with contextlib.suppress(OSError):
+            for name in (MANIFEST, *self.manifest.files):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(self.path, name))
+            os.rmdir(self.path)
 
     def _tokens(self, text: str) -> list[int]:
         tokens = self._tokenizer(text)
@@ -157,7 +178,7 @@ class Light:
             with open(os.path.join(self.path, MERGES), encoding="utf-8", newline="\n") as file:
                 merges = file.read()
         except (OSError, ValueError) as error:
-            raise LightError(str(error)) from error
+            raise LightError(str(error), is_damage=True) from error
         clean: Any = self.manifest.clean
         return Tokenizer(merges, context_length=self.manifest.context_length, clean=clean)
 
@@ -166,11 +187,18 @@ class Light:
         try:
             (vectors,) = loaded.run(None, inputs)
         except Exception as error:  # onnxruntime raises classes of its own, without a common parent
-            raise LightError(str(error)) from error
+            raise _light_error(error) from error
         if not np.isfinite(vectors).all():
-            raise LightError("a vector that is not finite")
+            raise LightError("a vector that is not finite", is_damage=True)
         found: Vectors = vectors
         return found
+
+
+def libraries() -> str:
+    """Those that towers are made and run with, as installed."""
+    from importlib.metadata import version
+
+    return ", ".join(f"{name} {version(name)}" for name in ("torch", "open_clip_torch", "onnxruntime"))
 
 
 def packed(token_lists: Sequence[list[int]]) -> dict[str, Any]:
@@ -188,9 +216,17 @@ def packed(token_lists: Sequence[list[int]]) -> dict[str, Any]:
     }
 
 
+def _light_error(error: BaseException) -> LightError:
+    text = str(error)
+    lacks = isinstance(error, ImportError | MemoryError) or re.search("alloc|memory|thread", text, re.IGNORECASE)
+    return LightError(text or type(error).__name__, is_damage=not lacks)
+
+
 def runtime() -> Any:
     """The onnxruntime module. First called where no other thread is importing anything: two that meet in numpy would
-    leave each other with half of it."""
+    leave each other with half of it. numpy comes first, because onnxruntime imports it in a way that swallows ^C."""
+    import numpy  # noqa: F401
+
     # Since 1.29 its wheels send reports of use unless this is set before they are imported.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
@@ -222,7 +258,7 @@ def session(path: str, *, optimised: str | None = None) -> Any:
             options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # an ImportError, or one of onnxruntime's own classes
-        raise LightError(str(error)) from error
+        raise _light_error(error) from error
 
 
 class QueryEmbedder:
@@ -241,6 +277,7 @@ class QueryEmbedder:
         self._light = light
         self._history = history
         self._known: dict[str, Vectors] = {}
+        self._unknown: set[str] = set()
 
     @property
     def recipe(self) -> Recipe:
@@ -251,9 +288,10 @@ class QueryEmbedder:
         self._recall(texts)
         is_needed = tower == "image" or any(text not in self._known for text in texts)
         if is_needed and self._light and self._light.has(tower):
-            with contextlib.suppress(ImportError):
+            with contextlib.suppress(Exception):  # whoever needs the tower meets it again
                 runtime()
-                threading.Thread(target=self._prepare, args=(self._light, tower), daemon=True).start()
+                # Waited for at the end: onnxruntime aborts a process that leaves while it loads.
+                threading.Thread(target=self._prepare, args=(self._light, tower)).start()
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         self._recall(texts)
@@ -267,8 +305,9 @@ class QueryEmbedder:
 
     def _recall(self, texts: Sequence[str]) -> None:
         if self._history and len(texts) <= MOST_REMEMBERED:
-            unknown = [text for text in texts if text not in self._known]
-            self._known |= self._history.find(unknown) if unknown else {}
+            new = [text for text in texts if text not in self._known and text not in self._unknown]
+            self._known |= self._history.find(new) if new else {}
+            self._unknown.update(new)
 
     def embed_images(self, squares: Squares) -> Vectors:
         return self._embed("image", squares)
@@ -277,8 +316,11 @@ class QueryEmbedder:
         if self._light and self._light.has(tower):
             try:
                 return self._light.embed_texts(items) if tower == "text" else self._light.embed_images(items)
-            except LightError:  # another version of onnxruntime, a damaged file: made anew with the next model loaded
-                self._light.remove()
+            except LightError as error:
+                if error.is_damage:  # what they gave before may be wrong as well; both are made again
+                    self._light.remove()
+                    if self._history:
+                        self._history.forget()
                 self._light = None
         whole = self._whole()
         return whole.embed_texts(items) if tower == "text" else whole.embed_images(items)

@@ -735,7 +735,7 @@ def is_as_before(spec: ModelSpec, digest: str | None) -> bool:
         return spec.checkpoint is None or _remembered(spec.checkpoint) == digest
     except FileNotFoundError:
         return True
-    except OSError:
+    except (OSError, ValueError):  # the latter for a name that no file can have
         return False
 
 

@@ -25,7 +25,7 @@ from .light import QueryEmbedder
 from .paths import mtime_ns, on_disk, printable
 from .store import Store, View
 from .types import Embedder, Modality, Photo, SkipPhoto
-from .vectors import CHECK_HINT, Graph, crc_of, fault_in
+from .vectors import CHECK_HINT, HNSW_EF, Graph, crc_of, fault_in
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -278,7 +278,7 @@ class Searcher:
             embedder.expect("image")
         photo = Photo(os.path.dirname(path), os.path.basename(path), os.stat(path).st_size, 0, 0, named=True)
         try:
-            with Workers(1) as workers:  # a picture asked with is no more to be trusted than others
+            with Workers(1, niceness=0) as workers:  # a picture asked with is no more to be trusted than others
                 read = workers.read(photo, embedder.recipe, draft_side=draft_side(embedder.recipe))
         except SkipPhoto as skipped:
             raise QueryError(f"{printable(path)}: {skipped.reason}", hint="ask with another picture") from skipped
@@ -327,7 +327,8 @@ class Searcher:
         covered = sum(graph.upto - graph.first for graph in graphs)
         scan = _scan_seconds(self.view.space.slots * dim, questions)
         ask = _scan_seconds((self.view.space.slots - covered) * dim, questions)
-        ask += len(graphs) * questions * GRAPH_SECONDS_PER_QUESTION
+        effort = max(1.0, max(SHORTLIST, SHORTLIST_PER_HIT * options.limit) / HNSW_EF)
+        ask += len(graphs) * questions * effort * GRAPH_SECONDS_PER_QUESTION
         unloaded = sum(graph.upto - graph.first for graph in graphs if graph.path not in self._graphs)
         load = unloaded * dim * GRAPH_LOAD_SECONDS_PER_FLOAT
         if ask + load - self._forgone < scan:
@@ -495,13 +496,19 @@ class Searcher:
             answers = list(pool.map(lambda graph: graph.nearest(np.stack(queries), k), graphs)) if asked else []
         if not asked or any(answer is None for answer in answers):
             return lists
-        near = np.concatenate([answer for answer in answers if answer is not None], axis=1).astype(np.int64)
-        wanted = min(per_graph, sum(int(np.count_nonzero(mask[graph.first : graph.upto])) for graph in graphs))
+        of = np.asarray(asked)
         for i in dict.fromkeys(asked):
-            slots = np.unique(near[[row for row, of in enumerate(asked) if of == i]])
-            slots = slots[slots < len(mask)]
-            slots = slots[mask[slots]]
-            lists[i] = slots if len(slots) >= wanted else None
+            parts = []
+            for graph, answer in zip(graphs, answers, strict=True):
+                assert answer is not None
+                slots = np.unique(answer[of == i].astype(np.int64))
+                slots = slots[slots < len(mask)]
+                slots = slots[mask[slots]]
+                if len(slots) < min(per_graph, int(np.count_nonzero(mask[graph.first : graph.upto]))):
+                    break  # what is left of its shortlist may not be the nearest that are allowed
+                parts.append(slots)
+            else:
+                lists[i] = np.concatenate(parts)
         return lists
 
     def _hits(self, question: _Question, scored: dict[Modality, tuple[Slots, Any]], options: Options) -> list[Hit]:

@@ -165,6 +165,7 @@ class Store:
 
     def _tidied(self) -> list[str]:
         """Remove the files of an interrupted run that nothing names."""
+        self._own_folders()
         for space in self.catalog.spaces():
             for graph in self._all_graphs(space):
                 graph.finish()
@@ -205,13 +206,7 @@ class Store:
     def misplaced(self) -> list[str]:
         """Links, pipes and folders in place of an index's own files, and the other way round."""
         spaces = self.catalog.spaces()
-        folders = [os.path.join(self.folder, "spaces"), *(self.space_folder(space.id) for space in spaces)]
-        for folder in folders:
-            if os.path.islink(folder):  # nothing is written or removed where somebody's link may lead
-                raise StoreError(
-                    f"{printable(folder)}: a link, which an index has not",
-                    hint="put the folder itself back there; a whole index lies anywhere with --index",
-                )
+        folders = self._own_folders()
         files = []
         for space in spaces:
             graphs = [graph.path for graph in self._all_graphs(space)]
@@ -222,6 +217,18 @@ class Store:
             for path in paths
             if (mode := _mode(path)) is not None and not is_right(mode)
         ]
+
+    def _own_folders(self) -> list[str]:
+        """Raises StoreError for a link: nothing is written or removed where somebody's link may lead."""
+        spaces = self.catalog.spaces()
+        folders = [os.path.join(self.folder, "spaces"), *(self.space_folder(space.id) for space in spaces)]
+        for folder in folders:
+            if os.path.islink(folder):
+                raise StoreError(
+                    f"{printable(folder)}: a link, which an index has not",
+                    hint="put the folder itself back there; a whole index lies anywhere with --index",
+                )
+        return folders
 
     def put_aside(self, path: str) -> None:
         """Move what nobody knows into `lost+found`."""

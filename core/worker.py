@@ -153,18 +153,14 @@ def facts_from(record: dict[str, Any]) -> Facts:
 
 # The process
 
-# The model computes on all cores, each of its steps on all at once: a decoder that took one from it would hold up the
-# others too. So decoders work while it waits for them, and a batch that is being embedded has the machine.
-NICENESS = 10
-
 
 def main(arguments: list[str]) -> None:
-    """`python -m imgsearch.core.worker DESCRIPTOR PARENT SHARE ALONE`: the socket, who started it, and bytes of
-    memory beside other workers and alone."""
-    descriptor, parent, share, alone = map(int, arguments)
+    """`python -m imgsearch.core.worker DESCRIPTOR PARENT SHARE ALONE NICENESS`: the socket, who started it, bytes of
+    memory beside other workers and alone, and by how much it gives way to others."""
+    descriptor, parent, share, alone, niceness = map(int, arguments)
     _die_with(parent)
     _write_nothing()
-    os.nice(NICENESS)
+    os.nice(niceness)
     channel = Channel(socket.socket(fileno=descriptor))
     worker = _Worker(channel, share, alone)
     with suppress(Gone):

@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 else:
     np = LateModule("numpy")
 
-# On top of that, reading a file may take as long as a slow network disk needs for it.
+# The model computes on all cores, each of its steps on all at once: a decoder that took one from it would hold up the
+# others too. So decoders work while it waits for them, and a batch that is being embedded has the machine.
+NICENESS = 10
+# On top of the time limit, reading a file may take as long as a slow network disk needs for it.
 SLOWEST_BYTES_PER_SECOND = 1_000_000
 START_SECONDS = 60.0
 # How long a killed worker may take to be gone; one that hangs in the kernel is left to it.
@@ -82,9 +85,10 @@ class Workers:
     Hold it open for as long as there may be something to read: `with Workers() as workers: workers.read(photo, ...)`.
     """
 
-    def __init__(self, count: int | None = None, *, seconds: float = DECODE_SECONDS) -> None:
+    def __init__(self, count: int | None = None, *, seconds: float = DECODE_SECONDS, niceness: int = NICENESS) -> None:
         self.count = count or processor_cores()
         self.seconds = seconds
+        self._niceness = niceness
         self._idle: list[_Process] = []
         self._busy: set[_Process] = set()
         self._is_closed = False
@@ -191,7 +195,7 @@ class Workers:
                 raise Closed
             worker = self._idle.pop() if self._idle else None
             if worker is None:
-                worker = self._starter.submit(_Process, self._share, self._most).result()
+                worker = self._starter.submit(_Process, self._share, self._most, self._niceness).result()
             self._busy.add(worker)
         return worker
 
@@ -275,7 +279,7 @@ def _bytes(record: dict[str, Any], key: str) -> bytes:
 class _Process:
     """One worker, as the process sees it that started it."""
 
-    def __init__(self, share: int, most: int) -> None:
+    def __init__(self, share: int, most: int, niceness: int) -> None:
         ours, theirs = socket.socketpair()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         self.channel = Channel(ours)
@@ -284,7 +288,7 @@ class _Process:
         self._last_words = ""
         isolation = ["-I"] if sys.flags.isolated else ["-P"]  # never the working directory: it may hold a PIL.py
         command = [sys.executable, *isolation, "-m", "imgsearch.core.worker"]
-        command += [str(number) for number in (theirs.fileno(), os.getpid(), share, most)]
+        command += [str(number) for number in (theirs.fileno(), os.getpid(), share, most, niceness)]
         try:
             with theirs, _endings_blocked():
                 self._process = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -141,3 +142,26 @@ def test_a_key_that_others_may_read_is_not_used(scene, tmp_path, monkeypatch):
     assert (key.stat().st_mode & 0o777, key.stat().st_size) == (0o600, 32)
     key.chmod(0o644)
     assert not Graph.available()
+
+
+def test_a_made_up_fingerprint_leads_nowhere(imgsearch, photos, folder, tmp_path):
+    """Neither to a model of somebody else's making, nor to files that would be taken for one and removed."""
+    from imgsearch.core.history import folder as cache
+    from imgsearch.core.light import MANIFEST, SHIPPED
+
+    assert imgsearch("index", photos, "--model", "builtin").code == 0
+    lure = tmp_path / "pictures"
+    lure.mkdir()
+    (lure / "mine.jpg").write_bytes(b"mine")
+    for fingerprint in (str(lure)[:16], os.path.relpath(lure, os.path.join(cache(), "light"))):
+        for name in ("text.onnx", "image.onnx", "merges.txt"):
+            (lure / name).write_bytes(b"no graph")
+        with open(os.path.join(SHIPPED, MANIFEST)) as file:
+            record = json.load(file)
+        record |= {"fingerprint": fingerprint, "files": {"text.onnx": 8, "image.onnx": 8, "merges.txt": 8}}
+        (lure / MANIFEST).write_text(json.dumps(record))
+        with closing(sqlite3.connect(os.path.join(folder, "catalog.sqlite3"))) as database, database:
+            database.execute("update spaces set fingerprint = ?", [fingerprint])
+        before = sorted(os.listdir(lure))
+        assert imgsearch("query", "a lemon", "--no-history").code in (2, 4)
+        assert sorted(os.listdir(lure)) == before

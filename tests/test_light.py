@@ -1,5 +1,6 @@
 """Queries without torch: the same tokens, the same vectors, the same answers, and the model itself where that fails."""
 
+import errno
 import json
 import os
 import shutil
@@ -189,6 +190,42 @@ def test_onnxruntime_reports_to_nobody(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_full_disk_is_no_property_of_the_model(other, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    embedder = embed.load(other, device="cpu")
+    monkeypatch.setattr(export, "_make", full)
+    with pytest.raises(light.LightError, match="no space left"):
+        export.export(embedder, str(tmp_path / "light" / "x"))
+    assert os.listdir(tmp_path / "light") == []
+
+
+def test_whoever_is_second_keeps_what_the_first_has_made(other, tmp_path, monkeypatch):
+    embedder = embed.load(other, device="cpu")
+    path = str(tmp_path / "light" / "x")
+    write = export._write
+
+    def overtaken(*arguments):
+        monkeypatch.setattr(export, "_write", write)
+        export.export(embedder, path)
+        return write(*arguments)
+
+    monkeypatch.setattr(export, "_write", overtaken)
+    assert export.export(embedder, path).path == path
+    assert os.listdir(tmp_path / "light") == ["x"]
+    assert Light.find(embedder.identity.fingerprint, path).has("text")
+
+
+def test_what_failed_with_other_libraries_is_tried_again(other, tmp_path, monkeypatch):
+    embedder = embed.load(other, device="cpu")
+    monkeypatch.setattr(export, "MIN_COSINE", 1.1)
+    made = export.export(embedder, str(tmp_path / "x"))
+    assert not made.is_worth_another_try()
+    monkeypatch.setattr(light, "libraries", lambda: "others")
+    assert made.is_worth_another_try()
+
+
 # ------------------------------------------------------------------------------------------------ falling back
 
 
@@ -206,7 +243,7 @@ class Whole:
 
 @pytest.fixture
 def copied(model, tmp_path) -> Light:
-    shutil.copytree(light.SHIPPED, tmp_path / "towers")
+    shutil.copytree(light.SHIPPED, tmp_path / "towers", ignore=shutil.ignore_patterns("README.md", "*config.json"))
     found = Light.find(model.identity.fingerprint, str(tmp_path / "towers"))
     assert found is not None
     return found
@@ -342,6 +379,16 @@ def test_queries_load_neither_torch_nor_more_than_they_need(imgsearch, photos, f
     hits, loaded = asked(folder, photos / "lemon.jpg")
     assert loaded & {"torch", "onnxruntime", "PIL", "hnswlib"} == set()
     assert len(hits) == 5
+
+
+@pytest.mark.parametrize("arguments", [["dog", "--limit", "0"], ["dog", "--compose", "nonsense"], ["-i", "no.jpg"]])
+def test_a_query_that_ends_while_a_tower_loads_ends_in_order(imgsearch, photos, folder, arguments):
+    assert imgsearch("index", photos, "--model", "builtin").code == 0
+    command = [sys.executable, "-P", "-m", "imgsearch", "query", *arguments, "--no-history", "--index", folder]
+    for _ in range(3):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2
+        assert "terminate" not in done.stderr
 
 
 def test_a_model_without_towers_gets_them_from_its_first_query_or_run(imgsearch, photos, other, monkeypatch, tmp_path):

@@ -486,3 +486,24 @@ def test_very_many_equal_vectors_are_searched_all_the_same(tmp_path, monkeypatch
         searcher = Searcher(store, lambda: Directions(rows))
         hits = searcher.search(explicit("200", ()), Options(limit=150, strategy="ann"))
         assert len(hits) == 150 and hits[-1].score == pytest.approx(1, abs=1e-5)
+
+
+def test_a_shortlist_of_which_little_is_allowed_is_not_made_up_from_other_graphs(tmp_path, monkeypatch):
+    """What is nearest in the first graph is deleted, what comes next is still nearer than all in the second."""
+    monkeypatch.setenv("IMGSEARCH_HNSW_SLOTS", "1000")
+    rows = unit_rows(2_000)
+    for first, last, share in ((1, 400, 0.99), (400, 460, 0.8)):
+        others = rows[first:last] - np.outer(rows[first:last] @ rows[0], rows[0])
+        others /= np.linalg.norm(others, axis=1, keepdims=True)
+        rows[first:last] = share * rows[0] + np.sqrt(1 - share**2) * others
+    with Store.writing(str(tmp_path / "index"), create=True) as store:
+        write(store, rows, range(2_000))
+        store.update_graphs(store.active_space())
+        with store.catalog.transaction():
+            store.catalog.delete_photos(range(1, 401))
+        searcher = Searcher(store, lambda: Directions(rows))
+        exact, near = (
+            [hit.path for hit in searcher.search(explicit("0", ()), Options(strategy=strategy))]
+            for strategy in ("exact", "ann")
+        )
+    assert near == exact
