@@ -235,7 +235,7 @@ def test_time_in_which_everything_was_stopped_is_not_held_against_a_file(hostile
         "from imgsearch.core.types import Photo, Recipe\n"
         "from imgsearch.core.workers import Workers\n"
         "recipe = Recipe((64, 64), (0, 0, 0), (1, 1, 1))\n"
-        "workers = Workers(1, seconds=3)\n"
+        "workers = Workers(1, seconds=6)\n"
         f"print(workers.read(Photo({str(tmp_path)!r}, {path.name!r}, 1, 1, 1), recipe).square.shape)\n"
         "workers.close()\n"
     )
@@ -243,7 +243,7 @@ def test_time_in_which_everything_was_stopped_is_not_held_against_a_file(hostile
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as started:
         time.sleep(1)
         os.killpg(started.pid, signal.SIGSTOP)
-        time.sleep(4)
+        time.sleep(8)
         os.killpg(started.pid, signal.SIGCONT)
         out, _ = started.communicate(timeout=30)
     assert out == b"(64, 64, 3)\n"
