@@ -225,7 +225,7 @@ def many(setting: Setting, collection: Library) -> Iterator[Row]:
     recall = statistics.mean(shared)
     yield Row(
         "search alone, a query of these",
-        f"{found.seconds * 1e3:.2f} ms, recall_at_10 {recall:.3f}",
+        f"{found.seconds * 1e3:.2f} ms, recall_at_10 {recall:.3f} (below 131,072 vectors a scan, which is exact)",
         aims=(("< 2 ms", found.seconds < 2e-3), ("recall ≥ 0.99", recall >= 0.99)),
     )
 
