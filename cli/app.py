@@ -120,7 +120,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     _open_what_is_closed()
     arguments = sys.argv[1:] if arguments is None else arguments
     code = exit_code(arguments)
-    gc.freeze()  # nothing is worth collecting any more, and looking through all modules is felt
+    if "torch" not in sys.modules:  # which complains of what is left
+        gc.freeze()  # nothing is worth collecting any more, and looking through all modules is felt
     sys.exit(code)
 
 

@@ -375,3 +375,10 @@ def test_a_bug_is_exit_70_with_its_traceback(imgsearch, monkeypatch):
     monkeypatch.setattr(store, "locate", lambda option: 1 / 0)
     outcome = imgsearch("status")
     assert outcome.code == 70 and "ZeroDivisionError" in outcome.err and "this is a bug" in outcome.err
+
+
+def test_a_run_that_loads_the_model_ends_without_a_word_of_its_libraries(photos, folder):
+    command = [sys.executable, "-P", "-m", "imgsearch", "index", str(photos), "--model", "builtin", "--index", folder]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == ""
+    assert all(line.startswith("imgsearch: ") for line in done.stderr.splitlines()), done.stderr
