@@ -68,14 +68,14 @@ def embedder_of(
     return load
 
 
-def query_embedder(space: Space, whole: Callable[[], Embedder], *, device: str, history: bool) -> QueryEmbedder:
-    """For questions to a space: by the light towers of its model where they have been made, else by the `whole`."""
+def query_embedder(space: Space, *, device: str, offline: bool, history: bool) -> QueryEmbedder:
+    """For questions to a space: by the light towers of its model where they have been made, else by all of it."""
     from imgsearch.core.errors import ModelError
     from imgsearch.core.history import History
     from imgsearch.core.light import Light, QueryEmbedder
     from imgsearch.core.models import ModelSpec, is_as_before
 
-    identity = space.identity
+    identity, whole = space.identity, embedder_of(space, device=device, offline=offline)
     try:
         is_same = is_as_before(ModelSpec.from_json(space.model), identity.details.get("weights_sha256"))
     except ModelError:

@@ -13,8 +13,10 @@ from . import options, render
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from imgsearch.core.catalog import Space
     from imgsearch.core.errors import QueryError
     from imgsearch.core.grammar import Query
+    from imgsearch.core.light import QueryEmbedder
     from imgsearch.core.search import Hit, Searcher
     from imgsearch.core.search import Options as SearchOptions
     from imgsearch.core.store import Store
@@ -112,28 +114,29 @@ def query(
     if (as_json + paths + print0) > 1:
         raise UsageError("--json, --paths and --print0 exclude each other", hint="choose one")
     printer = _Printer(as_json=as_json, paths=paths, print0=print0, has_many=words == ["-"])
-    from .loading import open_store
+    from .loading import open_store, query_embedder
 
     if words == ["-"] and (image or text is not None):
         raise UsageError("`-` goes without --image and --text", hint="put the pictures into the lines that are read")
     asked = None if words == ["-"] else _query(words or [], image or [], text)
     with open_store(index) as store:
-        model = _Model(store, device, offline=offline, history=not no_history)
+        space = store.space_to_search()
+        embedder = query_embedder(space, device=device, offline=offline, history=not no_history)
         if asked and asked.text:
-            model.embedder.expect("text", [asked.text])
+            embedder.expect("text", [asked.text])
         search_options = _search_options(
             limit, min_score, under, modality, compose, weight, exact, include_reference, include_offline
         )
         if asked is None:
-            code = _answer_lines(model.searcher(), search_options, printer)
+            code = _answer_lines(_searcher(store, space, embedder), search_options, printer)
         else:
-            hits = model.searcher().search(asked, search_options)
+            hits = _searcher(store, space, embedder).search(asked, search_options)
             printer.print(hits)
             if not hits and not include_offline:
                 _mention_offline(store)
             code = 0 if hits else 1
     render.flush()
-    model.make_light()
+    _make_light(embedder)
     return code
 
 
@@ -173,35 +176,19 @@ def _search_options(
     )
 
 
-class _Model:
-    """What turns questions into vectors, and whether the whole model had to be loaded for it."""
+def _searcher(store: Store, space: Space, embedder: Embedder) -> Searcher:
+    from imgsearch.core.search import Searcher
 
-    def __init__(self, store: Store, device: str, *, offline: bool, history: bool) -> None:
-        from .loading import embedder_of, query_embedder
+    return Searcher(store, lambda: embedder, store.view(space))
 
-        self.store = store
-        self.space = store.space_to_search()
-        self.whole: Embedder | None = None
-        load = embedder_of(self.space, device=device, offline=offline)
 
-        def whole() -> Embedder:
-            self.whole = load()
-            return self.whole
+def _make_light(embedder: QueryEmbedder) -> None:
+    """The answer is out: whoever reads it from a pipe can go on, though the process takes longer this once."""
+    if embedder.whole is not None:
+        from .loading import make_light
 
-        self.embedder = query_embedder(self.space, whole, device=device, history=history)
-
-    def searcher(self) -> Searcher:
-        from imgsearch.core.search import Searcher
-
-        return Searcher(self.store, lambda: self.embedder, self.store.view(self.space))
-
-    def make_light(self) -> None:
-        """The answer is out: whoever reads it from a pipe can go on, though the process takes longer this once."""
-        if self.whole is not None:
-            from .loading import make_light
-
-            render.close_output()
-            make_light(self.whole)
+        render.close_output()
+        make_light(embedder.whole)
 
 
 def _query(words: list[str], images: list[str], text: str | None) -> Query:

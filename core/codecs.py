@@ -12,10 +12,11 @@ DECODER_VERSION = 1
 def codecs() -> str:
     """In one line: a failure under another line is worth another try."""
     names = ("pillow", "pillow-heif", "pillow-jxl-plugin", "rawpy")
-    return " ".join([f"imgsearch-decode/{DECODER_VERSION}"] + [f"{name}/{_version(name)}" for name in names])
+    return " ".join([f"imgsearch-decode/{DECODER_VERSION}"] + [f"{name}/{version_of(name)}" for name in names])
 
 
-def _version(distribution: str) -> str:
+def version_of(distribution: str) -> str:
+    """As installed, or `none`."""
     import importlib.metadata
 
     try:

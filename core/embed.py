@@ -129,7 +129,7 @@ class OpenClipEmbedder:
         self._device_is_given = device_is_given
         self._precision_is_given = precision != "auto"
         self._is_convolutional = _is_convolutional(self.model.visual)
-        self._is_causal = is_causal(self.model)
+        self._causal = CausalText(self.model) if is_causal(self.model) else None
         self._has_worked = False
         self._exact_visual: Any = None
         """The image tower in fp32, until the first photos have shown whether bf16 will do."""
@@ -187,11 +187,11 @@ class OpenClipEmbedder:
     def _text_features(self, texts: list[str]) -> torch.Tensor:
         ids = self.tokenizer(texts)
         end = getattr(self.tokenizer, "eot_token_id", None)
-        if end is None or not self._is_causal:
+        if end is None or self._causal is None:
             return cast(torch.Tensor, self.model.encode_text(ids.to(self._device)))
         last = (ids == end).int().argmax(dim=1)
         ids = ids[:, : int(last.max()) + 1]  # most texts are a tenth of what the model could read
-        return cast(torch.Tensor, CausalText(self.model)(ids.to(self._device), last.to(self._device)))
+        return cast(torch.Tensor, self._causal(ids.to(self._device), last.to(self._device)))
 
     def _in_batches(self, count: int, features: Callable[[slice], torch.Tensor]) -> Vectors:
         done: list[Vectors] = []
@@ -217,7 +217,7 @@ class OpenClipEmbedder:
             out_of_memory = _is_out_of_memory(error)
             if self._device.type == "cpu" and not out_of_memory:
                 raise
-            reason = _one_line(error)
+            reason = one_line(error)
         # Out of the handler: its traceback held the tensors that did not fit.
         self._give_way(out_of_memory, part.stop - part.start, reason)
         return None
@@ -243,7 +243,7 @@ class OpenClipEmbedder:
         try:
             self._settle()
         except RuntimeError as error:
-            raise ModelError(f"the GPU failed: {_one_line(error)}", hint="--device cpu") from error
+            raise ModelError(f"the GPU failed: {one_line(error)}", hint="--device cpu") from error
 
     def _settle(self) -> None:
         """Move the towers to where and what they should be."""
@@ -256,7 +256,7 @@ class OpenClipEmbedder:
         except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
             if self._device.type == "cpu":
                 raise
-            reason = _one_line(error)
+            reason = one_line(error)
         else:
             layout = torch.channels_last if self._is_convolutional else torch.preserve_format
             self.model.visual.to(dtype=self._dtype, memory_format=layout)
@@ -397,7 +397,7 @@ def _trouble_with(device: str) -> str | None:
         kernel = torch.ones(4, 3, 3, 3, device=device)
         result = float(torch.nn.functional.conv2d(picture, kernel).sum().cpu())
     except (RuntimeError, AssertionError) as error:
-        return _one_line(error)
+        return one_line(error)
     return None if result == 27.0 * 4 * 36 else "it computes wrong numbers"
 
 
@@ -496,7 +496,7 @@ def _in_folder(spec: ModelSpec, folder: Path) -> _Source:
         with quiet():
             checkpoint = factory._find_checkpoint_in_dir(folder)
     except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"cannot read the model in {folder}: {_one_line(error)}") from error
+        raise ModelError(f"cannot read the model in {folder}: {one_line(error)}") from error
     if not isinstance(config, dict) or "vision_cfg" not in config:
         raise ModelError(f"cannot read the model in {folder}: {models.CONFIG_FILE} describes none")
     if checkpoint is None:  # open_clip would go on with random weights
@@ -654,7 +654,7 @@ def _build(source: _Source) -> Any:
     except Exception as error:  # open_clip, timm and torch raise whatever a strange configuration leads to
         if _is_out_of_memory(error):
             raise ModelError(f"{source.spec.name} does not fit in memory") from error
-        raise ModelError(f"{source.checkpoint} does not fit {source.spec.arch}: {_one_line(error)}") from error
+        raise ModelError(f"{source.checkpoint} does not fit {source.spec.arch}: {one_line(error)}") from error
 
 
 @quiet()
@@ -663,7 +663,7 @@ def _tokenizer(source: _Source) -> Any:
     try:
         return open_clip.get_tokenizer(source.name, **kwargs)
     except Exception as error:  # transformers raises many things for a tokenizer that is not there
-        raise ModelError(f"the tokenizer of {source.spec.name} cannot be loaded: {_one_line(error)}") from error
+        raise ModelError(f"the tokenizer of {source.spec.name} cannot be loaded: {one_line(error)}") from error
 
 
 def _recipe(model: Any) -> Recipe:
@@ -740,7 +740,7 @@ def _tokenizer_described(tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """The telling line of a library's error: of a list of misfitting tensors the first, with their number."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].startswith("Error(s) in loading"):

@@ -16,7 +16,7 @@ import numpy as np  # noqa: TID253
 import torch  # noqa: TID253
 
 from .calibration import neutral_phrases
-from .embed import CausalText, OpenClipEmbedder, is_causal, quiet
+from .embed import CausalText, OpenClipEmbedder, is_causal, one_line, quiet
 from .light import (
     MANIFEST,
     MERGES,
@@ -128,7 +128,7 @@ def _write(embedder: OpenClipEmbedder, model: Any, folder: str) -> Light:
         except Exception as error:  # torch's exporter raises whatever it stumbles over
             if isinstance(error, LightError) and not error.is_damage and error.__cause__ is not None:
                 raise  # onnxruntime lacked something
-            lacking[name] = _one_line(error)
+            lacking[name] = one_line(error)
     light = described(embedder, model, folder, lacking)
     for name in TOWERS:
         if name not in lacking and (why := disagreement(light, model, embedder, name)):
@@ -350,7 +350,7 @@ def disagreement(light: Light, model: Any, embedder: OpenClipEmbedder, tower: To
     try:
         cosines = _text_cosines(light, model, embedder) if tower == "text" else _image_cosines(light, embedder)
     except LightError as error:
-        return _one_line(error)
+        return one_line(error)
     return "" if cosines.min() >= MIN_COSINE else f"cosine {cosines.min():.4f} to the model"
 
 
@@ -378,7 +378,3 @@ def _squares(size: tuple[int, int]) -> Squares:
             field = 128 + 90 * np.sin(fx * x + fy * y + phase) + rng.normal(0, 12, size)
             square[..., channel] = field.clip(0, 255)
     return squares
-
-
-def _one_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .late import LateModule
+from .paths import cache_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,18 +28,11 @@ MOST = 10_000
 """Texts that are remembered: 20 MB at 512 dimensions. The one not asked for the longest goes first."""
 
 
-def folder() -> str:
-    """The user's cache folder."""
-    import platformdirs
-
-    return platformdirs.user_cache_dir("imgsearch", appauthor=False)
-
-
 class History:
     """The vectors of one model's texts."""
 
     def __init__(self, fingerprint: str, dim: int, path: str | None = None) -> None:
-        self.path = path or os.path.join(folder(), "queries.sqlite3")
+        self.path = path or os.path.join(cache_folder(), "queries.sqlite3")
         self._model = fingerprint.encode()
         self._dim = dim
 

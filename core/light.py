@@ -18,9 +18,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from .history import History, folder
+from .codecs import version_of
+from .history import History
 from .late import LateModule
-from .paths import processor_cores
+from .paths import cache_folder, processor_cores
 from .tokens import Tokenizer
 from .types import Embedder, Recipe, SpaceIdentity
 
@@ -93,7 +94,7 @@ def folder_of(fingerprint: str) -> str:
     """Where the light towers of a model lie: never in an index, which may be somebody else's, and say anything."""
     if not re.fullmatch("[0-9a-f]{64}", fingerprint):
         fingerprint = hashlib.sha256(fingerprint.encode("utf-8", "replace")).hexdigest()
-    return os.path.join(folder(), "light", fingerprint[:16])
+    return os.path.join(cache_folder(), "light", fingerprint[:16])
 
 
 class Light:
@@ -196,9 +197,7 @@ class Light:
 
 def libraries() -> str:
     """Those that towers are made and run with, as installed."""
-    from importlib.metadata import version
-
-    return ", ".join(f"{name} {version(name)}" for name in ("torch", "open_clip_torch", "onnxruntime"))
+    return ", ".join(f"{name} {version_of(name)}" for name in ("torch", "open_clip_torch", "onnxruntime"))
 
 
 def packed(token_lists: Sequence[list[int]]) -> dict[str, Any]:
@@ -267,13 +266,15 @@ class QueryEmbedder:
     def __init__(
         self,
         identity: SpaceIdentity,
-        whole: Callable[[], Embedder],
+        load: Callable[[], Embedder],
         *,
         light: Light | None = None,
         history: History | None = None,
     ) -> None:
         self.identity = identity
-        self._whole = whole
+        self.whole: Embedder | None = None
+        """The model itself, once it had to be loaded."""
+        self._load = load
         self._light = light
         self._history = history
         self._known: dict[str, Vectors] = {}
@@ -282,6 +283,11 @@ class QueryEmbedder:
     @property
     def recipe(self) -> Recipe:
         return self._light.manifest.recipe if self._light else self._whole().recipe
+
+    def _whole(self) -> Embedder:
+        if self.whole is None:
+            self.whole = self._load()
+        return self.whole
 
     def expect(self, tower: Tower, texts: Sequence[str] = ()) -> None:
         """Load in the background what will be asked, while other things are done."""

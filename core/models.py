@@ -8,22 +8,27 @@ process, which can be stopped: a network that answers no, or not at all, costs s
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import json
 import os
-import queue
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 from imgsearch.core.errors import ModelError, UsageError
+from imgsearch.core.late import LateModule
+from imgsearch.core.paths import cache_folder
+
+if TYPE_CHECKING:
+    import difflib
+    import queue
+    import subprocess
+    import tempfile
+else:  # a query asks only whether a checkpoint is as it was
+    difflib, queue, subprocess, tempfile = map(LateModule, ("difflib", "queue", "subprocess", "tempfile"))
 
 Say = Callable[[str], None]
 """Takes one line meant for the user."""
@@ -501,6 +506,8 @@ def _way_out(spec: ModelSpec) -> str:
 
 
 def _hub_host() -> str:
+    from urllib.parse import urlsplit
+
     address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
     return address.netloc.rpartition("@")[2] or "the model hub"
 
@@ -751,9 +758,7 @@ def _remembered(path: str) -> str | None:
 
 
 def _digest_memory() -> str:
-    import platformdirs
-
-    return os.path.join(platformdirs.user_cache_dir("imgsearch"), "weights-sha256.json")
+    return os.path.join(cache_folder(), "weights-sha256.json")
 
 
 def _remember(memory: str, key: str, digest: str) -> None:

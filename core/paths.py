@@ -144,6 +144,13 @@ def _filesystem(path: str) -> str | None:
     return kinds[max(kinds, key=len)] if kinds else None
 
 
+def cache_folder() -> str:
+    """The user's cache folder: what lies there can be made again."""
+    import platformdirs
+
+    return platformdirs.user_cache_dir("imgsearch", appauthor=False)
+
+
 def processor_cores() -> int:
     """The processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -22,7 +22,7 @@ from .catalog import Place, below
 from .errors import IndexDamaged, QueryError, UsageError
 from .grammar import Query
 from .light import QueryEmbedder
-from .paths import mtime_ns, on_disk, printable
+from .paths import mtime_ns, on_disk, printable, processor_cores
 from .store import Store, View
 from .types import Embedder, Modality, Photo, SkipPhoto
 from .vectors import CHECK_HINT, HNSW_EF, Graph, crc_of, fault_in
@@ -344,7 +344,8 @@ class Searcher:
         if new:
             from concurrent.futures import ThreadPoolExecutor
 
-            with ThreadPoolExecutor(os.cpu_count()) as pool:  # what takes long is the checksum, outside Python's lock
+            # What takes long is the checksum, outside Python's lock.
+            with ThreadPoolExecutor(processor_cores()) as pool:
                 for graph, is_loaded in zip(new, pool.map(lambda g: g.load(space.generation), new), strict=True):
                     self._graphs[graph.path] = graph if is_loaded else None
         return [loaded for graph in graphs if (loaded := self._graphs[graph.path]) is not None]
@@ -492,7 +493,7 @@ class Searcher:
             asked += [i] * len(directions)
         per_graph = SHORTLIST_PER_HIT * options.limit
         k = max(SHORTLIST, per_graph)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(processor_cores()) as pool:
             answers = list(pool.map(lambda graph: graph.nearest(np.stack(queries), k), graphs)) if asked else []
         if not asked or any(answer is None for answer in answers):
             return lists

@@ -146,14 +146,14 @@ def test_a_key_that_others_may_read_is_not_used(scene, tmp_path, monkeypatch):
 
 def test_a_made_up_fingerprint_leads_nowhere(imgsearch, photos, folder, tmp_path):
     """Neither to a model of somebody else's making, nor to files that would be taken for one and removed."""
-    from imgsearch.core.history import folder as cache
     from imgsearch.core.light import MANIFEST, SHIPPED
+    from imgsearch.core.paths import cache_folder
 
     assert imgsearch("index", photos, "--model", "builtin").code == 0
     lure = tmp_path / "pictures"
     lure.mkdir()
     (lure / "mine.jpg").write_bytes(b"mine")
-    for fingerprint in (str(lure)[:16], os.path.relpath(lure, os.path.join(cache(), "light"))):
+    for fingerprint in (str(lure)[:16], os.path.relpath(lure, os.path.join(cache_folder(), "light"))):
         for name in ("text.onnx", "image.onnx", "merges.txt"):
             (lure / name).write_bytes(b"no graph")
         with open(os.path.join(SHIPPED, MANIFEST)) as file:

@@ -61,9 +61,7 @@ def test_any_text_has_open_clips_tokens(both, text):
 
 def test_captions_have_open_clips_tokens(both, shared):
     ours, theirs = both
-    record = json.loads((shared / "clip-vectors" / "texts.jsonl").read_text().splitlines()[0])
     texts = [json.loads(line)["text"] for line in (shared / "clip-vectors" / "texts.jsonl").read_text().splitlines()]
-    assert record["text"] == texts[0]
     assert len(texts) > 100
     assert [ours(text) for text in texts] == [ids(theirs, text) for text in texts]
 
