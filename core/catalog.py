@@ -12,7 +12,7 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -355,6 +355,7 @@ class Catalog:
         """Open or, for writing, make the file. Roots below `base`, if given, are kept relative to it."""
         self.path = path
         self._base = base
+        self._functions: set[str] = set()
         try:
             self._connection = _connect(path, write=write)
         except sqlite3.Error as error:
@@ -444,6 +445,13 @@ class Catalog:
     def value(self, sql: str, /, **parameters: Any) -> Any:
         row = self.row(sql, **parameters)
         return None if row is None else row[0]
+
+    def define(self, name: str, function: Callable[..., Any]) -> None:
+        """Let SQL call a function by that name, which stays as it was first defined. It is handed whatever the
+        catalogue holds, and must not raise."""
+        if name not in self._functions:
+            self._connection.create_function(name, -1, function, deterministic=True)
+            self._functions.add(name)
 
     def upsert(self, table: str, row: dict[str, Any], *, pk: str) -> None:
         self._db.table(table).upsert(row, pk=pk)
