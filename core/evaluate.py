@@ -1,24 +1,32 @@
-"""Benchmark figures from rankings.
+"""Benchmark figures from rankings, and how far chance may have moved them.
 
 A ranking is a list of names, best first, none twice; what is relevant to a query is a set of such names, never
-empty. Recalls, precisions and gains are fractions of 1, ranks count from 1.
+empty. Recalls, precisions and gains are fractions of 1, ranks count from 1. Ties are not looked for: a ranking is the
+order in which it was given.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+import re
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import numpy as np  # noqa: TID253
+
+from .errors import UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Name = TypeVar("Name", bound=Hashable)
+Floats = TypeVar("Floats", float, "NDArray[np.float64]")
 
 # Resampled queries held at once: 32 MB of indices.
 DRAWS_AT_ONCE = 4_000_000
+# Enough for the ends of an interval to stand still in the digits that are printed.
+ROUNDS = 10_000
 
 
 class Interval(NamedTuple):
@@ -39,14 +47,23 @@ def recall_at_k(rankings: Sequence[Sequence[Name]], relevant: Sequence[Collectio
     return float(np.mean(hits))
 
 
+hit_rate_at_k = recall_at_k
+"""The name that textbooks have for what retrieval papers call R@k."""
+
+
 def share_found_at_k(rankings: Sequence[Sequence[Name]], relevant: Sequence[Collection[Name]], k: int) -> float:
     """The share of all that is relevant to a query found among its first `k`, averaged over queries.
 
     Recall as textbooks define it. With an exact ranking's first k as `relevant` it is the recall of an
     approximate index.
     """
-    shares = [len(set(right) & set(ranking[:k])) / len(set(right)) for ranking, right in _pairs(rankings, relevant)]
+    shares = [_found(ranking, right, k) / len(set(right)) for ranking, right in _pairs(rankings, relevant)]
     return float(np.mean(shares))
+
+
+def precision_at_k(rankings: Sequence[Sequence[Name]], relevant: Sequence[Collection[Name]], k: int) -> float:
+    """The share of relevant names among the first `k`, averaged over queries; what a short ranking lacks is wrong."""
+    return float(np.mean([_found(ranking, right, k) / k for ranking, right in _pairs(rankings, relevant)]))
 
 
 def average_precision(ranking: Sequence[Name], relevant: Collection[Name], k: int | None = None) -> float:
@@ -70,13 +87,23 @@ def mean_average_precision(
     return float(np.mean([average_precision(ranking, right, k) for ranking, right in _pairs(rankings, relevant)]))
 
 
+def first_rank(ranking: Sequence[Name], relevant: Collection[Name]) -> float:
+    """The rank of the first relevant name; infinite if there is none."""
+    _check(ranking, relevant)
+    right = set(relevant)
+    return next((rank for rank, name in enumerate(ranking, start=1) if name in right), math.inf)
+
+
+def mean_reciprocal_rank(
+    rankings: Sequence[Sequence[Name]], relevant: Sequence[Collection[Name]], k: int | None = None
+) -> float:
+    """1 / rank of the first relevant name, 0 where the ranking or its first `k` hold none, averaged: MRR, or MRR@k."""
+    return float(np.mean([1 / first_rank(ranking[:k], right) for ranking, right in _pairs(rankings, relevant)]))
+
+
 def median_rank(rankings: Sequence[Sequence[Name]], relevant: Sequence[Collection[Name]]) -> float:
     """The median over queries of the rank of the first relevant name; a query that finds none counts as infinite."""
-    ranks = []
-    for ranking, right in _pairs(rankings, relevant):
-        wanted = set(right)
-        ranks.append(next((rank for rank, name in enumerate(ranking, start=1) if name in wanted), math.inf))
-    return float(np.median(ranks))
+    return float(np.median([first_rank(ranking, right) for ranking, right in _pairs(rankings, relevant)]))
 
 
 def ndcg_at_k(ranking: Sequence[Name], grades: Mapping[Name, float], k: int) -> float:
@@ -95,10 +122,103 @@ def _discounted(grades: Sequence[float]) -> float:
     return float(np.sum(gains / np.log2(np.arange(2, len(gains) + 2))))
 
 
+# ------------------------------------------------------------------------------------------- figures by name
+
+Statistic = Literal["mean", "median"]
+
+_FIGURES: dict[str, Callable[[Sequence[str], Mapping[str, float], int], float]] = {
+    "recall": lambda ranking, grades, k: recall_at_k([ranking], [_relevant(grades)], k),
+    "hit_rate": lambda ranking, grades, k: hit_rate_at_k([ranking], [_relevant(grades)], k),
+    "share_found": lambda ranking, grades, k: share_found_at_k([ranking], [_relevant(grades)], k),
+    "precision": lambda ranking, grades, k: precision_at_k([ranking], [_relevant(grades)], k),
+    "map": lambda ranking, grades, k: average_precision(ranking, _relevant(grades), k),
+    "ndcg": lambda ranking, grades, k: ndcg_at_k(ranking, grades, k),
+    "mrr": lambda ranking, grades, k: mean_reciprocal_rank([ranking], [_relevant(grades)], k or None),
+    "median_rank": lambda ranking, grades, k: first_rank(ranking, _relevant(grades)),
+}
+WITHOUT_K = {"mrr", "median_rank"}
+SUBSET = "recall_subset"
+"""`recall` in a ranking of the few pictures that CIRR sets beside a reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A figure as it is asked for: `recall@10`, `map@5`, `mrr`, `median_rank`."""
+
+    kind: str
+    k: int | None
+
+    @property
+    def name(self) -> str:
+        return self.kind if self.k is None else f"{self.kind}@{self.k}"
+
+    @property
+    def statistic(self) -> Statistic:
+        """What the figures of single queries become together."""
+        return "median" if self.kind == "median_rank" else "mean"
+
+    @property
+    def needs_first(self) -> bool:
+        """Whether a ranking has to go on until something relevant was found."""
+        return self.k is None
+
+    def of(self, ranking: Sequence[str], grades: Mapping[str, float]) -> float:
+        """The figure of one query. `grades` above 0 are relevant, and count for `ndcg` only."""
+        kind = "recall" if self.kind == SUBSET else self.kind
+        return _FIGURES[kind](ranking, grades, self.k or 0)
+
+
+def measure_named(name: str) -> Measure:
+    """Raises UsageError with the names there are."""
+    match = re.fullmatch(r"([a-z_]+)(?:@([1-9]\d{0,8}))?", name.strip().lower())
+    kind, k = match.groups() if match else ("", None)
+    if kind not in (*_FIGURES, SUBSET) or (k is None and kind not in WITHOUT_K) or (k and kind == "median_rank"):
+        known = ", ".join(kind if kind == "median_rank" else f"{kind}@K" for kind in (*_FIGURES, SUBSET))
+        raise UsageError(f"no metric {name!r}", hint=f"one of: {known}, mrr")
+    return Measure(kind, int(k) if k else None)
+
+
+# ------------------------------------------------------------------------------------------------- intervals
+
+
+class Sample(NamedTuple):
+    """Figures, one a query, and what stands or falls together: whole groups are drawn, one label a query."""
+
+    figures: Sequence[float] | NDArray[np.float64]
+    groups: Sequence[Hashable] | None = None
+
+
+class Resampled(NamedTuple):
+    """What a statistic is over the queries there are, and over `draws` of as many with replacement, float64."""
+
+    value: float
+    draws: NDArray[np.float64]
+
+    def __sub__(self, other: Resampled) -> Resampled:
+        """The paired difference, if both were made of the same queries and seed."""
+        return Resampled(_difference(self.value, other.value), _difference(self.draws, other.draws))
+
+    @property
+    def interval(self) -> Interval:
+        """The value with its 95 % percentile interval (Efron & Tibshirani 1993, ch. 13)."""
+        is_finite = bool(np.isfinite(self.draws).all())
+        ends = np.percentile(self.draws, (2.5, 97.5), method="linear" if is_finite else "nearest")
+        return Interval(self.value, *map(float, ends))
+
+
+def resampled(samples: Sequence[Sample], seed: int, rounds: int = ROUNDS, statistic: Statistic = "mean") -> Resampled:
+    """A statistic of the figures; of several samples, which are drawn from separately, the mean of theirs."""
+    generator = np.random.default_rng(seed)
+    over = np.mean if statistic == "mean" else np.median
+    values = [float(over(np.asarray(sample.figures, np.float64))) for sample in samples]
+    draws = [_draws(sample, generator, rounds, statistic) for sample in samples]
+    return Resampled(float(np.mean(values)), np.mean(draws, axis=0))
+
+
 def paired_bootstrap(
     differences: Sequence[float] | NDArray[np.float64],
     seed: int,
-    rounds: int = 10_000,
+    rounds: int = ROUNDS,
     groups: Sequence[Hashable] | None = None,
 ) -> Interval:
     """The mean difference between two systems over the same queries, with its 95 % percentile interval.
@@ -107,19 +227,45 @@ def paired_bootstrap(
     `rounds` times (Efron & Tibshirani 1993, ch. 13); with `groups`, one label a query, whole groups are drawn, which
     is the honest width where queries share a reference or a set of right answers.
     """
-    values = np.asarray(differences, np.float64)
-    labels = range(len(values)) if groups is None else groups
+    return resampled([Sample(differences, groups)], seed, rounds).interval
+
+
+def _draws(sample: Sample, generator: np.random.Generator, rounds: int, statistic: Statistic) -> NDArray[np.float64]:
+    values = np.asarray(sample.figures, np.float64)
+    labels = range(len(values)) if sample.groups is None else sample.groups
     numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
     member = np.array([numbers[label] for label in labels])
-    sums, counts = np.bincount(member, values), np.bincount(member)
-    generator = np.random.default_rng(seed)
-    means = np.empty(rounds)
-    block = max(1, DRAWS_AT_ONCE // len(counts))
+    over = _means if statistic == "mean" else _medians
+    draws = np.empty(rounds)
+    block = max(1, DRAWS_AT_ONCE // len(numbers))
     for start in range(0, rounds, block):
-        drawn = generator.integers(0, len(counts), (min(block, rounds - start), len(counts)))
-        means[start : start + block] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.percentile(means, (2.5, 97.5))
-    return Interval(float(values.mean()), float(low), float(high))
+        drawn = generator.integers(0, len(numbers), (min(block, rounds - start), len(numbers)))
+        draws[start : start + block] = over(values, member, drawn)
+    return draws
+
+
+def _means(values: NDArray[np.float64], member: NDArray[np.int64], drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+    sums, counts = np.bincount(member, values), np.bincount(member)
+    return np.asarray(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+
+
+def _medians(values: NDArray[np.float64], member: NDArray[np.int64], drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+    """By counting, in sorted order, how often each value was drawn."""
+    order = np.argsort(values, kind="stable")
+    ordered, owners = values[order], member[order]
+    medians = np.empty(len(drawn))
+    for i, row in enumerate(drawn):
+        upto = np.cumsum(np.bincount(row, minlength=int(member.max()) + 1)[owners])
+        low, high = np.searchsorted(upto, ((upto[-1] - 1) // 2 + 1, upto[-1] // 2 + 1))
+        medians[i] = ordered[low] if ordered[low] == ordered[high] else (ordered[low] + ordered[high]) / 2
+    return medians
+
+
+def _difference(a: Floats, b: Floats) -> Floats:
+    """a - b; 0 where both are infinite, which says that both found nothing."""
+    with np.errstate(invalid="ignore"):
+        found = np.where(np.isinf(a) & np.isinf(b), 0.0, np.subtract(a, b))
+    return found if isinstance(a, np.ndarray) else float(found)
 
 
 def _pairs(
@@ -131,6 +277,14 @@ def _pairs(
     for ranking, right in pairs:
         _check(ranking, right)
     return pairs
+
+
+def _relevant(grades: Mapping[str, float]) -> set[str]:
+    return {name for name, grade in grades.items() if grade > 0}
+
+
+def _found(ranking: Sequence[Name], relevant: Collection[Name], k: int) -> int:
+    return len(set(relevant) & set(ranking[:k]))
 
 
 def _check(ranking: Sequence[Hashable], relevant: Collection[Hashable]) -> None:

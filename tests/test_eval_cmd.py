@@ -1,0 +1,531 @@
+"""`imgsearch eval` as it is typed: figures beside plain numpy, protocols, submissions, comparisons, and bad input.
+
+Pictures are small and random, in the names of the real annotation files where a test needs those.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imgsearch.core import benchmarks, runs
+from imgsearch.core.evaluate import measure_named
+from imgsearch.core.search import Options
+from imgsearch.core.store import Store
+
+from pictures import noise
+
+WORDS = ("a red dress", "two dogs on a beach", "a yellow banana", "a carton of milk", "a face", "the sea at night")
+
+
+def draw(folder: Path, *names: str) -> Path:
+    for seed, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise(40, 32, seed=seed).resize((80, 64)).save(path)
+    return folder
+
+
+def written(path: Path, data: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(data if isinstance(data, str) else json.dumps(data))
+    return path
+
+
+def lines(path: Path, *records: dict) -> Path:
+    return written(path, "".join(json.dumps(record) + "\n" for record in records))
+
+
+class Vectors:
+    """What the index holds, for numpy to compute with."""
+
+    def __init__(self, index: Path, model) -> None:
+        self._model = model
+        with Store.open(str(index)) as store:
+            view = store.view()
+            places = store.catalog.places_of_slots(
+                view.space.id, np.flatnonzero(view.slots.mask("image")).tolist(), include_offline=False
+            )
+            self.by_path = {place.path: np.array(view.rows[place.slot]) for place in places}
+
+    def of(self, paths: list[str]):
+        return np.stack([self.by_path[path] for path in paths])
+
+    def text(self, *texts: str):
+        total = self._model.embed_texts(texts).sum(axis=0)
+        return total / np.linalg.norm(total)
+
+    def ranked(self, query, paths: list[str]) -> list[str]:
+        scores = self.of(paths) @ query.astype(np.float32)
+        return [path for _, path in sorted(zip(-scores, paths, strict=True))]
+
+
+def mixed(picture, words, w: float = 0.8):
+    total = (1 - w) * picture + w * words
+    return total / np.linalg.norm(total)
+
+
+def result(outcome) -> dict:
+    assert outcome.code == 0, outcome.err
+    (record,) = outcome.records
+    return record
+
+
+def values(record: dict) -> dict[str, float]:
+    return {name: figure["value"] for name, figure in record["metrics"].items()}
+
+
+# -------------------------------------------------------------------------------------------- text <-> picture
+
+
+def test_flickr_equals_a_plain_computation_to_the_last_digit(imgsearch, shared, tmp_path, model):
+    records = [json.loads(line) for line in (shared / "flickr8k-dev" / "captions.jsonl").read_text().splitlines()[:60]]
+    images = tmp_path / "images"
+    images.mkdir()
+    for record in records:
+        shutil.copy(shared / "flickr8k-dev" / "images" / record["file"], images)
+    captions = lines(tmp_path / "captions.jsonl", *records)
+    asked = ["eval", "flickr", "-a", captions, "--images", images, "-m", "builtin", "--index", tmp_path / "flickr"]
+    found = values(result(imgsearch(*asked, "--metrics", "recall@1,recall@5,recall@10,mrr,median_rank", "--json")))
+
+    vectors = Vectors(tmp_path / "flickr", model)
+    pictures = vectors.of([str(images / record["file"]) for record in records])
+    texts = model.embed_texts([caption for record in records for caption in record["captions"]])
+    own = np.repeat(np.arange(60), 5)
+    scores = texts @ pictures.T
+    right = scores[np.arange(300), own][:, None]
+    ranks = {"t2i": 1 + (scores > right).sum(axis=1)}
+    best = np.where(own[:, None] == np.arange(60), scores, -2).max(axis=0)
+    ranks["i2t"] = 1 + (scores > best).sum(axis=0)
+    expected = {}
+    for part, rank in ranks.items():
+        expected |= {f"{part}/recall@{k}": float((rank <= k).mean()) for k in (1, 5, 10)}
+        expected |= {f"{part}/mrr": float((1 / rank).mean()), f"{part}/median_rank": float(np.median(rank))}
+    assert found == pytest.approx(expected, rel=1e-12)
+
+    table = imgsearch(*asked).lines
+    assert any(line.split()[:2] == ["t2i/recall@5", f"{100 * expected['t2i/recall@5']:.2f}"] for line in table)
+
+
+@pytest.fixture
+def small(tmp_path) -> tuple[Path, Path]:
+    """Twelve pictures, and a captions file of six of them."""
+    images = draw(tmp_path / "images", *(f"{n:02}.png" for n in range(12)))
+    records = [{"file": f"{n:02}.png", "captions": [WORDS[n], f"{WORDS[n]} again"]} for n in range(6)]
+    return images, lines(tmp_path / "captions.jsonl", *records)
+
+
+def test_photos_that_are_none_of_the_gallery_enter_no_ranking(imgsearch, small, tmp_path):
+    images, captions = small
+    outcome = imgsearch(
+        *("eval", "coco", "-a", captions, "--images", images, "-m", "builtin", "--index", tmp_path / "i"),
+        *("--metrics", "recall@6,mrr", "--out", tmp_path / "run.json", "--json"),
+    )
+    found = result(outcome)
+    assert found["metrics"]["t2i/recall@6"]["value"] == 1.0
+    assert found["counts"] == {
+        "queries": 12,
+        "pictures_as_queries": 6,
+        "gallery": 6,
+        "missing_pictures": 0,
+        "left_out_queries": 0,
+    }
+    queries = json.loads((tmp_path / "run.json").read_text())["queries"]
+    rankings = [query["ranking"] for query in queries if query["part"] == "t2i"]
+    assert all(sorted(ranking) == [f"{n:02}.png" for n in range(6)] for ranking in rankings)
+
+
+def test_identical_pictures_are_ranked_each_on_its_own_by_path(imgsearch, tmp_path):
+    images = draw(tmp_path / "images", "b.png")
+    shutil.copy(images / "b.png", images / "a.png")
+    shutil.copy(images / "b.png", images / "c.png")
+    captions = lines(tmp_path / "c.jsonl", *({"file": f"{name}.png", "captions": ["noise"]} for name in "abc"))
+    found = result(
+        imgsearch(
+            *("eval", "flickr", "-a", captions, "--images", images, "-m", "builtin", "--index", tmp_path / "i"),
+            *("--metrics", "recall@1,mrr", "--out", tmp_path / "run.json", "--json"),
+        )
+    )
+    queries = json.loads((tmp_path / "run.json").read_text())["queries"]
+    assert [q["figures"]["mrr"] for q in queries if q["part"] == "t2i"] == [1, 1 / 2, 1 / 3]
+    assert values(found)["t2i/recall@1"] == pytest.approx(1 / 3)
+
+
+def test_missing_pictures_are_counted_and_named_and_left_out_only_on_demand(imgsearch, small, tmp_path):
+    images, captions = small
+    for name in ("01.png", "03.png"):
+        (images / name).unlink()
+    asked = ["eval", "coco", "-a", captions, "--images", images, "-m", "builtin", "--index", tmp_path / "i"]
+    refused = imgsearch(*asked)
+    assert refused.code == 2 and refused.out == b""
+    assert "2 of 6 pictures that coco names are not in the index: 01.png, 03.png\n" in refused.err
+    assert "--allow-missing" in refused.err
+    allowed = imgsearch(*asked, "--allow-missing", "--json")
+    assert allowed.code == 3
+    counts = allowed.records[0]["counts"]
+    assert (counts["gallery"], counts["missing_pictures"], counts["left_out_queries"]) == (4, 2, 4)
+    assert "comparable to no others" in imgsearch(*asked, "--allow-missing").out.decode()
+
+
+def test_an_index_that_is_there_is_asked_and_not_made_again(imgsearch, small, tmp_path):
+    images, captions = small
+    assert imgsearch("index", images, "-m", "builtin", "--index", tmp_path / "i").code == 0
+    asked = ["eval", "coco", "-a", captions, "--images", images, "--index", tmp_path / "i", "--json"]
+    outcome = imgsearch(*asked)
+    assert result(outcome)["model"] == "builtin" and "indexed 0 photos, 12 unchanged" in outcome.err
+    other = imgsearch(*asked, "-m", "lite")
+    assert other.code == 2 and "the index is of model builtin, not lite" in other.err
+    quiet = imgsearch(*asked, "--quiet")
+    assert quiet.err == "" and quiet.records == outcome.records
+
+
+def test_without_an_index_named_one_is_made_in_the_cache_and_said(imgsearch, small):
+    images, captions = small
+    outcome = imgsearch("eval", "coco", "-a", captions, "--images", images, "-m", "builtin", "--json")
+    assert result(outcome)["counts"]["gallery"] == 6
+    place = outcome.err.split("index is ")[1].splitlines()[0]
+    assert "/cache/imgsearch/eval/coco-" in place and place.endswith("-builtin") and Path(place).is_dir()
+
+
+def test_indexing_that_is_interrupted_goes_on_with_the_same_command(imgsearch, small, tmp_path, monkeypatch):
+    images, captions = small
+    asked = ["eval", "coco", "-a", captions, "--images", images, "-m", "builtin", "--index", tmp_path / "i", "--json"]
+
+    pressed = []
+
+    def interrupt(progress, event):
+        if event.kind == "photo" and not pressed:
+            pressed.append(event)
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("imgsearch.cli.progress.Progress._step", interrupt)
+        stopped = imgsearch(*asked)
+    assert stopped.code == 130 and stopped.out == b"" and "Go on with the same command" in stopped.err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    again = imgsearch(*asked)
+    assert result(again)["counts"]["gallery"] == 6 and "unchanged" in again.err
+
+
+# ---------------------------------------------------------------------------------------- a picture plus a change
+
+
+@pytest.fixture
+def cirr(shared, tmp_path) -> Path:
+    """The first queries of CIRR val that stay among the pictures of three sets, with random pictures."""
+    real = shared / "annotations" / "cirr"
+    records = json.loads((real / "captions" / "cap.rc2.val.json").read_text())
+    sets = {record["img_set"]["id"]: record["img_set"]["members"] for record in records}
+    chosen = list(sets)[:3]
+    names = list(dict.fromkeys(name for number in chosen for name in sets[number]))
+    files = json.loads((real / "image_splits" / "split.rc2.val.json").read_text())
+    asked = [
+        record
+        for record in records
+        if record["img_set"]["id"] in chosen and {record["reference"], record["target_hard"]} <= set(names)
+    ]
+    assert len(asked) > 10 and len(names) > 12
+    draw(tmp_path / "cirr-images", *(files[name] for name in names), "dev/none-of-them.png")
+    written(tmp_path / "cirr" / "captions" / "cap.rc2.val.json", asked)
+    written(tmp_path / "cirr" / "image_splits" / "split.rc2.val.json", {name: files[name] for name in names})
+    return tmp_path / "cirr"
+
+
+def test_cirr_ranks_all_but_the_reference_and_submits(imgsearch, cirr, tmp_path, model):
+    images = tmp_path / "cirr-images"
+    outcome = imgsearch(
+        *("eval", "cirr", "-a", cirr, "--images", images, "-m", "builtin", "--index", tmp_path / "i", "--json"),
+        *("--metrics", "recall@1,recall@5,recall_subset@1,recall_subset@2", "--submission", tmp_path / "sent.json"),
+    )
+    found = result(outcome)
+    assert (found["method"], found["weight"], found["hubness"]) == ("lerp", 0.8, False)
+    assert found["protocol"]["reference"] == "taken out of every ranking"
+
+    vectors = Vectors(tmp_path / "i", model)
+    files = json.loads((cirr / "image_splits" / "split.rc2.val.json").read_text())
+    paths = {name: str(images / file) for name, file in files.items()}
+    names = {path: name for name, path in paths.items()}
+    records = json.loads((cirr / "captions" / "cap.rc2.val.json").read_text())
+    rankings, subsets = {}, {}
+    for record in records:
+        reference = paths[record["reference"]]
+        query = mixed(vectors.by_path[reference], vectors.text(" ".join(record["caption"].split())))
+        ranked = vectors.ranked(query, [path for path in names if path != reference])
+        rankings[record["pairid"]] = [names[path] for path in ranked]
+        subsets[record["pairid"]] = [n for n in rankings[record["pairid"]] if n in record["img_set"]["members"]]
+    expected = {}
+    for kind, source, ks in (("recall", rankings, (1, 5)), ("recall_subset", subsets, (1, 2))):
+        for k in ks:
+            hits = [record["target_hard"] in source[record["pairid"]][:k] for record in records]
+            expected[f"{kind}@{k}"] = sum(hits) / len(hits)
+    assert values(found) == pytest.approx(expected, rel=1e-12)
+
+    sent = json.loads((tmp_path / "sent-recall.json").read_text())
+    assert (sent.pop("version"), sent.pop("metric")) == ("rc2", "recall")
+    assert sent == {str(pair): ranking[:50] for pair, ranking in rankings.items()}
+    sent = json.loads((tmp_path / "sent-recall_subset.json").read_text())
+    assert (sent.pop("version"), sent.pop("metric")) == ("rc2", "recall_subset")
+    assert sent == {str(pair): ranking[:3] for pair, ranking in subsets.items()}
+
+
+def test_cirr_without_answers_gives_submissions_and_no_figures(imgsearch, cirr, tmp_path):
+    records = json.loads((cirr / "captions" / "cap.rc2.val.json").read_text())
+    for record in records:
+        del record["target_hard"], record["target_soft"]
+    written(cirr / "captions" / "cap.rc2.test1.json", records)
+    shutil.copy(cirr / "image_splits" / "split.rc2.val.json", cirr / "image_splits" / "split.rc2.test1.json")
+    outcome = imgsearch(
+        *("eval", "cirr", "-a", cirr, "--images", tmp_path / "cirr-images", "-m", "builtin", "--split", "test"),
+        *("--index", tmp_path / "i", "--json", "--submission", tmp_path / "sent.json"),
+    )
+    assert result(outcome)["metrics"] == {}
+    assert "answers of split test1 are held back" in outcome.err
+    assert len(json.loads((tmp_path / "sent-recall.json").read_text())) == 2 + len(records)
+
+
+@pytest.fixture
+def fashion(shared, tmp_path) -> Path:
+    """Four queries of each category, with random pictures and five more in each split."""
+    real = shared / "annotations" / "fashion-iq"
+    for category in benchmarks.CATEGORIES:
+        asked = json.loads((real / "captions" / f"cap.{category}.val.json").read_text())[:4]
+        named = dict.fromkeys(name for record in asked for name in (record["candidate"], record["target"]))
+        more = [
+            name
+            for name in json.loads((real / "image_splits" / f"split.{category}.val.json").read_text())
+            if name not in named
+        ][:5]
+        written(tmp_path / "fiq" / "captions" / f"cap.{category}.val.json", asked)
+        written(tmp_path / "fiq" / "image_splits" / f"split.{category}.val.json", [*named, *more])
+        draw(tmp_path / "fiq-images", *(f"{name}.png" for name in (*named, *more)))
+    return tmp_path / "fiq"
+
+
+@pytest.mark.parametrize(("gallery", "join"), [("original", "mean"), ("union", "comma")])
+def test_fashioniq_by_category_with_the_reference_in_the_gallery(imgsearch, fashion, tmp_path, model, gallery, join):
+    images = tmp_path / "fiq-images"
+    found = result(
+        imgsearch(
+            *("eval", "fashioniq", "-a", fashion, "--images", images, "-m", "builtin", "--index", tmp_path / "i"),
+            *("--gallery", gallery, "--join", join, "--metrics", "recall@1,recall@3", "--json"),
+            *("--out", tmp_path / "run.json", "--submission", tmp_path / "sent.json"),
+        )
+    )
+    assert (found["protocol"]["gallery"], found["protocol"]["join"]) == (gallery, join)
+
+    vectors = Vectors(tmp_path / "i", model)
+    expected, rankings = {}, {}
+    for category in benchmarks.CATEGORIES:
+        asked = json.loads((fashion / "captions" / f"cap.{category}.val.json").read_text())
+        names = json.loads((fashion / "image_splits" / f"split.{category}.val.json").read_text())
+        names = names[:-5] if gallery == "union" else names
+        ranks = []
+        for number, record in enumerate(asked):
+            a, b = record["captions"]
+            if join == "mean":
+                a, b = a.strip(".?, "), b.strip(".?, ")
+            texts = (f"{a} and {b}", f"{b} and {a}") if join == "mean" else (f"{a}, and {b}",)
+            query = mixed(vectors.by_path[str(images / f"{record['candidate']}.png")], vectors.text(*texts))
+            ranked = [Path(p).stem for p in vectors.ranked(query, [str(images / f"{name}.png") for name in names])]
+            assert record["candidate"] in ranked
+            rankings[f"{category}/{number}"] = ranked
+            ranks.append(ranked.index(record["target"]) + 1)
+        expected |= {f"{category}/recall@{k}": float(np.mean(np.array(ranks) <= k)) for k in (1, 3)}
+    for k in (1, 3):
+        expected[f"mean/recall@{k}"] = float(np.mean([expected[f"{c}/recall@{k}"] for c in benchmarks.CATEGORIES]))
+    assert values(found) == pytest.approx(expected, rel=1e-12)
+    queries = json.loads((tmp_path / "run.json").read_text())["queries"]
+    assert {query["id"]: query["ranking"] for query in queries} == {n: r[:50] for n, r in rankings.items()}
+    sent = json.loads((tmp_path / "sent-shirt.json").read_text())
+    assert [record["ranking"] for record in sent] == [rankings[f"shirt/{n}"] for n in range(4)]
+
+
+def test_circo_divides_by_what_could_be_found_and_submits_50_numbers(imgsearch, shared, tmp_path, model):
+    records = json.loads((shared / "annotations" / "circo" / "annotations" / "val.json").read_text())[:6]
+    named = {number for record in records for number in (record["reference_img_id"], *record["gt_img_ids"])}
+    numbers = sorted(named | set(range(1, 60)))
+    images = draw(tmp_path / "unlabeled2017", *(f"{number:012d}.jpg" for number in numbers), "not-of-coco.jpg")
+    written(tmp_path / "circo" / "annotations" / "val.json", records)
+    outcome = imgsearch(
+        *("eval", "circo", "-a", tmp_path / "circo", "--images", images, "-m", "builtin", "--index", tmp_path / "i"),
+        *("--metrics", "map@5,map@50,recall@25", "--submission", tmp_path / "sent.json", "--json"),
+    )
+    found = result(outcome)
+    assert found["counts"]["gallery"] == len(numbers) and found["protocol"]["shared_concept"] == "none"
+
+    vectors = Vectors(tmp_path / "i", model)
+    sent = json.loads((tmp_path / "sent.json").read_text())
+    precisions = {5: [], 50: []}
+    hits = []
+    for record in records:
+        reference = vectors.by_path[str(images / f"{record['reference_img_id']:012d}.jpg")]
+        query = mixed(reference, vectors.text(record["relative_caption"]))
+        ranked = [int(Path(p).stem) for p in vectors.ranked(query, [str(images / f"{n:012d}.jpg") for n in numbers])]
+        assert sent[str(record["id"])] == ranked[:50]
+        hits.append(record["target_img_id"] in ranked[:25])
+        for k, of_queries in precisions.items():
+            total = seen = 0
+            for rank, number in enumerate(ranked[:k], start=1):
+                if number in record["gt_img_ids"]:
+                    seen += 1
+                    total += seen / rank
+            of_queries.append(total / min(len(record["gt_img_ids"]), k))
+    expected = {f"map@{k}": float(np.mean(each)) for k, each in precisions.items()}
+    assert values(found) == pytest.approx(expected | {"recall@25": float(np.mean(hits))}, rel=1e-12)
+
+
+def test_a_crafted_ranking_has_the_figures_that_a_hand_computes():
+    """Right at ranks 2, 3 and 7 of four; the target is the one at 7."""
+    question = benchmarks.Question("q", ("x",), relevant=dict.fromkeys(("b", "c", "g", "z"), 1.0), target="g")
+    plan = runs.Plan(tuple(map(measure_named, ("map@5", "map@10", "recall@5", "recall@10"))), 3, Options())
+    answer = runs.answer(question, list("abcdefghij"), plan)
+    assert answer.figures == pytest.approx(
+        {
+            "map@5": (1 / 2 + 2 / 3) / 4,
+            "map@10": (1 / 2 + 2 / 3 + 3 / 7) / 4,
+            "recall@5": 0.0,
+            "recall@10": 1.0,
+        }
+    )
+    assert answer.ranking == ("a", "b", "c")
+
+
+# --------------------------------------------------------------------------------------------- one's own queries
+
+
+@pytest.fixture
+def own(photos, tmp_path) -> Path:
+    return lines(
+        tmp_path / "own.jsonl",
+        {"text": "a yellow banana", "relevant": {"banana.jpg": 2, "lemon.jpg": 1}},
+        {"image": "lemon.jpg", "relevant": ["banana.jpg"]},
+        {"text": "in a carton", "image": "lemon.jpg", "relevant": ["oatly-oat-milk.jpg"], "exclude": ["carrots.jpg"]},
+    )
+
+
+def test_own_queries_ask_the_index_there_is_as_a_query_would(imgsearch, photos, own):
+    assert imgsearch("index", photos, "-m", "builtin").code == 0
+    outcome = imgsearch("eval", "jsonl", "-a", own, "--limit", "6", "--out", "run.json", "--json")
+    found = result(outcome)
+    queries = json.loads(Path("run.json").read_text())["queries"]
+    asked = (["a yellow banana"], [photos / "lemon.jpg"], ["--image", photos / "lemon.jpg", "--text", "in a carton"])
+    for query, words in zip(queries, asked, strict=True):
+        hits = [Path(line).name for line in imgsearch("query", *words, "-l", "-n", "6").lines]
+        assert query["ranking"] == [name for name in hits if (name, query["id"]) != ("carrots.jpg", "3")]
+    rank = queries[1]["ranking"].index("banana.jpg") + 1
+    assert queries[1]["figures"]["mrr"] == 1 / rank
+    assert set(values(found)) == {
+        *("hit_rate@1", "hit_rate@5", "hit_rate@10", "share_found@10", "precision@10"),
+        *("mrr", "map@10", "ndcg@10", "median_rank"),
+    }
+
+
+def test_a_picture_asked_with_may_lie_beside_the_queries(imgsearch, photos, tmp_path):
+    shutil.move(photos / "lemon.jpg", tmp_path / "asked.jpg")
+    own = lines(tmp_path / "own.jsonl", {"image": "asked.jpg", "relevant": ["banana.jpg"]})
+    found = result(imgsearch("eval", "jsonl", "-a", own, "--images", photos, "-m", "builtin", "--json"))
+    assert found["counts"]["gallery"] == 5 and found["counts"]["queries"] == 1
+
+
+def test_a_name_that_two_photos_have_is_refused(imgsearch, photos, tmp_path):
+    for year in ("2020", "2021"):
+        (photos / year).mkdir()
+        shutil.copy(photos / "lemon.jpg", photos / year / "fruit.jpg")
+    own = lines(tmp_path / "own.jsonl", {"text": "a", "relevant": ["fruit.jpg"]})
+    refused = imgsearch("eval", "jsonl", "-a", own, "--images", photos, "-m", "builtin")
+    assert refused.code == 2 and f"fruit.jpg may be {photos}/2020/fruit.jpg or" in refused.err
+    own = lines(tmp_path / "own.jsonl", {"text": "a", "relevant": ["2021/fruit.jpg"]})
+    assert imgsearch("eval", "jsonl", "-a", own, "--images", photos, "-m", "builtin").code == 0
+
+
+# ----------------------------------------------------------------------------------------------------- comparing
+
+
+def test_a_run_is_compared_with_another_query_by_query(imgsearch, photos, own):
+    assert imgsearch("index", photos, "-m", "builtin").code == 0
+    asked = ["eval", "jsonl", "-a", own, "--metrics", "mrr,median_rank"]
+    assert imgsearch(*asked, "--weight", "0", "--out", "old.json").code == 0
+    same = result(imgsearch(*asked, "--weight", "0", "--compare", "old.json", "--json"))
+    nothing = {"difference": 0.0, "low": 0.0, "high": 0.0}
+    assert same["compared"]["metrics"] == {"mrr": nothing, "median_rank": nothing}
+    other = result(imgsearch(*asked, "--weight", "1", "--compare", "old.json", "--json"))
+    old = json.loads(Path("old.json").read_text())
+    difference = other["compared"]["metrics"]["mrr"]
+    assert difference["difference"] == pytest.approx(values(other)["mrr"] - values(old)["mrr"])
+    assert difference["low"] <= difference["difference"] <= difference["high"]
+    assert other["compared"]["with"]["weight"] == 0 and other["compared"]["protocols_differ"] == []
+    table = imgsearch(*asked, "--compare", "old.json").out.decode()
+    assert "difference" in table and "beside builtin" in table
+
+
+def test_a_protocol_that_differs_is_said(imgsearch, photos, own):
+    assert imgsearch("index", photos, "-m", "builtin").code == 0
+    asked = ["eval", "jsonl", "-a", own, "--metrics", "mrr"]
+    assert imgsearch(*asked, "--out", "old.json").code == 0
+    found = result(imgsearch(*asked, "--include-reference", "--compare", "old.json", "--json"))
+    assert found["compared"]["protocols_differ"] == ["reference"]
+
+
+def test_runs_of_other_queries_or_metrics_and_files_that_are_none_are_refused(imgsearch, photos, own, tmp_path):
+    assert imgsearch("index", photos, "-m", "builtin").code == 0
+    asked = ["eval", "jsonl", "-a", own, "--metrics", "mrr"]
+    assert imgsearch(*asked, "--out", "old.json").code == 0
+    fewer = lines(tmp_path / "fewer.jsonl", {"text": "a yellow banana", "relevant": ["banana.jpg"]})
+    for changed, message in (
+        (["eval", "jsonl", "-a", fewer, "--compare", "old.json"], "old.json: a run of other queries (jsonl)"),
+        (["eval", "jsonl", "-a", own, "--metrics", "map@3", "--compare", "old.json"], "old.json: no metric in common"),
+        ([*asked, "--compare", "nowhere.json"], "nowhere.json: no such file"),
+        ([*asked, "--compare", own], "own.jsonl: no run"),
+    ):
+        refused = imgsearch(*changed)
+        assert refused.code == 2 and message in refused.err and refused.out == b"", refused.err
+
+
+# ------------------------------------------------------------------------------------------------------- manners
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no benchmark named"),
+        (["flickr"], "flickr needs its queries"),
+        (["flickr", "-a", "c.jsonl"], "flickr needs its pictures"),
+        (["flickr", "-a", "nowhere.json", "--images", "."], "nowhere.json: no such file"),
+        (["flickr", "-a", "c.jsonl", "--images", "nowhere"], "nowhere: no such folder"),
+        (["flickr", "-a", "c.jsonl", "--images", ".", "--join", "and"], "--join is no option of flickr"),
+        (["flickr", "-a", "c.jsonl", "--images", ".", "--compose", "and"], "--compose: flickr asks by words alone"),
+        (["flickr", "-a", "c.jsonl", "--images", ".", "--metrics", "bleu"], "no metric 'bleu'"),
+        (["flickr", "-a", "c.jsonl", "--images", ".", "--metrics", ","], "--metrics is empty"),
+        (["flickr", "-a", "c.jsonl", "--images", ".", "--metrics", "recall_subset@1"], "a metric of cirr alone"),
+        (["flickr", "-a", "c.jsonl", "--images", ".", "--out", "no/run.json"], "no/run.json: nothing can be written"),
+        (["flickr", "-a", "c.jsonl", "--images", ".", "--submission", "s.json"], "no server to submit to"),
+        (["imagenet", "-a", "c.jsonl"], "'imagenet' is not one of"),
+        (["jsonl", "-a", "own.jsonl", "--compose", "magic"], "no composition method 'magic'"),
+        (["jsonl", "-a", "own.jsonl", "--split", "val"], "--split is no option of jsonl"),
+        (["jsonl", "-a", "own.jsonl", "--weight", "2"], "--weight"),
+    ],
+)
+def test_wrong_usage_is_said_before_any_work_with_what_to_do(imgsearch, tmp_path, arguments, message):
+    lines(tmp_path / "c.jsonl", {"file": "a.jpg", "captions": ["a"]})
+    lines(tmp_path / "own.jsonl", {"text": "a", "image": "a.jpg", "relevant": ["b.jpg"]})
+    outcome = imgsearch("eval", *arguments, "--index", tmp_path / "i")
+    assert outcome.code == 2 and outcome.out == b""
+    first, second = outcome.err.splitlines()
+    assert first.startswith("imgsearch: ") and message in first.lower() and second.startswith("  ")
+    assert not (tmp_path / "i").exists()
+
+
+def test_infinite_ranks_are_null_in_json():
+    """With graphs, a photo that is looked for may never come."""
+    measures = (measure_named("median_rank"), measure_named("mrr"))
+    figures = {"median_rank": math.inf, "mrr": 0.0}
+    run = runs.Run({"counts": {"gallery": 3}}, measures, (runs.Answer("1", "", "1", figures, ()),))
+    record = json.loads(json.dumps(run.file(), allow_nan=False))
+    assert record["metrics"]["median_rank"] == {"value": None, "low": None, "high": None}
+    assert record["queries"][0]["figures"] == {"median_rank": None, "mrr": 0.0}
