@@ -6,7 +6,6 @@ import contextlib
 import errno
 import gc
 import os
-import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
@@ -17,8 +16,10 @@ from imgsearch import __version__
 from imgsearch.core.errors import ImgsearchError
 
 from . import (
+    calibrate_cmd,
     check_cmd,
     completion,
+    eval_cmd,
     failures_cmd,
     index_cmd,
     init_cmd,
@@ -82,7 +83,14 @@ COMMANDS: tuple[Callable[..., int], ...] = (
     check_cmd.check,
     models_cmd.models,
     init_cmd.init,
+    calibrate_cmd.calibrate,
+    eval_cmd.evaluate,
 )
+
+
+def _verb(command: Callable[..., int]) -> str:
+    """As it is typed: its name, but that `eval` is Python's."""
+    return "eval" if command is eval_cmd.evaluate else command.__name__
 
 
 def _app(*commands: Callable[..., int]) -> typer.Typer:
@@ -100,13 +108,13 @@ def _app(*commands: Callable[..., int]) -> typer.Typer:
     )
     made.callback(invoke_without_command=True)(imgsearch)
     for command in commands:
-        made.command()(command)
+        made.command(_verb(command))(command)
     return made
 
 
 def app_for(arguments: list[str]) -> typer.Typer:
     """The command that is asked for, alone: what typer makes of the others takes 15 ms. Else all of them."""
-    asked = [command for command in COMMANDS if arguments and command.__name__ == arguments[0]]
+    asked = [command for command in COMMANDS if arguments and _verb(command) == arguments[0]]
     made = _app(*(asked or COMMANDS))
     if not asked:
         made.add_typer(roots_cmd.roots)
@@ -138,6 +146,8 @@ def _open_what_is_closed() -> None:
 def exit_code(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     try:
+        if arguments[:1] == ["query"]:
+            query_cmd.refuse_dashed_words(arguments[1:])
         code = app_for(arguments)(arguments, prog_name="imgsearch", standalone_mode=False)
         render.flush()
         return code if isinstance(code, int) else 0
@@ -145,7 +155,7 @@ def exit_code(arguments: list[str]) -> int:
         render.complain(error, as_json=as_json)
         return error.exit_code
     except TypingError as error:
-        return _explain(error, arguments, as_json=as_json)
+        return _explain(error, as_json=as_json)
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED
     except BrokenPipeError:
@@ -168,16 +178,12 @@ def exit_code(arguments: list[str]) -> int:
         return EXIT_BUG
 
 
-def _explain(error: Any, arguments: list[str], *, as_json: bool) -> int:
+def _explain(error: Any, *, as_json: bool) -> int:
     """Wrong usage, in our form: what was wrong, and where help is."""
     message = error.format_message()
     command = getattr(getattr(error, "ctx", None), "command_path", "imgsearch")
-    hint = f"see: {command} --help"
-    dashed = next((word for word in arguments if re.fullmatch(r"-[^\W\d_]{3,}", word)), None)
-    if dashed:
-        hint += f"; if {dashed} is a word to search for, put `--` before the words"
     message = message[0].lower() + message[1:].rstrip(".")
-    render.complain(ImgsearchError(message, hint=hint), as_json=as_json)
+    render.complain(ImgsearchError(message, hint=f"see: {command} --help"), as_json=as_json)
     return 2
 
 

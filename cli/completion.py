@@ -17,7 +17,7 @@ import typer
 
 PROGRAM = "imgsearch"
 # Held equal to imgsearch.core.compose.METHODS by a test: that module imports numpy.
-METHODS = ("and", "lerp", "slerp", "add", "product", "weicom")
+METHODS = ("and", "lerp", "slerp", "add", "product", "weicom", "basic", "basic-style", "pdv")
 DEVICES = ("auto", "cuda", "mps", "cpu")
 
 
@@ -121,7 +121,7 @@ def _value(parameter: Any) -> Value:
     is_many = parameter.nargs == -1
     metavar = (parameter.metavar or "").strip("[]").removesuffix("...")
     match metavar:
-        case "PATH" | "TAG|FILE":
+        case "PATH" | "FILE" | "RUN.json" | "TAG|FILE" | "QUERY":
             return Value(metavar, "files", is_many=is_many)
         case "WORDS":  # those of `query`, not those of --text: only there are names of pictures understood
             return Value(metavar, "files" if is_many else "anything", is_many=is_many)
@@ -140,7 +140,9 @@ def _value(parameter: Any) -> Value:
             return Value(metavar, "choices", METHODS)
         case "auto|cuda[:N]|mps|cpu":
             return Value("DEVICE", "choices", DEVICES)
-        case "TAG" | "GLOB" | "MODEL" | "N" | "S" | "W":
+        case "TAG" | "GLOB" | "MODEL" | "N" | "S" | "W" | "Z" | "LAMBDA" | "FIELDS" | "LIST" | "K" | "TEXT" | "SPLIT":
+            return Value(metavar, "anything", is_many=is_many)
+        case "DATE" | "NAME_PART" | "LAT,LON,RADIUS" | "STARS" | "WORD" | "PATTERN" | "EXTENSION" | "SIZE":
             return Value(metavar, "anything", is_many=is_many)
     raise NotImplementedError(f"{parameter.name}: completion does not know what {metavar!r} stands for")
 

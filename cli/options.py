@@ -15,6 +15,32 @@ class SearchIn(StrEnum):
     any = "any"
 
 
+class SortBy(StrEnum):
+    score = "score"
+    date = "date"
+    path = "path"
+    size = "size"
+
+
+class GroupBy(StrEnum):
+    duplicates = "duplicates"
+    burst = "burst"
+    day = "day"
+    place = "place"
+
+
+class Orientation(StrEnum):
+    landscape = "landscape"
+    portrait = "portrait"
+    square = "square"
+
+
+class Has(StrEnum):
+    gps = "gps"
+    caption = "caption"
+    date = "date"
+
+
 class DecodeMode(StrEnum):
     fast = "fast"
     exact = "exact"

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from . import options, render
+from .hits import FIELDS, Printer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from imgsearch.core.catalog import Space
     from imgsearch.core.errors import QueryError
+    from imgsearch.core.explain import Explanation
     from imgsearch.core.grammar import Query
     from imgsearch.core.light import QueryEmbedder
-    from imgsearch.core.search import Hit, Searcher
     from imgsearch.core.search import Options as SearchOptions
+    from imgsearch.core.search import Searcher
     from imgsearch.core.store import Store
     from imgsearch.core.types import Embedder
 
 # Lines of standard input answered together: enough to share one pass over the vectors, few enough to see progress.
 QUERIES_AT_ONCE = 1024
 BYTES_AT_ONCE = 1 << 20
+# Options that stand together after one dash, and those after which a word may begin with one.
+SHORT_FLAGS = frozenset("lrh0")
+TAKE_WORDS = frozenset(("--text", "-t", "--not", "--from", "--to", "--any", "--all"))
 
 
 def query(
@@ -45,15 +53,139 @@ def query(
         Optional[str],  # noqa: UP045
         typer.Option("--text", "-t", metavar="WORDS", help="Words to search by, taken as they are."),
     ] = None,
+    negatives: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--not", metavar="WORDS", help="What should not be shown; may be repeated."),
+    ] = None,
+    change_from: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--from", metavar="WORDS", help="With --to and a picture: what is there to see now."),
+    ] = None,
+    change_to: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--to", metavar="WORDS", help="With --from and a picture: what should be there instead."),
+    ] = None,
+    more_like: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--more-like", metavar="PATH", help="Draw the answer towards this picture; may be repeated."),
+    ] = None,
+    less_like: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--less-like", metavar="PATH", help="Draw the answer away from this picture; may be repeated."),
+    ] = None,
+    any_of: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--any", metavar="QUERY", help="Words or a picture of which any will do; give several."),
+    ] = None,
+    all_of: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--all", metavar="QUERY", help="Words or a picture of which all must fit; give several."),
+    ] = None,
+    natural: Annotated[
+        bool, typer.Option("--natural", help="Take `without` and `not` before words for a minus.")
+    ] = False,
+    verbatim: Annotated[
+        bool, typer.Option("--verbatim", help="Take all of WORDS as words, whatever they look like.")
+    ] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", help="At most so many photos.")] = 10,
     min_score: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option("--min-score", metavar="S", help="Only photos with at least this score."),
     ] = None,
+    min_z: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            "--min-z",
+            metavar="Z",
+            help="Only photos that stand out from the collection by so many standard deviations.",
+        ),
+    ] = None,
+    auto_cut: Annotated[
+        bool, typer.Option("--auto-cut", help="Stop where relevance stops, which may be before the first photo.")
+    ] = False,
+    after: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--after", metavar="DATE", help="Taken on this day or later: 2024-07-03, 2024-07, 2024, 30d, yesterday."
+        ),
+    ] = None,
+    before: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--before", metavar="DATE", help="Taken on this day or earlier."),
+    ] = None,
+    camera: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--camera", metavar="NAME_PART", help="Taken with a camera whose name has this in it; may be repeated."
+        ),
+    ] = None,
+    lens: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--lens", metavar="NAME_PART", help="Taken with a lens whose name has this in it; may be repeated."
+        ),
+    ] = None,
+    near: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--near", metavar="LAT,LON,RADIUS", help="Taken within the radius: 48.85,2.35,5km."),
+    ] = None,
+    rating: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--rating", metavar="STARS", help="Rated at least so: 4; or =3, 3-5."),
+    ] = None,
+    keyword: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--keyword", metavar="WORD", help="With this keyword; may be repeated for all of them."),
+    ] = None,
     under: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("--under", metavar="DIR", help="Only photos in this folder; may be repeated."),
     ] = None,
+    glob: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--glob",
+            metavar="PATTERN",
+            help="Only files whose name, or path if it has a slash, matches; may be repeated.",
+        ),
+    ] = None,
+    ext: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--ext", metavar="EXTENSION", help="Only files with this extension: jpg, or jpg,png; may be repeated."
+        ),
+    ] = None,
+    min_size: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--min-size", metavar="SIZE", help="At least so large: 1600x1200, 12MP, or a file of 500kB."),
+    ] = None,
+    orientation: Annotated[
+        Optional[list[options.Orientation]],  # noqa: UP045
+        typer.Option("--orientation", help="Only pictures of this shape; may be repeated."),
+    ] = None,
+    has: Annotated[
+        Optional[list[options.Has]],  # noqa: UP045
+        typer.Option("--has", help="Only photos that say where, what or when; may be repeated."),
+    ] = None,
+    root: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--root", metavar="ROOT", help="Only photos of this root, by path or by its last part; may be repeated."
+        ),
+    ] = None,
+    sort: Annotated[
+        options.SortBy,
+        typer.Option("--sort", help="Order in which the photos found are shown; which they are, relevance decides."),
+    ] = options.SortBy.score,
+    reverse: Annotated[bool, typer.Option("--reverse", "-r", help="Show them the other way round.")] = False,
+    group: Annotated[
+        Optional[options.GroupBy],  # noqa: UP045
+        typer.Option("--group", help="Show the best photo of each group: near-copies, a burst, a day, or a place."),
+    ] = None,
+    diverse: Annotated[
+        float,
+        typer.Option("--diverse", metavar="LAMBDA", help="Prefer photos that differ: 0 not at all, 1 above all."),
+    ] = 0.0,
     modality: Annotated[
         options.SearchIn,
         typer.Option("--modality", help="Search the pictures, the texts that photos carry, or both."),
@@ -63,7 +195,8 @@ def query(
         typer.Option(
             "--compose",
             metavar="METHOD",
-            help="How a picture and words go together: and, lerp, slerp, add, product or weicom. Default: lerp.",
+            help="How a picture and words go together: and, lerp, slerp, add, product, weicom, basic, basic-style or "
+            "pdv. Default: lerp, or pdv with --from.",
         ),
     ] = None,
     weight: Annotated[
@@ -79,9 +212,19 @@ def query(
     as_json: options.Json = False,
     paths: Annotated[bool, typer.Option("--paths", "-l", help="Print bare paths.")] = False,
     print0: Annotated[bool, typer.Option("--print0", "-0", help="Print bare paths, each ended by NUL.")] = False,
+    metadata: Annotated[
+        bool, typer.Option("--metadata", help="Also print what is known of each photo: camera, place, keywords ...")
+    ] = False,
+    fields: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--fields", metavar="FIELDS", help="Print these: path,score,taken_at,camera ... (docs/json.md)."),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say on stderr how the query was read and answered.")
+    ] = False,
     include_reference: Annotated[
         bool,
-        typer.Option("--include-reference", help="Do not leave out the picture asked with, nor copies of it."),
+        typer.Option("--include-reference", help="Do not leave out the pictures asked with, nor copies of them."),
     ] = False,
     include_offline: Annotated[
         bool, typer.Option("--include-offline", help="Also photos on disks that are not there now.")
@@ -97,7 +240,8 @@ def query(
     """Find photos by words, by a picture, or by a picture plus a change.
 
     Words need no quotes. A picture is asked with by its path. `red dress like this.jpg` looks for photos that are
-    like this.jpg, but with a red dress. Exit code 1 says that nothing was found.
+    like this.jpg, but with a red dress; `beach -people` for beaches without people (with quotes, or: beach --not
+    people). Exit code 1 says that nothing was found. All of the language: docs/queries.md.
 
     Examples:
 
@@ -107,30 +251,90 @@ def query(
 
       imgsearch query "red dress like this.jpg" --json | jq -r .path
 
+      imgsearch query "beach -people" --after 2023 --camera fuji --auto-cut
+
       imgsearch query dog -0 | xargs -0 feh
     """
     from imgsearch.core.errors import UsageError
+    from imgsearch.core.filters import Filters
+    from imgsearch.core.questions import texts_of
+    from imgsearch.core.search import Options
 
     if (as_json + paths + print0) > 1:
         raise UsageError("--json, --paths and --print0 exclude each other", hint="choose one")
-    printer = _Printer(as_json=as_json, paths=paths, print0=print0, has_many=words == ["-"])
+    if fields is not None and (paths or print0):
+        raise UsageError("--fields goes with columns or --json, not with bare paths", hint="leave out one of them")
+    has_many = words == ["-"]
+    printer = Printer(
+        as_json=as_json,
+        paths=paths,
+        print0=print0,
+        has_many=has_many,
+        metadata=metadata,
+        fields=_fields(fields),
+    )
+    asked = _Asked(
+        images=tuple(image or ()),
+        text=text,
+        negatives=tuple(negatives or ()),
+        change_from=change_from,
+        change_to=change_to,
+        more_like=tuple(more_like or ()),
+        less_like=tuple(less_like or ()),
+        any_of=tuple(any_of or ()),
+        all_of=tuple(all_of or ()),
+        natural=natural,
+        verbatim=verbatim,
+    )
+    search_options = Options(
+        limit=limit,
+        min_score=min_score,
+        min_z=min_z,
+        auto_cut=auto_cut,
+        filters=Filters(
+            after=after,
+            before=before,
+            camera=tuple(camera or ()),
+            lens=tuple(lens or ()),
+            near=near,
+            rating=rating,
+            keyword=tuple(keyword or ()),
+            under=tuple(under or ()),
+            glob=tuple(glob or ()),
+            ext=tuple(ext or ()),
+            min_size=min_size,
+            orientation=tuple(each.value for each in orientation or ()),
+            has=tuple(each.value for each in has or ()),
+            root=tuple(root or ()),
+        ),
+        modality=modality.value,
+        method=compose,
+        weight=weight,
+        sort=sort.value,
+        reverse=reverse,
+        group=group.value if group else None,
+        diverse=diverse,
+        strategy="auto" if exact is None else "exact" if exact else "ann",
+        include_reference=include_reference,
+        include_offline=include_offline,
+        statistics=explain or printer.shows_statistics,
+    )
+    on_explained = _explainer(as_json=as_json) if explain else None
     from .loading import open_store, query_embedder
 
-    if words == ["-"] and (image or text is not None):
-        raise UsageError("`-` goes without --image and --text", hint="put the pictures into the lines that are read")
-    asked = None if words == ["-"] else _query(words or [], image or [], text)
+    if has_many:
+        asked.check_lines()
+    one = None if has_many else asked.query(words or [])
     with open_store(index) as store:
         space = store.space_to_search()
         embedder = query_embedder(space, device=device, offline=offline, history=not no_history)
-        if asked and asked.text:
-            embedder.expect("text", [asked.text])
-        search_options = _search_options(
-            limit, min_score, under, modality, compose, weight, exact, include_reference, include_offline
-        )
-        if asked is None:
-            code = _answer_lines(_searcher(store, space, embedder), search_options, printer)
+        if one and (texts := texts_of(one, search_options, space.identity)):
+            embedder.expect("text", sorted(texts))
+        searcher = _searcher(store, space, embedder)
+        if one is None:
+            code = _answer_lines(searcher, search_options, printer, asked, on_explained)
         else:
-            hits = _searcher(store, space, embedder).search(asked, search_options)
+            hits = searcher.search(one, search_options, on_explained=on_explained)
             printer.print(hits)
             if not hits and not include_offline:
                 _mention_offline(store)
@@ -140,6 +344,47 @@ def query(
     return code
 
 
+def refuse_dashed_words(arguments: list[str]) -> None:
+    """`-night` would be read as `-n ight`. Raises UsageError for such a word, with what was probably meant."""
+    from imgsearch.core.errors import UsageError
+
+    previous = ""
+    for word in arguments:
+        if word == "--":
+            return
+        is_value = previous in TAKE_WORDS
+        letters = re.fullmatch(r"-([^\W\d_]{2,})", word)
+        if letters and not is_value and not set(letters[1]) <= SHORT_FLAGS:
+            hint = f"to leave out photos of that: --not {letters[1]}, or the whole query in quotes"
+            raise UsageError(f"{word} is no option", hint=hint)
+        previous = word
+
+
+def _fields(typed: str | None) -> tuple[str, ...]:
+    from imgsearch.core.errors import UsageError
+
+    if typed is None:
+        return ()
+    names = tuple(name.strip() for name in typed.split(",") if name.strip())
+    unknown = [name for name in names if name not in FIELDS]
+    if unknown or not names:
+        complaint = f"no field {unknown[0]!r}" if unknown else "--fields names none"
+        raise UsageError(complaint, hint=f"there are: {', '.join(FIELDS)}")
+    return names
+
+
+def _explainer(*, as_json: bool) -> Callable[[Explanation], None]:
+    def explain(explanation: Explanation) -> None:
+        render.flush()
+        if as_json:
+            sys.stderr.write(json.dumps({"explain": explanation.record}) + "\n")
+        else:
+            sys.stderr.write("".join(f"{line}\n" for line in explanation.lines()))
+        sys.stderr.flush()
+
+    return explain
+
+
 def _mention_offline(store: Store) -> None:
     """Why nothing may have been found where something used to be."""
     from imgsearch.core.paths import printable
@@ -147,33 +392,6 @@ def _mention_offline(store: Store) -> None:
     for root in store.catalog.roots():
         if root.state == "offline":
             render.say(f"{printable(root.path)} is offline and its photos are hidden (see: imgsearch status)")
-
-
-def _search_options(
-    limit: int,
-    min_score: float | None,
-    under: list[str] | None,
-    modality: options.SearchIn,
-    method: str | None,
-    weight: float | None,
-    exact: bool | None,
-    include_reference: bool,
-    include_offline: bool,
-) -> SearchOptions:
-    from imgsearch.core.compose import DEFAULT_METHOD
-    from imgsearch.core.search import Options
-
-    return Options(
-        limit=limit,
-        min_score=min_score,
-        under=tuple(under or ()),
-        modality=modality.value,
-        method=method or DEFAULT_METHOD,
-        weight=weight,
-        strategy="auto" if exact is None else "exact" if exact else "ann",
-        include_reference=include_reference,
-        include_offline=include_offline,
-    )
 
 
 def _searcher(store: Store, space: Space, embedder: Embedder) -> Searcher:
@@ -191,27 +409,97 @@ def _make_light(embedder: QueryEmbedder) -> None:
         make_light(embedder.whole)
 
 
-def _query(words: list[str], images: list[str], text: str | None) -> Query:
-    """The one query that arguments and options make together."""
-    from imgsearch.core import grammar
-    from imgsearch.core.errors import UsageError
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the options add to the words."""
 
-    typed = " ".join(words)
-    if not words:
-        if not images and text is None:
+    images: tuple[str, ...]
+    text: str | None
+    negatives: tuple[str, ...]
+    change_from: str | None
+    change_to: str | None
+    more_like: tuple[str, ...]
+    less_like: tuple[str, ...]
+    any_of: tuple[str, ...]
+    all_of: tuple[str, ...]
+    natural: bool
+    verbatim: bool
+
+    def query(self, words: list[str]) -> Query:
+        """The one query that arguments and options make together."""
+        from imgsearch.core import grammar
+        from imgsearch.core.errors import UsageError
+
+        if words and self.text is not None:
+            raise UsageError("words twice: as arguments and as --text", hint="give them once")
+        if words:
+            return self._combined(self._parsed(" ".join(words)), self.images)
+        if self.text is not None or (self.images and not self._has_parts):
+            return self._combined(grammar.explicit(self.text, self.images), ())
+        if not (self.images or self._has_parts):
             raise UsageError("nothing to look for", hint='say it: imgsearch query "sunset over the sea", or see --help')
-        return grammar.explicit(text, tuple(images))
-    if text is not None:
-        raise UsageError("words twice: as arguments and as --text", hint="give them once")
-    if not images:
-        return grammar.parse(typed)
-    asked = grammar.parse(typed)
-    return grammar.explicit(asked.text, (*asked.images, *images), typed=typed)
+        return self._combined(None, self.images)
+
+    def line(self, line: str) -> Query:
+        """One query of many."""
+        return self._combined(self._parsed(line), ())
+
+    def check_lines(self) -> None:
+        """Many queries share what narrows each of them, not what one of them would consist of."""
+        from imgsearch.core.errors import UsageError
+
+        if self.images or self.text is not None or self.change_from is not None or self.change_to is not None:
+            raise UsageError(
+                "`-` goes without --image, --text, --from and --to",
+                hint="put the pictures into the lines that are read",
+            )
+        if self.any_of or self.all_of:
+            raise UsageError("`-` goes without --any and --all", hint="ask one such query at a time")
+
+    @property
+    def _has_parts(self) -> bool:
+        return bool(
+            self.negatives
+            or self.change_from is not None
+            or self.change_to is not None
+            or self.more_like
+            or self.less_like
+            or self.any_of
+            or self.all_of
+        )
+
+    def _parsed(self, typed: str) -> Query:
+        from imgsearch.core import grammar
+
+        return grammar.parse(typed, natural=self.natural, verbatim=self.verbatim)
+
+    def _combined(self, base: Query | None, images: tuple[str, ...]) -> Query:
+        from imgsearch.core import grammar
+
+        if base is not None and not (images or self._has_parts):
+            return base
+        return grammar.combine(
+            base,
+            images=images,
+            negatives=self.negatives,
+            change_from=self.change_from,
+            change_to=self.change_to,
+            more_like=self.more_like,
+            less_like=self.less_like,
+            any_of=self.any_of,
+            all_of=self.all_of,
+            verbatim=self.verbatim,
+        )
 
 
-def _answer_lines(searcher: Searcher, search_options: SearchOptions, printer: _Printer) -> int:
+def _answer_lines(
+    searcher: Searcher,
+    search_options: SearchOptions,
+    printer: Printer,
+    asked: _Asked,
+    on_explained: Callable[[Explanation], None] | None,
+) -> int:
     """Answer every line of standard input; a line that is no query is complained of and passed over."""
-    from imgsearch.core import grammar
     from imgsearch.core.errors import QueryError
 
     has_hits = has_errors = False
@@ -225,10 +513,10 @@ def _answer_lines(searcher: Searcher, search_options: SearchOptions, printer: _P
         queries = []
         for line in lines:
             try:
-                queries.append(grammar.parse(line))
+                queries.append(asked.line(line))
             except QueryError as error:
                 on_error(None, error)
-        for hits in searcher.search_many(queries, search_options, on_error=on_error):
+        for hits in searcher.search_many(queries, search_options, on_error=on_error, on_explained=on_explained):
             has_hits |= bool(hits)
             printer.print(hits)
         render.flush()
@@ -252,68 +540,3 @@ def _blocks() -> Iterator[list[str]]:
 
 def _queries(lines: list[bytes]) -> list[str]:
     return [line for line in (os.fsdecode(raw.removeprefix(b"\xef\xbb\xbf").strip()) for raw in lines) if line]
-
-
-class _Printer:
-    """Hits in the form asked for."""
-
-    def __init__(self, *, as_json: bool, paths: bool, print0: bool, has_many: bool) -> None:
-        self.as_json = as_json
-        self._paths = paths
-        self._print0 = print0
-        self._has_many = has_many
-
-    def print(self, hits: Sequence[Hit]) -> None:
-        if self._has_many and hits and render.is_terminal() and not (self.as_json or self._paths or self._print0):
-            render.emit(render.shown(hits[0].query))
-        for hit in hits:
-            self._print(hit)
-
-    def _print(self, hit: Hit) -> None:
-        if self.as_json:
-            render.emit_json(hit_record(hit))
-        elif self._print0:
-            render.emit(os.fsencode(hit.path), end=b"\0")
-        elif self._paths:
-            render.emit(render.shown(hit.path))
-        elif render.is_terminal():
-            from imgsearch.core.paths import printable
-
-            text = f"  {printable(hit.place.text)!r}" if hit.place.text else ""
-            render.emit(f"{hit.score:7.3f}  {printable(hit.path)}{text}")
-        else:
-            fields = [f"{hit.score:.4f}".encode(), os.fsencode(hit.path)]
-            if self._has_many:
-                fields.insert(0, os.fsencode(hit.query))
-            if hit.place.text:
-                fields.append(" ".join(hit.place.text.split()).encode("utf-8", "replace"))
-            render.emit(b"\t".join(fields))
-
-
-def hit_record(hit: Hit) -> dict[str, Any]:
-    """A hit as `--json` shows it. Keys are only ever added (docs/json.md)."""
-    from imgsearch.core.paths import path_fields
-
-    place = hit.place
-    taken_at = place.facts["taken_at"]
-    if taken_at and place.facts["taken_offset"]:
-        taken_at += place.facts["taken_offset"]
-    record: dict[str, Any] = {
-        **path_fields(hit.query, "query"),
-        "rank": hit.rank,
-        "score": round(hit.score, 6),
-        "method": hit.method,
-        **path_fields(hit.path),
-        **path_fields(place.root, "root"),
-        "modality": hit.modality,
-        "taken_at": taken_at,
-        "width": place.facts["width"],
-        "height": place.facts["height"],
-        "model": hit.model,
-    }
-    if place.text is not None:
-        record["text"] = place.text
-        record["text_source"] = place.text_source
-    if place.pair is not None:
-        record |= path_fields(f"{place.root.rstrip('/')}/{place.pair}", "pair")
-    return record

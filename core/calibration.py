@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -75,8 +76,8 @@ def calibrate(pictures: Vectors, phrases: Vectors, *, count: int | None = None) 
         pictures=count,
         image_mean=image_mean,
         text_mean=text_mean,
-        low_image=_low(off_diagonal),
-        low_text=_low(crossed),
+        low_image=low_end(off_diagonal),
+        low_text=low_end(crossed),
         phrases=phrases,
     )
 
@@ -87,7 +88,7 @@ def _sample(rows: Vectors, most: int, generator: np.random.Generator) -> Vectors
     return np.asarray(rows[np.sort(generator.choice(len(rows), most, replace=False))])
 
 
-def _low(scores: NDArray[np.float32]) -> float:
+def low_end(scores: NDArray[np.float32]) -> float:
     """The low end of a score distribution as a negative number; minus its spread where there is no low end."""
     if scores.size == 0:
         return 0.0
@@ -98,8 +99,14 @@ def _low(scores: NDArray[np.float32]) -> float:
     return -spread if spread > FLAT else 0.0
 
 
-def neutral_phrases() -> list[str]:
+def neutral_phrases() -> Sequence[str]:
     """Our list of ordinary things and scenes, whose mean stands for "any text" in a space."""
+    return word_list("phrases")
+
+
+@functools.cache
+def word_list(name: str) -> Sequence[str]:
+    """A list of ours: `phrases`, `subjects` or `styles`."""
     from importlib import resources
 
-    return resources.files(__package__).joinpath("phrases.txt").read_text(encoding="utf-8").split("\n")[:-1]
+    return tuple(resources.files(__package__).joinpath(f"{name}.txt").read_text(encoding="utf-8").split("\n")[:-1])

@@ -26,6 +26,31 @@ DEFAULT_METHOD = "lerp"
 
 # Nearly parallel vectors: the sine in slerp's denominator vanishes.
 PARALLEL = 0.9995
+# Scores that spread less than this are all alike.
+ALIKE = 1e-6
+# How much one-sided matches lose in `basic-style` (BASIC's Harris term).
+HARRIS = 0.1
+# How far `pdv` goes from the one text to the other (PDV's alpha is 1.2 to 1.4).
+PDV_STEP = 1.2
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Mean and standard deviation of some scores; a deviation of 1 where they are all alike."""
+
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    @classmethod
+    def over(cls, scores: Scores) -> Spread:
+        if not len(scores):
+            return cls()
+        deviation = float(scores.std(dtype=np.float64))
+        return cls(float(scores.mean(dtype=np.float64)), deviation if deviation > ALIKE else 1.0)
+
+    def z(self, scores: Scores) -> Scores:
+        """The scores as distances from the mean, in deviations."""
+        return np.asarray((scores - np.float32(self.mean)) / np.float32(self.deviation), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +58,33 @@ class Context:
     """What a method may know besides the two score vectors."""
 
     cosine: float
-    """Of the reference picture's vector and the words' vector."""
+    """Of the picture's vector and the words' vector."""
     low_image: float = 0.0
+    """The low end of centred scores, below 0; 0 where there is none to speak of."""
     low_text: float = 0.0
+    image: Spread = Spread()
+    """Of this question's scores over the collection."""
+    text: Spread = Spread()
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One way to compose. `combine(s_v, s_t, w, context)` is elementwise unless `needs_all`."""
+    """One way to compose. `combine(s_v, s_t, w, context)` is elementwise."""
 
     name: str
     default_weight: float
     summary: str
     combine: Callable[[Scores, Scores, float, Context], Scores]
     is_centred: bool = False
-    """Wants scores of centred vectors, (v - mean) . (x - mean), and the percentiles."""
-    needs_all: bool = False
-    """Looks at the scores of all pictures at once, so a shortlist will not do."""
+    """Wants scores of centred vectors, (v - mean) . (x - mean), and their low ends."""
+    needs_background: bool = False
+    """Wants to know what both sides give over a sample of the collection."""
+    is_projected: bool = False
+    """Wants the picture without its style, and the words in many contexts."""
+    is_expanded: bool = False
+    """Wants the picture to be mixed with its neighbours."""
+    needs_origin: bool = False
+    """Wants to know which words the change starts from."""
 
 
 def lerp(s_v: Scores, s_t: Scores, w: float, context: Context) -> Scores:
@@ -74,27 +109,35 @@ def product(s_v: Scores, s_t: Scores, w: float, context: Context) -> Scores:
 
 def weicom(s_v: Scores, s_t: Scores, w: float, context: Context) -> Scores:
     """(1-w) F(z_v) + w F(z_t), F the normal distribution, z over this collection (Psomas et al. 2024)."""
-    return (1 - w) * _normal_cdf(s_v) + w * _normal_cdf(s_t)
+    return (1 - w) * _normal_cdf(context.image.z(s_v)) + w * _normal_cdf(context.text.z(s_t))
 
 
 def centred_and(s_v: Scores, s_t: Scores, w: float, context: Context) -> Scores:
     """The product of centred scores on a scale where a poor match is 0 (steps 1 and 5 of BASIC, arXiv 2510.25387)."""
     if context.low_image >= 0 or context.low_text >= 0:  # nothing to measure against: one picture, or all alike
         return lerp(s_v, s_t, w, context)
-    return product(
-        (s_v - context.low_image) / -np.float32(context.low_image),
-        (s_t - context.low_text) / -np.float32(context.low_text),
-        w,
-        context,
-    )
+    return product(_above(s_v, context.low_image), _above(s_t, context.low_text), w, context)
 
 
-def _normal_cdf(scores: Scores) -> Scores:
+def basic_style(s_v: Scores, s_t: Scores, w: float, context: Context) -> Scores:
+    """`centred_and`, less HARRIS (s_v + s_t)^2: a match of one side alone loses (step 6 of BASIC).
+
+    Weighed by 4 w (1-w), which is 1 in the middle, so that the ends are those of the product.
+    """
+    both = centred_and(s_v, s_t, w, context)
+    if context.low_image >= 0 or context.low_text >= 0:
+        return both
+    either = _above(s_v, context.low_image) + _above(s_t, context.low_text)
+    return np.asarray(both - HARRIS * 4 * w * (1 - w) * either**2, np.float32)
+
+
+def _above(scores: Scores, low: float) -> Scores:
+    """On a scale where a poor match is 0 and one at 0 is 1."""
+    return np.asarray(np.maximum(0, (scores - np.float32(low)) / np.float32(-low)), np.float32)
+
+
+def _normal_cdf(z: Scores) -> Scores:
     # Abramowitz & Stegun 7.1.26, absolute error below 1.5e-7; numpy has no erf.
-    if not len(scores):
-        return scores
-    spread = float(scores.std())
-    z = (scores - scores.mean()) / np.float32(spread if spread > 1e-6 else 1.0)
     x = np.abs(z) / np.float32(np.sqrt(2))
     t = 1 / (1 + 0.3275911 * x)
     series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
@@ -110,7 +153,27 @@ METHODS: dict[str, Method] = {
         Method("slerp", 0.8, "the same along the arc", slerp),
         Method("add", 0.5, "plain vector sum; the picture drowns the words", lerp),
         Method("product", 0.5, "product of the raw scores", product),
-        Method("weicom", 0.3, "weighted sum of ranks on a normal scale", weicom, needs_all=True),
+        Method("weicom", 0.3, "weighted sum of ranks on a normal scale", weicom, needs_background=True),
+        Method(
+            "basic",
+            0.5,
+            "this very thing, but changed: `and` with the picture's style taken out and the words in many contexts",
+            centred_and,
+            is_centred=True,
+            needs_background=True,
+            is_projected=True,
+        ),
+        Method(
+            "basic-style",
+            0.5,
+            "this kind of thing in another style: `basic`, widened to the picture's neighbours",
+            basic_style,
+            is_centred=True,
+            needs_background=True,
+            is_projected=True,
+            is_expanded=True,
+        ),
+        Method("pdv", 0.75, "the picture, moved from the words of --from to those of --to", lerp, needs_origin=True),
     )
 }
 

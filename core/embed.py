@@ -117,10 +117,6 @@ class OpenClipEmbedder:
         self.recipe = recipe
         self.batch_size = BATCH_SIZES[device.type]
         """Photos or texts at a time; shrinks by itself when memory runs out."""
-        self.logit_scale = float(self.model.logit_scale.exp())
-        """What cosines were multiplied by in training ..."""
-        self.logit_bias = None if self.model.logit_bias is None else float(self.model.logit_bias)
-        """... and what was added then, for models trained with a sigmoid."""
         self.context_length = int(getattr(tokenizer, "context_length", 0) or 77)
         """Tokens of a text that are read; the rest is cut."""
         self._identity = identity
@@ -714,8 +710,17 @@ def _identity(source: _Source, model: Any, tokenizer: Any) -> SpaceIdentity:
             "weights_sha256": digest,
             "open_clip": str(open_clip.__version__),
             "torch": str(torch.__version__),
+            "tokenizer": type(tokenizer).__name__,
+            **_probability(model),
         },
     )
+
+
+def _probability(model: Any) -> dict[str, str]:
+    """What turns a cosine into a probability, of a model trained to give one: SigLIP's scale and bias."""
+    if model.logit_bias is None:
+        return {}
+    return {"logit_scale": repr(float(model.logit_scale.exp())), "logit_bias": repr(float(model.logit_bias))}
 
 
 def _without_loading_switches(config: dict[str, Any]) -> dict[str, Any]:

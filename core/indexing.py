@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from .calibration import CALIBRATION_VERSION, calibrate, neutral_phrases, sampled
+from .calibration import CALIBRATION_VERSION, Calibration, calibrate, neutral_phrases, sampled
 from .catalog import Catalog, NewPhoto, Space, text_key
 from .codecs import codecs
 from .late import LateModule
@@ -346,19 +346,31 @@ class _Loop:
             self.on_event(Event("notice", reason=f"search now uses {space.identity.name}"))
 
     def _calibrate(self, space: Space) -> None:
-        with self.catalog.reading():
-            live = [row[0] for row in self.catalog.live_slots(space.id) if row[1] == "image"]
         calibration = self.store.calibration(space)
-        if not live or (calibration and not calibration.is_due(len(live))):
-            return
-        if calibration and calibration.version == CALIBRATION_VERSION:
-            phrases = calibration.phrases
-        else:
-            with self._timed("embed"):
-                phrases = self._load().embed_texts(neutral_phrases())
-        with self._timed("write"):
-            rows = self.store.view(space).rows
-            self.store.save_calibration(space, calibrate(rows[sampled(live)], phrases, count=len(live)))
+        live = live_pictures(self.store, space)
+        if live and (calibration is None or calibration.is_due(len(live))):
+            with self._timed("write"):
+                renew_calibration(self.store, space, live, self._phrases)
+
+    def _phrases(self) -> Vectors:
+        with self._timed("embed"):
+            return self._load().embed_texts(neutral_phrases())
+
+
+def live_pictures(store: Store, space: Space) -> list[int]:
+    """The slots of the pictures that present photos show."""
+    with store.catalog.reading():
+        return [row[0] for row in store.catalog.live_slots(space.id) if row[1] == "image"]
+
+
+def renew_calibration(store: Store, space: Space, live: Sequence[int], phrases: Callable[[], Vectors]) -> Calibration:
+    """Measure a space by its live pictures, at least one; `phrases` embeds the neutral ones where that was not done."""
+    known = store.calibration(space)
+    is_known = known is not None and known.version == CALIBRATION_VERSION
+    vectors = known.phrases if known is not None and is_known else phrases()
+    measured = calibrate(store.view(space).rows[sampled(live)], vectors, count=len(live))
+    store.save_calibration(space, measured)
+    return measured
 
 
 class _Contents:

@@ -7,25 +7,28 @@ candidates are always scored again exactly. Ties break by path, after the search
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np  # noqa: TID253
 
-from . import compose
-from .calibration import Calibration
-from .catalog import Place, below
-from .errors import IndexDamaged, QueryError, UsageError
+from . import compose, relevance, scoring
+from .arrange import Hit, arranged, depth
+from .catalog import Place
+from .compose import Spread
+from .errors import QueryError, UsageError
+from .explain import Explanation, Timings
+from .filters import Condition, condition
 from .grammar import Query
-from .light import QueryEmbedder
-from .paths import mtime_ns, on_disk, printable, processor_cores
+from .paths import processor_cores
+from .questions import Asker, Options, damaged, unit, vouch_for
+from .scoring import Background, Question
 from .store import Store, View
-from .types import Embedder, Modality, Photo, SkipPhoto
-from .vectors import CHECK_HINT, HNSW_EF, Graph, crc_of, fault_in
+from .types import Embedder, Modality
+from .vectors import HNSW_EF, Graph, fault_in
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,8 +38,7 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
     Slots = NDArray[np.int64]
 
-SearchIn = Literal["image", "text", "any"]
-Strategy = Literal["auto", "exact", "ann"]
+__all__ = ["Hit", "Options", "Searcher"]
 
 # What the planner weighs, in seconds, from bench/search.py on 2 cores: a scan reads every vector once for a block of
 # questions; a graph is verified and read whole once, and then costs the same for any question (docs/benchmarks.md).
@@ -52,68 +54,11 @@ ONE_BY_ONE = 3
 # A graph's shortlist: enough that exact scoring of it finds what an exact scan would.
 SHORTLIST = 200
 SHORTLIST_PER_HIT = 10
-# Modalities are put on one scale by the mean and spread of a question's scores over so many of each.
-BACKGROUND = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to answer. The defaults are those of `imgsearch query`."""
-
-    limit: int = 10
-    min_score: float | None = None
-    under: tuple[str, ...] = ()
-    modality: SearchIn = "image"
-    method: str = compose.DEFAULT_METHOD
-    weight: float | None = None
-    """Of the words, 0 to 1; None is the method's own default."""
-    strategy: Strategy = "auto"
-    include_reference: bool = False
-    include_offline: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A photo that answers, with the score it was ranked by."""
-
-    query: str
-    rank: int
-    score: float
-    method: str
-    """`text`, `image`, or the composition method: it names the scale of `score`."""
-    modality: Modality
-    """Whether the picture or a text it carries matched."""
-    place: Place
-    model: str
-
-    @property
-    def path(self) -> str:
-        return self.place.path
-
-
-class _Reference(NamedTuple):
-    """The unit vector of a query's pictures, their content hashes, and their paths as the index knows them."""
-
-    vector: Vectors
-    contents: frozenset[bytes]
-    paths: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """A query with its vectors. `reference` is None for words alone."""
-
-    query: Query
-    method: str
-    words: Vectors | None
-    reference: Vectors | None
-    weight: float
-    hidden_paths: frozenset[str] = frozenset()
-    hidden_contents: frozenset[bytes] = frozenset()
-
-    @property
-    def is_composed(self) -> bool:
-        return self.words is not None and self.reference is not None
+# A question's z and percentile are taken over so many of a modality, always the same: the error of a mean is then 1/64
+# of a deviation.
+BACKGROUND = 4_096
+# How far a vector of the background may be from unit length.
+UNIT_ERROR = 1e-2
 
 
 class Searcher:
@@ -125,17 +70,24 @@ class Searcher:
 
     def __init__(self, store: Store, embedder: Callable[[], Embedder], view: View | None = None) -> None:
         self.store = store
-        self._embedder = embedder
         self.view: View = view or store.view()
+        self._asker = Asker(store, embedder)
         self._graphs: dict[str, Graph | None] = {}
         """What was loaded, by path; None for what could not be."""
         self._faulted_in: View | None = None
+        self._samples: tuple[View, dict[Modality, Vectors]] | None = None
         self._forgone = 0.0
         """Seconds that questions scanned for would have taken less, had the graphs been loaded."""
 
-    def search(self, query: Query, options: Options | None = None) -> list[Hit]:
+    def search(
+        self,
+        query: Query,
+        options: Options | None = None,
+        *,
+        on_explained: Callable[[Explanation], None] | None = None,
+    ) -> list[Hit]:
         """The hits of one query, best first. Raises QueryError, UsageError."""
-        (hits,) = self.search_many([query], options)
+        (hits,) = self.search_many([query], options, on_explained=on_explained)
         return hits
 
     def search_many(
@@ -144,23 +96,31 @@ class Searcher:
         options: Options | None = None,
         *,
         on_error: Callable[[Query, QueryError], None] | None = None,
+        on_explained: Callable[[Explanation], None] | None = None,
     ) -> Iterator[list[Hit]]:
         """The hits of each query, in order; words are embedded together and vectors read once per block.
 
         With `on_error` a query whose picture cannot be used is handed to it, and has no hits; without, it raises.
+        `on_explained` is told of each query how it was answered, before its hits come.
         """
         options = options or Options()
         _validate(options)
-        words = self._words(queries, options)
+        timings = Timings()
+        with timings.of("embed"):
+            texts = self._asker.texts(queries, options, self.view.space.identity)
         with self._consistent():
-            questions = [self._question(query, words, options, on_error) for query in queries]
-            allowed = self._allowed(options)
-            use_graph = self._plans_graph(options, len(questions))
-            scores = self.view.space.slots * (3 if any(q and q.is_composed for q in questions) else 1)
-            block = max(1, SCORES_AT_ONCE // max(1, scores))
+            with timings.of("prepare"):
+                questions = [self._question(query, options, texts, on_error) for query in queries]
+                asked = [question for question in questions if question]
+                chosen = condition(options.filters, self.store) if options.filters else None
+                allowed = self._allowed(options, chosen)
+                use_graph = self._plans_graph(options, asked)
+            widest = max((len(question.directions) for question in asked), default=1)
+            block = max(1, SCORES_AT_ONCE // max(1, self.view.space.slots * (widest + 1)))
             for start in range(0, len(questions), block):
                 part = questions[start : start + block]
-                answers = self._answers([question for question in part if question], options, allowed, use_graph)
+                run = _Run(options, chosen, allowed, use_graph, timings, on_explained)
+                answers = self._answers([question for question in part if question], run)
                 for question in part:
                     yield next(answers) if question else []
 
@@ -180,131 +140,38 @@ class Searcher:
                     yield
                     return
 
-    # from queries to vectors
-
-    def _words(self, queries: Sequence[Query], options: Options) -> dict[str, Vectors]:
-        """The vectors of all words that count for something, by their text."""
-        needed = sorted({q.text for q in queries if q.text is not None and self._weight(q, options) > 0})
-        return dict(zip(needed, self._embedder().embed_texts(needed), strict=True)) if needed else {}
-
-    def _weight(self, query: Query, options: Options) -> float:
-        if not query.images:
-            return 1.0
-        if query.text is None:
-            return 0.0
-        if options.weight is not None:
-            return options.weight
-        return compose.method_named(options.method).default_weight
-
     def _question(
         self,
         query: Query,
-        words: dict[str, Vectors],
         options: Options,
+        texts: dict[str, Vectors],
         on_error: Callable[[Query, QueryError], None] | None,
-    ) -> _Question | None:
-        """At weight 0 and 1 a composed query is the plain one: same vectors, same exclusions."""
-        weight = self._weight(query, options)
-        text = words.get(query.text or "")
-        if weight >= 1:
-            return _Question(query, "text", text, None, 1.0)
-        if weight > 0 and options.modality != "image":
-            hint = f"leave out --modality {options.modality}"
-            self._refused(query, QueryError("a picture plus words finds pictures only", hint=hint), on_error)
-            return None
+    ) -> Question | None:
         try:
-            reference = self._reference(query)
+            return self._asker.question(query, options, texts, self.view)
         except QueryError as error:
-            self._refused(query, error, on_error)
+            if on_error is None:
+                raise
+            on_error(query, error)
             return None
-        hide = not options.include_reference
-        paths = reference.paths | frozenset(query.images) if hide else frozenset()
-        if weight <= 0:
-            return _Question(query, "image", None, reference.vector, 0.0, hidden_paths=paths)
-        return _Question(
-            query,
-            options.method,
-            text,
-            reference.vector,
-            weight,
-            hidden_paths=paths,
-            hidden_contents=reference.contents if hide else frozenset(),
-        )
 
-    def _refused(self, query: Query, error: QueryError, on_error: Callable[[Query, QueryError], None] | None) -> None:
-        if on_error is None:
-            raise error
-        on_error(query, error)
+    # which vectors
 
-    def _reference(self, query: Query) -> _Reference:
-        """What a query's pictures stand for; the vector of several is their normalised mean."""
-        vectors, contents, paths = zip(*(self._picture(path) for path in query.images), strict=True)
-        mean = np.mean(vectors, axis=0, dtype=np.float64)
-        norm = float(np.linalg.norm(mean))
-        if norm < 1e-6:
-            raise QueryError("these pictures cancel each other out", hint="ask with fewer of them")
-        return _Reference(np.asarray(mean / norm, np.float32), frozenset(contents), frozenset(paths))
-
-    def _picture(self, path: str) -> tuple[Vectors, bytes, str]:
-        """The stored vector if these very bytes are indexed, wherever they lie, else a fresh one; the bytes' hash;
-        and the path as the index knows it, which may be another than was typed where there are links."""
-        place = self.store.place_of(path)
-        if place is not None:
-            found = os.stat(path)
-            if (found.st_size, mtime_ns(found)) == (place.size, place.mtime_ns):
-                vector = self._stored(place.content_hash)
-                if vector is not None:
-                    return vector, place.content_hash, place.path
-        content_hash = _hash_of(path)
-        vector = self._stored(content_hash)
-        known_path = path if place is None else place.path
-        return (self._fresh_vector(path) if vector is None else vector), content_hash, known_path
-
-    def _stored(self, content_hash: bytes) -> Vectors | None:
-        slot = self.store.catalog.slot_of(self.view.space.id, "image", content_hash)
-        if slot is None:
-            return None
-        if not 0 <= slot < len(self.view.rows):
-            raise self._damaged()
-        self._vouch_for([slot])
-        return np.array(self.view.rows[slot])
-
-    def _fresh_vector(self, path: str) -> Vectors:
-        from .preprocess import draft_side  # Pillow only when pixels are needed
-        from .workers import Workers
-
-        embedder = self._embedder()
-        if isinstance(embedder, QueryEmbedder):
-            embedder.expect("image")
-        photo = Photo(os.path.dirname(path), os.path.basename(path), os.stat(path).st_size, 0, 0, named=True)
-        try:
-            with Workers(1, niceness=0) as workers:  # a picture asked with is no more to be trusted than others
-                read = workers.read(photo, embedder.recipe, draft_side=draft_side(embedder.recipe))
-        except SkipPhoto as skipped:
-            raise QueryError(f"{printable(path)}: {skipped.reason}", hint="ask with another picture") from skipped
-        assert read.square is not None
-        vector: Vectors = embedder.embed_images(read.square[None])[0]
-        if not np.isfinite(vector).all():
-            raise QueryError(f"{printable(path)}: the model gives no vector for this picture")
-        return vector
-
-    # from vectors to hits
-
-    def _allowed(self, options: Options) -> dict[Modality, Mask]:
-        """Per modality, a boolean per slot: live, and under the folders asked for."""
+    def _allowed(self, options: Options, chosen: Condition | None) -> dict[Modality, Mask]:
+        """Per modality, a boolean per slot: live, and picked by the filters."""
         modalities: tuple[Modality, ...] = ("image", "text") if options.modality == "any" else (options.modality,)
         masks = {
             modality: self.view.slots.mask(modality, include_offline=options.include_offline) for modality in modalities
         }
-        if options.under:
-            condition, parameters = _under(self.store, options.under)
-            slots = np.asarray(self.store.catalog.slots_where(self.view.space.id, condition, **parameters), np.int64)
-            chosen = np.zeros(self.view.space.slots, bool)
-            chosen[slots[slots < len(chosen)]] = True
-            masks = {modality: mask & chosen for modality, mask in masks.items()}
+        if chosen is not None:
+            found = self.store.catalog.slots_where(self.view.space.id, chosen.sql, **chosen.parameters)
+            slots = np.asarray(found, np.int64)
+            picked = np.zeros(self.view.space.slots, bool)
+            picked[slots[slots < len(picked)]] = True
+            masks = {modality: mask & picked for modality, mask in masks.items()}
         return masks
 
-    def _plans_graph(self, options: Options, questions: int) -> bool:
+    def _plans_graph(self, options: Options, questions: Sequence[Question]) -> bool:
         """Whether shortlists from graphs are expected to cost less than scanning, or were asked for.
 
         Graphs pay for questions that come one by one: once those scanned for would have paid for the loading, they are
@@ -312,9 +179,9 @@ class Searcher:
         """
         if options.strategy != "auto":
             return options.strategy == "ann" and Graph.available()
-        if options.under or options.modality == "any":
+        if options.filters or options.modality == "any" or not questions:
             return False
-        if compose.method_named(options.method).needs_all:
+        if any(question.needs_background for question in questions):
             return False
         graphs = [
             graph
@@ -325,10 +192,10 @@ class Searcher:
             return False
         dim = self.view.space.identity.dim
         covered = sum(graph.upto - graph.first for graph in graphs)
-        scan = _scan_seconds(self.view.space.slots * dim, questions)
-        ask = _scan_seconds((self.view.space.slots - covered) * dim, questions)
-        effort = max(1.0, max(SHORTLIST, SHORTLIST_PER_HIT * options.limit) / HNSW_EF)
-        ask += len(graphs) * questions * effort * GRAPH_SECONDS_PER_QUESTION
+        scan = _scan_seconds(self.view.space.slots * dim, len(questions))
+        ask = _scan_seconds((self.view.space.slots - covered) * dim, len(questions))
+        effort = max(1.0, max(SHORTLIST, SHORTLIST_PER_HIT * depth(options)) / HNSW_EF)
+        ask += len(graphs) * len(questions) * effort * GRAPH_SECONDS_PER_QUESTION
         unloaded = sum(graph.upto - graph.first for graph in graphs if graph.path not in self._graphs)
         load = unloaded * dim * GRAPH_LOAD_SECONDS_PER_FLOAT
         if ask + load - self._forgone < scan:
@@ -350,35 +217,82 @@ class Searcher:
                     self._graphs[graph.path] = graph if is_loaded else None
         return [loaded for graph in graphs if (loaded := self._graphs[graph.path]) is not None]
 
-    def _answers(
-        self,
-        questions: Sequence[_Question],
-        options: Options,
-        allowed: dict[Modality, Mask],
-        use_graph: bool,
-    ) -> Iterator[list[Hit]]:
-        found = [self._found(questions, modality, mask, options, use_graph) for modality, mask in allowed.items()]
-        for question, *parts in zip(questions, *found, strict=True):
-            yield self._hits(question, dict(zip(allowed, parts, strict=True)), options)
+    def _answers(self, questions: Sequence[Question], run: _Run) -> Iterator[list[Hit]]:
+        measured = {modality: self._backgrounds(questions, modality, run) for modality in run.allowed}
+        found = [self._found(questions, modality, measured[modality], run) for modality in run.allowed]
+        for at, question in enumerate(questions):
+            with run.timings.of("search"):
+                scored = dict(zip(run.allowed, [next(each) for each in found], strict=True))
+            backgrounds = {modality: measured[modality][at] for modality in run.allowed}
+            with run.timings.of("rank"):
+                hits = self._hits(question, scored, backgrounds, run)
+            if run.on_explained:
+                run.on_explained(self._explanation(question, scored, backgrounds, run))
+            yield hits
+
+    # what a question gives over the collection as a whole
+
+    def _backgrounds(self, questions: Sequence[Question], modality: Modality, run: _Run) -> list[Background | None]:
+        options = run.options
+        is_wanted = options.statistics or options.min_z is not None or options.auto_cut or options.modality == "any"
+        needing = [question for question in questions if is_wanted or question.needs_background]
+        if not needing:
+            return [None] * len(questions)
+        with run.timings.of("search"):
+            rows = self._sample(modality)
+            groups = iter(_split(needing, self._products(needing, rows)))
+            biases = self._biases(rows) if any(question.is_unhubbed for question in needing) else None
+            return [
+                scoring.background(question, next(groups), biases if question.is_unhubbed else None)
+                if is_wanted or question.needs_background
+                else None
+                for question in questions
+            ]
+
+    def _biases(self, rows: Vectors) -> NDArray[np.float32]:
+        calibration = self.store.calibration(self.view.space)
+        return relevance.biases(rows, rows[:0] if calibration is None else calibration.phrases)
+
+    def _sample(self, modality: Modality) -> Vectors:
+        """Vectors of the modality, evenly spread over all there are, disks that are not here now included.
+
+        A handful of captions is no background to stand out from, so to the texts the neutral phrases are added.
+        """
+        if self._samples is None or self._samples[0] is not self.view:
+            self._samples = self.view, {}
+        samples = self._samples[1]
+        if modality not in samples:
+            live = np.flatnonzero(self.view.slots.mask(modality, include_offline=True))
+            rows = np.array(self.view.rows[live[:: max(1, -(-len(live) // BACKGROUND))]])
+            if len(rows) and not (np.abs(np.linalg.norm(rows, axis=1) - 1) < UNIT_ERROR).all():
+                raise damaged(self.store)
+            calibration = self.store.calibration(self.view.space) if modality == "text" else None
+            samples[modality] = rows if calibration is None else np.concatenate([rows, calibration.phrases])
+        return samples[modality]
+
+    # from vectors to scores
 
     def _found(
-        self, questions: Sequence[_Question], modality: Modality, mask: Mask, options: Options, use_graph: bool
+        self, questions: Sequence[Question], modality: Modality, measured: Sequence[Background | None], run: _Run
     ) -> Iterator[tuple[Slots, Any]]:
         """For each question the slots worth ranking, with their scores: every one that is allowed, or a shortlist."""
-        graphs = self._loaded(modality) if use_graph else []
-        lists = self._shortlists(questions, modality, mask, options, graphs) if graphs else [None] * len(questions)
-        whole = self._scan([q for q, near in zip(questions, lists, strict=True) if near is None], modality, mask)
-        listed = [q for q, near in zip(questions, lists, strict=True) if near is not None]
-        rest = [self._scan(listed, modality, mask, part) for part in _uncovered(graphs, len(mask))]
-        for question, near in zip(questions, lists, strict=True):
+        mask = run.allowed[modality]
+        graphs = self._loaded(modality) if run.use_graph else []
+        lists = self._shortlists(questions, mask, run.options, graphs) if graphs else [None] * len(questions)
+        both = list(zip(questions, measured, strict=True))
+        whole = self._scan([b for b, near in zip(both, lists, strict=True) if near is None], mask)
+        listed = [b for b, near in zip(both, lists, strict=True) if near is not None]
+        rest = [self._scan(listed, mask, part) for part in _uncovered(graphs, len(mask))]
+        for each, near in zip(both, lists, strict=True):
             if near is None:
                 yield next(whole)
             else:
-                parts = [(near, self._sane(self._scores([question], modality, near)[0])), *map(next, rest)]
+                run.shortlisted.add(id(each[0]))
+                parts = [(near, self._sane(self._scores([each], near)[0])), *map(next, rest)]
                 yield _joined(parts)
 
     def _scan(
-        self, questions: Sequence[_Question], modality: Modality, mask: Mask, part: slice = slice(None)
+        self, questions: Sequence[tuple[Question, Background | None]], mask: Mask, part: slice = slice(None)
     ) -> Iterator[tuple[Slots, Any]]:
         """For each question the allowed slots, of all or of a part of them, with their scores."""
         if questions:
@@ -387,94 +301,27 @@ class Searcher:
                 fault_in(self.view.rows)
             live = np.flatnonzero(mask[part])
             slots = live + part.start if part.start else live
-            for scores in self._scores(questions, modality, part):
+            for scores in self._scores(questions, part):
                 yield slots, self._sane(scores if len(live) == len(scores) else scores[live])
 
-    def _directions(self, question: _Question, modality: Modality) -> tuple[list[Vectors], list[float]]:
-        """The vectors whose dot products a question needs, and what to subtract from each."""
-        if not question.is_composed or modality == "text":
-            single = question.words if question.reference is None else question.reference
-            assert single is not None
-            return [single], [0.0]
-        assert question.words is not None and question.reference is not None
-        calibration = self._calibration(question.method)
-        if calibration is None:
-            return [question.reference, question.words], [0.0, 0.0]
-        a = question.reference - calibration.image_mean
-        b = question.words - calibration.text_mean
-        return [a, b], [float(a @ calibration.image_mean), float(b @ calibration.image_mean)]
-
-    def _calibration(self, method: str) -> Calibration | None:
-        if not compose.method_named(method).is_centred:
-            return None
-        calibration = self.store.calibration(self.view.space)
-        if calibration is None:
-            raise UsageError(
-                f"--compose {method} needs an index that was completed once",
-                hint="finish it with `imgsearch index`, or use --compose lerp",
-            )
-        return calibration
-
-    def _scores(self, questions: Sequence[_Question], modality: Modality, slots: Slots | slice) -> list[Any]:
+    def _scores(self, questions: Sequence[tuple[Question, Background | None]], slots: Slots | slice) -> list[Any]:
         """Scores of each question over those slots, float32."""
-        directions: list[Vectors] = []
-        offsets: list[float] = []
-        spans: list[int] = []
-        for question in questions:
-            vectors, shifts = self._directions(question, modality)
-            directions += vectors
-            offsets += shifts
-            spans.append(len(vectors))
-        with np.errstate(all="ignore"):  # what a damaged vector gives is looked at below
-            products = _products(directions, self.view.rows[slots])
-            if any(offsets):
-                products -= np.asarray(offsets, np.float32)[:, None]
-        scores, at = [], 0
-        for question, span in zip(questions, spans, strict=True):
-            if span == 1:
-                scores.append(products[at])
-            else:
-                scores.append(self._composed(question, products[at], products[at + 1]))
-            at += span
-        return scores
+        with np.errstate(all="ignore"):  # what a damaged vector gives is looked at by `_sane`
+            products = self._products([question for question, _ in questions], self.view.rows[slots])
+            groups = _split([question for question, _ in questions], products)
+            return [scoring.scores(q, group, m) for (q, m), group in zip(questions, groups, strict=True)]
 
     def _sane(self, scores: Any) -> Any:
         """Scores that can be ranked. Raises IndexDamaged where a vector was none."""
         if not np.isfinite(scores).all():
-            raise self._damaged()
+            raise damaged(self.store)
         return scores
 
-    def _vouch_for(self, slots: Sequence[int]) -> None:
-        """Nothing is shown on the word of a vector that is not the one that was written."""
-        crcs = self.store.catalog.crcs_of(self.view.space.id, slots)
-        if any(crc_of(self.view.rows[slot]) != crc for slot, crc in crcs.items()):
-            raise self._damaged()
-
-    def _damaged(self) -> IndexDamaged:
-        return IndexDamaged(f"{printable(self.store.folder)}: a vector is damaged", hint=CHECK_HINT)
-
-    def _composed(self, question: _Question, s_v: Any, s_t: Any) -> Any:
-        method = compose.method_named(question.method)
-        assert question.words is not None and question.reference is not None
-        context = compose.Context(cosine=float(question.words @ question.reference))
-        calibration = self._calibration(question.method)
-        if calibration is not None:
-            context = replace(context, low_image=calibration.low_image, low_text=calibration.low_text)
-        if method.needs_all and len(s_v) == self.view.space.slots:
-            # Dead slots and texts are no part of the collection that a method measures itself against.
-            live = self.view.slots.mask("image", include_offline=True)
-            scores = np.zeros_like(s_v)
-            scores[live] = method.combine(s_v[live], s_t[live], question.weight, context)
-            return scores
-        return method.combine(s_v, s_t, question.weight, context)
+    def _products(self, questions: Sequence[Question], rows: Vectors) -> NDArray[np.float32]:
+        return _products([d for question in questions for d in question.directions], rows)
 
     def _shortlists(
-        self,
-        questions: Sequence[_Question],
-        modality: Modality,
-        mask: Mask,
-        options: Options,
-        graphs: Sequence[Graph],
+        self, questions: Sequence[Question], mask: Mask, options: Options, graphs: Sequence[Graph]
     ) -> list[Slots | None]:
         """For each question the slots nearest to it in all graphs. None where a scan is better: a filter or a method
         leaves too few, or the graphs do not find as many as they should."""
@@ -484,14 +331,14 @@ class Searcher:
         asked: list[int] = []
         queries: list[Vectors] = []
         for i, question in enumerate(questions):
-            if question.is_composed and compose.method_named(question.method).needs_all:
+            if question.needs_background:
                 continue
-            directions = [_unit(direction) for direction in self._directions(question, modality)[0]]
+            directions = [unit(direction) for direction in question.directions]
             if len(directions) == 2:
                 directions.append(directions[0] + directions[1])
             queries += directions
             asked += [i] * len(directions)
-        per_graph = SHORTLIST_PER_HIT * options.limit
+        per_graph = SHORTLIST_PER_HIT * depth(options)
         k = max(SHORTLIST, per_graph)
         with ThreadPoolExecutor(processor_cores()) as pool:
             answers = list(pool.map(lambda graph: graph.nearest(np.stack(queries), k), graphs)) if asked else []
@@ -512,68 +359,202 @@ class Searcher:
                 lists[i] = np.concatenate(parts)
         return lists
 
-    def _hits(self, question: _Question, scored: dict[Modality, tuple[Slots, Any]], options: Options) -> list[Hit]:
-        if options.modality == "any":
-            scored = {m: (slots, self._standardised(question, m, scores)) for m, (slots, scores) in scored.items()}
-        slots, scores = _joined(list(scored.values()))
-        if options.min_score is not None:
-            keep = scores >= options.min_score
-            slots, scores = slots[keep], scores[keep]
-        ranked = self._ranked(question, slots, scores, options)
-        return [
-            Hit(
-                query=question.query.typed,
-                rank=rank,
-                score=score,
-                method=question.method,
-                modality="image" if place.text is None else "text",
-                place=place,
-                model=self.view.space.identity.name,
-            )
-            for rank, (score, place) in enumerate(ranked, start=1)
-        ]
+    # from scores to hits
 
-    def _standardised(self, question: _Question, modality: Modality, scores: Any) -> Any:
-        """Scores as distances from this question's mean over the modality, in its standard deviations.
+    def _hits(
+        self,
+        question: Question,
+        scored: dict[Modality, tuple[Slots, Any]],
+        measured: dict[Modality, Background | None],
+        run: _Run,
+    ) -> list[Hit]:
+        options = run.options
+        kept = []
+        for modality, (slots, scores) in scored.items():
+            background = measured[modality]
+            if question.is_unhubbed:
+                best = _top(scores, max(relevance.CANDIDATES, 2 * depth(options)))
+                slots, scores = slots[best], scores[best] - self._biases(self.view.rows[slots[best]])
+            if options.modality == "any":
+                assert background is not None
+                scores = background.z(scores)
+            floor = _floor(background, options)
+            run.floors[modality] = floor
+            if floor > -math.inf:
+                keep = scores >= floor
+                slots, scores = slots[keep], scores[keep]
+            if options.auto_cut:
+                slots, scores = self._cut(question, modality, slots, scores, run)
+            kept.append((slots, scores))
+        ranked = self._ranked(question, *_joined(kept), run)
+        return arranged(self._described(question, ranked, measured, options), options, self.view.rows)
 
-        A handful of captions is no background to stand out from, so texts are also held against the neutral phrases.
-        """
-        live = np.flatnonzero(self.view.slots.mask(modality))
-        if len(live) > BACKGROUND:
-            live = live[:: len(live) // BACKGROUND]
-        background = self._scores([question], modality, live)[0]
+    # where relevance stops
+
+    def _cut(self, question: Question, modality: Modality, slots: Slots, scores: Any, run: _Run) -> tuple[Slots, Any]:
+        """Only the slots that answer. How good an answer has to be is found without the filters: what they leave is
+        not more relevant for being alone."""
+        best = _top(scores, relevance.CANDIDATES)
+        judged = self._standing(question, modality, slots[best])
+        run.cuts[modality] = None
+        if judged is None:
+            return slots, scores
+        mask = self.view.slots.mask(modality, include_offline=run.options.include_offline)
+        if run.chosen is None:
+            of_all = judged
+        else:
+            unfiltered = replace(run, allowed={modality: mask}, chosen=None)
+            background = self._backgrounds([question], modality, unfiltered)
+            (found,) = self._found([question], modality, background, unfiltered)
+            of_all = self._standing(question, modality, found[0][_top(found[1], relevance.CANDIDATES)]) or judged
+        standing, is_itself = of_all
+        first = float(standing[~is_itself].max(initial=-math.inf))
+        least = relevance.least_standing(first, int(np.count_nonzero(mask)))
+        run.cuts[modality] = first, least
+        keep = best[judged[0] >= least]
+        return slots[keep], scores[keep]
+
+    def _standing(
+        self, question: Question, modality: Modality, slots: Slots
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
+        """How well the question describes each of these; and which of them it was asked with."""
         calibration = self.store.calibration(self.view.space)
-        if modality == "text" and calibration is not None:
-            (direction,), _ = self._directions(question, modality)
-            background = np.concatenate([background, calibration.phrases @ direction])
-        spread = float(background.std()) if len(background) else 0.0
-        return (scores - (background.mean() if len(background) else 0.0)) / (spread if spread > 1e-6 else 1.0)
+        rows = self.view.rows[slots]
+        phrases = rows[:0] if calibration is None else calibration.phrases
+        parts = [
+            relevance.standing(clause, rows, phrases, self._sample(modality))
+            for clause in (question.main, *question.any_of, *question.all_of)
+            if clause is not None
+        ]
+        judged = [part for part in parts if part is not None]
+        if len(judged) < len(parts):
+            return None
+        standings = question.joined([standing for standing, _ in judged])
+        return standings, np.logical_or.reduce([is_itself for _, is_itself in judged])
 
-    def _ranked(self, question: _Question, slots: Slots, scores: Any, options: Options) -> list[tuple[float, Place]]:
+    def _described(
+        self,
+        question: Question,
+        ranked: Sequence[tuple[float, Place]],
+        measured: dict[Modality, Background | None],
+        options: Options,
+    ) -> list[Hit]:
+        identity = self.view.space.identity
+        rows = self.view.rows[[place.slot for _, place in ranked]] if ranked else np.zeros((0, identity.dim), "f4")
+        cosines = question.cosines(rows)
+        probabilities = relevance.probabilities(question, rows, identity)
+        hits = []
+        for rank, ((score, place), cosine) in enumerate(zip(ranked, cosines, strict=True), start=1):
+            modality: Modality = "image" if place.text is None else "text"
+            background = measured[modality] if options.statistics else None
+            z = percentile = None
+            if background is not None:
+                raw = np.asarray([score], np.float32)
+                z = score if options.modality == "any" else float(background.z(raw)[0])
+                if options.modality == "any":
+                    raw = raw * np.float32(background.spread.deviation) + np.float32(background.spread.mean)
+                percentile = float(background.percentile(raw)[0])
+            hits.append(
+                Hit(
+                    query=question.query.typed,
+                    rank=rank,
+                    score=score,
+                    method=question.method,
+                    modality=modality,
+                    place=place,
+                    model=identity.name,
+                    cosine=float(cosine),
+                    z=z,
+                    percentile=percentile,
+                    probability=None if probabilities is None else float(probabilities[rank - 1]),
+                )
+            )
+        return hits
+
+    def _ranked(self, question: Question, slots: Slots, scores: Any, run: _Run) -> list[tuple[float, Place]]:
         """The best photos, each once, ties by path. Slots are opened until there are enough photos."""
-        take = options.limit + len(question.hidden_paths) + len(question.hidden_contents) + 8
-        where, parameters = _under(self.store, options.under) if options.under else ("", {})
+        wanted = depth(run.options)
+        take = wanted + len(question.hidden_paths) + len(question.hidden_contents) + 8
+        where, parameters = (run.chosen.sql, run.chosen.parameters) if run.chosen else ("", {})
         while True:
-            chosen = _top(scores, take)
-            score_of = {int(slots[i]): float(scores[i]) for i in chosen}
+            opened = _top(scores, take)
+            score_of = {int(slots[i]): float(scores[i]) for i in opened}
             best: dict[int, tuple[float, Place]] = {}
             for place in self.store.catalog.places_of_slots(
                 self.view.space.id,
                 list(score_of),
-                include_offline=options.include_offline,
+                include_offline=run.options.include_offline,
                 where=where,
                 **parameters,
             ):
-                if place.path in question.hidden_paths or place.content_hash in question.hidden_contents:
-                    continue
                 score = score_of[place.slot]
-                if place.id not in best or score > best[place.id][0]:
+                if self._is_shown(question, place) and (place.id not in best or score > best[place.id][0]):
                     best[place.id] = (score, place)
-            if len(best) >= options.limit or len(chosen) == len(scores):
-                ranked = sorted(best.values(), key=lambda item: (-item[0], os.fsencode(item[1].path)))[: options.limit]
-                self._vouch_for([place.slot for _, place in ranked])
+            if len(best) >= wanted or len(opened) == len(scores):
+                ranked = sorted(best.values(), key=lambda item: (-item[0], os.fsencode(item[1].path)))[:wanted]
+                vouch_for(self.store, self.view, [place.slot for _, place in ranked])
                 return ranked
             take *= 4
+
+    def _is_shown(self, question: Question, place: Place) -> bool:
+        if place.path in question.hidden_paths or place.content_hash in question.hidden_contents:
+            return False
+        return not any(relevance.is_near_copy(self.view.rows[place.slot], of) for of in question.copies_of)
+
+    def _explanation(
+        self,
+        question: Question,
+        scored: dict[Modality, tuple[Slots, Any]],
+        measured: dict[Modality, Background | None],
+        run: _Run,
+    ) -> Explanation:
+        return Explanation.of(
+            question,
+            run.options,
+            space=self.view.space,
+            calibration=self.store.calibration(self.view.space),
+            plan="graph" if id(question) in run.shortlisted else "scan",
+            scored={modality: len(slots) for modality, (slots, _) in scored.items()},
+            allowed={modality: int(np.count_nonzero(mask)) for modality, mask in run.allowed.items()},
+            measured=measured,
+            floors=run.floors,
+            cuts=run.cuts,
+            timings=run.timings,
+        )
+
+
+@dataclass(slots=True)
+class _Run:
+    """What the questions of one call share."""
+
+    options: Options
+    chosen: Condition | None
+    allowed: dict[Modality, Mask]
+    use_graph: bool
+    timings: Timings
+    on_explained: Callable[[Explanation], None] | None
+    shortlisted: set[int] = field(default_factory=set)
+    floors: dict[Modality, float] = field(default_factory=dict)
+    cuts: dict[Modality, tuple[float, float] | None] = field(default_factory=dict)
+    """With --auto-cut: the best standing there is, and the least that is shown."""
+
+
+def _floor(measured: Background | None, options: Options) -> float:
+    """The least score that is shown. It knows nothing of filters: they never bring up what is not relevant."""
+    floors = [-math.inf if options.min_score is None else options.min_score]
+    if options.min_z is not None and measured is not None:
+        spread = Spread() if options.modality == "any" else measured.spread
+        floors.append(spread.mean + options.min_z * spread.deviation)
+    return max(floors)
+
+
+def _split(questions: Sequence[Question], products: NDArray[np.float32]) -> Iterator[list[NDArray[np.float32]]]:
+    """The products of each question."""
+    at = 0
+    for question in questions:
+        count = len(question.directions)
+        yield list(products[at : at + count])
+        at += count
 
 
 def _scan_seconds(floats: int, questions: int) -> float:
@@ -609,14 +590,6 @@ def _joined(parts: Sequence[tuple[Slots, Any]]) -> tuple[Slots, Any]:
     return np.concatenate([slots for slots, _ in parts]), np.concatenate([scores for _, scores in parts])
 
 
-def _hash_of(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError as error:
-        raise QueryError(f"{printable(path)}: {error.strerror}", hint="ask with another picture") from error
-
-
 def _top(scores: Any, count: int) -> Any:
     """Indices of the `count` best scores and of all that tie with the last of them."""
     if len(scores) <= count:
@@ -625,50 +598,15 @@ def _top(scores: Any, count: int) -> Any:
     return np.flatnonzero(scores >= cut)
 
 
-def _unit(vector: Vectors) -> Vectors:
-    norm = float(np.linalg.norm(vector))
-    return vector / np.float32(norm if norm > 1e-9 else 1.0)
-
-
 def _validate(options: Options) -> None:
     if options.limit < 1:
         raise UsageError(f"--limit {options.limit}: at least 1")
-    if options.min_score is not None and math.isnan(options.min_score):
-        raise UsageError("--min-score nan: give a number")
+    for name, value in (("--min-score", options.min_score), ("--min-z", options.min_z)):
+        if value is not None and math.isnan(value):
+            raise UsageError(f"{name} nan: give a number")
     if options.weight is not None and not 0 <= options.weight <= 1:
         raise UsageError(f"--weight {options.weight:g}: between 0 (picture only) and 1 (words only)")
-    compose.method_named(options.method)
-
-
-def _under(store: Store, folders: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """A condition over `p` and `r` for photos at or below any of these folders."""
-    parts: list[str] = []
-    values: dict[str, Any] = {}
-    for folder in folders:
-        before = len(parts)
-        if not folder:
-            raise UsageError("an empty name for a folder")
-        path = on_disk(os.path.abspath(os.path.expanduser(folder)))
-        for root, relpath in store.roots_over(path):
-            n = len(parts)
-            top = os.fsencode(relpath)
-            if not store.catalog.has_photos_below(root.id, top):
-                continue
-            low, high = below(top)
-            values |= {f"root{n}": root.id, f"top{n}": top, f"low{n}": low, f"high{n}": high}
-            parts.append(
-                f"(p.root_id = :root{n} and (p.folder = :top{n} or (p.folder >= :low{n} and p.folder < :high{n})))"
-            )
-        for spelling in dict.fromkeys((path, os.path.realpath(path))):
-            for root in store.catalog.roots():
-                tops = (root.path, os.path.realpath(root.path))
-                if any(top.startswith(spelling.rstrip("/") + "/") for top in tops):
-                    n = len(parts)
-                    values[f"root{n}"] = root.id
-                    parts.append(f"(p.root_id = :root{n})")
-        if len(parts) == before:
-            raise QueryError(
-                f"{printable(folder)}: nothing indexed under this folder",
-                hint="`imgsearch status` lists what is indexed",
-            )
-    return " or ".join(parts), values
+    if not 0 <= options.diverse <= 1:
+        raise UsageError(f"--diverse {options.diverse:g}: between 0 (relevance only) and 1 (difference only)")
+    if options.method is not None:
+        compose.method_named(options.method)

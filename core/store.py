@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -300,6 +301,11 @@ class Store:
         """The space of that model, made if there is none. `model` is the `ModelSpec` as JSON."""
         known = next((s for s in self.catalog.spaces() if s.identity.fingerprint == identity.fingerprint), None)
         if known:
+            if not identity.details.keys() <= known.identity.details.keys():  # an earlier version recorded less
+                details = json.dumps(known.identity.details | identity.details, sort_keys=True)
+                with self.catalog.transaction():
+                    self.catalog.update_space(known.id, details=details)
+                return self._again(known)
             return known
         space_id = identity.fingerprint[:16]
         folder = self.space_folder(space_id)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import os
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -14,27 +11,17 @@ from hypothesis import strategies as st
 
 from imgsearch.core import calibration, compose
 from imgsearch.core.calibration import calibrate
-from imgsearch.core.catalog import NewPhoto
-from imgsearch.core.compose import METHODS, Context
+from imgsearch.core.compose import METHODS, Context, Spread
 from imgsearch.core.errors import UsageError
 from imgsearch.core.grammar import Query
-from imgsearch.core.search import Options, Searcher
-from imgsearch.core.store import Batch, Store
-from imgsearch.core.types import CarriedText, Facts, Photo, Recipe, SpaceIdentity
+from imgsearch.core.search import Options
+
+from chosen import index_of, random_units, unit
 
 LOWS = {"low_image": -0.2, "low_text": -0.1}
 seeds = st.integers(0, 2**32 - 1)
 weights = st.floats(0.01, 0.99)
 every_method = pytest.mark.parametrize("name", METHODS)
-
-
-def unit(vectors):
-    vectors = np.asarray(vectors, np.float64)
-    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
-
-
-def random_units(seed: int, *shape: int):
-    return unit(np.random.default_rng(seed).standard_normal(shape))
 
 
 def cosine(a, b) -> float:
@@ -43,58 +30,10 @@ def cosine(a, b) -> float:
 
 
 def combine(name: str, s_v, s_t, w: float, **context: float):
-    return METHODS[name].combine(
-        np.asarray(s_v, np.float32), np.asarray(s_t, np.float32), w, Context(**{"cosine": 0.2} | LOWS | context)
-    )
-
-
-# A small index with chosen vectors: no model, no pixels
-
-
-class Words:
-    """An embedder that knows some words and no pictures."""
-
-    recipe = Recipe((8, 8), (0.5,) * 3, (0.5,) * 3)
-
-    def __init__(self, vectors: dict) -> None:
-        self.vectors = vectors
-        dim = len(next(iter(vectors.values())))
-        self.identity = SpaceIdentity("f" * 64, "chosen", "none", None, dim)
-
-    def embed_images(self, squares):
-        raise AssertionError("every picture asked with is indexed")
-
-    def embed_texts(self, texts):
-        return np.stack([self.vectors[text] for text in texts])
-
-
-@contextmanager
-def index_of(tmp_path, contents: list[bytes], rows, words, phrases, carried=()):
-    """An index of files with these contents and vectors; the same content has the same vector."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    embedder = Words({"words": words})
-    with Store.writing(str(tmp_path / "index"), create=True) as store:
-        with store.catalog.transaction():
-            root = store.catalog.add_root(str(folder), "folder", os.stat(folder).st_dev)
-        batch = Batch()
-        for number, (content, row) in enumerate(zip(contents, rows, strict=True)):
-            path = folder / f"{number:03}.jpg"
-            path.write_bytes(content)
-            found, key = path.stat(), hashlib.sha256(content).digest()
-            photo = Photo(str(folder), path.name, found.st_size, found.st_mtime_ns, found.st_ino)
-            texts = tuple(
-                (bytes([at]), CarriedText(f"text {at}", "exif:ImageDescription")) for at in range(len(carried))
-            )
-            new = NewPhoto(photo, key, found.st_size, found.st_mtime_ns, Facts("JPEG", 8, 8, texts=()))
-            batch.photos.append((root, new, texts if number == 0 else ()))
-            batch.images[key] = row
-        batch.texts.update({bytes([at]): row for at, row in enumerate(carried)})
-        space = store.commit(store.space_for(embedder.identity, "{}"), batch, codecs="")
-        store.save_calibration(space, calibrate(np.stack(list(batch.images.values())), phrases))
-        store.complete(space)
-        store.save_slots(space)
-        yield Searcher(store, lambda: embedder), [str(folder / f"{n:03}.jpg") for n in range(len(rows))]
+    """Over a collection that has these scores and no others."""
+    s_v, s_t = np.asarray(s_v, np.float32), np.asarray(s_t, np.float32)
+    spreads = {"image": Spread.over(s_v), "text": Spread.over(s_t)}
+    return METHODS[name].combine(s_v, s_t, w, Context(**{"cosine": 0.2} | LOWS | spreads | context))
 
 
 @pytest.fixture
@@ -120,7 +59,8 @@ class Album:
 
     def scores(self, text: str | None = "words", images=None, **options) -> dict[str, float]:
         images = (self.paths[0],) if images is None else images
-        query = Query("typed", text=text, images=tuple(images))
+        origin = "where it starts" if options.get("method") == "pdv" and text and images else None
+        query = Query("typed", text=text, images=tuple(images), change_from=origin)
         hits = self.searcher.search(query, Options(limit=len(self.paths), **options))
         return {hit.path: hit.score for hit in hits}
 
@@ -165,8 +105,10 @@ def test_near_its_ends_a_method_orders_as_one_side_does(name, seed):
 @every_method
 def test_a_better_match_on_both_sides_never_scores_lower(name):
     s = np.sort(np.random.default_rng(0).uniform(-0.5, 0.9, 200))
+    # Harris' term takes away from what fits on one side better than on the other.
+    alike = {"low_text": LOWS["low_image"]} if name == "basic-style" else {}
     for w in (0.1, 0.5, 0.9):
-        assert (np.diff(combine(name, s, s, w)) >= 0).all()
+        assert (np.diff(combine(name, s, s, w, **alike)) >= 0).all()
 
 
 # Each method is its formula
@@ -261,7 +203,7 @@ def test_and_is_the_product_of_centred_scores_computed_from_the_rows(album, w):
     )
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if not METHODS[name].needs_all])
+@pytest.mark.parametrize("name", [name for name in METHODS if not METHODS[name].needs_background])
 def test_the_graph_s_shortlist_gives_the_scores_of_a_scan(album, name):
     pytest.importorskip("hnswlib")
     assert album.searcher.store.update_graphs(album.searcher.view.space)
@@ -280,7 +222,7 @@ def test_each_method_has_a_weight_between_the_ends_and_uses_it_when_none_is_aske
 def test_an_unknown_method_is_refused_with_those_there_are():
     with pytest.raises(UsageError, match="no composition method 'sum'") as refused:
         compose.method_named("sum")
-    assert refused.value.hint == "one of: and, lerp, slerp, add, product, weicom"
+    assert refused.value.hint == "one of: and, lerp, slerp, add, product, weicom, basic, basic-style, pdv"
 
 
 # Nothing depends on the order of photos, and odd collections give numbers
@@ -319,11 +261,14 @@ def test_odd_collections_are_answered_with_numbers(tmp_path, name, scene):
     words = {"words opposite to the picture": -v, "words are the picture": v}.get(scene, random_units(9, 16))
     contents = [b"photo %d" % n for n in range(len(rows))]
     with index_of(tmp_path, contents, rows, words, random_units(3, 30, 16)) as (searcher, paths):
-        query = Query("typed", text="words", images=(paths[0],))
+        query = Query("typed", text="words", images=(paths[0],), change_from="before" if name == "pdv" else None)
+        others = 0 if scene == "all alike" else len(rows) - 1  # near-copies are left out like the reference itself
         for weight in (None, 0.5):
             hits = searcher.search(query, Options(method=name, weight=weight))
-            assert len(hits) == len(rows) - 1
-            assert all(math.isfinite(hit.score) for hit in hits)
+            assert len(hits) == others
+            every = searcher.search(query, Options(method=name, weight=weight, include_reference=True))
+            assert len(every) == len(rows)
+            assert all(math.isfinite(hit.score) for hit in every)
 
 
 @every_method
@@ -332,7 +277,8 @@ def test_a_collection_of_nothing_but_the_reference_has_no_answer(tmp_path, name)
         searcher,
         paths,
     ):
-        assert searcher.search(Query("typed", text="words", images=(paths[0],)), Options(method=name)) == []
+        query = Query("typed", text="words", images=(paths[0],), change_from="before" if name == "pdv" else None)
+        assert searcher.search(query, Options(method=name)) == []
 
 
 @every_method

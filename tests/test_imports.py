@@ -58,9 +58,10 @@ ORDER = (
     "check", "salvage",
     "tokens", "history", "light", "export",
     "grammar",
-    "compose",
+    "compose", "filters", "scoring",
+    "questions", "relevance", "arrange", "explain",
     "search",
-    "evaluate",
+    "evaluate", "benchmarks", "runs",
 )  # fmt: skip
 """Data moves right, imports point left."""
 
@@ -126,7 +127,7 @@ def test_core_returns_or_raises_and_never_talks(module):
 
 def test_only_app_and_its_commands_know_each_other():
     """Commands share options, rendering, loading and progress; none imports another command or the app."""
-    shared = {"options", "render", "loading", "progress", "completion"}
+    shared = {"options", "render", "loading", "progress", "completion", "hits"}
     for module, path in CLI.items():
         known = {name.split(".")[2] for name in imports(path) if name.startswith("imgsearch.cli.")} & set(CLI)
         assert module == "app" or known <= shared, module

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from imgsearch.core import compose, indexing, models, search
 from imgsearch.core.catalog import NewPhoto
 from imgsearch.core.errors import IndexDamaged, QueryError, UsageError
+from imgsearch.core.filters import Filters
 from imgsearch.core.grammar import Query, explicit, parse
 from imgsearch.core.search import Options, Searcher
 from imgsearch.core.store import Batch, Store
@@ -129,7 +131,9 @@ def test_at_weight_0_and_1_composition_is_plain_search(searcher, pictures, metho
 @pytest.mark.parametrize("method", list(compose.METHODS))
 def test_the_graph_finds_what_the_scan_finds(searcher, pictures, method):
     lemon = str(pictures / "fruit" / "lemon.jpg")
-    for query in (parse("a green bottle"), parse(lemon), parse(f"a green bottle like {lemon}")):
+    origin = "a yellow fruit" if method == "pdv" else None
+    composed = replace(parse(f"a green bottle like {lemon}"), change_from=origin)
+    for query in (parse("a green bottle"), parse(lemon), composed):
         exact = searcher.search(query, Options(method=method, strategy="exact"))
         ann = searcher.search(query, Options(method=method, strategy="ann"))
         assert names(exact) == names(ann)
@@ -161,16 +165,17 @@ def test_a_stale_slot_map_is_not_believed(library, searcher, tmp_path, model):
 def test_under_keeps_to_a_folder_whichever_way_it_is_searched(searcher, pictures):
     for strategy in ("exact", "ann"):
         hits = searcher.search(
-            parse("a bottle of milk"), Options(limit=100, under=(str(pictures / "fruit"),), strategy=strategy)
+            parse("a bottle of milk"),
+            Options(limit=100, filters=Filters(under=(str(pictures / "fruit"),)), strategy=strategy),
         )
         assert len(hits) == 9
         assert {os.path.dirname(hit.path) for hit in hits} == {str(pictures / "fruit")}
     # a copy elsewhere shares the vector, not the place
     assert "a lemon again.jpg" not in names(hits)
-    assert len(searcher.search(parse("milk"), Options(limit=100, under=(str(pictures.parent),)))) == 82
+    assert len(searcher.search(parse("milk"), Options(limit=100, filters=Filters(under=(str(pictures.parent),))))) == 82
     for nothing in ("/nowhere", str(pictures / "typo"), str(pictures / "fruit" / "lemon.jpg")):
         with pytest.raises(QueryError, match="nothing indexed under this folder"):
-            searcher.search(parse("milk"), Options(under=(nothing,)))
+            searcher.search(parse("milk"), Options(filters=Filters(under=(nothing,))))
 
 
 def test_min_score_cuts_and_nothing_may_be_left(searcher):
@@ -236,7 +241,7 @@ def test_several_pictures_are_asked_with_by_their_mean(searcher, pictures):
         ({"weight": 1.5}, r"--weight 1\.5"),
         ({"method": "magic"}, "no composition method 'magic'"),
         ({"min_score": float("nan")}, "--min-score nan"),
-        ({"under": ("",)}, "empty name"),
+        ({"filters": Filters(under=("",))}, "empty name"),
     ],
 )
 def test_options_out_of_range_are_refused(searcher, options, message):

@@ -1,0 +1,71 @@
+"""`imgsearch calibrate`: measure the collection anew."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from . import options, render
+
+
+def calibrate(
+    hubness: Annotated[
+        Optional[bool],  # noqa: UP045 - typer reads this at run time
+        typer.Option(
+            "--hubness/--no-hubness",
+            help="Whether, from now on, photos that are near to any words lose by it. Off unless switched on.",
+        ),
+    ] = None,
+    wait: options.Wait = False,
+    as_json: options.Json = False,
+    device: options.Device = "auto",
+    offline: options.Offline = False,
+    index: options.Index = None,
+) -> int:
+    """Measure the collection anew, which `index` does whenever it has grown or shrunk by a tenth.
+
+    What is measured: the mean picture, what ordinary phrases score, and the low ends of scores. `--compose and`,
+    `--auto-cut`, `--more-like` and the score of texts use it. Some photos are near to any query; --hubness corrects
+    that. It helps some models and harms others: try it, and compare with `imgsearch eval`.
+
+    Example:
+
+      imgsearch calibrate --hubness
+    """
+    from imgsearch.core.calibration import neutral_phrases
+    from imgsearch.core.errors import UsageError
+    from imgsearch.core.indexing import live_pictures, renew_calibration
+    from imgsearch.core.questions import HUBNESS_INFO
+
+    from .loading import embedder_of, open_to_write
+
+    with open_to_write(index, wait=wait) as store:
+        space = store.space_to_search()
+        live = live_pictures(store, space)
+        if not live:
+            raise UsageError("no photo to measure", hint="index some first: imgsearch index FOLDER")
+        load = embedder_of(space, device=device, offline=offline)
+        measured = renew_calibration(store, space, live, lambda: load().embed_texts(neutral_phrases()))
+        if hubness is not None:
+            with store.catalog.transaction():
+                store.catalog.set_info(HUBNESS_INFO, "on" if hubness else "off")
+        is_on = store.catalog.get_info(HUBNESS_INFO) == "on"
+        store.save_slots(space)
+    if as_json:
+        render.emit_json(
+            {
+                "model": space.identity.name,
+                "version": measured.version,
+                "pictures": measured.pictures,
+                "phrases": len(measured.phrases),
+                "low_image": round(measured.low_image, 6),
+                "low_text": round(measured.low_text, 6),
+                "hubness": is_on,
+            }
+        )
+        return 0
+    photos, phrases = render.count(measured.pictures, "picture"), render.count(len(measured.phrases), "phrase")
+    state = "on" if is_on else "off"
+    render.say(f"measured {photos} and {phrases} with {space.identity.name}; hubness correction {state}")
+    return 0

@@ -1,0 +1,217 @@
+"""Hits as they are printed: for people, as columns, as bare paths, or as JSON Lines."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from imgsearch.core.paths import path_fields, printable
+
+from . import render
+
+if TYPE_CHECKING:
+    from imgsearch.core.arrange import Hit
+
+FACTS = (
+    "format",
+    "camera_make",
+    "camera",
+    "lens",
+    "exposure_seconds",
+    "f_number",
+    "iso",
+    "focal_length_mm",
+    "focal_length_35mm",
+    "latitude",
+    "longitude",
+    "altitude_m",
+    "rating",
+)
+"""What `--metadata` adds, beside `size`, `modified_at` and `keywords`."""
+
+FIELDS = (
+    "query",
+    "rank",
+    "score",
+    "method",
+    "cosine",
+    "z",
+    "percentile",
+    "probability",
+    "path",
+    "root",
+    "modality",
+    "taken_at",
+    "width",
+    "height",
+    "model",
+    "text",
+    "text_source",
+    "pair",
+    "members",
+    "size",
+    "modified_at",
+    "keywords",
+    *FACTS,
+)
+"""What `--fields` can name."""
+
+
+class Printer:
+    """Hits in the form asked for."""
+
+    def __init__(
+        self,
+        *,
+        as_json: bool = False,
+        paths: bool = False,
+        print0: bool = False,
+        has_many: bool = False,
+        metadata: bool = False,
+        fields: tuple[str, ...] = (),
+    ) -> None:
+        self.as_json = as_json
+        self._paths = paths
+        self._print0 = print0
+        self._has_many = has_many
+        self._metadata = metadata
+        self._fields = fields
+
+    @property
+    def shows_statistics(self) -> bool:
+        return self.as_json or not {"z", "percentile"}.isdisjoint(self._fields)
+
+    def print(self, hits: Sequence[Hit]) -> None:
+        is_for_people = render.is_terminal() and not (self.as_json or self._paths or self._print0 or self._fields)
+        if self._has_many and hits and is_for_people:
+            render.emit(render.shown(hits[0].query))
+        for hit in hits:
+            if self.as_json:
+                render.emit_json(self._record(hit))
+            elif self._print0:
+                render.emit(os.fsencode(hit.path), end=b"\0")
+            elif self._paths:
+                render.emit(render.shown(hit.path))
+            elif self._fields:
+                render.emit(b"\t".join(_cell(_exact(hit, name)) for name in self._fields))
+            elif is_for_people:
+                self._print_for_people(hit)
+            else:
+                self._print_columns(hit)
+
+    def _record(self, hit: Hit) -> dict[str, Any]:
+        if not self._fields:
+            return hit_record(hit, metadata=self._metadata)
+        record = hit_record(hit, metadata=True)
+        wanted = {name: record.get(name) for name in self._fields}
+        return wanted | {key: record[key] for name in wanted if (key := f"{name}_b64") in record}
+
+    def _print_for_people(self, hit: Hit) -> None:
+        text = f"  {printable(hit.place.text)!r}" if hit.place.text else ""
+        more = f"  (+{len(hit.members)} more)" if hit.members else ""
+        render.emit(f"{hit.score:7.3f}  {printable(hit.path)}{text}{more}")
+        if self._metadata and (line := facts_line(hit)):
+            render.emit(f"         {printable(line)}")
+
+    def _print_columns(self, hit: Hit) -> None:
+        fields = [f"{hit.score:.4f}".encode(), os.fsencode(hit.path)]
+        if self._has_many:
+            fields.insert(0, os.fsencode(hit.query))
+        if hit.place.text:
+            fields.append(" ".join(hit.place.text.split()).encode("utf-8", "replace"))
+        if self._metadata:
+            known = {name: value for name, value in _metadata_of(hit).items() if value not in (None, [])}
+            fields += [f"{name}=".encode() + _cell(value) for name, value in known.items()]
+        render.emit(b"\t".join(fields))
+
+
+def hit_record(hit: Hit, *, metadata: bool = False) -> dict[str, Any]:
+    """A hit as `--json` shows it. Keys are only ever added (docs/json.md)."""
+    place = hit.place
+    record: dict[str, Any] = {
+        **path_fields(hit.query, "query"),
+        "rank": hit.rank,
+        "score": round(hit.score, 6),
+        "method": hit.method,
+        "cosine": round(hit.cosine, 6),
+        "z": None if hit.z is None else round(hit.z, 4),
+        "percentile": None if hit.percentile is None else round(hit.percentile, 3),
+        **path_fields(hit.path),
+        **path_fields(place.root, "root"),
+        "modality": hit.modality,
+        "taken_at": taken_at(hit),
+        "width": place.facts["width"],
+        "height": place.facts["height"],
+        "model": hit.model,
+    }
+    if hit.probability is not None:
+        record["probability"] = round(hit.probability, 6)
+    if place.text is not None:
+        record["text"] = place.text
+        record["text_source"] = place.text_source
+    if place.pair is not None:
+        record |= path_fields(f"{place.root.rstrip('/')}/{place.pair}", "pair")
+    if hit.members:
+        record["members"] = [{**path_fields(member.path), "score": round(member.score, 6)} for member in hit.members]
+    if metadata:
+        record |= _metadata_of(hit)
+    return record
+
+
+def taken_at(hit: Hit) -> str | None:
+    """Local time, with the offset where the camera recorded one."""
+    moment, offset = hit.place.facts["taken_at"], hit.place.facts["taken_offset"]
+    return f"{moment}{offset}" if moment and offset else moment
+
+
+def _metadata_of(hit: Hit) -> dict[str, Any]:
+    import datetime
+
+    modified = datetime.datetime.fromtimestamp(hit.place.mtime_ns / 1e9, datetime.UTC)
+    return {
+        "size": hit.place.size,
+        "modified_at": modified.isoformat(timespec="seconds"),
+        **{name: hit.place.facts[name] for name in FACTS},
+        "keywords": list(hit.place.keywords),
+    }
+
+
+def facts_line(hit: Hit) -> str:
+    """What a photographer would want to know of a photo, in one line."""
+    facts = hit.place.facts
+    exposure = facts["exposure_seconds"]
+    parts = [
+        str(taken_at(hit) or "").replace("T", " "),
+        f"{facts['width']}x{facts['height']} {facts['format']}, {render.size(hit.place.size)}",
+        facts["camera"],
+        facts["lens"],
+        f"{facts['focal_length_mm']:g} mm" if facts["focal_length_mm"] else "",
+        f"f/{facts['f_number']:g}" if facts["f_number"] else "",
+        (f"1/{1 / exposure:.0f} s" if exposure < 0.3 else f"{exposure:g} s") if exposure else "",
+        f"ISO {facts['iso']}" if facts["iso"] else "",
+        f"{facts['latitude']:.5f},{facts['longitude']:.5f}" if facts["latitude"] is not None else "",
+        f"rated {facts['rating']}" if facts["rating"] is not None else "",
+        ", ".join(hit.place.keywords),
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def _exact(hit: Hit, name: str) -> Any:
+    """A field as it goes into a column: names keep their bytes."""
+    if name in ("query", "path", "root"):
+        return os.fsencode({"query": hit.query, "path": hit.path, "root": hit.place.root}[name])
+    if name == "members":
+        return [member.path for member in hit.members]
+    return hit_record(hit, metadata=True).get(name)
+
+
+def _cell(value: Any) -> bytes:
+    """A value in a column: nothing for null, no tab and no line break inside."""
+    if value is None:
+        return b""
+    if isinstance(value, bytes):
+        return value
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
+    return " ".join(text.split()).encode("utf-8", "replace")

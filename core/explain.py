@@ -1,0 +1,181 @@
+"""How a query was read and answered: what `--explain` shows."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from . import grammar
+from .paths import printable
+
+if TYPE_CHECKING:
+    from .calibration import Calibration
+    from .catalog import Space
+    from .grammar import Term
+    from .questions import Options
+    from .scoring import Background, Question
+    from .types import Modality
+
+
+@dataclass(slots=True)
+class Timings:
+    """Seconds by stage: `embed`, `prepare`, `search`, `rank`. Of many queries answered together, of all of them."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One query, as it was understood and answered."""
+
+    record: dict[str, Any]
+    """For JSON (docs/json.md)."""
+
+    @classmethod
+    def of(
+        cls,
+        question: Question,
+        options: Options,
+        *,
+        space: Space,
+        calibration: Calibration | None,
+        plan: str,
+        scored: Mapping[Modality, int],
+        allowed: Mapping[Modality, int],
+        measured: Mapping[Modality, Background | None],
+        floors: Mapping[Modality, float],
+        cuts: Mapping[Modality, tuple[float, float] | None],
+        timings: Timings,
+    ) -> Explanation:
+        query = question.query
+        record: dict[str, Any] = {
+            "query": printable(query.typed),
+            "read_as": grammar.printed(query),
+            "parts": list(_parts(question, options)),
+            "method": question.method,
+            "plan": {
+                "strategy": plan,
+                "modality": options.modality,
+                "vectors": space.slots,
+                "allowed": dict(allowed),
+                "scored": dict(scored),
+            },
+            "model": space.identity.name,
+            "hubness": question.is_unhubbed,
+            "calibration": None
+            if calibration is None
+            else {
+                "version": calibration.version,
+                "pictures": calibration.pictures,
+                "phrases": len(calibration.phrases),
+                "low_image": round(calibration.low_image, 6),
+                "low_text": round(calibration.low_text, 6),
+            },
+            "background": {
+                modality: {
+                    "sample": len(background.scores),
+                    "mean": round(background.spread.mean, 6),
+                    "deviation": round(background.spread.deviation, 6),
+                }
+                for modality, background in measured.items()
+                if background is not None
+            },
+            "least_score": {
+                modality: None if not math.isfinite(floor) else round(float(floor), 6)
+                for modality, floor in floors.items()
+            },
+            "seconds": {stage: round(seconds, 4) for stage, seconds in timings.seconds.items()},
+        }
+        if options.auto_cut:
+            record["auto_cut"] = {modality: _cut(cut) for modality, cut in cuts.items()}
+        if query.as_written:
+            record["as_written"] = query.as_written
+        return cls(record)
+
+    def lines(self) -> list[str]:
+        """For people."""
+        r = self.record
+        lines = [f"read as: {r['read_as']}"]
+        if "as_written" in r:
+            lines.append(f"words cleaned up: {r['as_written']!r} (--verbatim takes them as they are)")
+        for part in r["parts"]:
+            weight = "" if part["weight"] is None else f", weight {part['weight']:g}"
+            lines.append(f"  {part['role']}: {part['what']}{weight}")
+        lines.append(f"method: {r['method']}")
+        plan = r["plan"]
+        for modality, scored in plan["scored"].items():
+            how = "shortlists of the HNSW graphs" if plan["strategy"] == "graph" else "every vector scanned"
+            lines.append(f"plan: {how}; {scored:,} of {plan['allowed'][modality]:,} {modality}s that may be shown")
+        lines.append(f"model: {r['model']}" + ("; corrected for hubness" if r["hubness"] else ""))
+        c = r["calibration"]
+        lines.append(
+            "calibration: none yet"
+            if c is None
+            else f"calibration: version {c['version']}, {c['pictures']:,} pictures, {c['phrases']} phrases, "
+            f"low ends {c['low_image']:g} and {c['low_text']:g}"
+        )
+        lines += [
+            f"background: {b['sample']:,} {modality}s, mean {b['mean']:.4f}, standard deviation {b['deviation']:.4f}"
+            for modality, b in r["background"].items()
+        ]
+        lines += [f"least score shown: {floor:.4f}" for floor in r["least_score"].values() if floor is not None]
+        lines += [f"auto-cut: {_cut_line(cut)}" for cut in r.get("auto_cut", {}).values()]
+        lines.append("seconds: " + ", ".join(f"{stage} {seconds:.3f}" for stage, seconds in r["seconds"].items()))
+        return lines
+
+
+def _cut(cut: tuple[float, float] | None) -> dict[str, float | None] | None:
+    if cut is None:
+        return None
+    best, least = (round(value, 3) if math.isfinite(value) else None for value in cut)
+    return {"best_standing": best, "least_standing": least}
+
+
+def _cut_line(cut: dict[str, float | None] | None) -> str:
+    if cut is None:
+        return "no measure here; nothing was cut"
+    best = "none" if cut["best_standing"] is None else f"{cut['best_standing']:.1f}"
+    if cut["least_standing"] is None:
+        return f"nothing fits; the best stands {best} deviations above ordinary descriptions"
+    return f"from {cut['least_standing']:.1f} deviations above ordinary descriptions; the best has {best}"
+
+
+def _parts(question: Question, options: Options) -> Iterator[dict[str, Any]]:
+    """Each part of the query, with its weight where it has one."""
+    query = question.query
+    weight = options.weight_for(query)
+    has_both = bool(query.images) and (query.text is not None or bool(query.terms))
+    if query.change_from is not None:
+        yield _part("from", query.change_from, None)
+    if query.text is not None:
+        role = "to" if query.change_from is not None else "words"
+        yield _part(role, query.text, weight if has_both else None)
+    for term in query.terms:
+        yield _part("term", _what(term), term.weight)
+    for image in query.images:
+        yield _part("picture", image, (1 - weight) / len(query.images) if has_both else None)
+    yield from (_part("not", text, None) for text in query.negatives)
+    yield from (_part("more like", path, None) for path in query.more_like)
+    yield from (_part("less like", path, None) for path in query.less_like)
+    yield from (_part("any", _what(term), None) for term in query.any_of)
+    yield from (_part("all", _what(term), None) for term in query.all_of)
+
+
+def _part(role: str, what: str, weight: float | None) -> dict[str, Any]:
+    return {"role": role, "what": printable(what), "weight": None if weight is None else round(weight, 6)}
+
+
+def _what(term: Term) -> str:
+    return term.text if term.image is None and term.text is not None else str(term.image)

@@ -1,0 +1,427 @@
+"""What a query asks for, as vectors: words and pictures embedded, composed, corrected, and what is left out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np  # noqa: TID253
+
+from . import compose
+from .calibration import Calibration, word_list
+from .compose import Context, Method
+from .errors import IndexDamaged, QueryError, UsageError
+from .filters import Filters
+from .grammar import Query, Term
+from .light import QueryEmbedder
+from .paths import mtime_ns, printable
+from .scoring import Clause, Question
+from .types import Embedder, Photo, SkipPhoto, SpaceIdentity
+from .vectors import CHECK_HINT, crc_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .store import Store, View
+    from .types import Vectors
+
+SearchIn = Literal["image", "text", "any"]
+Strategy = Literal["auto", "exact", "ann"]
+SortBy = Literal["score", "date", "path", "size"]
+GroupBy = Literal["duplicates", "burst", "day", "place"]
+
+# How far pictures that were liked and disliked draw a question (Rocchio's weights, on centred vectors).
+MORE_LIKE = 0.5
+LESS_LIKE = 0.25
+# BASIC: words are read with so many others around them, a picture is projected to so much of the space, what speaks of
+# style counts so much against it, and it is mixed with so many neighbours, the nearer the more.
+CONTEXTS = 100
+PROJECTED_SHARE = 250 / 768
+STYLE_SHARE = 0.2
+NEIGHBOURS = 25
+NEIGHBOUR_SHARPNESS = 0.1
+# Where the catalogue keeps whether photos that are near to everything lose a bias.
+HUBNESS_INFO = "hubness"
+# What a single word is put into, and those that would read oddly there.
+SENTENCES = ("{}", "a photo of {}", "a picture of {}")
+SENTENCE_WORDS = frozenset(("photo", "photos", "photograph", "photographs", "picture", "pictures", "image", "images"))
+# The tokenizer of CLIP's English vocabulary, as a space names it.
+ENGLISH_TOKENIZER = "SimpleTokenizer"
+# Texts that go to the embedder together, few enough for it to remember them.
+TEXTS_AT_ONCE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to answer. The defaults are those of `imgsearch query`."""
+
+    limit: int = 10
+    min_score: float | None = None
+    min_z: float | None = None
+    auto_cut: bool = False
+    filters: Filters = field(default_factory=Filters)
+    modality: SearchIn = "image"
+    method: str | None = None
+    """How a picture and words are composed; None is `pdv` for a change from one text to another, else the default."""
+    weight: float | None = None
+    """Of the words, 0 to 1; None is the method's own default."""
+    sort: SortBy = "score"
+    reverse: bool = False
+    group: GroupBy | None = None
+    diverse: float = 0.0
+    """0 is relevance alone, 1 is difference alone."""
+    strategy: Strategy = "auto"
+    include_reference: bool = False
+    include_offline: bool = False
+    statistics: bool = True
+    """Whether hits carry z and percentile."""
+
+    def method_for(self, query: Query) -> Method:
+        """Raises UsageError for a method that does not go with the query."""
+        method = compose.method_named(self.method or ("pdv" if query.change_from else compose.DEFAULT_METHOD))
+        if method.needs_origin and query.images and query.change_from is None:
+            raise UsageError(f"--compose {method.name} needs the words it starts from", hint='--from "blue dress"')
+        if query.change_from and not method.needs_origin:
+            raise UsageError(
+                f"--compose {method.name} knows no --from", hint="leave out --from, or --compose, which is then pdv"
+            )
+        return method
+
+    def weight_for(self, query: Query) -> float:
+        """Of the words: 1 without pictures, 0 without words."""
+        if not query.images:
+            return 1.0
+        if query.text is None and not query.terms:
+            return 0.0
+        return self.method_for(query).default_weight if self.weight is None else self.weight
+
+
+class Reference(NamedTuple):
+    """The unit vector of a query's pictures, the vectors and content hashes of each, and their paths in the index."""
+
+    vector: Vectors
+    vectors: tuple[Vectors, ...]
+    contents: frozenset[bytes]
+    paths: frozenset[str]
+
+
+class Asker:
+    """Turns queries into questions. `embedder` is called only when something has to be embedded."""
+
+    def __init__(self, store: Store, embedder: Callable[[], Embedder]) -> None:
+        self.store = store
+        self._embedder = embedder
+        self._basis: tuple[Vectors, Vectors] | None = None
+        """The mean of the subjects' vectors, and the projection onto where they differ."""
+
+    def texts(self, queries: Sequence[Query], options: Options, identity: SpaceIdentity) -> dict[str, Vectors]:
+        """The unit vectors of all texts that those queries need in a space, by text."""
+        needed = sorted({text for query in queries for text in texts_of(query, options, identity)})
+        vectors: dict[str, Vectors] = {}
+        step = TEXTS_AT_ONCE if any(_is_projected(query, options) for query in queries) else max(1, len(needed))
+        for start in range(0, len(needed), step):
+            part = needed[start : start + step]
+            vectors.update(zip(part, self._embedder().embed_texts(part), strict=True))
+        return vectors
+
+    def question(self, query: Query, options: Options, texts: dict[str, Vectors], view: View) -> Question:
+        """Raises QueryError for a picture that cannot be used, UsageError for what does not go together.
+
+        At weight 0 and 1 a composed query is the plain one: same vectors, same exclusions.
+        """
+        asked = _Asked(self.store, self._embedder, view, texts)
+        weight = options.weight_for(query)
+        hide = not options.include_reference
+        words = asked.words(query) if weight > 0 and (query.text is not None or query.terms) else None
+        reference = asked.reference(query.images) if query.images and weight < 1 else None
+        others = [*query.more_like, *query.less_like]
+        others += [t.image for t in (*query.terms, *query.any_of, *query.all_of) if t.image and (weight > 0)]
+        main = self._main(query, options, asked, words, reference, weight)
+        is_composed = main is not None and main.method is not None
+        if is_composed and options.modality != "image":
+            hint = f"leave out --modality {options.modality}"
+            raise QueryError("a picture plus words finds pictures only", hint=hint)
+        hidden = asked.paths_of(others) | (reference.paths | frozenset(query.images) if reference else frozenset())
+        return Question(
+            query=query,
+            main=main,
+            any_of=tuple(asked.alternative(term) for term in query.any_of),
+            all_of=tuple(asked.alternative(term) for term in query.all_of),
+            negatives=tuple(asked.text(text) for text in query.negatives),
+            is_unhubbed=(
+                main is not None
+                and main.kind == "text"
+                and not (query.any_of or query.all_of)
+                and options.modality == "image"
+                and self.store.catalog.get_info(HUBNESS_INFO) == "on"
+            ),
+            hidden_paths=hidden if hide else frozenset(),
+            hidden_contents=reference.contents if hide and is_composed and reference else frozenset(),
+            copies_of=reference.vectors if hide and is_composed and reference else (),
+        )
+
+    def _main(
+        self,
+        query: Query,
+        options: Options,
+        asked: _Asked,
+        words: Vectors | None,
+        reference: Reference | None,
+        weight: float,
+    ) -> Clause | None:
+        picture = None if reference is None else reference.vector
+        if words is not None and picture is not None:
+            return self._composed(query, options, asked, picture, words, weight)
+        single = words if picture is None else picture
+        if single is None:
+            return None
+        drawn = asked.drawn(single, query)
+        if words is None or any(term.image for term in query.terms):
+            return Clause("image" if words is None else "sum", (drawn,), drawn, picture=single)
+        return Clause("text", (drawn,), drawn, words=single)
+
+    def _composed(
+        self, query: Query, options: Options, asked: _Asked, reference: Vectors, text: Vectors, weight: float
+    ) -> Clause:
+        method = options.method_for(query)
+        picture, words = reference, asked.drawn(text, query)
+        if method.needs_origin:
+            assert query.change_from is not None
+            origin = asked.text(query.change_from)
+            step = np.float32(compose.PDV_STEP) * (words - origin)
+            picture, words = unit(picture + step), unit(origin + step)
+        heading = unit((1 - weight) * picture + weight * words)
+        context = Context(cosine=float(words @ picture))
+        directions, offsets = (picture, words), (0.0, 0.0)
+        if method.is_centred:
+            calibration = asked.calibration(method)
+            directions = picture - calibration.image_mean, words - calibration.text_mean
+            if method.is_projected:
+                directions = self._basic(query, method, asked, directions[0])
+            else:
+                context = replace(context, low_image=calibration.low_image, low_text=calibration.low_text)
+            offsets = float(directions[0] @ calibration.image_mean), float(directions[1] @ calibration.image_mean)
+        return Clause(method.name, directions, heading, offsets, method, weight, context, words=text, picture=reference)
+
+    def _basic(self, query: Query, method: Method, asked: _Asked, picture: Vectors) -> tuple[Vectors, Vectors]:
+        """The centred picture without what speaks of style, and the words as they are in many contexts, centred.
+
+        Steps 2 to 4 of BASIC (arXiv 2510.25387), with word lists of our own.
+        """
+        if self._basis is None:
+            subjects, styles = (np.stack([asked.text(word) for word in word_list(n)]) for n in ("subjects", "styles"))
+            mean = subjects.mean(axis=0)
+            self._basis = mean, _projection(subjects - mean, styles - mean)
+        mean, projection = self._basis
+        a = projection @ picture
+        if method.is_expanded:
+            a = projection @ asked.among_neighbours(a)
+        if query.terms:
+            return a, asked.words(query) - mean
+        assert query.text is not None
+        return a, np.mean([asked.text(text) for text in _contexts(query.text)], axis=0) - mean
+
+
+class _Asked:
+    """What is looked up for one query, in one state of the index."""
+
+    def __init__(self, store: Store, embedder: Callable[[], Embedder], view: View, texts: dict[str, Vectors]) -> None:
+        self._store = store
+        self._embedder = embedder
+        self._view = view
+        self._texts = texts
+
+    def text(self, text: str) -> Vectors:
+        return self._texts[text]
+
+    def words(self, query: Query) -> Vectors:
+        """The unit vector of the words, or of a weighted sum."""
+        if not query.terms:
+            assert query.text is not None
+            return unit(np.sum([self._texts[text] for text in variants(query.text, self._view.space.identity)], axis=0))
+        most = max(term.weight for term in query.terms)  # any finite number may be typed
+        total = np.sum([np.float32(term.weight / most) * self._term(term) for term in query.terms], axis=0)
+        return _direction(total, "these terms cancel each other out")
+
+    def alternative(self, term: Term) -> Clause:
+        vector = self._term(term)
+        if term.image is not None:
+            return Clause("image", (vector,), vector, picture=vector)
+        return Clause("text", (vector,), vector, words=vector)
+
+    def _term(self, term: Term) -> Vectors:
+        if term.image is not None:
+            return self._picture(term.image)[0]
+        assert term.text is not None
+        return unit(np.sum([self._texts[text] for text in variants(term.text, self._view.space.identity)], axis=0))
+
+    def drawn(self, vector: Vectors, query: Query) -> Vectors:
+        """A question drawn towards pictures that were liked and away from others, relative to the collection's mean."""
+        if not (query.more_like or query.less_like):
+            return vector
+        calibration = self._store.calibration(self._view.space)
+        mean = calibration.image_mean if calibration else np.float32(0)
+        total = vector
+        for paths, share in ((query.more_like, MORE_LIKE), (query.less_like, -LESS_LIKE)):
+            if paths:
+                liked = np.mean([self._picture(path)[0] for path in paths], axis=0) - mean
+                total = total + np.float32(share) * liked
+        return _direction(total, "these pictures cancel the question out")
+
+    def calibration(self, method: Method) -> Calibration:
+        calibration = self._store.calibration(self._view.space)
+        if calibration is None:
+            raise UsageError(
+                f"--compose {method.name} needs an index that was completed once",
+                hint="finish it with `imgsearch index`, or use --compose lerp",
+            )
+        return calibration
+
+    def among_neighbours(self, picture: Vectors) -> Vectors:
+        """A centred picture mixed with the photos nearest to it (step 3 of BASIC): by its own and their likeness."""
+        live = np.flatnonzero(self._view.slots.mask("image"))
+        if not len(live):
+            return picture
+        calibration = self._store.calibration(self._view.space)
+        mean = calibration.image_mean if calibration else np.float32(0)
+        scores = (self._view.rows @ picture)[live]
+        nearest = live[np.argsort(-scores, kind="stable")[:NEIGHBOURS]]
+        rows = np.vstack([picture, self._view.rows[nearest] - mean])
+        weights = np.exp(NEIGHBOUR_SHARPNESS * (rows @ picture))
+        return np.asarray(weights @ rows / weights.sum(), np.float32)
+
+    def paths_of(self, paths: Iterable[str]) -> frozenset[str]:
+        """As typed, and as the index knows them, which may be another way where there are links."""
+        known = {path: self._store.place_of(path) for path in paths}
+        return frozenset(known) | {place.path for place in known.values() if place is not None}
+
+    def reference(self, images: Sequence[str]) -> Reference:
+        """What a query's pictures stand for; the vector of several is their normalised mean."""
+        vectors, contents, paths = zip(*(self._picture(path) for path in images), strict=True)
+        mean = np.asarray(np.mean(vectors, axis=0, dtype=np.float64))
+        vector = _direction(mean, "these pictures cancel each other out")
+        return Reference(vector, vectors, frozenset(contents), frozenset(paths))
+
+    def _picture(self, path: str) -> tuple[Vectors, bytes, str]:
+        """The stored vector if these very bytes are indexed, wherever they lie, else a fresh one; the bytes' hash;
+        and the path as the index knows it, which may be another than was typed where there are links."""
+        place = self._store.place_of(path)
+        if place is not None:
+            found = os.stat(path)
+            if (found.st_size, mtime_ns(found)) == (place.size, place.mtime_ns):
+                vector = self._stored(place.content_hash)
+                if vector is not None:
+                    return vector, place.content_hash, place.path
+        content_hash = _hash_of(path)
+        vector = self._stored(content_hash)
+        known_path = path if place is None else place.path
+        return (self._fresh_vector(path) if vector is None else vector), content_hash, known_path
+
+    def _stored(self, content_hash: bytes) -> Vectors | None:
+        slot = self._store.catalog.slot_of(self._view.space.id, "image", content_hash)
+        if slot is None:
+            return None
+        if not 0 <= slot < len(self._view.rows):
+            raise damaged(self._store)
+        vouch_for(self._store, self._view, [slot])
+        return np.array(self._view.rows[slot])
+
+    def _fresh_vector(self, path: str) -> Vectors:
+        from .preprocess import draft_side  # Pillow only when pixels are needed
+        from .workers import Workers
+
+        embedder = self._embedder()
+        if isinstance(embedder, QueryEmbedder):
+            embedder.expect("image")
+        photo = Photo(os.path.dirname(path), os.path.basename(path), os.stat(path).st_size, 0, 0, named=True)
+        try:
+            with Workers(1, niceness=0) as workers:  # a picture asked with is no more to be trusted than others
+                read = workers.read(photo, embedder.recipe, draft_side=draft_side(embedder.recipe))
+        except SkipPhoto as skipped:
+            raise QueryError(f"{printable(path)}: {skipped.reason}", hint="ask with another picture") from skipped
+        assert read.square is not None
+        vector: Vectors = embedder.embed_images(read.square[None])[0]
+        if not np.isfinite(vector).all():
+            raise QueryError(f"{printable(path)}: the model gives no vector for this picture")
+        return vector
+
+
+def vouch_for(store: Store, view: View, slots: Sequence[int]) -> None:
+    """Nothing is shown on the word of a vector that is not the one that was written. Raises IndexDamaged."""
+    crcs = store.catalog.crcs_of(view.space.id, slots)
+    if any(crc_of(view.rows[slot]) != crc for slot, crc in crcs.items()):
+        raise damaged(store)
+
+
+def damaged(store: Store) -> IndexDamaged:
+    return IndexDamaged(f"{printable(store.folder)}: a vector is damaged", hint=CHECK_HINT)
+
+
+def unit(vector: Vectors) -> Vectors:
+    norm = float(np.linalg.norm(vector))
+    return np.asarray(vector / np.float32(norm if norm > 1e-9 else 1.0), np.float32)
+
+
+def variants(text: str, identity: SpaceIdentity) -> tuple[str, ...]:
+    """What is embedded for words, and averaged: a word alone is put into sentences, as captions are.
+
+    On the sets at hand that helps single words and nothing longer (docs/composition.md). Only where the model reads
+    English and nothing else: what it makes of such a sentence around a word of another language nobody knows.
+    """
+    is_english = identity.details.get("tokenizer") == ENGLISH_TOKENIZER
+    is_one_word = text.isascii() and text.isalpha() and text.lower() not in SENTENCE_WORDS
+    return tuple(sentence.format(text) for sentence in SENTENCES) if is_english and is_one_word else (text,)
+
+
+def _direction(vector: NDArray[np.floating[Any]], complaint: str) -> Vectors:
+    norm = float(np.linalg.norm(vector))
+    if norm < 1e-6:
+        raise QueryError(complaint, hint="ask with fewer of them")
+    return np.asarray(vector / norm, np.float32)
+
+
+def texts_of(query: Query, options: Options, identity: SpaceIdentity) -> set[str]:
+    """All that has to be embedded for a query; not what its weight leaves no room for."""
+    weight = options.weight_for(query)
+    terms = [*query.any_of, *query.all_of, *(query.terms if weight > 0 else ())]
+    wanted = [term.text for term in terms if term.text is not None]
+    if query.text is not None and weight > 0:
+        wanted.append(query.text)
+    needed = {variant for text in wanted for variant in variants(text, identity)} | set(query.negatives)
+    if query.change_from and 0 < weight < 1:
+        needed.add(query.change_from)
+    if _is_projected(query, options):
+        needed |= {*word_list("subjects"), *word_list("styles"), *(_contexts(query.text) if query.text else ())}
+    return needed
+
+
+def _is_projected(query: Query, options: Options) -> bool:
+    return 0 < options.weight_for(query) < 1 and options.method_for(query).is_projected
+
+
+def _contexts(text: str) -> list[str]:
+    """The words among others, as step 4 of BASIC reads them."""
+    subjects = word_list("subjects")
+    chosen = [subjects[i * len(subjects) // CONTEXTS] for i in range(CONTEXTS)]
+    return [f"{word} {text}" for word in chosen] + [f"{text} {word}" for word in chosen]
+
+
+def _projection(subjects: Vectors, styles: Vectors) -> Vectors:
+    """Onto where subjects differ and styles do not: float32 (dim, dim), from centred rows."""
+    spread = (1 - STYLE_SHARE) * subjects.T @ subjects / (len(subjects) - 1)
+    spread -= STYLE_SHARE * styles.T @ styles / (len(styles) - 1)
+    values, directions = np.linalg.eigh(spread.astype(np.float64))
+    best = np.argsort(-values)[: max(1, round(PROJECTED_SHARE * len(values)))]
+    kept = directions[:, best[values[best] > 0]]
+    return np.asarray(kept @ kept.T, np.float32)
+
+
+def _hash_of(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise QueryError(f"{printable(path)}: {error.strerror}", hint="ask with another picture") from error

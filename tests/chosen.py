@@ -1,0 +1,79 @@
+"""A small index with chosen vectors: no model, no pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import contextmanager
+
+import numpy as np
+
+from imgsearch.core.calibration import calibrate
+from imgsearch.core.catalog import NewPhoto
+from imgsearch.core.search import Searcher
+from imgsearch.core.store import Batch, Store
+from imgsearch.core.types import CarriedText, Facts, Photo, Recipe, SpaceIdentity
+
+
+def unit(vectors):
+    vectors = np.asarray(vectors, np.float64)
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def random_units(seed: int, *shape: int):
+    return unit(np.random.default_rng(seed).standard_normal(shape))
+
+
+class Words:
+    """An embedder that knows some words and no pictures."""
+
+    recipe = Recipe((8, 8), (0.5,) * 3, (0.5,) * 3)
+
+    def __init__(self, vectors: dict, details: dict[str, str] | None = None) -> None:
+        """What is not among them has a vector that its letters decide."""
+        self.vectors = vectors
+        dim = len(next(iter(vectors.values())))
+        self.identity = SpaceIdentity("f" * 64, "chosen", "none", None, dim, details or {})
+
+    def embed_images(self, squares):
+        raise AssertionError("every picture asked with is indexed")
+
+    def embed_texts(self, texts):
+        return np.stack([self.vectors.get(text, self.of(text)) for text in texts])
+
+    def of(self, text: str):
+        return random_units(int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]), self.identity.dim)
+
+
+@contextmanager
+def index_of(tmp_path, contents: list[bytes], rows, words, phrases, carried=(), facts=None, details=None):
+    """An index of files with these contents and vectors; the same content has the same vector.
+
+    `words`: the vector of the text "words", or those of several texts. `facts`: what the header of each says.
+    """
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    embedder = Words(words if isinstance(words, dict) else {"words": words}, details)
+    with Store.writing(str(tmp_path / "index"), create=True) as store:
+        with store.catalog.transaction():
+            root = store.catalog.add_root(str(folder), "folder", os.stat(folder).st_dev)
+        batch = Batch()
+        for number, (content, row) in enumerate(zip(contents, rows, strict=True)):
+            path = folder / f"{number:03}.jpg"
+            path.write_bytes(content)
+            found, key = path.stat(), hashlib.sha256(content).digest()
+            photo = Photo(str(folder), path.name, found.st_size, found.st_mtime_ns, found.st_ino)
+            texts = tuple(
+                (bytes([at]), CarriedText(f"text {at}", "exif:ImageDescription")) for at in range(len(carried))
+            )
+            new = NewPhoto(
+                photo, key, found.st_size, found.st_mtime_ns, facts[number] if facts else Facts("JPEG", 8, 8)
+            )
+            batch.photos.append((root, new, texts if number == 0 else ()))
+            batch.images[key] = row
+        batch.texts.update({bytes([at]): row for at, row in enumerate(carried)})
+        space = store.commit(store.space_for(embedder.identity, "{}"), batch, codecs="")
+        store.save_calibration(space, calibrate(np.stack(list(batch.images.values())), phrases))
+        store.complete(space)
+        store.save_slots(space)
+        yield Searcher(store, lambda: embedder), [str(folder / f"{n:03}.jpg") for n in range(len(rows))]

@@ -1,0 +1,225 @@
+"""`imgsearch query` and `calibrate` as they are typed, with the real model over a few real photos."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from imgsearch.core import indexing, models
+from imgsearch.core.store import Store
+
+from conftest import ALBUM
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory, model):
+    """Six real photos and their index, made once."""
+    top = tmp_path_factory.mktemp("library")
+    (top / "photos").mkdir()
+    for name in ("banana", "lemon", "red-delicious", "carrots", "oatly-oat-milk", "watermelon"):
+        shutil.copy(ALBUM / f"{name}.jpg", top / "photos")
+    with Store.writing(str(top / "index"), create=True) as store:
+        spec = models.parse("builtin").to_json()
+        indexing.run(store, lambda: (model, spec), indexing.IndexPlan((str(top / "photos"),)))
+    return top
+
+
+@pytest.fixture
+def photos(library):
+    return library / "photos"
+
+
+@pytest.fixture
+def indexed(imgsearch, library, tmp_path):
+    """The command, with an index of its own."""
+    shutil.copytree(library / "index", tmp_path / "index")
+    return imgsearch
+
+
+def names(outcome) -> list[str]:
+    return [line.rpartition("/")[2] for line in outcome.lines]
+
+
+# what the options add up to
+
+
+def test_a_negative_is_the_same_inside_and_outside_the_query(indexed):
+    inside = indexed("query", "fruit -yellow", "--json")
+    assert inside.code == 0
+    options = indexed("query", "fruit", "--not", "yellow", "--json")
+    assert [(hit["path"], hit["score"]) for hit in inside.records] == [
+        (hit["path"], hit["score"]) for hit in options.records
+    ]
+    plain = indexed("query", "fruit", "--json")
+    assert [hit["score"] for hit in plain.records] != [hit["score"] for hit in inside.records]
+
+
+@pytest.mark.parametrize("word", ["-night", "-people", "-lion", "-été", "-nn"])
+def test_an_unquoted_minus_is_refused_with_what_was_meant(indexed, word):
+    outcome = indexed("query", "fruit", word)
+    assert (outcome.code, outcome.out) == (2, b"")
+    assert f"{word} is no option" in outcome.err and f"--not {word[1:]}" in outcome.err
+
+
+def test_what_only_looks_like_such_a_word_is_let_through(indexed):
+    assert len(indexed("query", "-n1", "fruit").lines) == 1
+    assert len(indexed("query", "-ln2", "fruit").lines) == 2
+    assert indexed("query", "-lr", "fruit").code == 0
+    assert indexed("query", "fruit", "--not", "-night").code == 0
+    assert len(indexed("query", "-n1", "--", "-yellow fruit").lines) == 1
+
+
+def test_a_query_of_negatives_alone_says_what_is_missing(indexed):
+    outcome = indexed("query", "--", "-night")
+    assert outcome.code == 2 and "what to look for as well" in outcome.err
+
+
+def test_each_kind_of_query_is_answered(indexed, photos):
+    for arguments, method in (
+        (["2*lemon + carton"], "text"),
+        ([f"like {photos}/lemon.jpg and like {photos}/banana.jpg"], "image"),
+        (["--from", "yellow fruit", "--to", "red fruit", "--image", photos / "lemon.jpg"], "pdv"),
+        (["fruit", "--more-like", photos / "lemon.jpg", "--less-like", photos / "carrots.jpg"], "text"),
+        (["--any", "lemon", "--any", photos / "carrots.jpg"], "any"),
+        (["--all", "lemon", "--all", "yellow"], "all"),
+        (["red", "--image", photos / "lemon.jpg", "--compose", "basic"], "basic"),
+        (["red", "--image", photos / "lemon.jpg", "--compose", "basic-style"], "basic-style"),
+        (["a banana not a lemon", "--natural"], "text"),
+        ([f"red like {photos}/lemon.jpg", "--verbatim"], "text"),
+    ):
+        outcome = indexed("query", *arguments, "--json")
+        assert outcome.code == 0, (arguments, outcome.err)
+        assert {hit["method"] for hit in outcome.records} == {method}
+
+
+def test_lines_share_what_narrows_them_and_nothing_else(indexed):
+    lines = b"fruit\nvegetable -orange\n"
+    shared = indexed("query", "-", "--not", "yellow", "-n1", "--json", stdin=lines)
+    alone = indexed("query", "fruit", "--not", "yellow", "-n1", "--json")
+    assert shared.records[0]["score"] == alone.records[0]["score"]
+    assert [hit["query"] for hit in shared.records] == ["fruit", "vegetable -orange"]
+    for refused in (["--image", "x.jpg"], ["--from", "a", "--to", "b"], ["--any", "cat"]):
+        assert indexed("query", "-", *refused, stdin=lines).code == 2
+
+
+# what is shown
+
+
+def test_nothing_that_fits_is_exit_1_and_no_output(indexed):
+    outcome = indexed("query", "an aircraft carrier at sea", "--min-score", "0.9")
+    assert (outcome.code, outcome.out) == (1, b"")
+    assert indexed("query", "fruit", "--min-z", "50").code == 1
+    every = len(indexed("query", "a yellow lemon").lines)
+    assert len(indexed("query", "a yellow lemon", "--auto-cut").lines) < every
+
+
+def test_fields_are_columns_in_the_order_asked_for(indexed, photos):
+    outcome = indexed("query", "lemon", "-n1", "--fields", "path,rank,taken_at,format")
+    assert outcome.lines == [f"{photos}/lemon.jpg\t1\t\tJPEG"]
+    (record,) = indexed("query", "lemon", "-n1", "--fields", "path,rank,taken_at,format", "--json").records
+    assert list(record.items()) == [
+        ("path", f"{photos}/lemon.jpg"),
+        ("rank", 1),
+        ("taken_at", None),
+        ("format", "JPEG"),
+    ]
+    outcome = indexed("query", "lemon", "--fields", "path,colour")
+    assert outcome.code == 2 and "no field 'colour'" in outcome.err and "taken_at" in outcome.err
+    assert indexed("query", "lemon", "--fields", "path", "-0").code == 2
+
+
+def test_every_field_that_json_has_can_be_named(indexed):
+    (record,) = indexed("query", "lemon", "-n1", "--json", "--metadata").records
+    outcome = indexed("query", "lemon", "-n1", "--json", "--fields", ",".join(record))
+    assert outcome.records == [record]
+
+
+def test_metadata_is_added_to_what_is_shown(indexed, photos):
+    plain, more = (indexed("query", "lemon", "-n1", *extra).lines[0] for extra in ([], ["--metadata"]))
+    assert more.startswith(plain + "\t")
+    size = (photos / "lemon.jpg").stat().st_size
+    assert f"\tsize={size}\t" in more and "\tformat=JPEG" in more
+
+
+def test_members_of_a_group_are_in_the_json(indexed, photos, tmp_path):
+    shutil.copy(photos / "lemon.jpg", tmp_path / "again.jpg")
+    assert indexed("index", tmp_path / "again.jpg").code == 0
+    first, *_ = indexed("query", "a yellow lemon", "--group", "duplicates", "--json").records
+    both = [first["path"], *(member["path"] for member in first["members"])]
+    assert both == sorted([str(tmp_path / "again.jpg"), f"{photos}/lemon.jpg"])
+    assert first["members"][0]["score"] == first["score"]
+
+
+def test_sorted_by_path_they_are_the_same_photos(indexed):
+    best = indexed("query", "fruit", "-n3", "-l").lines
+    assert indexed("query", "fruit", "-n3", "-l", "--sort", "path").lines == sorted(best)
+    assert indexed("query", "fruit", "-n3", "-l", "--sort", "path", "-r").lines == sorted(best, reverse=True)
+
+
+def test_a_filter_that_means_nothing_names_itself(indexed):
+    for option, value in (("--after", "soonish"), ("--near", "here"), ("--rating", "many"), ("--min-size", "large")):
+        outcome = indexed("query", "fruit", option, value)
+        assert outcome.code == 2 and option in outcome.err and outcome.out == b""
+    assert indexed("query", "fruit", "--ext", "png").code == 1
+    assert indexed("query", "fruit", "--ext", "jpeg").code == 0
+    assert indexed("query", "fruit", "--orientation", "square", "--has", "gps").code == 1
+
+
+# how it was read
+
+
+def test_explain_says_on_stderr_how_a_query_was_read(indexed, photos):
+    outcome = indexed(
+        "query", f"make it red like {photos}/lemon.jpg", "--not", "carton", "--explain", "-n1", "--auto-cut"
+    )
+    assert outcome.code in (0, 1)
+    for part in (
+        f"read as: red like {photos}/lemon.jpg -carton",
+        "words cleaned up: 'make it red'",
+        "words: red, weight 0.8",
+        f"picture: {photos}/lemon.jpg, weight 0.2",
+        "not: carton",
+        "method: lerp",
+        "plan: every vector scanned",
+        "calibration: version 1, 6 pictures, 310 phrases",
+        "background: 6 images, mean",
+        "auto-cut: no measure here",
+        "seconds: embed",
+    ):
+        assert part in outcome.err, part
+
+
+def test_explain_is_one_line_of_json_beside_json(indexed):
+    outcome = indexed("query", "2*lemon + carton", "--explain", "--json", "-n1")
+    (line,) = outcome.err.splitlines()
+    explained = json.loads(line)["explain"]
+    assert explained["parts"] == [
+        {"role": "term", "what": "lemon", "weight": 2.0},
+        {"role": "term", "what": "carton", "weight": 1.0},
+    ]
+    assert explained["plan"]["allowed"] == {"image": 6}
+    assert len(outcome.records) == 1
+
+
+# measuring anew
+
+
+def test_calibrate_measures_anew_and_switches_the_correction(indexed):
+    (record,) = indexed("calibrate", "--json").records
+    assert (record["pictures"], record["phrases"], record["hubness"]) == (6, 310, False)
+    plain = indexed("query", "fruit", "--json").records
+    outcome = indexed("calibrate", "--hubness")
+    assert outcome.code == 0 and "hubness correction on" in outcome.err
+    corrected = indexed("query", "fruit", "--json").records
+    assert all(hit["score"] < max(other["score"] for other in plain) for hit in corrected)
+    assert "corrected for hubness" in indexed("query", "fruit", "--explain").err
+    assert "hubness correction on" in indexed("calibrate").err
+    assert indexed("calibrate", "--no-hubness").code == 0
+    assert indexed("query", "fruit", "--json").records == plain
+    assert indexed("check").code == 0
+
+
+def test_an_index_without_photos_cannot_be_measured(imgsearch, tmp_path):
+    assert imgsearch("calibrate").code == 4
