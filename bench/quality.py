@@ -2,29 +2,35 @@
 
 python bench/quality.py recall [--data DIR]      text -> image on Flickr8k's dev split, exact and HNSW
 python bench/quality.py composed [--data DIR]    picture plus words on PACS: methods, intervals, weights
+python bench/quality.py clip [--data DIR]        recorded vectors of OpenAI's CLIP ViT-B/32, replayed through the engine
 
-DIR holds `flickr8k-dev/` and `pacs/`; by default $IMGSEARCH_TEST_DATA, else ../shared/data beside the repository.
+DIR holds `flickr8k-dev/`, `pacs/` and `clip-vectors/`; by default $IMGSEARCH_TEST_DATA, else ../shared/data beside the
+repository.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import numpy as np
 
 from imgsearch.core import embed, evaluate, indexing, models
+from imgsearch.core.calibration import neutral_phrases
 from imgsearch.core.compose import METHODS
 from imgsearch.core.grammar import Query
 from imgsearch.core.search import Options, Searcher
 from imgsearch.core.store import Store
+from imgsearch.core.types import Embedder, Photo, Recipe, SpaceIdentity
+from imgsearch.core.workers import Workers
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SEED = 0
@@ -35,14 +41,14 @@ WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("recall", "composed"))
+    parser.add_argument("part", choices=("recall", "composed", "clip"))
     parser.add_argument(
         "--data",
         default=os.environ.get("IMGSEARCH_TEST_DATA") or os.path.join(REPOSITORY, "..", "shared", "data"),
     )
     arguments = parser.parse_args()
     data = os.path.abspath(arguments.data)
-    (recall if arguments.part == "recall" else composed)(data)
+    {"recall": recall, "composed": composed, "clip": clip}[arguments.part](data)
 
 
 @contextlib.contextmanager
@@ -57,7 +63,25 @@ def indexed(folder: str) -> Iterator[Searcher]:
         if summary.skipped:
             raise SystemExit(f"{summary.skipped} pictures in {folder} could not be indexed")
         with Store.open(index) as store:
-            yield Searcher(store, lambda: embedder)
+            remembering = Remembering(embedder)
+            yield Searcher(store, lambda: remembering)
+
+
+class Remembering:
+    """A model that embeds no text twice: the same words are asked with at many weights."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._vectors: dict[str, np.ndarray] = {}
+
+    def embed_images(self, squares: np.ndarray) -> np.ndarray:
+        return self._embedder.embed_images(squares)
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        if new:
+            self._vectors.update(zip(new, self._embedder.embed_texts(new), strict=True))
+        return np.stack([self._vectors[text] for text in texts])
 
 
 def read_lines(path: str) -> list[dict]:
@@ -119,9 +143,16 @@ def pacs(data: str) -> Task:
         os.path.basename(line["file"]): (line["label"], line["domain"])
         for line in read_lines(os.path.join(folder, "labels.jsonl"))
     }
+    style_of = {line["target_domain"]: line["text"] for line in lines}
     return Task(
         queries=[
-            Query(line["text"], text=line["text"], images=(os.path.join(images, os.path.basename(line["image"])),))
+            Query(
+                line["text"],
+                text=line["text"],
+                images=(os.path.join(images, os.path.basename(line["image"])),),
+                # Only `pdv` reads it: what the picture asked with is, in the words that would ask for it.
+                change_from=style_of[labels[os.path.basename(line["image"])][1]],
+            )
             for line in lines
         ],
         relevant=[{os.path.basename(name) for name in line["relevant"]} for line in lines],
@@ -146,25 +177,47 @@ def composed(data: str) -> None:
             }
             for name in METHODS
         }
-    at_default = {name: swept[name][METHODS[name].default_weight] for name in METHODS}
-    print_methods(task, {**at_default, "words only": ends[1.0], "picture only": ends[0.0]})
+        at_default = {
+            name: swept[name][w] if (w := METHODS[name].default_weight) in swept[name] else None for name in METHODS
+        }
+        at_default = {
+            name: precisions(searcher, task, Options(method=name)) if figures is None else figures
+            for name, figures in at_default.items()
+        }
+        recalls = {
+            name: evaluate.recall_at_k(ranked(searcher, task, Options(method=name)), task.relevant, 10)
+            for name in METHODS
+        }
+        recalls |= {
+            name: evaluate.recall_at_k(ranked(searcher, task, Options(weight=weight)), task.relevant, 10)
+            for name, weight in (("words only", 1.0), ("picture only", 0.0))
+        }
+    print_methods(task, {**at_default, "words only": ends[1.0], "picture only": ends[0.0]}, recalls)
     print_sweep(swept)
     print_best(task, swept)
 
 
 def precisions(searcher: Searcher, task: Task, options: Options) -> np.ndarray:
     """Average precision of each query over the whole ranking, the reference picture left out of every one."""
-    options = Options(limit=task.pictures, strategy="exact", method=options.method, weight=options.weight)
-    figures = []
-    for query, right, ranking in zip(
-        task.queries, task.relevant, rankings(searcher, task.queries, options), strict=True
-    ):
-        reference = os.path.basename(query.images[0])
-        ranked = [name for name in ranking if name != reference]
-        if len(ranked) < task.pictures - 2:  # a byte-identical copy may be missing too
-            raise SystemExit(f"only {len(ranked)} of {task.pictures} pictures ranked for {query}")
-        figures.append(evaluate.average_precision(ranked, right))
-    return np.array(figures)
+    return np.array(
+        [
+            evaluate.average_precision(ranking, right)
+            for ranking, right in zip(ranked(searcher, task, options), task.relevant, strict=True)
+        ]
+    )
+
+
+def ranked(searcher: Searcher, task: Task, options: Options) -> list[list[str]]:
+    """The whole ranking of each query, without the reference picture and nothing else."""
+    options = replace(options, limit=task.pictures, strategy="exact", include_reference=True, statistics=False)
+    needs_origin = options.method is not None and METHODS[options.method].needs_origin
+    queries = [query if needs_origin else replace(query, change_from=None) for query in task.queries]
+    found = []
+    for query, ranking in zip(queries, rankings(searcher, queries, options), strict=True):
+        if len(ranking) != task.pictures:
+            raise SystemExit(f"only {len(ranking)} of {task.pictures} pictures ranked for {query}")
+        found.append([name for name in ranking if name != os.path.basename(query.images[0])])
+    return found
 
 
 def print_parts(searcher: Searcher, task: Task) -> None:
@@ -189,13 +242,14 @@ def print_parts(searcher: Searcher, task: Task) -> None:
     print()
 
 
-def print_methods(task: Task, figures: dict[str, np.ndarray]) -> None:
-    print(f"| method | weight | mAP | minus `{BASELINE}`, 95 % | the same, groups drawn |\n|---|---|---|---|---|")
+def print_methods(task: Task, figures: dict[str, np.ndarray], recalls: dict[str, float]) -> None:
+    print(f"| method | weight | mAP | recall_at_10 | minus `{BASELINE}`, 95 % | the same, groups drawn |")
+    print("|---|---|---|---|---|---|")
     for name, values in sorted(figures.items(), key=lambda item: -item[1].mean()):
-        weight = f"{METHODS[name].default_weight:.1f}" if name in METHODS else ""
-        difference = values - figures[BASELINE]
-        print(f"| {name} | {weight} | {values.mean():.4f} | {intervals(task, difference, name == BASELINE)} |")
-    print(f"| chance | | {chance(task.relevant, task.pictures - 1):.4f} | | |\n")
+        weight = f"{METHODS[name].default_weight:g}" if name in METHODS else ""
+        difference = intervals(task, values - figures[BASELINE], name == BASELINE)
+        print(f"| {name} | {weight} | {values.mean():.4f} | {recalls[name]:.3f} | {difference} |")
+    print(f"| chance | | {chance(task.relevant, task.pictures - 1):.4f} | | | |\n")
 
 
 def print_sweep(swept: dict[str, dict[float, np.ndarray]]) -> None:
@@ -217,6 +271,122 @@ def print_best(task: Task, swept: dict[str, dict[float, np.ndarray]]) -> None:
     for name, w in best.items():
         values = swept[name][w]
         print(f"| {name} | {w:.1f} | {values.mean():.4f} | {intervals(task, values - theirs, name == BASELINE)} |")
+
+
+# real CLIP vectors
+
+
+class Replay:
+    """An encoder that knows the recorded vectors: of these very pictures, and of these very texts."""
+
+    recipe = Recipe((224, 224), (0.481, 0.458, 0.408), (0.269, 0.261, 0.276))
+
+    def __init__(self, folder: str) -> None:
+        self._captions = {line["text"] for line in read_lines(os.path.join(folder, "texts.jsonl")) if line["file"]}
+        recorded = np.load(os.path.join(folder, "vectors.npz"))
+        self.identity = SpaceIdentity("c" * 64, "ViT-B-32/openai, recorded", "ViT-B-32", "openai", 512)
+        self.texts = {
+            line["text"]: recorded["text"][line["row"]] for line in read_lines(os.path.join(folder, "texts.jsonl"))
+        }
+        self._images: dict[bytes, np.ndarray] = {}
+        with Workers(1) as workers:
+            for line in read_lines(os.path.join(folder, "images.jsonl")):
+                path = os.path.join(folder, "images", line["file"])
+                photo = Photo(os.path.dirname(path), os.path.basename(path), os.path.getsize(path), 0, 0, named=True)
+                square = workers.read(photo, self.recipe, draft_side=512).square
+                self._images[hashlib.sha256(square.tobytes()).digest()] = recorded["image"][line["row"]]
+
+    def embed_images(self, squares: np.ndarray) -> np.ndarray:
+        return np.stack([self._images[hashlib.sha256(square.tobytes()).digest()] for square in squares])
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """A neutral phrase is stood for by a class name: what was not recorded cannot be encoded."""
+        classes = [text for text in self.texts if text not in self._captions]
+        neutral = dict(zip(neutral_phrases(), classes, strict=False))
+        return np.stack([self.texts[neutral.get(text, text)] for text in texts])
+
+
+def clip(data: str) -> None:
+    folder = os.path.join(data, "clip-vectors")
+    replay = Replay(folder)
+    captions = [line for line in read_lines(os.path.join(folder, "texts.jsonl")) if line["file"]]
+    with tempfile.TemporaryDirectory() as scratch:
+        index = os.path.join(scratch, "index")
+        with Store.writing(index, create=True) as store:
+            plan = indexing.IndexPlan((os.path.join(folder, "images"),), decode="fast")
+            indexing.run(store, lambda: (replay, "{}"), plan)
+        with Store.open(index) as store:
+            searcher = Searcher(store, lambda: replay)
+            print_captions(searcher, captions)
+            print_toys(searcher, folder, captions)
+
+
+def print_captions(searcher: Searcher, captions: Sequence[dict]) -> None:
+    queries = [Query(line["text"], text=line["text"]) for line in captions]
+    relevant = [{os.path.basename(line["file"])} for line in captions]
+    print("| text -> image | recall_at_1 | recall_at_5 | recall_at_10 |\n|---|---|---|---|")
+    view = searcher.view
+    live = np.flatnonzero(view.slots.mask("image"))
+    places = searcher.store.catalog.places_of_slots(view.space.id, live.tolist(), include_offline=False)
+    names = [os.path.basename(place.path) for place in places]
+    rows = np.stack([view.rows[place.slot] for place in places])
+    words = searcher._asker._embedder().embed_texts([line["text"] for line in captions])
+    bare = [[names[at] for at in np.argsort(-scores)[:10]] for scores in words @ rows.T]
+    for label, ranking in (("cosines alone", bare), ("engine", rankings(searcher, queries, Options(statistics=False)))):
+        figures = (f"{evaluate.recall_at_k(ranking, relevant, k):.4f}" for k in (1, 5, 10))
+        print(f"| {label} | {' | '.join(figures)} |")
+    print()
+
+
+def print_toys(searcher: Searcher, folder: str, captions: Sequence[dict]) -> None:
+    """A photo and another's caption: the other is to be found. The photo is its nearest neighbour, or a chance one.
+
+    With the neighbour the picture half helps, with the chance one it only distracts.
+    """
+    view = searcher.view
+    live = np.flatnonzero(view.slots.mask("image"))
+    places = searcher.store.catalog.places_of_slots(view.space.id, live.tolist(), include_offline=False)
+    paths = {os.path.basename(place.path): place.path for place in places}
+    vectors = {os.path.basename(place.path): view.rows[place.slot] for place in places}
+    first_caption = {os.path.basename(line["file"]): line["text"] for line in reversed(captions)}
+    captioned = sorted(first_caption)
+    matrix = np.stack([vectors[name] for name in captioned])
+    likeness = matrix @ matrix.T - 2 * np.eye(len(captioned))
+    drawn = np.random.default_rng(SEED).integers(1, len(captioned), len(captioned))
+    kinds = {
+        "the nearest photo": {name: captioned[int(likeness[at].argmax())] for at, name in enumerate(captioned)},
+        "a chance photo": {
+            name: captioned[(at + int(drawn[at])) % len(captioned)] for at, name in enumerate(captioned)
+        },
+    }
+    print("| method | weight | mAP, with the nearest photo | recall_at_1 | mAP, with a chance photo | recall_at_1 |")
+    print("|---|---|---|---|---|---|")
+    rows = [(name, Options(method=name)) for name in METHODS if not METHODS[name].is_projected]
+    rows += [("words only", Options(weight=1.0)), ("picture only", Options(weight=0.0))]
+    for name, options in rows:
+        cells = []
+        for reference_of in kinds.values():
+            targets = [os.path.basename(line["file"]) for line in captions]
+            task = Task(
+                queries=[
+                    Query(
+                        line["text"],
+                        text=line["text"],
+                        images=(paths[reference_of[target]],),
+                        change_from=first_caption[reference_of[target]],
+                    )
+                    for line, target in zip(captions, targets, strict=True)
+                ],
+                relevant=[{target} for target in targets],
+                groups=targets,
+                pictures=len(places),
+                labels={},
+            )
+            found = ranked(searcher, task, options)
+            cells.append(f"{evaluate.mean_average_precision(found, task.relevant):.3f}")
+            cells.append(f"{evaluate.recall_at_k(found, task.relevant, 1):.3f}")
+        weight = f"{METHODS[name].default_weight:g}" if name in METHODS else ""
+        print(f"| {name} | {weight} | {' | '.join(cells)} |")
 
 
 def intervals(task: Task, difference: np.ndarray, is_itself: bool) -> str:
