@@ -20,7 +20,7 @@ SCRIPTS = Path(__file__).parents[1] / "completions"
 FILES = {"bash": "imgsearch", "zsh": "_imgsearch", "fish": "imgsearch.fish"}
 PATIENCE_SECONDS = 30
 
-COMMANDS = ["check", "failures", "index", "init", "models", "prune", "query", "roots", "status"]
+COMMANDS = ["calibrate", "check", "eval", "failures", "index", "init", "models", "prune", "query", "roots", "status"]
 # Names that a careless script splits, expands, takes for a pattern, or runs.
 NASTY = [
     "a space",
@@ -323,7 +323,7 @@ def test_tab_completes_the_line(terminal, typed, arguments):
 def test_zsh_shows_what_each_command_and_option_is_for(home, album):
     zsh = present("zsh", home, album)
     about = "Find photos by words, by a picture, or by a picture plus a change"
-    assert zsh.shows("imgsearch \t", f"query     -- {about}")
+    assert zsh.shows("imgsearch \t", f"query      -- {about}")
     assert zsh.shows("imgsearch roots \t", "move  -- Say that the photos of OLD now lie in NEW")
     assert zsh.shows("imgsearch query --lim\x04", "-- At most so many photos")
     assert zsh.shows("imgsearch index --model b\t", "builtin            -- no download, Apache-2.0, English")

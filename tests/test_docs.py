@@ -13,7 +13,7 @@ from imgsearch.core import compose, errors
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
-COMMANDS = ("index", "query", "status", "failures", "check", "prune", "roots", "models", "init")
+COMMANDS = ("index", "query", "status", "failures", "check", "prune", "roots", "models", "init", "calibrate", "eval")
 GROUPED = ("roots list", "roots move")
 
 
@@ -50,7 +50,7 @@ def test_every_composition_method_is_documented_and_named_in_the_help(imgsearch)
     for method in compose.METHODS:
         assert f"`{method}`" in document
         assert method in text.split("--compose METHOD")[1].split("--weight")[0]
-    assert f"Default: {compose.DEFAULT_METHOD}." in text
+    assert f"Default: {compose.DEFAULT_METHOD}, or pdv with --from." in text
 
 
 def test_help_begins_with_what_a_command_does_and_ends_with_an_example(imgsearch):
@@ -71,7 +71,16 @@ def imgsearch_version() -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "CHANGELOG.md", "docs/json.md", "docs/composition.md", "docs/benchmarks.md"]
+    "name",
+    [
+        "README.md",
+        "CHANGELOG.md",
+        "docs/json.md",
+        "docs/composition.md",
+        "docs/benchmarks.md",
+        "docs/queries.md",
+        "docs/evaluation.md",
+    ],
 )
 def test_links_inside_the_repository_lead_somewhere(name):
     document = TOP / name

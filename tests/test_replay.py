@@ -1,0 +1,46 @@
+"""Recorded vectors of OpenAI's CLIP, replayed through the engine: real geometry without the weights."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imgsearch.core import indexing
+from imgsearch.core.grammar import Query
+from imgsearch.core.search import Options, Searcher
+from imgsearch.core.store import Store
+
+BENCH = Path(__file__).parents[1] / "bench" / "quality.py"
+
+
+@pytest.fixture(scope="module")
+def quality():
+    spec = importlib.util.spec_from_file_location("quality", BENCH)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["quality"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["quality"]
+
+
+def test_captions_are_ranked_as_their_cosines_rank_them(quality, shared, tmp_path):
+    """Nothing that composition, negatives, cuts or groups brought changes a plain question."""
+    folder = str(shared / "clip-vectors")
+    replay = quality.Replay(folder)
+    captions = [line for line in quality.read_lines(f"{folder}/texts.jsonl") if line["file"]][::5]
+    with Store.writing(str(tmp_path / "index"), create=True) as store:
+        indexing.run(store, lambda: (replay, "{}"), indexing.IndexPlan((f"{folder}/images",), decode="fast"))
+    recorded = np.load(f"{folder}/vectors.npz")
+    images = [line["file"] for line in quality.read_lines(f"{folder}/images.jsonl")]
+    with Store.open(str(tmp_path / "index")) as store:
+        queries = [Query(line["text"], text=line["text"]) for line in captions]
+        answers = list(Searcher(store, lambda: replay).search_many(queries, Options(limit=20)))
+    for line, hits in zip(captions, answers, strict=True):
+        cosines = recorded["image"] @ recorded["text"][line["row"]]
+        best = np.argsort(-cosines)[:20]
+        assert [hit.path.partition("/images/")[2] for hit in hits] == [images[at] for at in best]
+        assert [hit.score for hit in hits] == pytest.approx(cosines[best], abs=1e-6)
