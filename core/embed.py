@@ -720,7 +720,8 @@ def _probability(model: Any) -> dict[str, str]:
     """What turns a cosine into a probability, of a model trained to give one: SigLIP's scale and bias."""
     if model.logit_bias is None:
         return {}
-    return {"logit_scale": repr(float(model.logit_scale.exp())), "logit_bias": repr(float(model.logit_bias))}
+    scale, bias = float(model.logit_scale.detach().exp()), float(model.logit_bias.detach())
+    return {"logit_scale": repr(scale), "logit_bias": repr(bias)}
 
 
 def _without_loading_switches(config: dict[str, Any]) -> dict[str, Any]:

@@ -517,3 +517,20 @@ assert not logging.getLogger().handlers and not logging.root.manager.disable
 """
     done = subprocess.run([sys.executable, "-W", "default", "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_model_trained_to_give_probabilities_says_its_scale_and_bias(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As SigLIP was: what open_clip's own forward makes of a picture and a text is the sigmoid of these."""
+    config = TINY_CONFIG | {"init_logit_bias": -10.0, "init_logit_scale": 2.0}
+    (tmp_path / "sigmoid.json").write_text(json.dumps(config))
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", [tmp_path / "sigmoid.json"])
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", {"sigmoid": config})
+    with embed.quiet():
+        model = open_clip.create_model("sigmoid")
+    torch.save(model.state_dict(), tmp_path / "sigmoid.pt")
+    spec = models.parse("sigmoid", weights=str(tmp_path / "sigmoid.pt"), preprocess_from=None)
+    details = embed.load(spec, device="cpu").identity.details
+    assert float(details["logit_bias"]) == -10
+    assert float(details["logit_scale"]) == pytest.approx(np.exp(2.0))

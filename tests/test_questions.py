@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,8 @@ from imgsearch.core.errors import QueryError, UsageError
 from imgsearch.core.filters import Filters
 from imgsearch.core.grammar import Query, Term
 from imgsearch.core.search import Options
+from imgsearch.core.store import Store
+from imgsearch.core.types import SpaceIdentity
 
 from chosen import index_of, random_units, unit
 
@@ -267,6 +271,16 @@ def test_probability_is_by_the_models_own_scale_and_bias(tmp_path):
             logit = 100 * float(rows[paths.index(hit.path)] @ words["beach"]) - 12.5
             assert hit.probability == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-4)
         assert searcher.search(Query("", images=(paths[0],)))[0].probability is None
+
+
+def test_an_index_of_an_earlier_version_learns_what_its_model_says_of_itself(tmp_path):
+    identity = SpaceIdentity("a" * 64, "m", "m", None, 4, {"torch": "2.0"})
+    with Store.writing(str(tmp_path / "index"), create=True) as store:
+        before = store.space_for(identity, "{}")
+        now = store.space_for(replace(identity, details={"torch": "2.9", "logit_bias": "-10.0"}), "{}")
+    with Store.open(str(tmp_path / "index")) as store:
+        assert store.catalog.spaces() == [now] and now.id == before.id
+    assert now.identity.details == {"torch": "2.9", "logit_bias": "-10.0"}
 
 
 def test_other_models_give_no_probability(scene):
