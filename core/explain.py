@@ -73,7 +73,7 @@ class Explanation:
                 "scored": dict(scored),
             },
             "model": space.identity.name,
-            "hubness": question.is_unhubbed,
+            "hubness": question.corrects_hubness,
             "calibration": None
             if calibration is None
             else {

@@ -151,7 +151,7 @@ class Asker:
             any_of=tuple(asked.alternative(term) for term in query.any_of),
             all_of=tuple(asked.alternative(term) for term in query.all_of),
             negatives=tuple(asked.text(text) for text in query.negatives),
-            is_unhubbed=(
+            corrects_hubness=(
                 main is not None
                 and main.kind == "text"
                 and not (query.any_of or query.all_of)

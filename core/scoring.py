@@ -79,7 +79,7 @@ class Question:
     negatives: tuple[Vectors, ...] = ()
     hidden_paths: frozenset[str] = frozenset()
     hidden_contents: frozenset[bytes] = frozenset()
-    is_unhubbed: bool = False
+    corrects_hubness: bool = False
     """Whether photos that are near to everything lose a bias."""
     copies_of: tuple[Vectors, ...] = ()
     """Pictures whose near-copies are left out."""

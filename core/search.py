@@ -241,9 +241,9 @@ class Searcher:
         with run.timings.of("search"):
             rows = self._sample(modality)
             groups = iter(_split(needing, self._products(needing, rows)))
-            biases = self._biases(rows) if any(question.is_unhubbed for question in needing) else None
+            biases = self._biases(rows) if any(question.corrects_hubness for question in needing) else None
             return [
-                scoring.background(question, next(groups), biases if question.is_unhubbed else None)
+                scoring.background(question, next(groups), biases if question.corrects_hubness else None)
                 if is_wanted or question.needs_background
                 else None
                 for question in questions
@@ -372,7 +372,7 @@ class Searcher:
         kept = []
         for modality, (slots, scores) in scored.items():
             background = measured[modality]
-            if question.is_unhubbed:
+            if question.corrects_hubness:
                 best = _top(scores, max(relevance.CANDIDATES, 2 * depth(options)))
                 slots, scores = slots[best], scores[best] - self._biases(self.view.rows[slots[best]])
             if options.modality == "any":

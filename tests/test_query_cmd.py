@@ -185,7 +185,7 @@ def test_explain_says_on_stderr_how_a_query_was_read(indexed, photos):
         "plan: every vector scanned",
         "calibration: version 1, 6 pictures, 310 phrases",
         "background: 6 images, mean",
-        "auto-cut: no measure here",
+        "auto-cut: ",
         "seconds: embed",
     ):
         assert part in outcome.err, part
