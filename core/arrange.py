@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np  # noqa: TID253
 
-from .filters import km_between
-from .relevance import is_near_copy
+from .filters import EARTH_RADIUS_KM
+from .relevance import near_copies
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .catalog import Place
     from .questions import Options
     from .types import Modality, Vectors
+
+    Mask = NDArray[np.bool_]
 
 # Groups are made, and differing hits chosen, among so many of the best: enough to fill a page, few enough to be quick.
 GROUP_DEPTH = 1_000
@@ -107,49 +111,52 @@ def _sort_key(hit: Hit, by: str) -> Any:
 
 def _grouped(hits: Sequence[Hit], by: str, rows: Vectors) -> list[Hit]:
     """The best of each group, with the others of it as members, in the order of the best."""
-    groups = _bursts(hits) if by == "burst" else _joined(hits, _RELATIONS[by](rows))
-    return [replace(best, members=tuple(others)) for best, *others in groups]
+    groups = _bursts(hits) if by == "burst" else _joined(hits, _RELATIONS[by](hits, rows))
+    return [replace(group[0], members=tuple(group[1:])) for group in groups]
 
 
-def _joined(hits: Sequence[Hit], belongs: Callable[[Hit, Hit], bool]) -> list[list[Hit]]:
+def _joined(hits: Sequence[Hit], belong: Callable[[int], Mask]) -> list[list[Hit]]:
     """Each hit joins the first group whose best it belongs to, so that a group never drifts away from its best."""
+    is_left = np.ones(len(hits), bool)
     groups: list[list[Hit]] = []
-    for hit in hits:
-        group = next((group for group in groups if belongs(group[0], hit)), None)
-        if group is None:
-            groups.append([hit])
-        else:
-            group.append(hit)
+    for best, hit in enumerate(hits):
+        if is_left[best]:
+            is_left[best] = False
+            members = np.flatnonzero(is_left & belong(best))
+            is_left[members] = False
+            groups.append([hit, *(hits[member] for member in members)])
     return groups
 
 
-def _same_picture(rows: Vectors) -> Callable[[Hit, Hit], bool]:
-    def belongs(best: Hit, hit: Hit) -> bool:
-        if best.place.content_hash == hit.place.content_hash:
-            return True
-        is_picture = best.modality == hit.modality == "image"
-        return is_picture and is_near_copy(rows[best.place.slot], rows[hit.place.slot])
+def _same_picture(hits: Sequence[Hit], rows: Vectors) -> Callable[[int], Mask]:
+    vectors = rows[[hit.place.slot for hit in hits]]
+    is_picture = np.array([hit.modality == "image" for hit in hits], bool)
+    contents = np.array([int.from_bytes(hit.place.content_hash[:8]) for hit in hits], np.uint64)
 
-    return belongs
+    def belong(best: int) -> Mask:
+        is_near = is_picture & near_copies(vectors, vectors[best]) & is_picture[best]
+        return np.asarray((contents == contents[best]) | is_near)
 
-
-def _same_day(_: Vectors) -> Callable[[Hit, Hit], bool]:
-    def belongs(best: Hit, hit: Hit) -> bool:
-        days = taken(best.place), taken(hit.place)
-        return days[0] is not None and days[1] is not None and days[0].date() == days[1].date()
-
-    return belongs
+    return belong
 
 
-def _same_place(_: Vectors) -> Callable[[Hit, Hit], bool]:
-    def belongs(best: Hit, hit: Hit) -> bool:
-        here, there = _coordinates(best.place), _coordinates(hit.place)
-        if here is None or there is None:
-            return False
-        apart = km_between(*here, *there)
-        return apart is not None and apart <= PLACE_KILOMETRES
+def _same_day(hits: Sequence[Hit], _: Vectors) -> Callable[[int], Mask]:
+    moments = [taken(hit.place) for hit in hits]
+    days = np.array([0 if moment is None else moment.toordinal() for moment in moments])
+    return lambda best: (days == days[best]) & (days > 0)
 
-    return belongs
+
+def _same_place(hits: Sequence[Hit], _: Vectors) -> Callable[[int], Mask]:
+    """By the haversine formula; nothing belongs where a photo does not say where it was taken."""
+    latitudes, longitudes = np.radians([_coordinates(hit.place) or (math.nan, math.nan) for hit in hits]).T
+
+    def belong(best: int) -> Mask:
+        a = np.sin((latitudes - latitudes[best]) / 2) ** 2
+        b = np.cos(latitudes) * np.cos(latitudes[best]) * np.sin((longitudes - longitudes[best]) / 2) ** 2
+        kilometres = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(a + b, 0, 1)))
+        return np.asarray(kilometres <= PLACE_KILOMETRES)
+
+    return belong
 
 
 _RELATIONS = {"duplicates": _same_picture, "day": _same_day, "place": _same_place}

@@ -278,7 +278,7 @@ def _near(typed: str, value: _Values) -> str:
         reach = math.sin(math.radians(north)) / math.cos(math.radians(latitude))
         east = math.degrees(math.asin(min(1.0, reach))) + BOX_MARGIN_DEGREES
         tests.append(_between_meridians(longitude - east, longitude + east, value))
-    tests.append(f"km_between(p.latitude, p.longitude, {value(latitude)}, {value(longitude)}) <= {value(km)}")
+    tests.append(f"_km_between(p.latitude, p.longitude, {value(latitude)}, {value(longitude)}) <= {value(km)}")
     return " and ".join(tests)
 
 
@@ -308,7 +308,7 @@ def _between_meridians(west: float, east: float, value: _Values) -> str:
     return f"p.longitude between {value(west)} and {value(east)}"
 
 
-def km_between(latitude: object, longitude: object, to_latitude: float, to_longitude: float) -> float | None:
+def _km_between(latitude: object, longitude: object, to_latitude: float, to_longitude: float) -> float | None:
     """By the haversine formula; None for what is no place."""
     if not isinstance(latitude, int | float) or not isinstance(longitude, int | float):
         return None
@@ -632,6 +632,6 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "has_keywords": _has_keywords,
     "is_at": _is_at,
     "is_called": _is_called,
-    "km_between": km_between,
+    "_km_between": _km_between,
 }
 """What SQL cannot tell by itself, by the name it calls it."""

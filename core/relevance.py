@@ -37,8 +37,9 @@ HUBNESS_NEAREST = 16
 ROWS_AT_ONCE = 4_096
 
 
-def is_near_copy(one: Vectors, other: Vectors) -> bool:
-    return float(one @ other) >= NEAR_COPY
+def near_copies(rows: Vectors, of: Vectors) -> NDArray[np.bool_]:
+    """Which of these photos show the same shot as that one."""
+    return np.asarray(rows @ of >= NEAR_COPY)
 
 
 def probabilities(question: Question, rows: Vectors, identity: SpaceIdentity) -> NDArray[np.float64] | None:

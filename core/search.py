@@ -499,7 +499,8 @@ class Searcher:
     def _is_shown(self, question: Question, place: Place) -> bool:
         if place.path in question.hidden_paths or place.content_hash in question.hidden_contents:
             return False
-        return not any(relevance.is_near_copy(self.view.rows[place.slot], of) for of in question.copies_of)
+        row = self.view.rows[[place.slot]]
+        return not any(relevance.near_copies(row, of)[0] for of in question.copies_of)
 
     def _explanation(
         self,
