@@ -122,7 +122,7 @@ def _joined(hits: Sequence[Hit], belong: Callable[[int], Mask]) -> list[list[Hit
     for best, hit in enumerate(hits):
         if is_left[best]:
             is_left[best] = False
-            members = np.flatnonzero(is_left & belong(best))
+            members = np.flatnonzero(is_left & belong(best)).tolist()
             is_left[members] = False
             groups.append([hit, *(hits[member] for member in members)])
     return groups

@@ -278,7 +278,7 @@ def _near(typed: str, value: _Values) -> str:
         reach = math.sin(math.radians(north)) / math.cos(math.radians(latitude))
         east = math.degrees(math.asin(min(1.0, reach))) + BOX_MARGIN_DEGREES
         tests.append(_between_meridians(longitude - east, longitude + east, value))
-    tests.append(f"_km_between(p.latitude, p.longitude, {value(latitude)}, {value(longitude)}) <= {value(km)}")
+    tests.append(f"km_between(p.latitude, p.longitude, {value(latitude)}, {value(longitude)}) <= {value(km)}")
     return " and ".join(tests)
 
 
@@ -632,6 +632,6 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "has_keywords": _has_keywords,
     "is_at": _is_at,
     "is_called": _is_called,
-    "_km_between": _km_between,
+    "km_between": _km_between,
 }
 """What SQL cannot tell by itself, by the name it calls it."""
