@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from . import render
 
 if TYPE_CHECKING:
     from imgsearch.core.arrange import Hit
+
+    from .previews import Previews
 
 FACTS = (
     "format",
@@ -71,6 +74,7 @@ class Printer:
         has_many: bool = False,
         metadata: bool = False,
         fields: tuple[str, ...] = (),
+        previews: Previews | None = None,
     ) -> None:
         self.as_json = as_json
         self._paths = paths
@@ -78,6 +82,7 @@ class Printer:
         self._has_many = has_many
         self._metadata = metadata
         self._fields = fields
+        self._previews = previews
 
     @property
     def shows_statistics(self) -> bool:
@@ -87,6 +92,12 @@ class Printer:
         is_for_people = render.is_terminal() and not (self.as_json or self._paths or self._print0 or self._fields)
         if self._has_many and hits and is_for_people:
             render.emit(render.shown(hits[0].query))
+        if is_for_people and self._previews:
+            for hit, drawing in zip(hits, self._previews.of(hits), strict=True):
+                render.emit(drawing, end=b"")
+                self._print_for_people(hit)
+                render.flush()
+            return
         for hit in hits:
             if self.as_json:
                 render.emit_json(self._record(hit))
@@ -111,7 +122,7 @@ class Printer:
     def _print_for_people(self, hit: Hit) -> None:
         text = f"  {printable(hit.place.text)!r}" if hit.place.text else ""
         more = f"  (+{len(hit.members)} more)" if hit.members else ""
-        render.emit(f"{hit.score:7.3f}  {printable(hit.path)}{text}{more}")
+        render.emit(f"{hit.score:7.3f}  {linked(hit.path)}{text}{more}")
         if self._metadata and (line := facts_line(hit)):
             render.emit(f"         {printable(line)}")
 
@@ -125,6 +136,23 @@ class Printer:
             known = {name: value for name, value in _metadata_of(hit).items() if value not in (None, [])}
             fields += [f"{name}=".encode() + _cell(value) for name, value in known.items()]
         render.emit(b"\t".join(fields))
+
+
+# Terminals that would print a link's address, or know nothing of escapes.
+UNLINKED = re.compile(r"(dumb|linux|cons25|eterm.*|sun.*|vt\d+.*|ansi)?")
+
+
+def linked(path: str) -> str:
+    """A file's name as a terminal shows it, which can be clicked where that terminal has links (OSC 8)."""
+    name = printable(path)
+    if UNLINKED.fullmatch(os.environ.get("TERM", "")) or os.environ.get("FORCE_HYPERLINK") == "0":
+        return name
+    import socket
+    import urllib.parse
+
+    # With the host's name, so that a terminal that shows another machine does not open a file of its own.
+    address = f"file://{socket.gethostname()}{urllib.parse.quote_from_bytes(os.fsencode(path))}"
+    return f"\x1b]8;;{address}\x1b\\{name}\x1b]8;;\x1b\\"
 
 
 def hit_record(hit: Hit, *, metadata: bool = False) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from . import options, render
 from .hits import FIELDS, Printer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from imgsearch.core.arrange import Hit
     from imgsearch.core.catalog import Space
     from imgsearch.core.errors import QueryError
     from imgsearch.core.explain import Explanation
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from imgsearch.core.search import Searcher
     from imgsearch.core.store import Store
     from imgsearch.core.types import Embedder
+    from imgsearch.core.warm import Answer
+
+    from .sheets import Sheet
 
 # Lines of standard input answered together: enough to share one pass over the vectors, few enough to see progress.
 QUERIES_AT_ONCE = 1024
@@ -219,6 +223,14 @@ def query(
         Optional[str],  # noqa: UP045
         typer.Option("--fields", metavar="FIELDS", help="Print these: path,score,taken_at,camera ... (docs/json.md)."),
     ] = None,
+    html: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--html", metavar="FILE", help="Also write the photos found as a web page that stands alone; - is stdout."
+        ),
+    ] = None,
+    opens: Annotated[bool, typer.Option("--open", help="With --html: show the page in the browser.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="On a terminal: draw the photos found.")] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say on stderr how the query was read and answered.")
     ] = False,
@@ -232,6 +244,9 @@ def query(
     no_history: Annotated[
         bool,
         typer.Option("--no-history", help="Neither use nor keep the vectors of texts that were asked before."),
+    ] = False,
+    no_server: Annotated[
+        bool, typer.Option("--no-server", help="Answer in this process, though `imgsearch serve` is running.")
     ] = False,
     device: options.Device = "auto",
     offline: options.Offline = False,
@@ -256,15 +271,25 @@ def query(
       imgsearch query dog -0 | xargs -0 feh
     """
     from imgsearch.core.errors import UsageError
-    from imgsearch.core.filters import Filters
-    from imgsearch.core.questions import texts_of
-    from imgsearch.core.search import Options
 
     if (as_json + paths + print0) > 1:
         raise UsageError("--json, --paths and --print0 exclude each other", hint="choose one")
     if fields is not None and (paths or print0):
         raise UsageError("--fields goes with columns or --json, not with bare paths", hint="leave out one of them")
+    if preview and (as_json or paths or print0 or fields is not None):
+        hint = "leave out one of them"
+        raise UsageError("--preview draws for people, not beside --json, --paths, --print0 or --fields", hint=hint)
     has_many = words == ["-"]
+    sheet = previews = None
+    if html is not None or opens:
+        from .sheets import sheet_for
+
+        prints_otherwise = as_json or paths or print0 or preview or fields is not None
+        sheet = sheet_for(html, opens=opens, limit=limit, has_many=has_many, prints_otherwise=prints_otherwise)
+    if preview:
+        from .previews import previews_here
+
+        previews = previews_here()
     printer = Printer(
         as_json=as_json,
         paths=paths,
@@ -272,6 +297,7 @@ def query(
         has_many=has_many,
         metadata=metadata,
         fields=_fields(fields),
+        previews=previews,
     )
     asked = _Asked(
         images=tuple(image or ()),
@@ -286,45 +312,56 @@ def query(
         natural=natural,
         verbatim=verbatim,
     )
-    search_options = Options(
-        limit=limit,
-        min_score=min_score,
-        min_z=min_z,
-        auto_cut=auto_cut,
-        filters=Filters(
-            after=after,
-            before=before,
-            camera=tuple(camera or ()),
-            lens=tuple(lens or ()),
-            near=near,
-            rating=rating,
-            keyword=tuple(keyword or ()),
-            under=tuple(under or ()),
-            glob=tuple(glob or ()),
-            ext=tuple(ext or ()),
-            min_size=min_size,
-            orientation=tuple(each.value for each in orientation or ()),
-            has=tuple(each.value for each in has or ()),
-            root=tuple(root or ()),
-        ),
-        modality=modality.value,
-        method=compose,
-        weight=weight,
-        sort=sort.value,
-        reverse=reverse,
-        group=group.value if group else None,
-        diverse=diverse,
-        strategy="auto" if exact is None else "exact" if exact else "ann",
-        include_reference=include_reference,
-        include_offline=include_offline,
-        statistics=explain or printer.shows_statistics,
-    )
+    narrowed: dict[str, Any] = {
+        "after": after,
+        "before": before,
+        "camera": tuple(camera or ()),
+        "lens": tuple(lens or ()),
+        "near": near,
+        "rating": rating,
+        "keyword": tuple(keyword or ()),
+        "under": tuple(under or ()),
+        "glob": tuple(glob or ()),
+        "ext": tuple(ext or ()),
+        "min_size": min_size,
+        "orientation": tuple(each.value for each in orientation or ()),
+        "has": tuple(each.value for each in has or ()),
+        "root": tuple(root or ()),
+    }
+    how: dict[str, Any] = {
+        "limit": limit,
+        "min_score": min_score,
+        "min_z": min_z,
+        "auto_cut": auto_cut,
+        "modality": modality.value,
+        "method": compose,
+        "weight": weight,
+        "sort": sort.value,
+        "reverse": reverse,
+        "group": group.value if group else None,
+        "diverse": diverse,
+        "strategy": "auto" if exact is None else "exact" if exact else "ann",
+        "include_reference": include_reference,
+        "include_offline": include_offline,
+        "statistics": explain or printer.shows_statistics,
+    }
     on_explained = _explainer(as_json=as_json) if explain else None
-    from .loading import open_store, query_embedder
-
     if has_many:
         asked.check_lines()
     one = None if has_many else asked.query(words or [])
+    if one and device == "auto" and not (no_server or no_history):
+        from imgsearch.core import warm
+
+        answer = warm.ask(index, one, how, narrowed, explain=explain, offline=offline)
+        if answer is not None:
+            return _print_warm(answer, _Show(printer, sheet, one, how, narrowed), on_explained)
+    from imgsearch.core.filters import Filters
+    from imgsearch.core.questions import texts_of
+    from imgsearch.core.search import Options
+
+    from .loading import open_store, query_embedder
+
+    search_options = Options(**how, filters=Filters(**narrowed))
     with open_store(index) as store:
         space = store.space_to_search()
         embedder = query_embedder(space, device=device, offline=offline, history=not no_history)
@@ -335,9 +372,9 @@ def query(
             code = _answer_lines(searcher, search_options, printer, asked, on_explained)
         else:
             hits = searcher.search(one, search_options, on_explained=on_explained)
-            printer.print(hits)
+            _Show(printer, sheet, one, how, narrowed)(hits)
             if not hits and not include_offline:
-                _mention_offline(store)
+                _mention_offline(root.path for root in store.catalog.roots() if root.state == "offline")
             code = 0 if hits else 1
     render.flush()
     _make_light(embedder)
@@ -385,13 +422,42 @@ def _explainer(*, as_json: bool) -> Callable[[Explanation], None]:
     return explain
 
 
-def _mention_offline(store: Store) -> None:
+def _mention_offline(roots: Iterable[str]) -> None:
     """Why nothing may have been found where something used to be."""
     from imgsearch.core.paths import printable
 
-    for root in store.catalog.roots():
-        if root.state == "offline":
-            render.say(f"{printable(root.path)} is offline and its photos are hidden (see: imgsearch status)")
+    for path in roots:
+        render.say(f"{printable(path)} is offline and its photos are hidden (see: imgsearch status)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Show:
+    """Hits of one query, printed and put on a sheet where one was asked for."""
+
+    printer: Printer
+    sheet: Sheet | None
+    query: Query
+    how: dict[str, Any]
+    narrowed: dict[str, Any]
+
+    def __call__(self, hits: Sequence[Hit]) -> None:
+        if self.sheet is None or not self.sheet.is_stdout:
+            self.printer.print(hits)
+            render.flush()
+        if self.sheet is not None:
+            self.sheet.write(self.query.typed, hits, self.how, self.narrowed)
+
+
+def _print_warm(answer: Answer, show: _Show, on_explained: Callable[[Explanation], None] | None) -> int:
+    """What a running server found, printed as if it had been found here."""
+    if on_explained and answer.explanation is not None:
+        from imgsearch.core.explain import Explanation
+
+        on_explained(Explanation(answer.explanation))
+    show(answer.hits)
+    _mention_offline(answer.offline)
+    render.flush()
+    return 0 if answer.hits else 1
 
 
 def _searcher(store: Store, space: Space, embedder: Embedder) -> Searcher:

@@ -3,15 +3,17 @@
 It talks to the process that started it over one socket, in frames of JSON with raw bytes behind them, never pickles:
 what a hostile picture could make of this process is no code in the other one. It never imports torch.
 
-    indexing -> {"path", "sidecars", "named", "draft_side", "recipe"}
+    indexing -> {"path", "sidecars", "named", "draft_side", "recipe"}, or {"path", "thumbnail": side}
     worker   -> {"ask": "known", "content_hash"}     indexing -> {"yes": whether it has a vector already}
     worker   -> {"ask": "alone"}                     indexing -> {"yes": true}, once no other photo is that large
-    worker   -> {"picture": ...} and the square's bytes, or {"skipped": [stage, reason]}, or {"nothing": true}
+    worker   -> {"picture": ...} and the square's bytes, or {"skipped": [stage, reason]}, or {"nothing": true},
+                or {"thumbnail": content hash} and a JPEG's bytes
 """
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import select
@@ -27,6 +29,8 @@ from typing import TYPE_CHECKING, Any
 from imgsearch.core.types import CarriedText, Facts, NotAPicture, Recipe, Sidecar, SkipPhoto
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from imgsearch.core.decode import Picture
 
 MAX_RECORD_BYTES = 16 << 20
@@ -39,6 +43,8 @@ BYTES_PER_PIXEL = 24
 
 # What any picture that is read at all can need: above this the system's own limits are the only ones.
 LIMIT_BYTES = 4 << 30
+# Of a thumbnail: what is lost at this size and quality is not seen.
+JPEG_QUALITY = 82
 MAX_SAID_BYTES = 1 << 16
 """What it may leave on standard error, which nobody reads unless it does not start."""
 
@@ -211,21 +217,16 @@ class _Worker:
         self._limit_memory(self._alone if self._is_alone else self._share)
         self._pixels = 0
         try:
-            picture, square = self._read(task)
+            record, data = self._read(task)
         except NotAPicture:
-            self._channel.send({"nothing": True})
+            record, data = {"nothing": True}, b""
         except SkipPhoto as skipped:
-            self._channel.send({"skipped": [skipped.stage, skipped.reason]})
-        else:
-            record = picture_record(picture)
-            if square is None:
-                self._channel.send({"picture": record})
-            else:
-                self._channel.send({"picture": record, "shape": square.shape}, square.tobytes())
+            record, data = {"skipped": [skipped.stage, skipped.reason]}, b""
+        self._channel.send(record, data)
 
-    def _read(self, task: dict[str, Any]) -> tuple[Picture, Any]:
-        """A decoder that lacks memory says so or, in its C code, calls the picture damaged: one that is large enough
-        for that is read once more, with more."""
+    def _read(self, task: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        """The answer. A decoder that lacks memory says so or, in its C code, calls the picture damaged: one that is
+        large enough for that is read once more, with more."""
         try:
             return self._read_once(task)
         except SkipPhoto as skipped:
@@ -235,7 +236,10 @@ class _Worker:
         self._be_alone()
         return self._read_once(task)
 
-    def _read_once(self, task: dict[str, Any]) -> tuple[Picture, Any]:
+    def _read_once(self, task: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        return self._thumbnail(task) if "thumbnail" in task else self._picture(task)
+
+    def _picture(self, task: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         picture = self._read_picture(
             task["path"],
             sidecars=[Sidecar(*sidecar) for sidecar in task["sidecars"]],
@@ -244,15 +248,20 @@ class _Worker:
             named=task["named"],
             room=self._room,
         )
+        record = picture_record(picture)
         if picture.image is None:
-            return picture, None
+            return {"picture": record}, b""
         recipe = Recipe(**{**task["recipe"], **{key: tuple(task["recipe"][key]) for key in ("size", "mean", "std")}})
-        try:
-            return picture, self._square(picture.image, recipe)
-        except MemoryError:
-            raise SkipPhoto("memory", "not enough memory to resize it") from None
-        except Exception as error:  # as in decode: one picture is never worth the run
-            raise SkipPhoto("decode", f"cannot be resized: {error or type(error).__name__}") from None
+        with _resizing():
+            square = self._square(picture.image, recipe)
+        return {"picture": record, "shape": square.shape}, square.tobytes()
+
+    def _thumbnail(self, task: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        side = task["thumbnail"]
+        picture = self._read_picture(task["path"], draft_side=side, named=True, room=self._room)
+        assert picture.image is not None
+        with _resizing():
+            return {"thumbnail": picture.content_hash.hex()}, _jpeg(picture.image, side)
 
     @contextmanager
     def _room(self, pixels: int) -> Iterator[None]:
@@ -280,6 +289,27 @@ class _Worker:
         wanted = self._base + size
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@contextmanager
+def _resizing() -> Iterator[None]:
+    """Raises SkipPhoto for whatever goes wrong, as decode does: one picture is never worth the run."""
+    try:
+        yield
+    except MemoryError:
+        raise SkipPhoto("memory", "not enough memory to resize it") from None
+    except Exception as error:
+        raise SkipPhoto("decode", f"cannot be resized: {error or type(error).__name__}") from None
+
+
+def _jpeg(image: Image.Image, side: int) -> bytes:
+    """All of the picture, no side of it longer, and nothing in the file but pixels."""
+    scale = min(1.0, side / max(image.size))
+    small = image.resize([max(1, round(scale * length)) for length in image.size], reducing_gap=2.0)
+    small.info = {}  # or Pillow would write its comment and profile into the new file
+    data = io.BytesIO()
+    small.save(data, "JPEG", quality=JPEG_QUALITY, optimize=True, progressive=True)
+    return data.getvalue()
 
 
 class _Known:

@@ -16,11 +16,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import ImgsearchError
 from .late import LateModule
@@ -50,6 +50,12 @@ LEAST_SHARE_BYTES, MOST_SHARE_BYTES = 256 << 20, 2 << 30
 # The largest picture that is read at all, 179 megapixels, takes up to 24 bytes a pixel on its way.
 LEAST_ALONE_BYTES, MOST_ALONE_BYTES = 512 << 20, LIMIT_BYTES
 
+JPEG_START = b"\xff\xd8\xff"
+
+T = TypeVar("T")
+_Take = Callable[[dict[str, Any], bytes], T]
+"""Makes of an answer what it stands for; raises KeyError, TypeError, ValueError or Gone where it makes no sense."""
+
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -64,6 +70,15 @@ class Read:
     facts: Facts
     square: Squares | None
     """uint8, (height, width, 3); None where the content was known and no pixels were needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A photo made small."""
+
+    content_hash: bytes
+    """SHA-256 over all bytes of the file that was read."""
+    jpeg: bytes
 
 
 class Closed(Exception):
@@ -139,22 +154,40 @@ class Workers:
             "draft_side": draft_side,
             "recipe": dataclasses.asdict(recipe),
         }
-        reading = self.seconds + photo.size / SLOWEST_BYTES_PER_SECOND
+        return self._answer(task, photo.size, lambda record, data: _read_of(record, data, recipe), known)
+
+    def thumbnail(self, path: str, side: int) -> Thumbnail:
+        """The photo as a JPEG: upright, sRGB, whole, neither side longer than `side`, without metadata.
+
+        Raises SkipPhoto for what cannot be read or decoded, and Closed.
+        """
         try:
-            return self._read(task, recipe, reading, known)
+            size = os.stat(path).st_size
+        except (OSError, ValueError):  # the worker says what is wrong with it
+            size = 0
+        try:
+            return self._answer({"path": path, "thumbnail": side}, size, _thumbnail_of)
+        except NotAPicture:
+            raise SkipPhoto("decode", "not a picture") from None
+
+    def _answer(self, task: dict[str, Any], size: int, take: _Take[T], known: Container[bytes] = frozenset()) -> T:
+        """What becomes of a task about a file of so many bytes, in the form that `take` makes of it."""
+        reading = self.seconds + size / SLOWEST_BYTES_PER_SECOND
+        try:
+            return self._read(task, take, reading, known)
         except _Died:  # perhaps for a reason that is not in the file: want of memory, or somebody's kill
             try:
                 with self._alone_once():
-                    return self._read({**task, "alone": True}, recipe, reading, known)
+                    return self._read({**task, "alone": True}, take, reading, known)
             except _Died as died:
                 raise SkipPhoto(died.stage, died.reason) from None
 
-    def _read(self, task: dict[str, Any], recipe: Recipe, reading: float, known: Container[bytes]) -> Read:
+    def _read(self, task: dict[str, Any], take: _Take[T], reading: float, known: Container[bytes]) -> T:
         """Raises _Died where the worker did; another one takes the next task."""
         worker = self._ready()
         is_well = False
         try:
-            read = self._converse(worker, task, recipe, reading, known)
+            read = self._converse(worker, task, take, reading, known)
             is_well = True
             return read
         except (NotAPicture, SkipPhoto):
@@ -208,8 +241,8 @@ class Workers:
         worker.end()
 
     def _converse(
-        self, worker: _Process, task: dict[str, Any], recipe: Recipe, reading: float, known: Container[bytes]
-    ) -> Read:
+        self, worker: _Process, task: dict[str, Any], take: _Take[T], reading: float, known: Container[bytes]
+    ) -> T:
         """Give the task, answer what the worker asks, take what it has read."""
         with contextlib.ExitStack() as held:
             patience, is_alone = reading, bool(task.get("alone"))
@@ -229,7 +262,7 @@ class Workers:
                         answer = is_alone = True
                         patience = reading  # a second attempt reads the file again
                     case _:
-                        return _read_of(record, data, recipe)
+                        return _taken(record, data, take)
                 worker.channel.send({"yes": answer, "alarm": _alarm(patience)})
 
     @contextmanager
@@ -249,7 +282,7 @@ def _alarm(patience: float) -> float:
     return 2 * patience + 60
 
 
-def _read_of(record: dict[str, Any], data: bytes, recipe: Recipe) -> Read:
+def _taken(record: dict[str, Any], data: bytes, take: _Take[T]) -> T:
     """What a worker answered, held to what it may answer."""
     try:
         if record.get("nothing"):
@@ -257,13 +290,23 @@ def _read_of(record: dict[str, Any], data: bytes, recipe: Recipe) -> Read:
         if "skipped" in record:
             stage, reason = record["skipped"]
             raise SkipPhoto(stage if stage in ("read", "memory", "decode") else "decode", str(reason))
-        picture, square = record["picture"], None
-        if "shape" in record:
-            square = np.frombuffer(data, np.uint8).reshape(*recipe.size, 3)
-        facts = facts_from(picture["facts"])
-        return Read(_bytes(picture, "content_hash"), int(picture["size"]), int(picture["mtime_ns"]), facts, square)
+        return take(record, data)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise Gone from None
+
+
+def _read_of(record: dict[str, Any], data: bytes, recipe: Recipe) -> Read:
+    picture, square = record["picture"], None
+    if "shape" in record:
+        square = np.frombuffer(data, np.uint8).reshape(*recipe.size, 3)
+    facts = facts_from(picture["facts"])
+    return Read(_bytes(picture, "content_hash"), int(picture["size"]), int(picture["mtime_ns"]), facts, square)
+
+
+def _thumbnail_of(record: dict[str, Any], data: bytes) -> Thumbnail:
+    if not data.startswith(JPEG_START):
+        raise Gone
+    return Thumbnail(_bytes(record, "thumbnail"), data)
 
 
 def _bytes(record: dict[str, Any], key: str) -> bytes:

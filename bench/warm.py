@@ -1,0 +1,95 @@
+"""Queries asked warm, through the socket of `imgsearch serve --socket-only`, beside the same ones asked cold.
+
+    python bench/warm.py [--index DIR] [--rounds 100] [--cold-rounds 20]
+
+Prints p50 and p99 in milliseconds, of whole processes and of what is above the start of the program itself (measured as
+`imgsearch --version`), for words asked before, words never asked before, and a photo of the index.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+PROGRAM = [sys.executable, "-P", "-m", "imgsearch"]
+numbers = itertools.count()
+
+
+@contextlib.contextmanager
+def served(environment: dict[str, str]) -> Iterator[None]:
+    process = subprocess.Popen([*PROGRAM, "serve", "--socket-only"], env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr
+        line = process.stderr.readline()
+        if "from memory" not in line:
+            sys.exit(line)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def milliseconds(arguments: list[str], environment: dict[str, str]) -> float:
+    started = time.perf_counter()
+    done = subprocess.run([*PROGRAM, *arguments], env=environment, capture_output=True)
+    if done.returncode not in (0, 1):
+        sys.exit(done.stderr.decode())
+    return (time.perf_counter() - started) * 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--index", default=os.environ.get("IMGSEARCH_INDEX"))
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--cold-rounds", type=int, default=20)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="is-") as runtime:
+        environment = {**os.environ, "XDG_RUNTIME_DIR": runtime}
+        if given.index:
+            environment["IMGSEARCH_INDEX"] = os.path.abspath(given.index)
+        found = subprocess.run(
+            [*PROGRAM, "query", "a photo", "-l", "-n", "1", "--no-server"], env=environment, capture_output=True
+        )
+        photo = os.fsdecode(found.stdout.splitlines()[0])
+        with served(environment):
+            table(environment, photo, given.rounds, given.cold_rounds)
+
+
+def table(environment: dict[str, str], photo: str, rounds: int, cold_rounds: int) -> None:
+    """Every kind in turn in each round, so that what else the machine does is felt by all of them alike."""
+    kinds: dict[str, Callable[[], list[str]]] = {
+        "words asked before": lambda: ["a photo of a dog"],
+        "words never asked before": lambda: [f"a photo of a dog number {next(numbers)}"],
+        "a photo of the index": lambda: [photo],
+    }
+    runs = {"imgsearch --version": (lambda: ["--version"], rounds)}
+    for name, words in kinds.items():
+        runs[f"{name}, warm"] = partial(asked, words), rounds
+        runs[f"{name}, cold"] = partial(asked, words, "--no-server"), cold_rounds
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for at in range(rounds):
+        for name, (arguments, count) in runs.items():
+            if at < count:
+                times[name].append(milliseconds(arguments(), environment))
+    print(f"{'':32} {'n':>4} {'p50':>7} {'p99':>7} {'p50 above --version':>20}")
+    for name, found in times.items():
+        above = statistics.median(t - start for t, start in zip(found, times["imgsearch --version"], strict=False))
+        p99 = sorted(found)[min(len(found) - 1, int(0.99 * len(found)))]
+        print(f"{name:32} {len(found):4} {statistics.median(found):7.1f} {p99:7.1f} {above:20.1f}")
+
+
+def asked(words: Callable[[], list[str]], *options: str) -> list[str]:
+    return ["query", *words(), "--json", *options]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""`imgsearch serve`: a gallery in the browser, and index and model kept warm for queries."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from . import options, render
+
+if TYPE_CHECKING:
+    from imgsearch.core.catalog import Space
+    from imgsearch.core.light import QueryEmbedder
+    from imgsearch.core.serving import Listener, Warm
+
+PORT = 8765
+IDLE_MINUTES = 15.0
+# So often it is looked whether somebody asked lately.
+LOOK_SECONDS = 1.0
+
+
+def serve(
+    host: Annotated[
+        str,
+        typer.Option("--host", metavar="ADDRESS", help="Where to listen; beyond this machine only if you say so here."),
+    ] = "127.0.0.1",
+    port: Annotated[
+        Optional[int],  # noqa: UP045 - typer reads this at run time
+        typer.Option(
+            "--port", metavar="PORT", min=0, max=65535, help=f"Default: {PORT}, or any that is free; 0 is any."
+        ),
+    ] = None,
+    socket_only: Annotated[
+        bool, typer.Option("--socket-only", help="No gallery: only make `imgsearch query` quick.")
+    ] = False,
+    idle: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            "--idle",
+            metavar="MINUTES",
+            min=0,
+            help=f"End when nothing was asked for so long; 0 is never. Default: {IDLE_MINUTES:g} with --socket-only, "
+            "else 0.",
+        ),
+    ] = None,
+    device: options.Device = "auto",
+    offline: options.Offline = False,
+    index: options.Index = None,
+) -> int:
+    """Open a gallery of your photos in the browser, and keep index and model in memory for quick queries.
+
+    Prints a link that only you know. Nothing but this machine can reach it, unless --host says so. While it runs,
+    `imgsearch query` asks it without being told. ^C ends it. See docs/serve.md.
+
+    Examples:
+
+      imgsearch serve
+
+      imgsearch serve --socket-only &
+    """
+    from imgsearch.core.errors import UsageError
+    from imgsearch.core.store import locate
+
+    if socket_only and (host != "127.0.0.1" or port is not None):
+        raise UsageError("--socket-only goes without --host and --port", hint="leave out one of them")
+    minutes = (IDLE_MINUTES if socket_only else 0.0) if idle is None else idle
+    folder = locate(index)
+    if socket_only:
+        with _stopping() as stop, _warm(folder, device=device, offline=offline) as engine:
+            _warm_up(engine)
+            with _listening(engine, offline=offline) as listener:
+                render.say(f"queries are answered from memory now{_until(minutes)}; ^C ends it")
+                return _wait(stop, lambda: listener.last_asked, minutes)
+    return _gallery(folder, host, port, minutes, device=device, offline=offline)
+
+
+class _Stop:
+    """The wish to end: set by the first ^C, SIGTERM or SIGHUP."""
+
+    def __init__(self) -> None:
+        self.wanted = threading.Event()
+        self.number: int | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.wanted.is_set():  # the second time, at once
+            raise KeyboardInterrupt
+        self.number = number
+        self.wanted.set()
+
+    @property
+    def code(self) -> int:
+        return 0 if self.number is None else 128 + self.number
+
+
+@contextmanager
+def _stopping() -> Iterator[_Stop]:
+    stop = _Stop()
+    heard = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        heard.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, stop) for number in heard}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _warm(folder: str, *, device: str, offline: bool) -> Iterator[Warm]:
+    from imgsearch.core.serving import Warm
+
+    from .loading import query_embedder
+
+    def embedder_for(space: Space) -> QueryEmbedder:
+        return query_embedder(space, device=device, offline=offline, history=False)
+
+    with contextlib.closing(Warm(folder, embedder_for)) as engine:
+        yield engine
+
+
+def _warm_up(engine: Warm) -> None:
+    embedder = engine.warm_up()
+    if embedder.whole is not None:
+        from .loading import make_light
+
+        make_light(embedder.whole)
+
+
+@contextmanager
+def _listening(engine: Warm, *, offline: bool) -> Iterator[Listener]:
+    from imgsearch.core.serving import Listener
+
+    with contextlib.closing(Listener(engine, offline=offline)) as listener:
+        yield listener
+
+
+def _until(minutes: float) -> str:
+    return f", until nothing was asked for {minutes:g} minutes" if minutes else ""
+
+
+def _wait(stop: _Stop, last_asked: Callable[[], float], minutes: float) -> int:
+    """Until it is to end: the exit code."""
+    while not stop.wanted.wait(LOOK_SECONDS):
+        if minutes and time.monotonic() - last_asked() > minutes * 60:
+            return 0
+    return stop.code
+
+
+def _gallery(folder: str, host: str, port: int | None, minutes: float, *, device: str, offline: bool) -> int:
+    from imgsearch.core.errors import UsageError
+
+    try:
+        from .web.server import Gallery, bound
+    except ImportError as error:
+        raise UsageError(
+            f"the gallery needs {error.name or 'a library'}, which is not installed",
+            hint='pip install "imgsearch-cli[serve]"; for quick queries alone: imgsearch serve --socket-only',
+        ) from error
+    listening = bound(host, port, default=PORT)
+    with (
+        contextlib.closing(listening),
+        _stopping() as stop,
+        _warm(folder, device=device, offline=offline) as engine,
+        contextlib.ExitStack() as opened,
+    ):
+        _warm_up(engine)
+        asked: list[Callable[[], float]] = []
+        try:
+            listener = opened.enter_context(_listening(engine, offline=offline))
+            asked.append(lambda: listener.last_asked)
+        except UsageError as error:
+            render.say(f"queries are not answered by this process: {error}")
+        gallery = opened.enter_context(Gallery(engine, listening, host=host))
+        asked.append(lambda: gallery.last_asked)
+        render.emit(gallery.link)
+        render.flush()
+        render.say(f"open the link above in a browser{_until(minutes)}; ^C ends it")
+        if not gallery.is_loopback:
+            render.say("whoever has the link, and whoever can read the network, can see the photos")
+        return _wait(stop, lambda: max(each() for each in asked), minutes)

@@ -1,0 +1,126 @@
+"""`--html`: the hits as a contact sheet, written where it was asked for and opened if wanted."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import render
+
+if TYPE_CHECKING:
+    from imgsearch.core.arrange import Hit
+
+STDOUT = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """Where the page goes, and whether it is then shown."""
+
+    path: str
+    opens: bool = False
+
+    @property
+    def is_stdout(self) -> bool:
+        return self.path == STDOUT
+
+    def write(self, query: str, hits: Sequence[Hit], how: dict[str, Any], narrowed: dict[str, Any]) -> None:
+        """Raises UsageError where a file is in the way that is no page, and ImgsearchError where it cannot be
+        written."""
+        import datetime
+
+        from imgsearch.core import sheet
+        from imgsearch.core.filters import Filters
+        from imgsearch.core.paths import printable, processor_cores
+        from imgsearch.core.questions import Options
+        from imgsearch.core.thumbnails import Thumbnails
+
+        facts = sheet.facts_of(
+            hits,
+            Options(**how, filters=Filters(**narrowed)),
+            made_at=datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
+        )
+        with Thumbnails(workers=min(processor_cores(), max(1, len(hits)))) as thumbnails:
+            pieces = sheet.page(query, facts, sheet.cards(hits, thumbnails))
+            if self.is_stdout:
+                for piece in pieces:
+                    render.emit(piece.encode("utf-8"), end=b"")
+                render.flush()
+                return
+            try:
+                size = sheet.write(self.path, pieces)
+            except OSError as error:
+                raise _unwritable(self.path, error) from error
+        render.say(f"{printable(self.path)}: {render.count(len(hits), 'photo')}, {render.size(size)}")
+        if self.opens:
+            _open(os.path.abspath(self.path))
+
+
+def sheet_for(html: str | None, *, opens: bool, limit: int, has_many: bool, prints_otherwise: bool) -> Sheet | None:
+    """What `--html` and `--open` ask for. Raises UsageError where they do not fit the rest, before anything is done."""
+    from imgsearch.core import sheet
+    from imgsearch.core.errors import UsageError
+
+    if html is None:
+        if opens:
+            raise UsageError("--open needs a page to open", hint="name it: --html sheet.html --open")
+        return None
+    if not html:
+        raise UsageError("--html needs the name of a file", hint="name one: --html sheet.html")
+    if has_many:
+        raise UsageError("`-` goes without --html", hint="make a sheet of one query at a time")
+    if limit > sheet.MOST_PHOTOS:
+        hint = f"ask for fewer with: -n {sheet.MOST_PHOTOS}"
+        raise UsageError(f"a sheet holds at most {sheet.MOST_PHOTOS:,} photos", hint=hint)
+    if html == STDOUT:
+        if prints_otherwise or opens:
+            raise UsageError(
+                "--html - puts the page on stdout, and nothing else", hint="name a file: --html sheet.html"
+            )
+        return Sheet(html)
+    html = os.path.expanduser(html)
+    try:
+        if os.path.isdir(html):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        sheet.refuse_unless_page(html)
+        os.stat(os.path.dirname(os.path.abspath(html)))
+    except (OSError, ValueError) as error:
+        raise _unwritable(html, error) from error
+    return Sheet(html, opens)
+
+
+def _unwritable(path: str, error: OSError | ValueError) -> Exception:
+    from imgsearch.core.errors import ImgsearchError
+
+    reason = (getattr(error, "strerror", None) or str(error)).lower()
+    return ImgsearchError(f"{path}: cannot be written: {reason}", hint="name another file with --html")
+
+
+def _open(path: str) -> None:
+    """Show the page in the user's browser, and do not wait for it. Nothing of what that says reaches our output."""
+    import shutil
+    import subprocess
+
+    from imgsearch.core.paths import printable
+    from imgsearch.core.sheet import file_url
+
+    opener = shutil.which("open" if sys.platform == "darwin" else "xdg-open")
+    if opener is None:
+        render.say(f"no browser was found; the page is at {printable(file_url(path))}")
+        return
+    try:
+        subprocess.run(  # a shell, which leaves it running and ends at once
+            ["/bin/sh", "-c", '"$@" &', "sh", opener, path],
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        render.say(f"{opener} does not start ({reason}); the page is at {printable(file_url(path))}")

@@ -1,0 +1,411 @@
+"""The gallery's pages and its API: what may be asked, and what is answered."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from anyio.to_thread import run_sync
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from imgsearch.core import grammar
+from imgsearch.core.errors import ImgsearchError, ModelError, QueryError, StoreError, UsageError
+from imgsearch.core.paths import mtime_ns, printable
+from imgsearch.core.search import Options
+from imgsearch.core.serving import Shelf, Warm, filters_from
+from imgsearch.core.thumbnails import Thumbnails
+from imgsearch.core.types import SkipPhoto
+from imgsearch.core.workers import Closed
+
+from . import openapi
+from .answers import answer, found, refusal, shown
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from imgsearch.core.catalog import Place
+    from imgsearch.core.grammar import Query
+
+STATIC = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js", "/icon.svg": "icon.svg"}
+_KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+MOST_UPLOADS, MOST_UPLOADED_BYTES = 32, 256 << 20
+BYTES_AT_ONCE = 1 << 18
+THUMBNAIL_CACHING = "private, max-age=86400"
+PICTURE_TYPES = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "GIF": "image/gif",
+    "WEBP": "image/webp",
+    "AVIF": "image/avif",
+    "HEIF": "image/heif",
+    "TIFF": "image/tiff",
+    "BMP": "image/bmp",
+    "JXL": "image/jxl",
+}
+"""By what the catalogue calls it. All else is bytes: nothing that a browser would run is ever named as such."""
+
+
+class Refused(Exception):
+    """What is said instead of an answer."""
+
+    def __init__(self, status: int, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.hint = hint
+
+
+class Uploads:
+    """Pictures that were dropped into the page: files in a folder of our own, the oldest forgotten first."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.mkdtemp(prefix="imgsearch-")
+        self._small = Thumbnails(os.path.join(self._folder, "small"), workers=1)  # apart: nothing of them is to stay
+        self._files: OrderedDict[str, tuple[str, int]] = OrderedDict()
+        self._changing = threading.Lock()
+
+    def close(self) -> None:
+        self._small.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def check(self, path: str) -> None:
+        """Decode it once, in another process. Raises SkipPhoto, Closed."""
+        self._small.jpeg(path, None, 160)
+
+    def keep(self, data: bytes) -> tuple[str, str]:
+        """Its id and its path. Raises OSError."""
+        name = secrets.token_hex(16)
+        path = os.path.join(self._folder, name)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(data)
+        except OSError:
+            os.unlink(path)
+            raise
+        with self._changing:
+            self._files[name] = path, len(data)
+            while (
+                len(self._files) > MOST_UPLOADS or sum(size for _, size in self._files.values()) > MOST_UPLOADED_BYTES
+            ):
+                self._drop(next(iter(self._files)))
+        return name, path
+
+    def forget(self, name: str) -> None:
+        with self._changing:
+            self._drop(name)
+
+    def path(self, name: str) -> str | None:
+        with self._changing:
+            return self._files.get(name, (None, 0))[0]
+
+    def _drop(self, name: str) -> None:
+        path, _ = self._files.pop(name, ("", 0))
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+class Pages:
+    """Every address of the gallery. What may take a while runs in a thread."""
+
+    def __init__(self, engine: Warm, shelf: Shelf, thumbnails: Thumbnails, uploads: Uploads) -> None:
+        self._engine = engine
+        self._shelf = shelf
+        self._thumbnails = thumbnails
+        self._uploads = uploads
+        folder = Path(__file__).parent
+        self._static = {path: (folder / name).read_bytes() for path, name in STATIC.items()}
+        self.last_asked = time.monotonic()
+
+    def app(self) -> Starlette:
+        gets: dict[str, Callable[[Request], Response]] = {
+            **dict.fromkeys(STATIC, self._page),
+            "/api/about": self._about,
+            "/api/days": self._days,
+            "/api/openapi.json": self._document,
+            "/api/photos": self._photos,
+            "/api/photos/{number}": self._photo,
+            "/api/photos/{number}/thumbnail": self._thumbnail,
+            "/api/photos/{number}/original": self._original,
+        }
+        routes = [Route(path, self._threaded(answers), methods=["GET"]) for path, answers in gets.items()]
+        routes.append(Route("/api/search", self._reading(self._search, openapi.MOST_JSON_BYTES), methods=["POST"]))
+        routes.append(Route("/api/pictures", self._reading(self._upload, openapi.MOST_PICTURE_BYTES), methods=["POST"]))
+        app = Starlette(routes=routes, exception_handlers={HTTPException: _on_http_error})
+        app.router.redirect_slashes = False
+        return app
+
+    def _threaded(self, answers: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            self.last_asked = time.monotonic()
+            return await run_sync(_said, lambda: answers(request))
+
+        return endpoint
+
+    def _reading(self, answers: Callable[[bytes], Response], most: int) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            self.last_asked = time.monotonic()
+            body = await _body(request, most)
+            if body is None:
+                return refusal(413, f"more than {most:,} bytes")
+            return await run_sync(_said, lambda: answers(body))
+
+        return endpoint
+
+    # pages
+
+    def _page(self, request: Request) -> Response:
+        kind = _KINDS[os.path.splitext(STATIC[request.url.path])[1]]
+        return Response(self._static[request.url.path], media_type=kind)
+
+    def _document(self, request: Request) -> Response:
+        return answer(openapi.document())
+
+    # looking
+
+    def _about(self, request: Request) -> Response:
+        about = self._shelf.about()
+        return answer(
+            {
+                "model": about.model,
+                "photos": about.photos,
+                "roots": [{"path": printable(r.path), "state": r.state, "photos": n} for r, n in about.roots],
+                "cameras": [{"camera": name, "photos": count} for name, count in about.cameras],
+            }
+        )
+
+    def _days(self, request: Request) -> Response:
+        asked = _from_query(request, openapi.FILTERS)
+        days = self._shelf.days(filters_from(asked))
+        return answer({"days": [{"day": day, "photos": count} for day, count in days]})
+
+    def _photos(self, request: Request) -> Response:
+        asked = _from_query(request, openapi.BROWSE)
+        limit, offset = asked.pop("limit", 60), asked.pop("offset", 0)
+        places = self._shelf.photos(filters_from(asked), limit=limit, offset=offset)
+        return answer({"photos": [shown(place) for place in places]})
+
+    def _photo(self, request: Request) -> Response:
+        return answer(shown(self._place(_number(request))))
+
+    def _thumbnail(self, request: Request) -> Response:
+        place = self._place(_number(request))
+        side = _from_query(request, openapi.THUMBNAIL).get("side", 320)
+        tag = f'"{place.content_hash.hex()[:32]}-{side}"'
+        headers = {"cache-control": THUMBNAIL_CACHING, "etag": tag}
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
+        _require_as_indexed(place)
+        try:
+            data = self._thumbnails.jpeg(place.path, place.content_hash, side)
+        except SkipPhoto as skipped:
+            raise Refused(410, skipped.reason) from skipped
+        except Closed:
+            raise Refused(503, "the gallery is closing") from None
+        return Response(data, media_type="image/jpeg", headers=headers)
+
+    def _original(self, request: Request) -> Response:
+        place = self._place(_number(request))
+        self._require_inside(place)
+        try:
+            descriptor = os.open(
+                os.path.realpath(place.path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            )
+        except OSError as error:
+            raise Refused(410, (error.strerror or "cannot be read").lower()) from error
+        file = open(descriptor, "rb")  # noqa: SIM115 - as long as the answer
+        try:
+            _require_same(place, os.fstat(descriptor))
+        except Refused:
+            file.close()
+            raise
+        name = os.fsencode(os.path.basename(place.relpath))
+        headers = {
+            "content-length": str(place.size),
+            "content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
+        }
+        kind = PICTURE_TYPES.get(str(place.facts["format"]).upper(), "application/octet-stream")
+        return StreamingResponse(_chunks(file, place.size), media_type=kind, headers=headers)
+
+    def _place(self, number: int) -> Place:
+        place = self._shelf.photo(number)
+        if place is None:
+            raise Refused(404, "no such photo")
+        return place
+
+    def _require_inside(self, place: Place) -> None:
+        """A link in a root may lead anywhere. What lies in no root is not given out."""
+        real = os.path.realpath(place.path)
+        tops = (os.path.realpath(root.path) for root, _ in self._shelf.about().roots if root.state == "online")
+        if not any(real.startswith(top.rstrip("/") + "/") for top in tops):
+            raise Refused(403, "a link that leads out of the indexed folders")
+
+    # asking
+
+    def _search(self, body: bytes) -> Response:
+        asked = _json(body)
+        complaint = openapi.problem(asked, openapi.SEARCH, "search")
+        if complaint:
+            raise Refused(422, complaint, "see /api/openapi.json")
+        limit, offset = asked.get("limit", 60), asked.get("offset", 0)
+        query, uploaded = self._query(asked)
+        how = {name: asked[name] for name in _OPTIONS if name in asked}
+        options = Options(limit=limit + offset, filters=filters_from(asked.get("filters", {})), **how)
+        started = time.perf_counter()
+        try:
+            hits = self._engine.search(query, options).hits
+        except QueryError as error:
+            message = str(error)
+            for path in uploaded:
+                message = message.replace(printable(path), "the picture")
+            raise QueryError(message, hint=error.hint) from error
+        seconds = time.perf_counter() - started
+        more = len(hits) == limit + offset and offset + limit <= openapi.MOST_OFFSET
+        return answer({"hits": [found(hit) for hit in hits[offset:]], "more": more, "seconds": round(seconds, 4)})
+
+    def _query(self, asked: dict[str, Any]) -> tuple[Query, list[str]]:
+        """And the paths of uploads in it. Words are words: no name of a file is looked for in them."""
+        uploaded: list[str] = []
+        pictures: list[str] = []
+        for picture in asked.get("pictures", ()):
+            if len(picture) != 1:
+                raise Refused(422, "search.pictures: each is a photo or an upload")
+            if "photo" in picture:
+                pictures.append(self._place(picture["photo"]).path)
+                continue
+            path = self._uploads.path(picture["upload"])
+            if path is None:
+                raise Refused(422, "this picture was forgotten", "bring it again")
+            uploaded.append(path)
+            pictures.append(path)
+        liked, disliked = (
+            [self._place(number).path for number in asked.get(name, ())] for name in ("more_like", "less_like")
+        )
+        text = asked.get("text")
+        query = grammar.combine(
+            None if text is None else grammar.explicit(text, ()),
+            images=pictures,
+            negatives=asked.get("not", ()),
+            more_like=liked,
+            less_like=disliked,
+        )
+        return query if text is not None else _renamed(query, "a picture"), uploaded
+
+    def _upload(self, body: bytes) -> Response:
+        if not body:
+            raise Refused(422, "an empty file", "bring another picture")
+        try:
+            name, path = self._uploads.keep(body)
+        except OSError as error:
+            raise Refused(507, (error.strerror or str(error)).lower(), "free some space") from error
+        try:
+            self._uploads.check(path)
+        except SkipPhoto as skipped:
+            self._uploads.forget(name)
+            raise Refused(422, skipped.reason, "bring another picture") from skipped
+        except Closed:
+            raise Refused(503, "the gallery is closing") from None
+        return answer({"id": name})
+
+
+_OPTIONS = (
+    "weight", "method", "modality", "sort", "reverse", "group", "diverse", "auto_cut", "min_score", "min_z",
+)  # fmt: skip
+
+
+def _renamed(query: Query, typed: str) -> Query:
+    from dataclasses import replace
+
+    return replace(query, typed=typed)
+
+
+def _said(answers: Callable[[], Response]) -> Response:
+    """What went wrong, as an answer: by the tree of errors that the commands use."""
+    try:
+        return answers()
+    except Refused as refused:
+        return refusal(refused.status, str(refused), hint=refused.hint)
+    except (QueryError, UsageError) as error:
+        return refusal(422, str(error), hint=error.hint)
+    except (StoreError, ModelError, ImgsearchError) as error:
+        return refusal(503, str(error), hint=error.hint, exit_code=error.exit_code)
+    except OSError as error:
+        return refusal(503, (error.strerror or str(error)).lower())
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    response = refusal(error.status_code, error.detail.lower())
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _body(request: Request, most: int) -> bytes | None:
+    """None where there is more of it."""
+    length = request.headers.get("content-length", "0")
+    if not length.isdecimal() or int(length) > most:
+        return None
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > most:
+            return None
+    return bytes(body)
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refused(400, "not JSON") from None
+
+
+def _from_query(request: Request, schema: dict[str, openapi.Schema]) -> dict[str, Any]:
+    values = openapi.from_query(request.query_params.multi_items(), schema)
+    complaint = openapi.problem(values, {"type": "object", "properties": schema}, "query")
+    if complaint:
+        raise Refused(422, complaint, "see /api/openapi.json")
+    return values
+
+
+def _number(request: Request) -> int:
+    text = request.path_params["number"]
+    if not (text.isascii() and text.isdecimal() and len(text) <= 19 and 0 < int(text) < 1 << 63):
+        raise Refused(404, "no such photo")
+    return int(text)
+
+
+def _require_as_indexed(place: Place) -> None:
+    try:
+        info = os.stat(place.path)
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or "cannot be read").lower()
+        raise Refused(410, reason) from error
+    _require_same(place, info)
+
+
+def _require_same(place: Place, info: os.stat_result) -> None:
+    """Nothing is shown but what was indexed: not what has been put in its place since."""
+    if not stat.S_ISREG(info.st_mode) or (info.st_size, mtime_ns(info)) != (place.size, place.mtime_ns):
+        raise Refused(410, "it has changed since it was indexed", "imgsearch index looks at it again")
+
+
+def _chunks(file: Any, left: int) -> Iterator[bytes]:
+    with file:
+        while left > 0 and (data := file.read(min(BYTES_AT_ONCE, left))):
+            left -= len(data)
+            yield data

@@ -1,0 +1,287 @@
+"""A contact sheet: hits as one page that needs nothing beside it, not even a network.
+
+The page holds its thumbnails, its one style and its one script, and a policy under which a browser runs and loads
+nothing else; whatever comes from a photo, its name or its caption goes through `_text`.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import hashlib
+import html
+import os
+import secrets
+import stat
+import urllib.parse
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from .errors import UsageError
+from .paths import printable
+from .types import SkipPhoto
+
+if TYPE_CHECKING:
+    from .arrange import Hit
+    from .questions import Options
+    from .thumbnails import Thumbnails
+
+MOST_PHOTOS = 1_000
+"""On one page: some 25 MB of thumbnails, which browsers still scroll smoothly."""
+
+# Pixels of a thumbnail's longer side: sharp on a fine screen, coarser where there are many.
+SIDE, SIDE_OF_MANY, MANY = 480, 320, 120
+# What browsers cannot show themselves (HEIC, RAW, TIFF ...) lies in the page larger too, up to so many bytes in all.
+LARGE_SIDE = 1_600
+MOST_LARGE_BYTES = 48 << 20
+SHOWN_BY_BROWSERS = frozenset("JPEG MPO PNG GIF WEBP AVIF BMP ICO".split())
+
+MOST_TEXT = 400
+_JOINERS = "\u200c\u200d"
+_SCRIPTED = " hidden data-scripted"
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A hit and how it is shown."""
+
+    hit: Hit
+    thumbnail: bytes | None
+    """JPEG; None where there is none, for this reason:"""
+    reason: str = ""
+    large: bytes | None = None
+    """JPEG; None where the browser shows the file itself, or there was no more room."""
+
+
+def cards(hits: Sequence[Hit], thumbnails: Thumbnails) -> Iterator[Card]:
+    """The hits with their pictures, in order."""
+    side = SIDE if len(hits) <= MANY else SIDE_OF_MANY
+    smalls = list(thumbnails.jpegs(((hit.path, hit.place.content_hash) for hit in hits), side))
+    needed = [hit for hit, small in zip(hits, smalls, strict=True) if _needs_large(hit) and isinstance(small, bytes)]
+    larges = thumbnails.jpegs(((hit.path, hit.place.content_hash) for hit in needed), LARGE_SIDE)
+    room = MOST_LARGE_BYTES
+    with contextlib.closing(larges):
+        for hit, small in zip(hits, smalls, strict=True):
+            if isinstance(small, SkipPhoto):
+                yield Card(hit, None, small.reason)
+                continue
+            large = next(larges, None) if _needs_large(hit) and room > 0 else None
+            if isinstance(large, bytes):
+                room -= len(large)
+            yield Card(hit, small, large=large if isinstance(large, bytes) else None)
+
+
+def facts_of(hits: Sequence[Hit], options: Options, *, made_at: str) -> dict[str, str]:
+    """What stands below the query: how many, how they were found, by which model, within which filters."""
+    method = hits[0].method if hits else options.method or ""
+    if method and options.weight is not None:
+        method = f"{method}, weight {options.weight:g}"
+    known = {
+        "Photos": f"{len(hits):,}",
+        "Method": method,
+        "Model": hits[0].model if hits else "",
+        "Grouped by": options.group or "",
+        "Sorted by": "" if options.sort == "score" else options.sort,
+        "Filters": _filters(options),
+        "Made": made_at,
+    }
+    return {name: value for name, value in known.items() if value}
+
+
+def _filters(options: Options) -> str:
+    asked = []
+    for name in options.filters.__slots__:
+        value = getattr(options.filters, name)
+        if value:
+            asked.append(f"{name.replace('_', ' ')} {value if isinstance(value, str) else ', '.join(value)}")
+    return "; ".join(asked)
+
+
+def page(query: str, facts: dict[str, str], shown: Iterable[Card]) -> Iterator[str]:
+    """The page, piece by piece. UTF-8; nothing in it is a surrogate or a control character."""
+    style, script = _asset("sheet.css"), _asset("sheet.js")
+    policy = (
+        "default-src 'none'; img-src data: file:; "
+        f"style-src '{_source_hash(style)}'; script-src '{_source_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+    title = _text(printable(query))
+    yield (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="referrer" content="no-referrer">\n<meta name="color-scheme" content="light dark">\n'
+        f'<meta name="generator" content="imgsearch">\n<title>{title} - imgsearch</title>\n<style>{style}</style>\n'
+        f'</head>\n<body>\n<header>\n<h1><bdi>{title}</bdi></h1>\n<dl class="facts">\n'
+    )
+    for name, value in facts.items():
+        yield f"<div><dt>{_text(name)}</dt><dd><bdi>{_text(value)}</bdi></dd></div>\n"
+    yield f"</dl>\n{_KEYS}</header>\n<main>\n"
+    is_empty = True
+    for card in shown:
+        if is_empty:
+            yield '<ol class="hits" aria-label="Photos found">\n'
+        is_empty = False
+        yield _item(card)
+    yield '<p class="nothing">Nothing was found.</p>\n' if is_empty else "</ol>\n"
+    yield f"</main>\n{_END}<script>{script}</script>\n</body>\n</html>\n"
+
+
+_KEYS = (
+    f'<p class="keys"{_SCRIPTED}><kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> or <kbd>j</kbd> <kbd>k</kbd> '
+    "move, <kbd>Enter</kbd> shows a photo large, <kbd>Esc</kbd> closes it, <kbd>c</kbd> copies its path</p>\n"
+)
+_END = (
+    "<footer>Made by imgsearch on this machine. The thumbnails are part of this page; the originals are linked where "
+    "they lay.</footer>\n"
+    '<dialog aria-label="Photo, large"><img alt=""><div class="bar"><p><bdi dir="ltr"></bdi><small></small></p>'
+    '<div class="buttons"><button type="button" class="previous">Previous</button>'
+    '<button type="button" class="next" autofocus>Next</button><button type="button" class="copied">Copy path</button>'
+    '<a rel="noreferrer">Open the file</a><button type="button" class="close">Close</button></div></div></dialog>\n'
+    '<div id="said" role="status" aria-live="polite"></div>\n'
+)
+
+
+def _item(card: Card) -> str:
+    hit = card.hit
+    path = printable(hit.path)
+    name = os.path.basename(path.rstrip("/"))
+    lines = _lines(hit)
+    about = " · ".join(text for label, text in lines.items() if label != "Caption")
+    rows = "".join(
+        f"<div{' class=said' if label == 'Caption' else ''}><dt>{label}</dt> "
+        f'<dd><bdi title="{_text(text)}">{_text(text)}</bdi></dd></div>'
+        for label, text in lines.items()
+    )
+    return (
+        f'<li class="hit">{_picture(card, name, f"{hit.score:.3f} · {about}" if about else f"{hit.score:.3f}")}\n'
+        f'<div class="about"><h2 class="name"><bdi dir="ltr" title="{_text(name)}">{_text(name)}</bdi>'
+        f'<span class="score" title="score, {_text(hit.method)}">{hit.score:.3f}</span></h2>\n'
+        f"<dl>{rows}</dl>\n"
+        f'<div class="path"><code title="{_text(path)}"><bdi dir="ltr">{_text(path)}</bdi></code>'
+        f'<button type="button" class="copy" data-path="{_text(copyable(hit.path))}" '
+        f'aria-label="Copy path of {_text(name)}"{_SCRIPTED}>Copy path</button></div></div></li>\n'
+    )
+
+
+def _picture(card: Card, name: str, about: str) -> str:
+    if card.thumbnail is None:
+        return f'<div class="photo none"><span>no picture: {_text(card.reason)}</span></div>'
+    large = f' data-large="{_data_url(card.large)}"' if card.large else ""
+    shows = " data-shows=1" if card.hit.place.facts.get("format") in SHOWN_BY_BROWSERS else ""
+    taken = _lines(card.hit).get("Taken")
+    return (
+        f'<a class="photo" href="{_text(file_url(card.hit.path))}" rel="noreferrer" data-name="{_text(name)}" '
+        f'data-about="{_text(about)}"{shows}{large}><img src="{_data_url(card.thumbnail)}" decoding="async" '
+        f'alt="{_text(f"{name}, {taken}" if taken else name)}"></a>'
+    )
+
+
+def _needs_large(hit: Hit) -> bool:
+    return hit.place.facts.get("format") not in SHOWN_BY_BROWSERS
+
+
+def _lines(hit: Hit) -> dict[str, str]:
+    """What is known of a photo, by what it is; nothing that is not known."""
+    facts = hit.place.facts
+    known = {
+        "Taken": str(facts.get("taken_at") or "").replace("T", " "),
+        "Camera": str(facts.get("camera") or ""),
+        "Place": _place(facts.get("latitude"), facts.get("longitude")),
+        "Size": f"{facts['width']} × {facts['height']} {facts.get('format') or ''}" if facts.get("width") else "",
+        "Keywords": ", ".join(hit.place.keywords),
+        "Group": f"and {len(hit.members)} more like it" if hit.members else "",
+        "Caption": hit.place.text or "",
+    }
+    return {label: text[:MOST_TEXT] for label, text in known.items() if text.strip()}
+
+
+def _place(latitude: float | None, longitude: float | None) -> str:
+    if latitude is None or longitude is None:
+        return ""
+    north, east = "N" if latitude >= 0 else "S", "E" if longitude >= 0 else "W"
+    return f"{abs(latitude):.4f}° {north}, {abs(longitude):.4f}° {east}"
+
+
+def file_url(path: str) -> str:
+    """The file's address, byte for byte: names need not be UTF-8."""
+    return "file://" + urllib.parse.quote_from_bytes(os.fsencode(path))
+
+
+def copyable(path: str) -> str:
+    """The path as it can be pasted: as it is, or as `$'...'` for a shell where it holds what would not survive."""
+    if printable(path) == path:
+        return path
+    escaped = path.replace("\\", "\\\\").replace("'", "\\'")
+    shown = "".join(character if printable(character) == character else _octal(character) for character in escaped)
+    return f"$'{shown}'"
+
+
+def _octal(character: str) -> str:
+    return "".join(f"\\{byte:03o}" for byte in os.fsencode(character))
+
+
+def _text(text: str) -> str:
+    """For an element or a quoted attribute: one line, escaped, without what is invisible or turns the writing round."""
+    plain = "".join(each if each.isprintable() or each in _JOINERS else " " for each in text)
+    return html.escape(" ".join(plain.split()), quote=True)
+
+
+def _data_url(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
+
+
+@functools.cache
+def _asset(name: str) -> str:
+    return resources.files("imgsearch.core").joinpath(name).read_text("utf-8")
+
+
+def _source_hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}"
+
+
+# The file
+
+
+def write(path: str, pieces: Iterable[str]) -> int:
+    """Write the page, whole or not at all, and return its bytes. Raises OSError, and UsageError for a file that is
+    there and no page: a photo named by mistake is not overwritten."""
+    target = os.path.realpath(path)
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.stat(target).st_mode):
+            return _write_into(target, pieces)
+        refuse_unless_page(path)
+    unfinished = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.html")
+    try:
+        size = _write_into(unfinished, pieces, flags=os.O_CREAT | os.O_EXCL)
+        os.replace(unfinished, target)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(unfinished)
+        if isinstance(error, OSError):
+            raise type(error)(error.errno, error.strerror, path) from error  # not a name that nobody chose
+        raise
+    return size
+
+
+def refuse_unless_page(path: str) -> None:
+    """Raises UsageError for a file that is there, not empty, and not a page; OSError for one that cannot be read."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return
+        with open(path, "rb") as file:
+            head = file.read(512).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+        if head and not head.startswith((b"<!doctype html", b"<html")):
+            raise UsageError(f"{path} is there and is no web page", hint="choose another name for the sheet")
+
+
+def _write_into(path: str, pieces: Iterable[str], flags: int = 0) -> int:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o666)
+    size = 0
+    with open(descriptor, "wb") as file:
+        for piece in pieces:
+            size += file.write(piece.encode("utf-8"))
+    return size

@@ -1,0 +1,271 @@
+"""The gallery in a real browser, over names and captions that would like to be markup."""
+
+import contextlib
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from conftest import ALBUM
+
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("starlette", reason="the extra [serve] is not installed")
+pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
+
+from playwright.sync_api import expect, sync_playwright
+
+from imgsearch.cli import app, loading
+from imgsearch.cli.web import server as web
+from imgsearch.core import serving
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
+
+HOSTILE = (
+    "<script>window.ran=1<.jpg",
+    "<img src=x onerror=window.ran=2>.jpg",
+    "quote\"'`&amp;.jpg",
+    "new\nline.jpg",
+    "\u202egpj.esrever.jpg",
+    "javascript:window.ran=3.jpg",
+)
+CAPTION = "<b onmouseover=window.ran=4>caption</b><script>window.ran=5</script>"
+PLAIN = ("banana", "lemon", "red-delicious", "carrots", "watermelon", "oatly-oat-milk", "orange", "lime")
+# What the browser itself writes there when a question is refused, which the page then says in words.
+REFUSED = "the server responded with a status of 422"
+# Put here by a person who wants to look at what the tests saw.
+SCREENSHOTS = os.environ.get("IMGSEARCH_SCREENSHOTS")
+
+
+@pytest.fixture(scope="module")
+def link(tmp_path_factory):
+    base = tmp_path_factory.mktemp("browser")
+    photos = base / "photos"
+    photos.mkdir()
+    for name in PLAIN:
+        shutil.copy(ALBUM / f"{name}.jpg", photos)
+    sources = sorted(ALBUM.glob("*.jpg"))[20:]
+    for at in range(70):  # more than a page
+        name = HOSTILE[at] if at < len(HOSTILE) else f"photo {at:03}.jpg"
+        exif = Image.Exif()
+        exif[0x010E], exif[0x010F], exif[0x0110] = CAPTION, "Maker", "<i>Camera</i>"
+        exif.get_ifd(0x8769)[0x9003] = f"2024:0{3 if at < len(HOSTILE) else 1 + at % 3}:1{at % 2} 10:00:{at % 60:02}"
+        Image.open(sources[at % len(sources)]).resize((64, 48)).save(photos / name, "JPEG", exif=exif)
+    os.environ["IMGSEARCH_INDEX"] = str(base / "index")
+    try:
+        assert app.exit_code(["index", str(photos), "--model", "builtin", "--quiet"]) == 0
+    finally:
+        del os.environ["IMGSEARCH_INDEX"]
+
+    def embedder_for(space):
+        return loading.query_embedder(space, device="cpu", offline=True, history=False)
+
+    with (
+        contextlib.closing(web.bound("127.0.0.1", 0, default=0)) as listening,
+        contextlib.closing(serving.Warm(str(base / "index"), embedder_for)) as engine,
+        web.Gallery(engine, listening) as gallery,
+    ):
+        yield gallery.link
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=[("light", 1280, 860)], ids=["wide"])
+def page(request, browser, link):
+    """The page, open; whatever the console says, or whatever runs that should not, fails the test."""
+    scheme, width, height = request.param
+    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": height})
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: REFUSED in message.text or complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
+    page.goto(link)
+    expect(page.locator(".card").first).to_be_visible(timeout=20_000)
+    yield page
+    ran = page.evaluate("window.ran")
+    if SCREENSHOTS:
+        name = re.sub(r"\W+", "-", request.node.name)
+        page.screenshot(path=str(Path(SCREENSHOTS) / f"{name}.png"))
+    context.close()
+    assert (complaints, ran) == ([], None)
+
+
+def search(page, words):
+    page.fill("#words", words)
+    with answered(page):
+        page.press("#words", "Enter")
+
+
+@contextlib.contextmanager
+def answered(page):
+    """Until the answer to what is done here is on the page."""
+    with page.expect_response("**/api/search"):
+        yield
+    expect(page.locator("#grid")).not_to_have_attribute("aria-busy", "true")
+
+
+def names(page):
+    return page.locator(".card .open img").evaluate_all("images => images.map(image => image.alt)")
+
+
+def drop(page, path):
+    """A file from outside, dropped onto the page as a person would."""
+    import base64
+
+    transfer = page.evaluate_handle(
+        """([name, data]) => {
+            const transfer = new DataTransfer();
+            const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+            transfer.items.add(new File([bytes], name, { type: "image/jpeg" }));
+            return transfer;
+        }""",
+        [Path(path).name, base64.b64encode(Path(path).read_bytes()).decode()],
+    )
+    for kind in ("dragenter", "dragover", "drop"):
+        page.dispatch_event("body", kind, {"dataTransfer": transfer})
+
+
+def test_the_link_is_not_left_in_the_address(page):
+    assert "token" not in page.url
+    assert page.title() == "imgsearch"
+
+
+def test_photos_are_browsed_by_time_and_come_as_one_scrolls(page):
+    expect(page.locator("#grid h2").first).to_contain_text("March 2024")
+    assert page.locator(".card").count() == 60
+    page.locator(".card").last.scroll_into_view_if_needed()
+    expect(page.locator(".card")).to_have_count(78)
+    expect(page.locator("#grid h2").last).to_have_text("Without a date")
+
+
+def test_a_day_is_chosen_in_the_timeline(page):
+    bar = page.get_by_role("button", name=re.compile("^2024-02-11: "))
+    bar.click()
+    expect(bar).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".card")).to_have_count(int(bar.get_attribute("aria-label").split()[1]))
+    page.get_by_role("button", name="Leave out 2024-02-11").click()
+    expect(page.locator(".card")).to_have_count(60)
+
+
+def test_words_find_photos_and_a_minus_leaves_out(page):
+    search(page, "a yellow lemon")
+    found = names(page)
+    search(page, "a yellow lemon -lemon")
+    assert names(page) != found
+
+
+def test_a_dropped_picture_is_asked_with_and_the_slider_mixes_it_with_words(page):
+    drop(page, ALBUM / "lemon.jpg")
+    expect(page.locator(".chip")).to_contain_text("lemon.jpg")
+    expect(page.locator("#said")).to_contain_text("best first")
+    expect(page.locator(".card .open img").first).to_have_attribute("alt", "lemon.jpg")
+    expect(page.locator("#mix")).to_be_hidden()
+    search(page, "milk")
+    expect(page.locator("#mix")).to_be_visible()
+    at_words = names(page)
+    page.locator("#weight").focus()
+    with answered(page):
+        page.keyboard.press("Home")
+    expect(page.locator("#weight")).to_have_attribute("aria-valuetext", "words 0 percent")
+    expect(page.locator(".card .open img").first).to_have_attribute("alt", "lemon.jpg")
+    assert names(page) != at_words
+
+
+def test_a_file_that_is_no_picture_is_refused_in_words(page, tmp_path):
+    (tmp_path / "<img src=x onerror=window.ran=6>.txt").write_text("no picture")
+    page.set_input_files("#file", str(tmp_path / "<img src=x onerror=window.ran=6>.txt"))
+    expect(page.locator("#said")).to_contain_text("window.ran=6>.txt: not a picture")
+
+
+def test_likes_and_dislikes_move_the_answer(page):
+    search(page, "fruit")
+    before = names(page)
+    with answered(page):
+        page.get_by_role("button", name="dislike", exact=False).first.click()
+    expect(page.locator(".chip")).to_contain_text("not liked:")
+    expect(page.locator(".card .open img").first).not_to_have_attribute("alt", before[0])
+    with answered(page):
+        page.get_by_role("button", name=re.compile("^like ")).nth(3).click()
+    expect(page.locator(".chip")).to_have_count(2)
+    assert before[0] not in names(page)
+
+
+def test_more_like_this_asks_with_the_photo(page):
+    search(page, "a yellow lemon")
+    page.locator(".open").nth(1).click()
+    wanted = page.locator("#name").inner_text()
+    page.get_by_role("button", name=re.compile("^More like this")).click()
+    expect(page.locator("#look")).to_be_hidden()
+    expect(page.locator(".chip")).to_contain_text(wanted.split("\n")[0])
+    expect(page.locator("#words")).to_have_value("")
+
+
+def test_filters_narrow_what_is_shown(page):
+    page.click("#show-filters")
+    page.fill("[name=camera]", "<i>camera")
+    expect(page.locator(".card").filter(has_text="lemon.jpg")).to_have_count(0)
+    page.fill("[name=after]", "someday")
+    expect(page.locator("#said")).to_contain_text("--after someday")
+    page.click("#filters button[type=reset]")
+    expect(page.locator(".card")).to_have_count(60)
+
+
+def test_hands_stay_on_the_keyboard(page):
+    page.keyboard.press("/")
+    expect(page.locator("#words")).to_be_focused()
+    page.keyboard.type("lemon")
+    page.keyboard.press("Enter")
+    expect(page.locator("#said")).to_contain_text("best first")
+    page.keyboard.press("Escape")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".open").first).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".open").nth(1)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#look")).to_be_visible()
+    first = page.locator("#name").inner_text()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#name")).not_to_have_text(first)
+    page.keyboard.press("l")
+    expect(page.locator("[data-act=like]")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("Escape")
+    expect(page.locator("#look")).to_be_hidden()
+    expect(page.locator(".chip")).to_contain_text("liked:")
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_name_is_only_ever_a_name(page, name):
+    page.get_by_role("button", name=name.replace("\n", " "), exact=True).first.click()
+    assert page.locator("#name").evaluate("element => element.textContent") == name
+    assert page.locator("#name *").count() == 0
+    page.locator("#facts").hover()
+    expect(page.locator("#facts")).to_contain_text("<i>Camera</i>")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [("light", 1280, 860), ("dark", 1280, 860), ("light", 390, 800), ("dark", 390, 800)],
+    ids=lambda look: f"{look[0]}-{look[1]}",
+    indirect=True,
+)
+def test_it_fits_its_window_in_light_and_dark(page):
+    page.click("#show-filters")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    search(page, "red fruit")
+    page.locator(".open").first.click()
+    expect(page.locator("#look")).to_be_visible()
+    assert page.locator("#look").evaluate("element => element.scrollWidth <= innerWidth")
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    is_dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    assert (sum(map(int, re.findall(r"\d+", ground))) < 200) == is_dark

@@ -1,0 +1,430 @@
+"""Warm answers: to the last byte those of a cold query, and never in the way of one."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+from imgsearch.core import grammar, store, warm
+from imgsearch.core.errors import ImgsearchError
+
+from conftest import ALBUM
+
+RUN = """
+import atexit, sys
+atexit.register(lambda: print("\\ncold" if "numpy" in sys.modules else "\\nwarm", file=sys.stderr))
+from imgsearch.cli.app import main
+main()
+"""
+HOW = {"limit": 3}
+NARROWED = {"under": (), "root": ()}
+
+
+class Bench:
+    """A folder with an index of its own, a runtime folder, and the command run there as a user would."""
+
+    def __init__(self, folder: Path, runtime: str) -> None:
+        self.folder = folder
+        self.environment = {**os.environ, "IMGSEARCH_INDEX": str(folder / "index"), "XDG_RUNTIME_DIR": runtime}
+
+    def run(self, *arguments: str, **variables: str) -> tuple[int, bytes, str, bool]:
+        """Exit code, stdout, stderr, and whether it was answered warm."""
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", RUN, *arguments],
+            cwd=self.folder,
+            env={**self.environment, **variables},
+            capture_output=True,
+            timeout=120,
+        )
+        said, _, how = done.stderr.decode().rstrip("\n").rpartition("\n")
+        return done.returncode, done.stdout, said, how == "warm"
+
+    def query(self, *arguments: str, **variables: str) -> tuple[int, bytes, str, bool]:
+        return self.run("query", *arguments, **variables)
+
+    @contextlib.contextmanager
+    def serving(self, *arguments: str):
+        command = [sys.executable, "-P", "-m", "imgsearch", "serve", "--socket-only", *arguments]
+        process = subprocess.Popen(command, cwd=self.folder, env=self.environment, stderr=subprocess.PIPE, text=True)
+        try:
+            assert "from memory" in process.stderr.readline()
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+
+@contextlib.contextmanager
+def indexed(folder):
+    photos = folder / "photos"
+    photos.mkdir()
+    for name in ("banana", "lemon", "red-delicious", "carrots", "oatly-oat-milk", "watermelon", "lime"):
+        shutil.copy(ALBUM / f"{name}.jpg", photos)
+    shutil.copy(ALBUM / "lemon.jpg", photos / "lemon copy.jpg")
+    shutil.copy(ALBUM / "plum.jpg", os.path.join(os.fsencode(photos), b"pl\xffm\n<b>.jpg"))
+    shutil.copy(ALBUM / "kiwi.jpg", folder / "outside.jpg")
+    runtime = tempfile.mkdtemp(prefix="is-")  # the path of a socket is short
+    bench = Bench(folder, runtime)
+    code, *rest = bench.run("index", "photos", "--model", "builtin", "--quiet")
+    assert code == 0, rest
+    yield bench
+    shutil.rmtree(runtime)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """With a server that runs as long as these tests."""
+    with indexed(tmp_path_factory.mktemp("served")) as bench, bench.serving():
+        yield bench
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    with indexed(tmp_path_factory.mktemp("bench")) as bench:
+        yield bench
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["red fruit"],
+        ["red", "fruit", "--json", "-n", "20"],
+        ["photos/lemon.jpg", "--json"],
+        ["outside.jpg", "--json"],
+        ["green like photos/lemon.jpg", "--json", "--weight", "0.4", "--compose", "and"],
+        ["fruit -red", "--json", "--include-reference"],
+        ["--any", "lemon", "--any", "photos/banana.jpg", "--json"],
+        ["2*red + 1*fruit", "--more-like", "photos/banana.jpg", "--less-like", "outside.jpg", "--json"],
+        ["--from", "yellow", "--to", "green", "--image", "photos/lemon.jpg"],
+        ["lemon", "--group", "duplicates", "--json"],
+        ["fruit", "--under", "photos", "--glob", "*e*.jpg", "--sort", "path", "-r"],
+        ["fruit", "--metadata"],
+        ["fruit", "--fields", "path,score,z,keywords,members"],
+        ["fruit", "-0", "--diverse", "0.5"],
+        ["fruit", "-l", "--modality", "any"],
+        ["fruit", "--auto-cut"],
+        ["fruit", "--min-score", "5"],
+    ],
+    ids=" ".join,
+)
+def test_a_warm_answer_is_the_cold_one_to_the_last_byte(served, arguments):
+    *warm_answer, is_warm = served.query(*arguments)
+    *cold_answer, was_warm = served.query(*arguments, "--no-server", "--no-history")
+    assert warm_answer == cold_answer
+    assert (is_warm, was_warm) == (True, False)
+
+
+def test_an_explanation_is_the_cold_one_but_for_the_clock(served):
+    def explained(*more):
+        code, out, err, is_warm = served.query("fruit -red", "--json", "--explain", *more)
+        record = json.loads(err.splitlines()[0])
+        assert record["explain"].pop("seconds").keys() == {"embed", "prepare", "search", "rank"}
+        return code, out, record, is_warm
+
+    assert explained()[:3] == explained("--no-server", "--no-history")[:3]
+    assert explained()[3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_answered_warm"),
+    [
+        (["fruit", "--compose", "nonsense"], True),
+        (["fruit", "--after", "someday"], True),
+        (["fruit", "--under", "nowhere"], False),  # named relative to this folder: only here it is said as typed
+        (["nosuch.jpg"], True),  # found out before anybody is asked
+        (["fruit", "--limit", "0", "--json"], True),
+    ],
+    ids=str,
+)
+def test_an_error_is_the_cold_one(served, arguments, is_answered_warm):
+    *warm_answer, is_warm = served.query(*arguments)
+    *cold_answer, _ = served.query(*arguments, "--no-server")
+    assert warm_answer == cold_answer
+    assert warm_answer[0] == 2
+    assert is_warm == is_answered_warm
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--no-server"], ["--no-history"], ["--device", "cpu"], ["--offline"], ["--root", "photos"]],
+    ids=" ".join,
+)
+def test_what_a_server_cannot_promise_is_answered_cold(served, arguments):
+    code, out, err, is_warm = served.query("fruit", *arguments)
+    assert (code, err.rstrip(), is_warm) == (0, "", False)
+    assert out == served.query("fruit")[1]
+
+
+@pytest.mark.parametrize("variable", ["TZ", "HOME", "IMGSEARCH_HNSW_SLOTS", "XDG_CACHE_HOME"])
+def test_another_environment_is_answered_cold(served, variable, tmp_path):
+    value = {"TZ": "Asia/Tokyo", "IMGSEARCH_HNSW_SLOTS": "5"}.get(variable, str(tmp_path))
+    assert served.query("fruit", **{variable: value})[::3] == (0, False)
+
+
+def test_what_others_commit_is_in_the_next_answer(bench):
+    photo = bench.folder / "photos" / "new pear.jpg"
+    with bench.serving():
+        before = bench.query("a pear", "-l", "-n", "99")
+        shutil.copy(ALBUM / "anjou.jpg", photo)
+        bench.run("index", "--quiet")
+        added = bench.query("a pear", "-l", "-n", "99")
+        photo.unlink()
+        bench.run("index", "--quiet")
+        bench.run("prune")
+        pruned = bench.query("a pear", "-l", "-n", "99")
+        shutil.rmtree(bench.folder / "index")
+        gone = bench.query("a pear", "-l", "-n", "99")
+        bench.run("index", "photos", "--model", "builtin", "--quiet")
+        again = bench.query("a pear", "-l", "-n", "99")
+    assert all(answer[3] for answer in (before, added, pruned, again))
+    assert set(added[1].splitlines()) - set(before[1].splitlines()) == {os.fsencode(photo)}
+    assert before[:3] == pruned[:3] == again[:3]
+    assert gone[0] == 4
+    assert not gone[3]
+
+
+def test_a_server_that_was_killed_is_no_hindrance(bench):
+    with bench.serving() as process:
+        process.send_signal(signal.SIGSTOP)
+        stopped = bench.query("fruit")
+        process.kill()
+        process.wait()
+        killed = bench.query("fruit")
+        with bench.serving():
+            again = bench.query("fruit")
+    assert [answer[3] for answer in (stopped, killed, again)] == [False, False, True]
+    assert stopped[:3] == killed[:3] == again[:3]
+
+
+def test_only_one_server_listens_for_an_index(served):
+    code, _, err, _ = served.run("serve", "--socket-only")
+    assert (code, err.rstrip()) == (
+        2,
+        "imgsearch: another imgsearch serve has this index open\n  use that one, or end it first",
+    )
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_in_order(bench, number, code):
+    with bench.serving() as process:
+        process.send_signal(number)
+        assert process.wait(20) == code
+        assert process.stderr.read() == ""
+    assert not list(Path(bench.environment["XDG_RUNTIME_DIR"]).rglob("*.sock"))
+
+
+def test_it_ends_when_nobody_asks(bench):
+    with bench.serving("--idle", "0.02") as process:
+        assert process.wait(20) == 0
+
+
+def test_socket_only_wants_no_address(bench):
+    code, _, err, _ = bench.run("serve", "--socket-only", "--port", "1")
+    assert (code, err.rstrip()) == (
+        2,
+        "imgsearch: --socket-only goes without --host and --port\n  leave out one of them",
+    )
+
+
+# --------------------------------------------------------------------------------------- odd ends
+
+
+@pytest.fixture
+def odd(tmp_path, monkeypatch):
+    """The path where a server of an index would listen, all in order so far."""
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / warm.CATALOG).touch()
+    runtime = tempfile.mkdtemp(prefix="is-")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+    monkeypatch.setenv("IMGSEARCH_INDEX", str(tmp_path / "index"))
+    path = warm.socket_path(str(tmp_path / "index"))
+    warm.make_private(os.path.dirname(path))
+    yield path
+    shutil.rmtree(runtime)
+
+
+def ask():
+    started = time.perf_counter()
+    query = grammar.Query("fruit", text="fruit")
+    answer = warm.ask(None, query, HOW, NARROWED, explain=False, offline=False)
+    return answer, time.perf_counter() - started
+
+
+@contextlib.contextmanager
+def answering(path, *messages):
+    """A server that sends these bytes to whoever comes, and then waits."""
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(path)
+    listening.listen()
+    done = threading.Event()
+
+    def serve():
+        with contextlib.suppress(OSError):
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(1 << 16)
+                for message in messages:
+                    connection.sendall(message)
+                done.wait(0 if messages else 10)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        with contextlib.suppress(OSError):
+            listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        thread.join()
+
+
+def framed(message):
+    data = json.dumps(message).encode()
+    return len(data).to_bytes(4, "big") + data
+
+
+HIT = {"place": {"root": "/a", "relpath": "b.jpg", "content_hash": "00", "keywords": ["k"]}, "members": [], "rank": 1}
+ANSWER = framed({"state": "answer", "hits": [HIT], "explanation": None, "offline": []})
+
+
+def test_an_answer_is_taken(odd):
+    with answering(odd, framed({"state": "accepted"}), ANSWER):
+        answer, _ = ask()
+    (hit,) = answer.hits
+    assert (hit.path, hit.rank, hit.place.content_hash, hit.place.keywords) == ("/a/b.jpg", 1, b"\0", ("k",))
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [],
+        [b"HTTP/1.1 400 Bad Request\r\n\r\n"],
+        [b"\0\0\0\x02[]"],
+        [b"\0\0\0\x04null"],
+        [b"\0\0\0\x03\xff\xfe\xfd"],
+        [b"\xff\xff\xff\xff{}"],
+        [framed({})],
+        [framed({"state": "cold"})],
+        [framed({"state": "accepted"})],
+        [framed({"state": "accepted"}), framed({"state": "cold"})],
+        [framed({"state": "accepted"}), framed({"state": "answer", "hits": [{}]})],
+        [framed({"state": "accepted"}), framed({"state": "error", "error": "SystemExit", "message": "", "hint": None})],
+        [framed({"state": "accepted"}), b"\0\0\xff\xff" + b"[" * 0xFFFF],
+    ],
+    ids=range(13),
+)
+def test_an_odd_server_is_passed_by_at_once(odd, messages):
+    with answering(odd, *messages):
+        answer, seconds = ask()
+    assert answer is None
+    assert seconds < 0.5  # 0.05 on a machine that does nothing else
+
+
+def test_nobody_there_costs_next_to_nothing(odd):
+    assert ask()[0] is None
+    answer, seconds = ask()
+    assert answer is None
+    assert seconds < 0.05
+
+
+def test_nothing_is_said_where_others_could_listen(odd):
+    folder = os.path.dirname(odd)
+    with answering(odd, framed({"state": "accepted"}), ANSWER):
+        os.chmod(folder, 0o755)
+        assert ask()[0] is None
+        os.chmod(folder, 0o700)
+        os.rename(folder, f"{folder}.real")
+        os.symlink(f"{folder}.real", folder)
+        assert ask()[0] is None
+        os.unlink(folder)
+        os.rename(f"{folder}.real", folder)
+        assert ask()[0] is not None
+
+
+def test_a_server_makes_no_socket_where_others_could_enter(odd):
+    folder = os.path.dirname(odd)
+    os.chmod(folder, 0o711)
+    with pytest.raises(warm.Odd, match="not private"):
+        warm.make_private(folder)
+    os.rmdir(folder)
+    os.chmod(os.path.dirname(folder), 0o777)
+    with pytest.raises(warm.Odd, match="another user's"):
+        warm.make_private(folder)
+
+
+@pytest.mark.parametrize("message", [b"", b"\0", b"\0\0\0\x02{}", b"\xff\xff\xff\xff", b"\0\0\0\x04nope", b"x" * 5000])
+def test_an_odd_asker_does_no_harm(served, message):
+    path = next(Path(served.environment["XDG_RUNTIME_DIR"]).rglob("*.sock"))
+    with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.settimeout(5)
+        connection.connect(str(path))
+        connection.sendall(message)
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(100) == b""
+    assert served.query("fruit")[3]
+
+
+def test_the_socket_is_the_users_alone(served):
+    path = next(Path(served.environment["XDG_RUNTIME_DIR"]).rglob("*.sock"))
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+# --------------------------------------------------------------------------------------- where the index is
+
+
+@pytest.mark.parametrize("where", ["option", "variable", "portable", "above", "inner", "user's", "empty"])
+def test_both_ends_look_for_the_index_in_the_same_place(tmp_path, monkeypatch, where):
+    monkeypatch.delenv("IMGSEARCH_INDEX", raising=False)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    option = {"option": "~/there", "inner": str(tmp_path / "a"), "empty": ""}.get(where)
+    if where == "variable":
+        monkeypatch.setenv("IMGSEARCH_INDEX", "../x")
+    if where in ("above", "inner"):
+        (tmp_path / "a" / ".imgsearch").mkdir()
+    if where == "portable":
+        (tmp_path / "a" / "b" / ".imgsearch").mkdir()
+    try:
+        expected = store.locate(option)
+    except ImgsearchError:
+        with pytest.raises(warm.Odd):
+            warm.folder_of(option)
+    else:
+        assert warm.folder_of(option) == expected
+    assert (warm.CATALOG, warm.PORTABLE) == (store.CATALOG, store.PORTABLE)
+
+
+@pytest.mark.parametrize("variables", [{}, {"XDG_RUNTIME_DIR": "/run/x"}, {"XDG_DATA_HOME": "/data"}, {"HOME": "/h"}])
+def test_folders_are_where_the_platform_has_them(monkeypatch, variables):
+    for name in ("XDG_RUNTIME_DIR", "XDG_DATA_HOME", "IMGSEARCH_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert warm.runtime_folder() == platformdirs.user_runtime_dir("imgsearch", appauthor=False)
+    monkeypatch.chdir("/")
+    assert warm.folder_of(None) == store.locate(None)
+
+
+def test_hits_and_queries_arrive_as_they_were_sent():
+    query = grammar.combine(
+        grammar.parse("2*sunset + harbour -people"),
+        more_like=[str(ALBUM / "lemon.jpg")],
+        any_of=["a\udcff", "b"],
+    )
+    assert warm.query_from(json.loads(json.dumps(warm.asdict(query)))) == query
