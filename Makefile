@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := dev,raw,jxl
+EXTRAS := dev,raw,jxl,parquet
 DEMO := .demo
 
 .PHONY: demo test lint types completions bench bench-long clean

@@ -19,15 +19,20 @@ from . import (
     calibrate_cmd,
     check_cmd,
     completion,
+    dupes_cmd,
     eval_cmd,
+    export_cmd,
     failures_cmd,
     index_cmd,
     init_cmd,
     models_cmd,
+    notes_cmd,
     prune_cmd,
     query_cmd,
     render,
     roots_cmd,
+    serve_cmd,
+    similar_cmd,
     status_cmd,
 )
 
@@ -85,12 +90,17 @@ COMMANDS: tuple[Callable[..., int], ...] = (
     init_cmd.init,
     calibrate_cmd.calibrate,
     eval_cmd.evaluate,
+    dupes_cmd.dupes,
+    similar_cmd.similar,
+    export_cmd.export,
+    export_cmd.take_in,
+    serve_cmd.serve,
 )
 
 
 def _verb(command: Callable[..., int]) -> str:
-    """As it is typed: its name, but that `eval` is Python's."""
-    return "eval" if command is eval_cmd.evaluate else command.__name__
+    """As it is typed: its name, but that `eval` and `import` are Python's."""
+    return {eval_cmd.evaluate: "eval", export_cmd.take_in: "import"}.get(command, command.__name__)
 
 
 def _app(*commands: Callable[..., int]) -> typer.Typer:
@@ -118,6 +128,7 @@ def app_for(arguments: list[str]) -> typer.Typer:
     made = _app(*(asked or COMMANDS))
     if not asked:
         made.add_typer(roots_cmd.roots)
+        made.add_typer(notes_cmd.notes)
     return made
 
 

@@ -8,7 +8,7 @@ function __imgsearch_verb
     for word in $words
         if not string match -q -- '-*' $word
             set -a verb $word
-            contains -- "$verb" 'roots'; or break
+            contains -- "$verb" 'roots' 'notes'; or break
         end
     end
     echo "$verb"
@@ -39,7 +39,13 @@ complete -c imgsearch -n '__imgsearch_has ""' -a models -d 'List the models that
 complete -c imgsearch -n '__imgsearch_has ""' -a init -d 'Make a portable index: DIR/.imgsearch/, used by every command run in DIR or below'
 complete -c imgsearch -n '__imgsearch_has ""' -a calibrate -d 'Measure the collection anew, which `index` does whenever it has grown or shrunk by a tenth'
 complete -c imgsearch -n '__imgsearch_has ""' -a eval -d 'Measure how well imgsearch finds, with a benchmark or with queries of your own'
+complete -c imgsearch -n '__imgsearch_has ""' -a dupes -d 'Show photos that are there more than once: the same bytes, or the same picture resized, re-encoded or turned'
+complete -c imgsearch -n '__imgsearch_has ""' -a similar -d 'Find photos like a picture'
+complete -c imgsearch -n '__imgsearch_has ""' -a export -d 'Write photos with their facts, texts and vectors to a file, for other programs or another machine\'s index'
+complete -c imgsearch -n '__imgsearch_has ""' -a import -d 'Take over vectors and notes from a file that `imgsearch export` wrote, perhaps on a faster machine'
+complete -c imgsearch -n '__imgsearch_has ""' -a serve -d 'Open a gallery of your photos in the browser, and keep index and model in memory for quick queries'
 complete -c imgsearch -n '__imgsearch_has ""' -a roots -d 'Show the folders that the index looks after, or say where they have moved'
+complete -c imgsearch -n '__imgsearch_has ""' -a notes -d 'Add texts of your own to photos, and search them'
 
 complete -c imgsearch -n '__imgsearch_has "index"' -s m -l model -r -f -a '\'auto	the model the index has, else the best that can be had\' \'builtin	no download, Apache-2.0, English\' \'lite	605 MB, MIT, English\' \'fast	1,507 MB, Apache-2.0, multilingual\' \'balanced	1,501 MB, Apache-2.0, multilingual\' \'best	2,685 MB, Apache-2.0, English\' \'best-multilingual	4,544 MB, Apache-2.0, multilingual\' \'max	9,677 MB, Apache-2.0, English\' \'multilingual	4,543 MB, Apache-2.0, multilingual\' \'multilingual-lite	1,464 MB, MIT, multilingual\' \'mobileclip2-s0	299 MB, Apple AMLR (research only), English\' \'mobileclip2-s2	397 MB, Apple AMLR (research only), English\' \'mobileclip2-b	599 MB, Apple AMLR (research only), English\' \'mobileclip2-s4	1,782 MB, Apple AMLR (research only), English\' \'dfn-h	3,944 MB, Apple (research only), English\' \'metaclip2-h	7,435 MB, CC BY-NC 4.0, multilingual\'' -d 'builtin, an alias (`imgsearch models`), an open_clip ARCH/TAG, hf-hub:ORG/REPO, local-dir:DIR, or auto'
 complete -c imgsearch -n '__imgsearch_has "index"' -l weights -r -F -d 'Weights for an open_clip architecture given as --model'
@@ -105,10 +111,14 @@ complete -c imgsearch -n '__imgsearch_has "query"' -s l -l paths -d 'Print bare 
 complete -c imgsearch -n '__imgsearch_has "query"' -s 0 -l print0 -d 'Print bare paths, each ended by NUL'
 complete -c imgsearch -n '__imgsearch_has "query"' -l metadata -d 'Also print what is known of each photo: camera, place, keywords ..'
 complete -c imgsearch -n '__imgsearch_has "query"' -l fields -r -f -d 'Print these: path,score,taken_at,camera ..'
+complete -c imgsearch -n '__imgsearch_has "query"' -l html -r -F -d 'Also write the photos found as a web page that stands alone; - is stdout'
+complete -c imgsearch -n '__imgsearch_has "query"' -l open -d 'With --html: show the page in the browser'
+complete -c imgsearch -n '__imgsearch_has "query"' -l preview -d 'On a terminal: draw the photos found'
 complete -c imgsearch -n '__imgsearch_has "query"' -l explain -d 'Say on stderr how the query was read and answered'
 complete -c imgsearch -n '__imgsearch_has "query"' -l include-reference -d 'Do not leave out the pictures asked with, nor copies of them'
 complete -c imgsearch -n '__imgsearch_has "query"' -l include-offline -d 'Also photos on disks that are not there now'
 complete -c imgsearch -n '__imgsearch_has "query"' -l no-history -d 'Neither use nor keep the vectors of texts that were asked before'
+complete -c imgsearch -n '__imgsearch_has "query"' -l no-server -d 'Answer in this process, though `imgsearch serve` is running'
 complete -c imgsearch -n '__imgsearch_has "query"' -l device -r -f -a 'auto cuda mps cpu' -d 'Where the model runs'
 complete -c imgsearch -n '__imgsearch_has "query"' -l offline -d 'Fetch nothing: use only models that are on this machine'
 complete -c imgsearch -n '__imgsearch_has "query"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
@@ -186,6 +196,57 @@ complete -c imgsearch -n '__imgsearch_has "eval"' -l index -r -f -a '(__imgsearc
 complete -c imgsearch -n '__imgsearch_has "eval"' -s h -l help -d 'Show this message and exit'
 complete -c imgsearch -n '__imgsearch_has "eval"' -f -a 'coco flickr cirr fashioniq circo jsonl'
 
+complete -c imgsearch -n '__imgsearch_has "dupes"' -l keep -r -f -a 'largest oldest' -d 'Which of each group would stay: the most pixels, or the first taken'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -l exact -d 'Only files with the same bytes'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -l quick -d 'Read only photos whose vectors are near: misses copies turned, tiny or without colour'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -l under -r -f -a '(__imgsearch_folders)' -d 'Only photos in this folder; may be repeated'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -l others -d 'Print all but the one of each group that would stay, without gaps'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -l json -d 'JSON Lines on stdout, one object each'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -s l -l paths -d 'Print bare paths, without gaps'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -s 0 -l print0 -d 'End each path by NUL; an empty one stands between groups'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -l workers -r -f -d 'Processes that read photos'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -s h -l help -d 'Show this message and exit'
+
+complete -c imgsearch -n '__imgsearch_has "similar"' -s n -l limit -r -f -d 'At most so many photos for each'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l min-score -r -f -d 'Only photos with at least this score'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l under -r -f -a '(__imgsearch_folders)' -d 'Only photos in this folder; may be repeated'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l group -r -f -a 'duplicates burst day place' -d 'Show the best photo of each group: near-copies, a burst, a day, or a place'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l exact -d 'Scan every vector, or use what HNSW graphs there are'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l ann -d 'Scan every vector, or use what HNSW graphs there are'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l json -d 'JSON Lines on stdout, one object each'
+complete -c imgsearch -n '__imgsearch_has "similar"' -s l -l paths -d 'Print bare paths'
+complete -c imgsearch -n '__imgsearch_has "similar"' -s 0 -l print0 -d 'Print bare paths, each ended by NUL'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l metadata -d 'Also print what is known of each photo: camera, place, keywords ..'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l include-reference -d 'Do not leave out the picture asked with'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l include-offline -d 'Also photos on disks that are not there now'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l device -r -f -a 'auto cuda mps cpu' -d 'Where the model runs'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l offline -d 'Fetch nothing: use only models that are on this machine'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "similar"' -s h -l help -d 'Show this message and exit'
+complete -c imgsearch -n '__imgsearch_has "similar"' -F
+
+complete -c imgsearch -n '__imgsearch_has "export"' -l format -r -f -a 'npz parquet jsonl' -d 'Of this form, whatever its name ends in'
+complete -c imgsearch -n '__imgsearch_has "export"' -l json -d 'JSON Lines on stdout, one object each'
+complete -c imgsearch -n '__imgsearch_has "export"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "export"' -s h -l help -d 'Show this message and exit'
+complete -c imgsearch -n '__imgsearch_has "export"' -F
+
+complete -c imgsearch -n '__imgsearch_has "import"' -l wait -d 'If another process is writing to the index, go on when it has finished'
+complete -c imgsearch -n '__imgsearch_has "import"' -l json -d 'JSON Lines on stdout, one object each'
+complete -c imgsearch -n '__imgsearch_has "import"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "import"' -s h -l help -d 'Show this message and exit'
+complete -c imgsearch -n '__imgsearch_has "import"' -F
+
+complete -c imgsearch -n '__imgsearch_has "serve"' -l host -r -f -d 'Where to listen; beyond this machine only if you say so here'
+complete -c imgsearch -n '__imgsearch_has "serve"' -l port -r -f -d 'Default: 8765, or any that is free; 0 is any'
+complete -c imgsearch -n '__imgsearch_has "serve"' -l socket-only -d 'No gallery: only make `imgsearch query` quick'
+complete -c imgsearch -n '__imgsearch_has "serve"' -l idle -r -f -d 'End when nothing was asked for so long; 0 is never'
+complete -c imgsearch -n '__imgsearch_has "serve"' -l device -r -f -a 'auto cuda mps cpu' -d 'Where the model runs'
+complete -c imgsearch -n '__imgsearch_has "serve"' -l offline -d 'Fetch nothing: use only models that are on this machine'
+complete -c imgsearch -n '__imgsearch_has "serve"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "serve"' -s h -l help -d 'Show this message and exit'
+
 complete -c imgsearch -n '__imgsearch_has "roots"' -s h -l help -d 'Show this message and exit'
 complete -c imgsearch -n '__imgsearch_has "roots"' -a list -d 'List the roots'
 complete -c imgsearch -n '__imgsearch_has "roots"' -a move -d 'Say that the photos of OLD now lie in NEW'
@@ -199,3 +260,36 @@ complete -c imgsearch -n '__imgsearch_has "roots move"' -l json -d 'JSON Lines o
 complete -c imgsearch -n '__imgsearch_has "roots move"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
 complete -c imgsearch -n '__imgsearch_has "roots move"' -s h -l help -d 'Show this message and exit'
 complete -c imgsearch -n '__imgsearch_has "roots move"' -f -a '(__imgsearch_folders)'
+
+complete -c imgsearch -n '__imgsearch_has "notes"' -s h -l help -d 'Show this message and exit'
+complete -c imgsearch -n '__imgsearch_has "notes"' -a add -d 'Note a text about one or several photos'
+complete -c imgsearch -n '__imgsearch_has "notes"' -a list -d 'List notes, the oldest first, with the photos they are about'
+complete -c imgsearch -n '__imgsearch_has "notes"' -a remove -d 'Forget notes about a photo'
+complete -c imgsearch -n '__imgsearch_has "notes"' -a embed -d 'Embed the notes that have no vector of the model that search uses: after a change of the model, or a repair'
+
+complete -c imgsearch -n '__imgsearch_has "notes add"' -l wait -d 'If another process is writing to the index, go on when it has finished'
+complete -c imgsearch -n '__imgsearch_has "notes add"' -l json -d 'JSON Lines on stdout, one object each'
+complete -c imgsearch -n '__imgsearch_has "notes add"' -l device -r -f -a 'auto cuda mps cpu' -d 'Where the model runs'
+complete -c imgsearch -n '__imgsearch_has "notes add"' -l offline -d 'Fetch nothing: use only models that are on this machine'
+complete -c imgsearch -n '__imgsearch_has "notes add"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "notes add"' -s h -l help -d 'Show this message and exit'
+complete -c imgsearch -n '__imgsearch_has "notes add"' -F
+
+complete -c imgsearch -n '__imgsearch_has "notes list"' -l json -d 'JSON Lines on stdout, one object each'
+complete -c imgsearch -n '__imgsearch_has "notes list"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "notes list"' -s h -l help -d 'Show this message and exit'
+complete -c imgsearch -n '__imgsearch_has "notes list"' -F
+
+complete -c imgsearch -n '__imgsearch_has "notes remove"' -s t -l text -r -f -d 'Only the note that says this'
+complete -c imgsearch -n '__imgsearch_has "notes remove"' -l wait -d 'If another process is writing to the index, go on when it has finished'
+complete -c imgsearch -n '__imgsearch_has "notes remove"' -l json -d 'JSON Lines on stdout, one object each'
+complete -c imgsearch -n '__imgsearch_has "notes remove"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "notes remove"' -s h -l help -d 'Show this message and exit'
+complete -c imgsearch -n '__imgsearch_has "notes remove"' -F
+
+complete -c imgsearch -n '__imgsearch_has "notes embed"' -l wait -d 'If another process is writing to the index, go on when it has finished'
+complete -c imgsearch -n '__imgsearch_has "notes embed"' -l json -d 'JSON Lines on stdout, one object each'
+complete -c imgsearch -n '__imgsearch_has "notes embed"' -l device -r -f -a 'auto cuda mps cpu' -d 'Where the model runs'
+complete -c imgsearch -n '__imgsearch_has "notes embed"' -l offline -d 'Fetch nothing: use only models that are on this machine'
+complete -c imgsearch -n '__imgsearch_has "notes embed"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "notes embed"' -s h -l help -d 'Show this message and exit'

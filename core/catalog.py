@@ -150,6 +150,18 @@ MIGRATIONS: tuple[str, ...] = (
     alter table vectors add column crc integer;
     create index vectors_without_crc on vectors (space_id, slot) where crc is null;
     """,
+    """
+    -- Texts of the user's own, by the content of the photo they are about: they outlive the file's name and the file.
+    -- Photos that are there carry them as photo_texts with the source 'note'.
+    create table notes (
+        content_hash blob not null,
+        key blob not null,
+        text text not null,
+        added_at text not null,
+        primary key (content_hash, key)
+    ) without rowid;
+    create index notes_by_key on notes (key);
+    """,
 )
 MAX_DIM = 65_536
 MAX_SLOTS = 1 << 31
@@ -856,6 +868,8 @@ class Catalog:
             self._connection.execute(
                 "insert or ignore into photo_texts values (?, ?, ?)", (photo_id, key, carried.source)
             )
+        if self.has_notes(new.content_hash):
+            self.attach_notes(new.content_hash)
         self.forget_failure(root_id, folder, name)
 
     def write_failure(self, root_id: int, photo: Photo, skipped: Skipped, *, codecs: str, is_silent: bool) -> None:
@@ -1094,6 +1108,191 @@ class Catalog:
         )
         return None if row is None else self._place(row)
 
+    # what looking for copies needs
+
+    def photo_rows(self, where: str = "", **parameters: Any) -> list[tuple[Any, ...]]:
+        """(id, root id, relpath, content hash, size, mtime_ns, inode, taken_at, width, height) of the present photos
+        that a condition over `p` and `r` picks."""
+        rows = self.rows(
+            f"""
+            select p.id, p.root_id, p.folder, p.name, p.content_hash, p.size, p.mtime_ns, p.inode,
+                p.taken_at, p.width, p.height
+            from photos p cross join roots r on r.id = p.root_id
+            where p.state = 'present' and ({where or "true"})
+            """,  # noqa: S608 - conditions of ours, values by parameter
+            **parameters,
+        )
+        return [(row[0], row[1], join(row[2], row[3]), *row[4:]) for row in rows]
+
+    def slots_by_key(self, space_id: str, modality: Modality) -> dict[bytes, int]:
+        rows = self.rows(
+            "select key, slot from vectors where space_id = :space and modality = :modality",
+            space=space_id,
+            modality=modality,
+        )
+        return dict(rows)
+
+    def paired_contents(self) -> set[bytes]:
+        """Of RAW files beside which the same shot lies in another format."""
+        return {row[0] for row in self.rows("select distinct content_hash from photos where pair is not null")}
+
+    # what is handed on to other programs
+
+    def count_with_vectors(self, space_id: str) -> tuple[int, int]:
+        """How many present photos, and how many texts of such, have a vector in that space."""
+        photos = self.value(
+            """
+            select count(*) from photos p
+            cross join vectors v on v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
+            where p.state = 'present'
+            """,
+            space=space_id,
+        )
+        texts = self.value(
+            f"select count(*) from ({_LIVE_TEXTS})",  # noqa: S608 - a query of ours
+            space=space_id,
+            after=b"",
+            most=-1,
+        )
+        return int(photos), int(texts)
+
+    def places_with_vectors(self, space_id: str, many: int) -> Iterator[list[Place]]:
+        """Present photos that have a vector in that space, with its slot: so many at once, by root, folder and name."""
+        columns = ", ".join(f"p.{column}" for column in _PLACE_COLUMNS)
+        last: tuple[int, bytes, bytes] = (-1, b"", b"")
+        while True:
+            rows = self.rows(
+                f"""
+                select {columns}, r.path, v.slot, null, null, p.root_id
+                from photos p
+                cross join roots r on r.id = p.root_id
+                cross join vectors v on v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
+                where (p.root_id, p.folder, p.name) > (:root, :folder, :name) and p.state = 'present'
+                order by p.root_id, p.folder, p.name limit :many
+                """,  # noqa: S608 - column names of ours
+                space=space_id,
+                root=last[0],
+                folder=last[1],
+                name=last[2],
+                many=many,
+            )
+            if not rows:
+                return
+            yield [self._place(row[:-1]) for row in rows]
+            names = dict(zip(_PLACE_COLUMNS, rows[-1], strict=False))
+            last = rows[-1][-1], names["folder"], names["name"]
+
+    def texts_of(self, photo_ids: Sequence[int]) -> dict[int, list[CarriedText]]:
+        """The texts that photos carry, notes included, by the photo's id."""
+        rows = self.rows(
+            """
+            select t.photo_id, x.text, t.source from json_each(:ids) i
+            cross join photo_texts t on t.photo_id = i.value
+            cross join texts x on x.key = t.key
+            order by t.photo_id, t.source, x.text
+            """,
+            ids=json.dumps(list(photo_ids)),
+        )
+        texts: dict[int, list[CarriedText]] = {}
+        for photo_id, text, source in rows:
+            texts.setdefault(photo_id, []).append(CarriedText(str(text), str(source)))
+        return texts
+
+    def texts_with_vectors(self, space_id: str, many: int) -> Iterator[list[tuple[str, int]]]:
+        """Texts of present photos that have a vector in that space, with its slot: so many at once, by key."""
+        last = b""
+        while rows := self.rows(_LIVE_TEXTS, space=space_id, after=last, most=many):
+            yield [(str(row[1]), row[2]) for row in rows]
+            last = rows[-1][0]
+
+    # notes
+
+    def add_note(self, content_hash: bytes, text: str) -> bool:
+        """Keep a text about whatever bears that content. False where it was kept already."""
+        at = datetime.now(UTC).isoformat(timespec="microseconds")  # two in one second are shown in their order
+        values = {"content": content_hash, "key": text_key(text), "text": text, "at": at}
+        cursor = self._connection.execute("insert or ignore into notes values (:content, :key, :text, :at)", values)
+        self.attach_notes(content_hash)
+        return cursor.rowcount > 0
+
+    def remove_notes(self, content_hash: bytes, keys: Iterable[bytes]) -> int:
+        """Forget those notes about a content; returns how many there were."""
+        removed = 0
+        for key in keys:
+            values = {"content": content_hash, "key": key}
+            removed += self._connection.execute(
+                "delete from notes where content_hash = :content and key = :key", values
+            ).rowcount
+            self._connection.execute(
+                """
+                delete from photo_texts where key = :key and source = 'note'
+                    and photo_id in (select id from photos where content_hash = :content)
+                """,
+                values,
+            )
+        self._connection.execute("delete from texts where key not in (select key from photo_texts)")
+        return removed
+
+    def attach_notes(self, content_hash: bytes | None = None) -> None:
+        """Let photos carry the notes about their content, which was given one or may be any."""
+        which = "true" if content_hash is None else "n.content_hash = :content"
+        for statement in (
+            f"""
+            insert or ignore into texts
+            select n.key, n.text from notes n cross join photos p on p.content_hash = n.content_hash where {which}
+            """,  # noqa: S608 - a condition of ours
+            f"""
+            insert or ignore into photo_texts
+            select p.id, n.key, 'note' from notes n
+            cross join photos p on p.content_hash = n.content_hash where {which}
+            """,  # noqa: S608
+        ):
+            self._connection.execute(statement, {"content": content_hash})
+
+    def copy_notes(self, old: bytes, new: bytes) -> None:
+        """Keep for a content what was noted about the one that it took the place of."""
+        self._connection.execute(
+            "insert or ignore into notes select ?, key, text, added_at from notes where content_hash = ?", (new, old)
+        )
+
+    def has_notes(self, content_hash: bytes | None = None) -> bool:
+        """Whether there are any, about that content or at all."""
+        which = "true" if content_hash is None else "content_hash = :content"
+        return self.row(f"select 1 from notes where {which}", content=content_hash) is not None  # noqa: S608
+
+    def notes(self) -> list[tuple[bytes, bytes, str, str]]:
+        """(content hash, key, text, when it was added) of every note, the oldest first."""
+        return self.rows("select content_hash, key, text, added_at from notes order by added_at, content_hash, key")
+
+    def texts_without_vectors(self, space_id: str) -> dict[bytes, str]:
+        """Notes that have no vector in that space, by key."""
+        rows = self.rows(
+            """
+            select key, text from notes n where not exists (
+                select 1 from vectors v where v.space_id = :space and v.modality = 'text' and v.key = n.key
+            )
+            """,
+            space=space_id,
+        )
+        return {row[0]: row[1] for row in rows if isinstance(row[1], str)}
+
+    def content_at(self, root_id: int, folder: bytes, name: bytes) -> bytes | None:
+        """The hash of what was indexed at a place."""
+        content: bytes | None = self.value(
+            "select content_hash from photos where root_id = :root and folder = :folder and name = :name",
+            root=root_id,
+            folder=folder,
+            name=name,
+        )
+        return content
+
+    def places_of_content(self, content_hash: bytes) -> list[Place]:
+        """The present photos with that content."""
+        ids = self.rows(
+            "select id from photos where content_hash = :content and state = 'present'", content=content_hash
+        )
+        return self.places_by_id([row[0] for row in ids])
+
     def _place(self, row: Sequence[Any]) -> Place:
         values = dict(zip(_PLACE_COLUMNS, row, strict=False))
         root, slot, text, source = row[len(_PLACE_COLUMNS) :]
@@ -1128,14 +1327,26 @@ _HAS_VECTORS = """
             where v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
         ) and not exists (
             select 1 from photo_texts t
-            where t.photo_id = p.id and not exists (
+            where t.photo_id = p.id and t.source <> 'note' and not exists (
                 select 1 from vectors v
                 where v.space_id = :space and v.modality = 'text' and v.key = t.key
             )
         )
     )
 """
-"""Of a photo `p`: its picture and all its texts have vectors in that space."""
+"""Of a photo `p`: its picture and all the texts that it brings along have vectors in that space. (Reading the photo
+again would do nothing for a note.)"""
+
+_LIVE_TEXTS = """
+    select x.key, x.text, v.slot from texts x
+    cross join vectors v on v.space_id = :space and v.modality = 'text' and v.key = x.key
+    where x.key > :after and exists (
+        select 1 from photo_texts t cross join photos p on p.id = t.photo_id and p.state = 'present'
+        where t.key = x.key
+    )
+    order by x.key limit :most
+"""
+"""Texts of present photos that have a vector in a space, by key."""
 
 _PLACE_COLUMNS = (
     "id",

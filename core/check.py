@@ -223,6 +223,27 @@ class _Look:
         wrong = [key for key, text in self._catalog.rows("select key, text from texts") if not _is_key_of(key, text)]
         if wrong:
             yield Finding("texts", f"{len(wrong)} texts are not those that were embedded", _drop_texts(wrong))
+        yield from self._notes()
+
+    def _notes(self) -> Iterator[Finding]:
+        """The user's own texts, which no photo holds: they cannot be found again."""
+        bad = [(of, key) for of, key, text, _ in self._catalog.notes() if not _is_key_of(key, text)]
+        if bad:
+            yield Finding("texts", f"{len(bad)} notes are not those that were made", _mend_notes(bad))
+        loose = self._catalog.value(
+            """
+            select count(*) from notes n cross join photos p on p.content_hash = n.content_hash
+            where not exists (select 1 from photo_texts t where t.photo_id = p.id and t.key = n.key)
+            """
+        )
+        if loose:
+            yield Finding("texts", f"{loose} photos lack a note that was made about them", _attach_notes)
+        active = self._store.active_space()
+        if active is not None and (lacking := len(self._catalog.texts_without_vectors(active.id))):
+            self.notes.append(
+                f"{lacking} {'note has' if lacking == 1 else 'notes have'} no vector of {active.identity.name}; "
+                "embed with: imgsearch notes embed"
+            )
 
     def without_vectors(self) -> Iterator[Finding]:
         """Photos that search cannot find. What a model has whose space is still being built, it will find later."""
@@ -542,7 +563,12 @@ class _DeepLook:
             )
 
     def _texts_of(self, place: Place) -> set[bytes]:
-        return {row[0] for row in self._catalog.rows("select key from photo_texts where photo_id = :id", id=place.id)}
+        return {
+            row[0]
+            for row in self._catalog.rows(
+                "select key from photo_texts where photo_id = :id and source <> 'note'", id=place.id
+            )
+        }
 
     def _look_at_texts(self, embedder: Embedder, space: Space, rows: Vectors) -> Iterator[Finding]:
         texts = self._catalog.rows(
@@ -620,6 +646,25 @@ def _drop_texts(keys: Sequence[bytes]) -> Callable[[Store], None]:
                 store.catalog.rows("delete from vectors where modality = 'text' and key = :key", key=key)
 
     return mend
+
+
+def _mend_notes(bad: Sequence[tuple[bytes, bytes]]) -> Callable[[Store], None]:
+    """A note that still is a text is kept under the key of what it says now."""
+
+    def mend(store: Store) -> None:
+        with store.catalog.transaction():
+            for of, key, text, _ in store.catalog.notes():
+                if (of, key) in bad:
+                    store.catalog.remove_notes(of, [key])
+                    if isinstance(of, bytes) and isinstance(text, str):
+                        store.catalog.add_note(of, text)
+
+    return mend
+
+
+def _attach_notes(store: Store) -> None:
+    with store.catalog.transaction():
+        store.catalog.attach_notes()
 
 
 def _read_again(photo_id: int) -> Callable[[Store], None]:

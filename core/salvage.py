@@ -21,7 +21,7 @@ from .store import CATALOG, SALVAGED, locked
 from .vectors import fsync_path
 
 # In the order in which rows name each other.
-TABLES = ("info", "roots", "photos", "texts", "photo_texts", "spaces", "vectors", "calibrations", "failures")
+TABLES = ("info", "roots", "photos", "texts", "photo_texts", "spaces", "vectors", "calibrations", "failures", "notes")
 SQLITE_HEADER_BYTES = 100
 
 
@@ -95,6 +95,7 @@ def _rescue(path: str, made: Catalog) -> None:
             for row in _rows(damaged, table, columns):
                 made.keep(table, columns, row)
         made.drop_insane()
+        made.attach_notes()
         made.drop_homeless()  # a row that names another which was lost is gone too
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from .calibration import Calibration
-from .catalog import Catalog, Known, NewPhoto, NewVector, Place, Root, Space, join
+from .catalog import Catalog, Known, NewPhoto, NewVector, Place, Root, Space, join, split
 from .errors import IndexDamaged, IndexLocked, IndexNotFound, IndexTooOld, StoreError, UsageError
 from .late import LateModule
 from .paths import free_name, printable
@@ -55,6 +55,9 @@ MODALITIES: tuple[Modality, ...] = ("image", "text")
 
 _GRAPH_FILE = re.compile(r"hnsw\.(?:image|text)(?:\.\d+)?(?:\.json)?")
 """Without a number: as they were named when there was one graph a modality."""
+# From this cosine on a photo that was changed in its place still is the same picture, and its notes stay with it: what
+# editing does hardly goes below, and of 10,000 pairs of different photos 2 lie above (docs/benchmarks.md).
+SAME_PICTURE = 0.7
 # A waiting writer looks so often whether the lock is free: soon enough for a person, and next to no work.
 LOCK_POLL_SECONDS = 0.1
 
@@ -366,9 +369,12 @@ class Store:
             flat = self.flat(space)
             flat.rows(space.slots)  # raises where vectors are missing: a hole would pass for vectors of zeros
             flat.append(space.slots, np.stack(rows))
+        edited = list(self._edited(space, batch))
         with self.catalog.transaction():
             self.catalog.add_vectors(space.id, new)
             self.catalog.update_space(space.id, slots=space.slots + len(new))
+            for before, after in edited:
+                self.catalog.copy_notes(before, after)
             for root_id, photo, texts in batch.photos:
                 self.catalog.write_photo(root_id, photo, texts)
             for known, found in batch.found_again:
@@ -376,6 +382,27 @@ class Store:
             for root_id, failed, skipped, is_silent in batch.failures:
                 self.catalog.write_failure(root_id, failed, skipped, codecs=codecs, is_silent=is_silent)
         return self._again(space)
+
+    def _edited(self, space: Space, batch: Batch) -> Iterator[tuple[bytes, bytes]]:
+        """The contents before and after of photos that were changed in their places, have notes, and still show the
+        same. (Cameras give the names of old photos to new ones.)"""
+        if not self.catalog.has_notes():
+            return
+        for root_id, photo, _ in batch.photos:
+            before = self.catalog.content_at(root_id, *split(photo.photo.relpath))
+            if before in (None, photo.content_hash) or not self.catalog.has_notes(before):
+                continue
+            ones = [self._vector_of(space, before), batch.images.get(photo.content_hash)]
+            if ones[1] is None:
+                ones[1] = self._vector_of(space, photo.content_hash)
+            if ones[0] is not None and ones[1] is not None and float(ones[0] @ ones[1]) >= SAME_PICTURE:
+                yield before, photo.content_hash
+
+    def _vector_of(self, space: Space, content_hash: bytes) -> Vectors | None:
+        slot = self.catalog.slot_of(space.id, "image", content_hash)
+        if slot is None or not 0 <= slot < space.slots:
+            return None
+        return np.array(self.flat(space).rows(space.slots)[slot])
 
     def is_up_to_date(self, space: Space) -> bool:
         """Whether nothing was committed since this space's derived files were made."""
@@ -474,6 +501,7 @@ class Store:
                 select slot, modality, key, crc from vectors v where space_id = :space and (
                     (modality = 'image' and exists (select 1 from photos p where p.content_hash = v.key))
                     or (modality = 'text' and exists (select 1 from photo_texts t where t.key = v.key))
+                    or (modality = 'text' and exists (select 1 from notes n where n.key = v.key))
                 ) order by slot
                 """,
                 space=space.id,

@@ -20,7 +20,10 @@ SCRIPTS = Path(__file__).parents[1] / "completions"
 FILES = {"bash": "imgsearch", "zsh": "_imgsearch", "fish": "imgsearch.fish"}
 PATIENCE_SECONDS = 30
 
-COMMANDS = ["calibrate", "check", "eval", "failures", "index", "init", "models", "prune", "query", "roots", "status"]
+COMMANDS = [
+    "calibrate", "check", "dupes", "eval", "export", "failures", "import", "index", "init", "models", "notes", "prune",
+    "query", "roots", "serve", "similar", "status",
+]  # fmt: skip
 # Names that a careless script splits, expands, takes for a pattern, or runs.
 NASTY = [
     "a space",

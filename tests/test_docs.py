@@ -13,8 +13,26 @@ from imgsearch.core import compose, errors
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
-COMMANDS = ("index", "query", "status", "failures", "check", "prune", "roots", "models", "init", "calibrate", "eval")
-GROUPED = ("roots list", "roots move")
+COMMANDS = (
+    "index",
+    "query",
+    "status",
+    "failures",
+    "check",
+    "prune",
+    "roots",
+    "models",
+    "init",
+    "calibrate",
+    "eval",
+    "dupes",
+    "similar",
+    "export",
+    "import",
+    "notes",
+    "serve",
+)
+GROUPED = ("roots list", "roots move", "notes add", "notes list", "notes remove", "notes embed")
 
 
 def test_the_library_example_of_the_readme_runs(photos, tmp_path, capsys):
@@ -80,6 +98,7 @@ def imgsearch_version() -> str:
         "docs/benchmarks.md",
         "docs/queries.md",
         "docs/evaluation.md",
+        "docs/serve.md",
     ],
 )
 def test_links_inside_the_repository_lead_somewhere(name):

@@ -44,7 +44,7 @@ ORDER = (
     "walk",
     "jxl", "exif", "facts", "decode",
     "preprocess",
-    "worker", "workers",
+    "worker", "workers", "thumbnails",
     "embed",
     "vectors",
     "catalog",
@@ -59,8 +59,10 @@ ORDER = (
     "tokens", "history", "light", "export",
     "grammar",
     "compose", "filters", "scoring",
-    "questions", "relevance", "arrange", "explain",
-    "search",
+    "questions", "relevance", "arrange", "explain", "warm",
+    "search", "serving",
+    "sheet",
+    "looks", "dupes", "notes", "transfer",
     "evaluate", "benchmarks", "runs",
 )  # fmt: skip
 """Data moves right, imports point left."""
@@ -115,7 +117,7 @@ def test_a_heavy_library_has_one_owner(module):
 
 @pytest.mark.parametrize("module", sorted(CLI))
 def test_commands_leave_heavy_libraries_to_core(module):
-    allowed = {"tqdm"} if module == "progress" else set()
+    allowed = {"progress": {"tqdm"}, "previews": {"rich"}}.get(module, set())
     assert {name.partition(".")[0] for name in imports(CLI[module])} & HEAVY <= allowed
 
 
@@ -127,7 +129,7 @@ def test_core_returns_or_raises_and_never_talks(module):
 
 def test_only_app_and_its_commands_know_each_other():
     """Commands share options, rendering, loading and progress; none imports another command or the app."""
-    shared = {"options", "render", "loading", "progress", "completion", "hits"}
+    shared = {"options", "render", "loading", "progress", "completion", "hits", "sheets", "previews"}
     for module, path in CLI.items():
         known = {name.split(".")[2] for name in imports(path) if name.startswith("imgsearch.cli.")} & set(CLI)
         assert module == "app" or known <= shared, module

@@ -1,0 +1,188 @@
+"""`imgsearch dupes`: photos that are there more than once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from . import options, render
+
+if TYPE_CHECKING:
+    from imgsearch.core.catalog import Place
+    from imgsearch.core.dupes import Duplicate, Found, Group
+
+
+class KeepBy(StrEnum):
+    largest = "largest"
+    oldest = "oldest"
+
+
+def dupes(
+    keep: Annotated[
+        KeepBy, typer.Option("--keep", help="Which of each group would stay: the most pixels, or the first taken.")
+    ] = KeepBy.largest,
+    exact: Annotated[bool, typer.Option("--exact", help="Only files with the same bytes. Reads no photo.")] = False,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="Read only photos whose vectors are near: misses copies turned, tiny or without colour."
+        ),
+    ] = False,
+    under: Annotated[
+        Optional[list[str]],  # noqa: UP045 - typer reads this at run time
+        typer.Option("--under", metavar="DIR", help="Only photos in this folder; may be repeated."),
+    ] = None,
+    others: Annotated[
+        bool, typer.Option("--others", help="Print all but the one of each group that would stay, without gaps.")
+    ] = False,
+    as_json: options.Json = False,
+    paths: Annotated[bool, typer.Option("--paths", "-l", help="Print bare paths, without gaps.")] = False,
+    print0: Annotated[
+        bool, typer.Option("--print0", "-0", help="End each path by NUL; an empty one stands between groups.")
+    ] = False,
+    workers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--workers", metavar="N", min=1, help="Processes that read photos.", show_default="all cores"),
+    ] = None,
+    index: options.Index = None,
+) -> int:
+    """Show photos that are there more than once: the same bytes, or the same picture resized, re-encoded or turned.
+
+    Prints groups of paths with an empty line between them, the one that would stay first. Nothing is ever deleted.
+    To tell near copies every photo is read once, which takes a while; what was seen is remembered, so ^C costs little.
+    Frames that are nearly all of one colour are only compared by their bytes. Exit code 1 says that there are none.
+
+    Examples:
+
+      imgsearch dupes --exact
+
+      imgsearch dupes --keep oldest --json | jq .kept.path
+
+      imgsearch dupes --others -0 | xargs -0 mv -t ~/Duplicates
+    """
+    from contextlib import ExitStack
+
+    from imgsearch.core import dupes as core
+    from imgsearch.core.errors import UsageError
+    from imgsearch.core.filters import Filters
+    from imgsearch.core.looks import Looks
+    from imgsearch.core.workers import Workers
+
+    from .loading import open_store
+
+    if as_json and (paths or print0 or others):
+        raise UsageError("--json goes without --paths, --print0 and --others", hint="choose one")
+    if exact and quick:
+        raise UsageError("--exact and --quick exclude each other", hint="choose one")
+    wanted = core.Wanted(keep.value, Filters(under=tuple(under or ())), exact, quick)
+    progress = _Progress()
+    with open_store(index) as store, ExitStack() as stack:
+        try:
+            found = core.find(
+                store,
+                wanted,
+                cache=Looks(),
+                workers=lambda: stack.enter_context(Workers(workers)),
+                on_progress=progress,
+            )
+        finally:
+            progress.close()
+    _print(found, as_json=as_json, is_flat=paths or others, others=others, print0=print0)
+    render.flush()
+    if not as_json:
+        render.say(_sentence(found))
+    _complain(found, as_json=as_json)
+    if found.skipped:
+        return 3
+    return 0 if found.groups else 1
+
+
+def _print(found: Found, *, as_json: bool, is_flat: bool, others: bool, print0: bool) -> None:
+    for number, group in enumerate(found.groups):
+        if as_json:
+            render.emit_json(group_record(group))
+            continue
+        if number and not is_flat:
+            render.emit(b"", end=b"\0" if print0 else b"\n")
+        shown = [other.place.path for other in group.others]
+        for path in shown if others else [group.kept.path, *shown]:
+            if print0:
+                render.emit(os.fsencode(path), end=b"\0")
+            else:
+                render.emit(render.shown(path))
+
+
+def group_record(group: Group) -> dict[str, Any]:
+    """A group as `--json` shows it. Keys are only ever added (docs/json.md)."""
+    return {
+        "kind": group.kind,
+        "kept": _place_record(group.kept),
+        "others": [_duplicate_record(other) for other in group.others],
+    }
+
+
+def _place_record(place: Place) -> dict[str, Any]:
+    from imgsearch.core.paths import path_fields
+
+    facts = place.facts
+    return {
+        **path_fields(place.path),
+        "size": place.size,
+        "width": facts["width"],
+        "height": facts["height"],
+        "format": facts["format"],
+        "taken_at": facts["taken_at"],
+    }
+
+
+def _duplicate_record(other: Duplicate) -> dict[str, Any]:
+    record = {**_place_record(other.place), "kind": other.kind}
+    if other.kind == "near":
+        cosine = None if other.cosine is None else round(other.cosine, 6)
+        record |= {"cosine": cosine, "bits": other.bits, "compared": other.compared, "turned": other.turned}
+    return record
+
+
+def _sentence(found: Found) -> str:
+    others = [other for group in found.groups for other in group.others]
+    among = f"among {render.count(found.photos, 'photo')}"
+    if not others:
+        return f"no duplicates {among}"
+    near = sum(other.kind == "near" for other in others)
+    size = render.size(sum(other.place.size for other in others))
+    groups = render.count(len(found.groups), "group")
+    copies = render.count(len(others), "copy", "copies")
+    return f"{groups} {among}: {copies} beside those that would stay ({near:,} of them near), {size}"
+
+
+def _complain(found: Found, *, as_json: bool) -> None:
+    from imgsearch.core.errors import ImgsearchError
+    from imgsearch.core.paths import printable
+
+    for skipped in found.skipped:
+        render.complain(ImgsearchError(f"{printable(skipped.path)}: {skipped.reason}"), as_json=as_json)
+    if found.changed and not as_json:
+        changed = render.count(found.changed, "photo")
+        render.say(f"{changed} left out: gone, or not as indexed; bring the index up to date with: imgsearch index")
+
+
+class _Progress:
+    """On a terminal, one line that says how far it is."""
+
+    def __init__(self) -> None:
+        self._is_shown = sys.stderr.isatty()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if self._is_shown:
+            share = 100 * done // max(1, total)
+            sys.stderr.write(f"\r\x1b[K{what}: {done:,} of {total:,} ({share} %)")
+            sys.stderr.flush()
+
+    def close(self) -> None:
+        if self._is_shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

@@ -1,0 +1,156 @@
+"""`imgsearch export` and `imgsearch import`: what an index knows, handed on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from . import options, render
+
+if TYPE_CHECKING:
+    from imgsearch.core.transfer import TakenIn
+
+
+class Form(StrEnum):
+    npz = "npz"
+    parquet = "parquet"
+    jsonl = "jsonl"
+
+
+def export(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="What to write: .npz, .parquet or .jsonl; - for JSON Lines to stdout.")
+    ],
+    form: Annotated[
+        Optional[Form],  # noqa: UP045 - typer reads this at run time
+        typer.Option("--format", help="Of this form, whatever its name ends in.", show_default=False),
+    ] = None,
+    as_json: options.Json = False,
+    index: options.Index = None,
+) -> int:
+    """Write photos with their facts, texts and vectors to a file, for other programs or another machine's index.
+
+    The vectors are those of the model that search uses: float32, of unit length. The file is there whole or not at all;
+    one of that name is replaced. Parquet needs: pip install 'imgsearch-cli[parquet]'. All forms: docs/json.md.
+
+    Examples:
+
+      imgsearch export photos.npz
+
+      imgsearch export - | jq -r 'select(.record == "photo") | .path'
+    """
+    from imgsearch.core import transfer
+    from imgsearch.core.errors import UsageError
+    from imgsearch.core.paths import path_fields, printable
+
+    from .loading import open_store
+
+    kind = transfer.form_of(file, form.value if form else None)
+    if as_json and file == "-":
+        raise UsageError("--json goes without -, which is JSON Lines already", hint="leave out --json")
+    path = os.path.abspath(os.path.expanduser(file))
+    progress = _Progress("exporting")
+    with open_store(index) as store:
+        try:
+            done = transfer.export(
+                store, path, kind, output=sys.stdout.buffer if file == "-" else None, on_progress=progress
+            )
+        finally:
+            progress.close()
+    if as_json:
+        record = {**path_fields(path), "format": kind, "photos": done.photos, "texts": done.texts}
+        render.emit_json({**record, "left_out": done.left_out, "model": done.model})
+    render.flush()
+    if not as_json:
+        photos, texts = render.count(done.photos, "photo"), render.count(done.texts, "text")
+        more = f"; {done.left_out:,} have no vector of {done.model} yet and were left out" if done.left_out else ""
+        to = "" if file == "-" else f" to {printable(path)}"
+        render.say(f"exported {photos} and {texts} of {done.model}{to}{more}")
+    return 0
+
+
+def take_in(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="What to read: an export of any form; - for stdin.")],
+    wait: options.Wait = False,
+    as_json: options.Json = False,
+    index: options.Index = None,
+) -> int:
+    """Take over vectors and notes from a file that `imgsearch export` wrote, perhaps on a faster machine.
+
+    Nothing is taken from what the file says of paths and dates: a vector is kept for the very bytes it was made from.
+    Then `imgsearch index FOLDER` reads the photos that are here, and embeds only those that it knows no vector of. The
+    index is made if there is none, with the model of the file.
+
+    Example:
+
+      ssh gpu imgsearch export - | imgsearch import - && imgsearch index ~/Photos
+    """
+    from imgsearch.core import transfer
+    from imgsearch.core.store import Store, locate
+
+    from .loading import waiting
+
+    path = os.path.abspath(os.path.expanduser(file))
+    progress = _Progress("importing")
+    stream: Any = None
+    if file == "-":
+        stream = sys.stdin.buffer if sys.stdin is not None else open(os.devnull, "rb")  # noqa: SIM115
+    try:
+        with (
+            transfer.opened(path, stream) as incoming,
+            Store.writing(locate(index), create=True, wait=waiting() if wait else None) as store,
+        ):
+            for line in store.repairs:
+                render.say(line)
+            taken = transfer.take_in(store, incoming, on_progress=progress)
+    finally:
+        progress.close()
+    if as_json:
+        render.emit_json(
+            {
+                "photos": taken.photos,
+                "vectors": taken.pictures,
+                "text_vectors": taken.texts,
+                "notes": taken.notes,
+                "model": taken.model,
+                "is_active": taken.is_active,
+            }
+        )
+        render.flush()
+    else:
+        for sentence in _sentences(taken):
+            render.say(sentence)
+    return 0
+
+
+def _sentences(taken: TakenIn) -> list[str]:
+    pictures, texts = render.count(taken.pictures, "picture"), render.count(taken.texts, "text")
+    notes = f", and {render.count(taken.notes, 'note')}" if taken.notes else ""
+    model = "" if taken.is_active else f" --model {taken.model}"
+    return [
+        f"took over new vectors of {pictures} and {texts} of {taken.model}{notes}, "
+        f"from {render.count(taken.photos, 'photo')}",
+        f"now read the photos that are here: imgsearch index FOLDER{model}",
+    ]
+
+
+class _Progress:
+    """On a terminal, one line that says how far it is."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._is_shown = sys.stderr.isatty()
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._is_shown:
+            sys.stderr.write(f"\r\x1b[K{self._what}: {done:,} of {total:,}")
+            sys.stderr.flush()
+
+    def close(self) -> None:
+        if self._is_shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

@@ -1,0 +1,210 @@
+"""`imgsearch notes`: what the user has to say about photos."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from . import options, render
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from imgsearch.core.notes import Note
+    from imgsearch.core.store import Store
+    from imgsearch.core.types import Vectors
+
+notes = typer.Typer(
+    name="notes",
+    help="Add texts of your own to photos, and search them.\n\n"
+    "A note stays with the photo when it is renamed, copied or edited. It is kept in the index, not in the file.\n\n"
+    "Examples:\n\n"
+    '  imgsearch notes add beach.jpg "the summer we lost the dog"\n\n'
+    '  imgsearch query "lost dog" --modality text',
+    rich_markup_mode=None,
+)
+
+
+@notes.callback(invoke_without_command=True)
+def group(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        render.emit(context.get_help())
+
+
+@notes.command()
+def add(
+    arguments: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Photos of the index and, at the end, the text.")
+    ],
+    wait: options.Wait = False,
+    as_json: options.Json = False,
+    device: options.Device = "auto",
+    offline: options.Offline = False,
+    index: options.Index = None,
+) -> int:
+    """Note a text about one or several photos. It is embedded at once, and found by --modality text or any.
+
+    Example:
+
+      imgsearch notes add IMG_1.jpg IMG_2.jpg "Ada's first day at school"
+    """
+    from imgsearch.core import notes as core
+    from imgsearch.core.errors import UsageError
+
+    from .loading import open_to_write
+
+    *files, text = arguments
+    if not files:
+        raise UsageError("a note needs a photo and a text", hint='imgsearch notes add FILE "the text"')
+    note = core.checked(text)
+    with open_to_write(index, wait=wait) as store:
+        added = core.add(store, [_absolute(file) for file in files], text, _Embed(store, device, offline))
+    if as_json:
+        render.emit_json({"text": note, "files": len(files), "added": added})
+        render.flush()
+    else:
+        known = "" if added else ", which was noted already"
+        render.say(f"noted about {render.count(added or len(files), 'photo')}: {_shown(note)}{known}")
+    return 0
+
+
+@notes.command("list")
+def show(
+    file: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads this at run time
+        typer.Argument(metavar="[FILE]", help="Only those about this photo.", show_default=False),
+    ] = None,
+    as_json: options.Json = False,
+    index: options.Index = None,
+) -> int:
+    """List notes, the oldest first, with the photos they are about. Exit code 1 says that there are none.
+
+    Example:
+
+      imgsearch notes list --json | jq -r .text
+    """
+    from imgsearch.core import notes as core
+
+    from .loading import open_store
+
+    with open_store(index) as store:
+        listed = list(core.listed(store, None if file is None else _absolute(file)))
+    for note in listed:
+        if as_json:
+            render.emit_json(_record(note))
+        else:
+            for path in [place.path for place in note.places] or [""]:
+                _print(path, note.text)
+    render.flush()
+    lacking = sum(not note.is_searchable for note in listed)
+    if lacking and not as_json:
+        render.say(f"{render.count(lacking, 'note')} not embedded with this model yet: imgsearch notes embed")
+    return 0 if listed else 1
+
+
+@notes.command()
+def remove(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The photo, which need not be there any more.")],
+    text: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--text", "-t", metavar="WORDS", help="Only the note that says this. Default: all of them."),
+    ] = None,
+    wait: options.Wait = False,
+    as_json: options.Json = False,
+    index: options.Index = None,
+) -> int:
+    """Forget notes about a photo. Exit code 1 says that there were none.
+
+    Example:
+
+      imgsearch notes remove beach.jpg --text "the summer we lost the dog"
+    """
+    from imgsearch.core import notes as core
+
+    from .loading import open_to_write
+
+    with open_to_write(index, wait=wait) as store:
+        removed = core.remove(store, _absolute(file), None if text is None else core.checked(text))
+    if as_json:
+        render.emit_json({"removed": removed})
+        render.flush()
+    else:
+        render.say(f"removed {render.count(removed, 'note')}")
+    return 0 if removed else 1
+
+
+@notes.command()
+def embed(
+    wait: options.Wait = False,
+    as_json: options.Json = False,
+    device: options.Device = "auto",
+    offline: options.Offline = False,
+    index: options.Index = None,
+) -> int:
+    """Embed the notes that have no vector of the model that search uses: after a change of the model, or a repair.
+
+    Example:
+
+      imgsearch notes embed
+    """
+    from imgsearch.core import notes as core
+
+    from .loading import open_to_write
+
+    with open_to_write(index, wait=wait) as store:
+        count = core.embed_lacking(store, _Embed(store, device, offline))
+    if as_json:
+        render.emit_json({"embedded": count})
+        render.flush()
+    else:
+        render.say(f"embedded {render.count(count, 'note')}")
+    return 0
+
+
+class _Embed:
+    """The model of the space that search uses, or its light tower, once there is a text to embed."""
+
+    def __init__(self, store: Store, device: str, offline: bool) -> None:
+        self._store, self._device, self._offline = store, device, offline
+
+    def __call__(self, texts: Sequence[str]) -> Vectors:
+        from .loading import query_embedder
+
+        space = self._store.space_to_search()
+        return query_embedder(space, device=self._device, offline=self._offline, history=False).embed_texts(texts)
+
+
+def _absolute(file: str) -> str:
+    from imgsearch.core.errors import UsageError
+    from imgsearch.core.paths import on_disk
+
+    if not file or "\0" in file:
+        raise UsageError("an empty name for a photo", hint="is a variable of your shell unset?")
+    return on_disk(os.path.abspath(os.path.expanduser(file)))
+
+
+def _shown(text: str) -> str:
+    from imgsearch.core.paths import printable
+
+    return printable(text)
+
+
+def _print(path: str, text: str) -> None:
+    if render.is_terminal():
+        render.emit(f"{_shown(path) or '(no photo that is here now)'}  {_shown(text)}")
+    else:
+        render.emit(b"\t".join([os.fsencode(path), text.encode("utf-8", "replace")]))
+
+
+def _record(note: Note) -> dict[str, Any]:
+    from imgsearch.core.paths import path_fields
+
+    return {
+        "text": note.text,
+        "added_at": note.added_at,
+        "content_hash": note.content_hash.hex(),
+        "searchable": note.is_searchable,
+        "photos": [path_fields(place.path) for place in note.places],
+    }

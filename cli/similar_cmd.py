@@ -1,0 +1,159 @@
+"""`imgsearch similar`: photos like a picture."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from . import options, render
+from .hits import Printer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Lines of standard input answered together: enough to share one pass over the vectors, few enough to see progress.
+PICTURES_AT_ONCE = 256
+BYTES_AT_ONCE = 1 << 20
+
+
+def similar(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Pictures, in the index or not; `-` reads one path a line from stdin."),
+    ],
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", help="At most so many photos for each.")] = 10,
+    min_score: Annotated[
+        Optional[float],  # noqa: UP045 - typer reads this at run time
+        typer.Option("--min-score", metavar="S", help="Only photos with at least this score."),
+    ] = None,
+    under: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--under", metavar="DIR", help="Only photos in this folder; may be repeated."),
+    ] = None,
+    group: Annotated[
+        Optional[options.GroupBy],  # noqa: UP045
+        typer.Option("--group", help="Show the best photo of each group: near-copies, a burst, a day, or a place."),
+    ] = None,
+    exact: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option(
+            "--exact/--ann", help="Scan every vector, or use what HNSW graphs there are. Default: what is faster."
+        ),
+    ] = None,
+    as_json: options.Json = False,
+    paths: Annotated[bool, typer.Option("--paths", "-l", help="Print bare paths.")] = False,
+    print0: Annotated[bool, typer.Option("--print0", "-0", help="Print bare paths, each ended by NUL.")] = False,
+    metadata: Annotated[
+        bool, typer.Option("--metadata", help="Also print what is known of each photo: camera, place, keywords ...")
+    ] = False,
+    include_reference: Annotated[
+        bool, typer.Option("--include-reference", help="Do not leave out the picture asked with.")
+    ] = False,
+    include_offline: Annotated[
+        bool, typer.Option("--include-offline", help="Also photos on disks that are not there now.")
+    ] = False,
+    device: options.Device = "auto",
+    offline: options.Offline = False,
+    index: options.Index = None,
+) -> int:
+    """Find photos like a picture. Several pictures have an answer each, one after the other.
+
+    Names are taken as they are, whatever words they are made of. With `-` one path is read from each line, and as with
+    `query -` each hit names the picture it is for. Copies of the picture are shown; --group duplicates puts them
+    together. Exit code 1 says that nothing was found for any of them.
+
+    Examples:
+
+      imgsearch similar beach.jpg
+
+      find ~/New -name '*.jpg' | imgsearch similar - -n 1 --json | jq -r '[.query, .path, .score] | @tsv'
+    """
+    from imgsearch.core.errors import UsageError
+    from imgsearch.core.filters import Filters
+    from imgsearch.core.search import Options, Searcher
+
+    from .loading import open_store, query_embedder
+
+    if (as_json + paths + print0) > 1:
+        raise UsageError("--json, --paths and --print0 exclude each other", hint="choose one")
+    if "-" in files and len(files) > 1:
+        raise UsageError("`-` goes without other files", hint="put them into the lines that are read")
+    has_many = files == ["-"] or len(files) > 1
+    printer = Printer(as_json=as_json, paths=paths, print0=print0, has_many=has_many, metadata=metadata)
+    search_options = Options(
+        limit=limit,
+        min_score=min_score,
+        filters=Filters(under=tuple(under or ())),
+        group=group.value if group else None,
+        strategy="auto" if exact is None else "exact" if exact else "ann",
+        include_reference=include_reference,
+        include_offline=include_offline,
+        statistics=printer.shows_statistics,
+    )
+    with open_store(index) as store:
+        space = store.space_to_search()
+        embedder = query_embedder(space, device=device, offline=offline, history=False)
+        searcher = Searcher(store, lambda: embedder, store.view(space))
+        answers = _Answers(searcher, search_options, printer)
+        for block in _blocks(files):
+            answers.answer(block)
+    code = 2 if answers.has_errors else 0 if answers.has_hits else 1
+    render.flush()
+    if embedder.whole is not None:
+        from .loading import make_light
+
+        render.close_output()
+        make_light(embedder.whole)
+    return code
+
+
+class _Answers:
+    """What came of pictures that were asked with."""
+
+    def __init__(self, searcher: Any, search_options: Any, printer: Printer) -> None:
+        self._searcher, self._options, self._printer = searcher, search_options, printer
+        self.has_hits = self.has_errors = False
+
+    def answer(self, files: list[str]) -> None:
+        """One answer each; a picture that cannot be used is complained of and passed over."""
+        from imgsearch.core import grammar
+        from imgsearch.core.errors import QueryError
+
+        queries = []
+        for file in files:
+            try:
+                queries.append(grammar.explicit(None, (file,)))
+            except QueryError as error:
+                self._complain(None, QueryError(str(error), hint="check the name"))
+        for hits in self._searcher.search_many(queries, self._options, on_error=self._complain):
+            self.has_hits |= bool(hits)
+            self._printer.print(hits)
+        render.flush()
+
+    def _complain(self, query: object, error: Any) -> None:
+        self.has_errors = True
+        render.complain(error, as_json=self._printer.as_json)
+
+
+def _blocks(files: list[str]) -> Iterator[list[str]]:
+    """The pictures, some at a time; of standard input as they come."""
+    if files != ["-"]:
+        for start in range(0, len(files), PICTURES_AT_ONCE):
+            yield files[start : start + PICTURES_AT_ONCE]
+        return
+    if sys.stdin is None:
+        return
+    rest = b""
+    source: Any = sys.stdin.buffer  # typed without read1, which it has
+    while data := source.read1(BYTES_AT_ONCE):
+        *lines, rest = (rest + data).split(b"\n")
+        for start in range(0, len(lines), PICTURES_AT_ONCE):
+            yield _names(lines[start : start + PICTURES_AT_ONCE])
+    yield _names([rest])
+
+
+def _names(lines: list[bytes]) -> list[str]:
+    return [os.fsdecode(line) for line in lines if line.strip()]

@@ -1,0 +1,212 @@
+"""What a picture looks like, in 32 bytes: which of its parts are lighter than their neighbours.
+
+A difference hash of the whole picture, squashed to a square: 8 rows of 9 cells and 9 rows of 8, each cell held against
+the next one, 128 bits. Beside them 128 bits that say which of these differences are clear: a blank sky or a black frame
+has next to none, and two of them are alike without being the same picture. A look survives what a re-encoder, a resizer
+or a brightness slider does, and the look of a turned picture follows from that of the upright one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np  # noqa: TID253
+
+from .paths import cache_folder
+from .types import NotAPicture, Photo, Recipe, Skipped, SkipPhoto
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from numpy.typing import NDArray
+
+    from .workers import Workers
+
+    Codes = NDArray[np.uint64]
+    """uint64, (..., 4): two words of bits, and two that say which of them are clear."""
+
+SIDE = 72
+"""Divisible by 8 and by 9."""
+# The square of a picture that is not cropped: the whole picture, whatever its shape.
+RECIPE = Recipe((SIDE, SIDE), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), resize_mode="squash")
+DRAFT_SIDE = 4 * SIDE
+# Of 255 levels of grey: what a JPEG encoder changes in the mean of a cell is below one.
+CLEAR = 2.0
+BITS = 128
+LOOK_BYTES = 32
+TURNS = (0, 90, 180, 270)
+MOST = 4_000_000
+"""Looks that are remembered: some 300 MB. Those first made go first."""
+# Files being read ahead, to each worker.
+LOOKAHEAD = 2
+REMEMBERED_AT_ONCE = 256
+_GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+
+
+def look(square: NDArray[np.uint8]) -> bytes:
+    """The look of a picture: 32 bytes, from its (72, 72, 3) RGB square."""
+    grey = square.astype(np.float32) @ _GREY
+    across = np.diff(_cells(grey, 8, 9), axis=1)
+    down = np.diff(_cells(grey, 9, 8), axis=0)
+    steps = np.concatenate([across.ravel(), down.ravel()])
+    return np.packbits(np.concatenate([steps > 0, np.abs(steps) >= CLEAR])).tobytes()
+
+
+def _cells(grey: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
+    """The means of that many rows and columns of cells."""
+    means: NDArray[np.float32] = grey.reshape(rows, SIDE // rows, columns, SIDE // columns).mean(axis=(1, 3))
+    return means
+
+
+def codes(looks: Sequence[bytes]) -> Codes:
+    """uint64, (n, 4), to compare many at once."""
+    return np.frombuffer(b"".join(looks), np.uint64).reshape(-1, 4)
+
+
+def turned(looks: Codes, quarters: int) -> Codes:
+    """The looks of the same pictures after so many quarter turns against the clock."""
+    bits = np.unpackbits(np.ascontiguousarray(looks).view(np.uint8).reshape(-1, LOOK_BYTES), axis=1)
+    light, clear = bits[:, :BITS].reshape(-1, 2, 64), bits[:, BITS:].reshape(-1, 2, 64)
+    across, down = light[:, 0].reshape(-1, 8, 8), light[:, 1].reshape(-1, 8, 8)
+    is_clear = [clear[:, 0].reshape(-1, 8, 8), clear[:, 1].reshape(-1, 8, 8)]
+    for _ in range(quarters % 4):
+        # What was right of a cell is above it now, so a step to the right has become one upwards.
+        across, down = np.rot90(down, axes=(1, 2)), 1 - np.rot90(across, axes=(1, 2))
+        is_clear = [np.rot90(is_clear[1], axes=(1, 2)), np.rot90(is_clear[0], axes=(1, 2))]
+    flat = [part.reshape(-1, 64) for part in (across, down, *is_clear)]
+    return np.packbits(np.concatenate(flat, axis=1), axis=1).view(np.uint64)
+
+
+def differing(ones: Codes, others: Codes) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Of each pair: bits that differ among those clear in both, how many these are, and how many are clear in any."""
+    both = ones[..., 2:] & others[..., 2:]
+    differ = (ones[..., :2] ^ others[..., :2]) & both
+    return _counted(differ), _counted(both), _counted(ones[..., 2:] | others[..., 2:])
+
+
+def clear_bits(looks: Codes) -> NDArray[np.int64]:
+    return _counted(looks[..., 2:])
+
+
+def _counted(words: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The ones in the bits of the last axis."""
+    if hasattr(np, "bitwise_count"):  # numpy 2
+        counts = np.bitwise_count(words)
+    else:
+        counts = _ONES[np.ascontiguousarray(words).view(np.uint8)]
+    total: NDArray[np.int64] = counts.sum(axis=-1, dtype=np.int64)
+    return total
+
+
+_ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
+
+
+class Looks:
+    """Looks by the content's hash, remembered in one file of the user's cache, as well as can be: whatever is wrong
+    with it, pictures are read again. It needs nothing of the index, which may be read-only."""
+
+    def __init__(self, path: str | None = None) -> None:
+        self.path = path or os.path.join(cache_folder(), "looks.sqlite3")
+
+    def find(self, contents: Sequence[bytes]) -> dict[bytes, bytes]:
+        """The looks of those contents that are known."""
+        found: dict[bytes, bytes] = {}
+        with self._best_effort():
+            if os.path.exists(self.path):
+                with self._open() as database:
+                    for content in contents:
+                        row = database.execute("select look from looks where content = ?", [content]).fetchone()
+                        if row is not None and isinstance(row[0], bytes) and len(row[0]) == LOOK_BYTES:
+                            found[content] = row[0]
+        return found
+
+    def remember(self, looks: Mapping[bytes, bytes]) -> None:
+        with self._best_effort(), self._open() as database:
+            database.executemany("insert or replace into looks values (?, ?)", list(looks.items()))
+            database.execute("delete from looks where rowid <= (select max(rowid) from looks) - ?", [MOST])
+
+    @contextlib.contextmanager
+    def _best_effort(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, UnicodeError):
+            pass
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", None)
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):  # damaged, or not ours
+                with contextlib.suppress(OSError):
+                    os.unlink(self.path)  # and begun anew; else it is busy, full or read-only
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        with contextlib.closing(sqlite3.connect(self.path, timeout=0.5)) as database, database:
+            database.execute("pragma synchronous = off")
+            database.execute("create table if not exists looks (content blob not null unique, look blob not null)")
+            yield database
+
+
+def read_looks(
+    workers: Workers,
+    photos: Mapping[bytes, Photo],
+    *,
+    cache: Looks,
+    on_step: Callable[[int], None] = lambda done: None,
+) -> Iterator[tuple[bytes, bytes | Skipped]]:
+    """Look at photos, by content: each with its look, or why there is none. Several are read at once.
+
+    A photo whose bytes are not those of its content any more is skipped: what the index says is of another picture.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    fresh: dict[bytes, bytes] = {}
+    with ThreadPoolExecutor(workers.count, thread_name_prefix="look") as pool:
+        pending: deque[tuple[bytes, Future[bytes | Skipped]]] = deque()
+        try:
+            for done, (content, photo) in enumerate(photos.items(), start=-LOOKAHEAD * workers.count):
+                pending.append((content, pool.submit(_looked_at, workers, content, photo)))
+                if done >= 0:
+                    yield _next(pending, fresh, cache)
+                    on_step(done + 1)
+            while pending:
+                yield _next(pending, fresh, cache)
+                on_step(len(photos) - len(pending))
+        finally:
+            for _, future in pending:
+                future.cancel()
+            if pending:
+                workers.close()  # nobody waits any more for what they read
+            if fresh:
+                cache.remember(fresh)
+
+
+def _next(
+    pending: deque[tuple[bytes, Future[bytes | Skipped]]], fresh: dict[bytes, bytes], cache: Looks
+) -> tuple[bytes, bytes | Skipped]:
+    content, future = pending[0]
+    result = future.result()
+    pending.popleft()
+    if isinstance(result, bytes):
+        fresh[content] = result
+        if len(fresh) >= REMEMBERED_AT_ONCE:
+            cache.remember(fresh)
+            fresh.clear()
+    return content, result
+
+
+def _looked_at(workers: Workers, content: bytes, photo: Photo) -> bytes | Skipped:
+    try:
+        read = workers.read(photo, RECIPE, draft_side=DRAFT_SIDE)
+    except SkipPhoto as skipped:
+        return Skipped(photo.path, skipped.stage, skipped.reason)
+    except NotAPicture:
+        return Skipped(photo.path, "decode", "not a picture any more")
+    if read.content_hash != content or read.square is None:
+        return Skipped(photo.path, "read", "changed since it was indexed")
+    return look(read.square)

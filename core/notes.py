@@ -1,0 +1,149 @@
+"""Texts of the user's own about photos, searched beside those that the photos bring along.
+
+A note is kept for the content of a photo: copies and renamed files have it too, and it outlives the file. When a photo
+is changed in its place, its notes go over to what it has become, if it still is the same picture (see store). A note
+is embedded when it is made, so that it is found at once.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .errors import UsageError
+from .paths import mtime_ns, printable
+from .store import Batch, Store
+
+if TYPE_CHECKING:
+    from .catalog import Place, Space
+    from .types import Vectors
+
+NOTE = "note"
+"""The source of such a text, as `--json` shows it."""
+MAX_CHARACTERS = 2_000
+"""A model reads some 60 words; this is room for a story, and none for a book."""
+
+Embed = Callable[[Sequence[str]], "Vectors"]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A note, and the photos it is about that are there now."""
+
+    text: str
+    added_at: str
+    content_hash: bytes
+    key: bytes
+    places: tuple[Place, ...]
+    is_searchable: bool
+    """Whether it has a vector of the model that search uses."""
+
+
+def as_note(text: str) -> str:
+    """The text in one line, without control characters and what else has no shape, cut to the longest there can be."""
+    kept = "".join(" " if character.isspace() else character for character in text if _is_visible(character))
+    return unicodedata.normalize("NFC", " ".join(kept.split()))[:MAX_CHARACTERS].rstrip()
+
+
+def _is_visible(character: str) -> bool:
+    """Joiners stay: some scripts and emoji are written with them."""
+    if character.isspace() or character in "\u200c\u200d":
+        return True
+    return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn")
+
+
+def checked(text: str) -> str:
+    """The note that a text makes. Raises UsageError where it makes none, or is too long."""
+    note = as_note(text)
+    if not note:
+        raise UsageError("an empty note", hint='say something: imgsearch notes add FILE "the garden in spring"')
+    if len(text) > 2 * MAX_CHARACTERS or len(" ".join(text.split())) > MAX_CHARACTERS:
+        raise UsageError(f"a note of more than {MAX_CHARACTERS:,} characters", hint="make it shorter, or several of it")
+    return note
+
+
+def add(store: Store, paths: Sequence[str], text: str, embed: Embed) -> int:
+    """Note a text about photos of the index, by absolute path. Returns how many notes are new.
+
+    Raises UsageError for a path that is no photo of the index as it was indexed. The store is open for writing.
+    """
+    contents = {_content_of(store, path) for path in paths}
+    note = checked(text)
+    space = store.space_to_search()
+    _embed_all(store, space, embed, also=note)
+    with store.catalog.transaction():
+        added = sum(store.catalog.add_note(content, note) for content in sorted(contents))
+    store.save_slots(store.space_to_search())
+    return added
+
+
+def remove(store: Store, path: str, text: str | None) -> int:
+    """Forget the notes about a photo, or the one of that text; returns how many. The file need not be there any more.
+
+    Raises UsageError for a path that the index does not know.
+    """
+    content = _known(store, path).content_hash
+    keys = [key for of, key, noted, _ in store.catalog.notes() if of == content and text in (None, noted)]
+    if keys:
+        with store.catalog.transaction():
+            removed = store.catalog.remove_notes(content, keys)
+        store.save_slots(store.space_to_search())
+        return removed
+    return 0
+
+
+def embed_lacking(store: Store, embed: Embed) -> int:
+    """Embed the notes that have no vector of the model that search uses, which may be a new one. Returns how many."""
+    count = _embed_all(store, store.space_to_search(), embed)
+    if count:
+        store.save_slots(store.space_to_search())
+    return count
+
+
+def listed(store: Store, path: str | None = None) -> Iterator[Note]:
+    """All notes, the oldest first, or those about one photo."""
+    content = None if path is None else _known(store, path).content_hash
+    space = store.active_space()
+    lacking = set() if space is None else set(store.catalog.texts_without_vectors(space.id))
+    for of, key, text, added_at in store.catalog.notes():
+        if content in (None, of):
+            yield Note(text, added_at, of, key, tuple(store.catalog.places_of_content(of)), key not in lacking)
+
+
+def _embed_all(store: Store, space: Space, embed: Embed, also: str | None = None) -> int:
+    from .catalog import text_key
+
+    lacking = store.catalog.texts_without_vectors(space.id)
+    if also is not None and not store.catalog.has_vector(space.id, "text", text_key(also)):
+        lacking[text_key(also)] = also
+    if lacking:
+        vectors = embed(list(lacking.values()))
+        store.commit(space, Batch(texts=dict(zip(lacking, vectors, strict=True))), codecs="")
+    return len(lacking)
+
+
+def _known(store: Store, path: str) -> Place:
+    place = store.place_of(path)
+    if place is None:
+        raise UsageError(
+            f"{printable(path)}: not in the index", hint=f"index it first: imgsearch index {printable(path)}"
+        )
+    return place
+
+
+def _content_of(store: Store, path: str) -> bytes:
+    """The content that was indexed there, which must be what is there now: a note is about what its author sees."""
+    place = _known(store, path)
+    try:
+        info = os.stat(path)
+    except OSError as error:
+        said = (error.strerror or str(error)).lower()
+        raise UsageError(f"{printable(path)}: {said}", hint="a note is about a photo that is there") from None
+    if (info.st_size, mtime_ns(info)) != (place.size, place.mtime_ns) or place.state != "present":
+        raise UsageError(
+            f"{printable(path)}: changed since it was indexed", hint=f"run: imgsearch index {printable(path)}"
+        )
+    return place.content_hash

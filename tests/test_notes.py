@@ -1,0 +1,214 @@
+"""`imgsearch notes`: the user's own texts, which nothing that happens to files and index may lose."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from imgsearch.core.notes import MAX_CHARACTERS, as_note
+from imgsearch.core.store import Store
+
+from conftest import ALBUM
+from pictures import exif_block
+
+NOTE = "the summer we lost the dog"
+
+
+@pytest.fixture
+def noted(imgsearch, photos) -> Path:
+    """Six indexed photos, of which the lemon has a note."""
+    assert imgsearch("index", photos).code == 0
+    assert imgsearch("notes", "add", photos / "lemon.jpg", NOTE).code == 0
+    return photos
+
+
+def found(imgsearch, modality: str = "text") -> list[tuple[str, str | None, str | None]]:
+    """Of the best photo for the words of the note: its name, the text that answers, and where that stood."""
+    records = imgsearch("query", "we lost the dog in summer", "--modality", modality, "--json").records
+    return [(os.path.basename(r["path"]), r.get("text"), r.get("text_source")) for r in records if r.get("text")]
+
+
+def listed(imgsearch) -> list[tuple[str, list[str], bool]]:
+    return [
+        (r["text"], sorted(os.path.basename(p["path"]) for p in r["photos"]), r["searchable"])
+        for r in imgsearch("notes", "list", "--json").records
+    ]
+
+
+def test_a_note_is_found_at_once(imgsearch, noted):
+    assert found(imgsearch) == [("lemon.jpg", NOTE, "note")]
+    assert found(imgsearch, "any")[0] == ("lemon.jpg", NOTE, "note")
+    assert listed(imgsearch) == [(NOTE, ["lemon.jpg"], True)]
+    assert imgsearch("notes", "list").out == os.fsencode(noted / "lemon.jpg") + b"\t" + NOTE.encode() + b"\n"
+    assert imgsearch("check", "--deep").code == 0
+
+
+def test_it_survives_runs_copies_and_other_names(imgsearch, noted):
+    imgsearch("index")
+    shutil.copy(noted / "lemon.jpg", noted / "copy.jpg")
+    (noted / "lemon.jpg").rename(noted / "renamed.jpg")
+    imgsearch("index")
+    assert sorted(found(imgsearch)) == [("copy.jpg", NOTE, "note"), ("renamed.jpg", NOTE, "note")]
+    imgsearch("prune")
+    assert listed(imgsearch) == [(NOTE, ["copy.jpg", "renamed.jpg"], True)]
+
+
+def test_it_stays_with_a_photo_that_is_edited_and_not_with_one_that_takes_its_name(imgsearch, noted):
+    image = Image.open(noted / "lemon.jpg")
+    image.save(noted / "lemon.jpg", quality=88, exif=exif_block({270: "a lemon on the table"}))
+    imgsearch("index")
+    assert ("lemon.jpg", NOTE, "note") in found(imgsearch)
+    shutil.copy(ALBUM / "oatly-natural-oatghurt.jpg", noted / "lemon.jpg")
+    imgsearch("index")
+    assert found(imgsearch) == []
+    assert [places for _, places, _ in listed(imgsearch)] == [[], []]  # of the photo before and after it was edited
+
+
+def test_it_outlives_the_file_and_what_prune_forgets(imgsearch, noted):
+    (noted / "lemon.jpg").unlink()
+    imgsearch("index")
+    assert (found(imgsearch), listed(imgsearch)) == ([], [(NOTE, [], True)])
+    imgsearch("prune")
+    assert listed(imgsearch) == [(NOTE, [], True)]
+    shutil.copy(ALBUM / "lemon.jpg", noted / "back.jpg")
+    imgsearch("index")
+    assert found(imgsearch) == [("back.jpg", NOTE, "note")]
+
+
+def test_it_survives_repair_and_a_catalogue_that_was_salvaged(imgsearch, noted, tmp_path):
+    path = tmp_path / "index" / "catalog.sqlite3"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("delete from photo_texts")
+        database.execute("delete from texts")
+    outcome = imgsearch("check", "--json")
+    assert outcome.code == 6 and "1 photos lack a note that was made about them" in outcome.out.decode()
+    imgsearch("check", "--repair")
+    assert found(imgsearch) == [("lemon.jpg", NOTE, "note")]
+    data = bytearray(path.read_bytes())
+    data[:100] = os.urandom(100)
+    path.write_bytes(data)
+    assert imgsearch("query", "dog").code == 4
+    imgsearch("check", "--repair")
+    assert found(imgsearch) == [("lemon.jpg", NOTE, "note")]
+    assert imgsearch("check").code == 0
+
+
+def test_a_note_that_was_bent_is_told_and_mended(imgsearch, noted, tmp_path):
+    with closing(sqlite3.connect(tmp_path / "index" / "catalog.sqlite3")) as database, database:
+        database.execute("update notes set text = 'the winter we found the cat'")
+    assert "1 notes are not those that were made" in imgsearch("check").out.decode()
+    imgsearch("check", "--repair")
+    assert listed(imgsearch)[0][:2] == ("the winter we found the cat", ["lemon.jpg"])
+    assert "1 note not embedded" in imgsearch("notes", "list").err
+    assert "embedded 1 note" in imgsearch("notes", "embed").err
+    assert listed(imgsearch)[0][2] is True and imgsearch("check").code == 0
+
+
+def test_one_or_all_notes_of_a_photo_are_removed(imgsearch, noted):
+    imgsearch("notes", "add", noted / "lemon.jpg", "sour")
+    imgsearch("notes", "add", noted / "banana.jpg", "sour")
+    assert imgsearch("notes", "remove", noted / "lemon.jpg", "--text", "sour").code == 0
+    assert listed(imgsearch) == [(NOTE, ["lemon.jpg"], True), ("sour", ["banana.jpg"], True)]
+    (noted / "lemon.jpg").unlink()
+    assert "removed 1 note" in imgsearch("notes", "remove", noted / "lemon.jpg").err
+    assert imgsearch("notes", "remove", noted / "lemon.jpg").code == 1
+    assert found(imgsearch) == [("banana.jpg", "sour", "note")]
+    assert imgsearch("notes", "list", noted / "banana.jpg", "--json").records[0]["text"] == "sour"
+
+
+def test_a_text_that_the_photo_brings_along_too_stays_when_the_note_goes(imgsearch, photos):
+    (photos / "lemon.txt").write_text(NOTE)
+    imgsearch("index", photos)
+    imgsearch("notes", "add", photos / "lemon.jpg", NOTE)
+    assert found(imgsearch) == [("lemon.jpg", NOTE, "sidecar:lemon.txt")]
+    imgsearch("notes", "remove", photos / "lemon.jpg")
+    assert found(imgsearch) == [("lemon.jpg", NOTE, "sidecar:lemon.txt")]
+    imgsearch("notes", "add", photos / "lemon.jpg", NOTE)
+    (photos / "lemon.txt").unlink()
+    imgsearch("index")
+    assert found(imgsearch) == [("lemon.jpg", NOTE, "note")]
+
+
+def test_several_photos_at_once_and_twice_is_once(imgsearch, photos):
+    imgsearch("index", photos)
+    outcome = imgsearch("notes", "add", photos / "lemon.jpg", photos / "banana.jpg", "fruit", "--json")
+    (record,) = outcome.records
+    assert record == {"text": "fruit", "files": 2, "added": 2}
+    assert imgsearch("notes", "add", photos / "lemon.jpg", "fruit", "--json").records[0]["added"] == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [("  two\n\twords\r\n", "two words"), ("\x1b[31mred\x07", "[31mred"), ("\u202eevil\u2066", "evil"),
+     ("<script>alert('x')</script>", "<script>alert('x')</script>"), ("cafe\u0301", "caf\u00e9"),
+     ("\ud800broken", "broken"), ("\U0001f469\u200d\U0001f680", "\U0001f469\u200d\U0001f680"),
+     ("a" * 9_999, "a" * MAX_CHARACTERS), ("\x00\u200b", "")],
+)  # fmt: skip
+def test_what_a_note_is_made_of(typed, kept):
+    assert as_note(typed) == kept == as_note(kept)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["lemon.jpg", " \n "], "an empty note"), (["lemon.jpg", "x" * 5_000], "more than 2,000 characters"),
+     (["nowhere.jpg", "x"], "not in the index"), (["x"], "a photo and a text"), (["", "x"], "an empty name")],
+)  # fmt: skip
+def test_what_makes_no_note_is_said_and_changes_nothing(imgsearch, photos, arguments, said):
+    imgsearch("index", photos)
+    *names, text = arguments
+    outcome = imgsearch("notes", "add", *(str(photos / name) if name else "" for name in names), text)
+    assert (outcome.code, said in outcome.err) == (2, True)
+    assert imgsearch("notes", "list").code == 1
+
+
+def test_a_note_is_about_what_its_author_sees(imgsearch, photos):
+    imgsearch("index", photos)
+    shutil.copy(ALBUM / "kiwi.jpg", photos / "lemon.jpg")
+    outcome = imgsearch("notes", "add", photos / "lemon.jpg", "sour")
+    assert outcome.code == 2 and "changed since it was indexed" in outcome.err
+    (photos / "banana.jpg").unlink()
+    assert imgsearch("notes", "add", photos / "banana.jpg", "sweet").code == 2
+
+
+def test_photos_of_odd_names(imgsearch, photos):
+    path = os.path.join(os.fsencode(photos), b"\xe9 '\n\xe2\x80\xae.jpg")
+    Path(os.fsdecode(path)).write_bytes((ALBUM / "garlic.jpg").read_bytes())
+    imgsearch("index", photos)
+    assert imgsearch("notes", "add", os.fsdecode(path), "odd").code == 0
+    (record,) = imgsearch("notes", "list", "--json").records
+    assert set(record["photos"][0]) == {"path", "path_b64"}
+
+
+def test_with_another_model_notes_are_embedded_when_told(imgsearch, noted, tmp_path):
+    from imgsearch.core import models
+
+    folder = tmp_path / "other"
+    folder.mkdir()
+    builtin = Path(models.__file__).parent / "builtin_model"
+    (folder / "open_clip_model.safetensors").symlink_to(builtin / "open_clip_model.safetensors")
+    config = json.loads((builtin / "open_clip_config.json").read_text())
+    config["preprocess_cfg"]["mean"] = [0.5, 0.5, 0.5]
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    outcome = imgsearch("index", "--model", f"local-dir:{folder}")
+    assert outcome.code == 0 and "search now uses" in outcome.err
+    imgsearch("notes", "embed")
+    assert found(imgsearch) == [("lemon.jpg", NOTE, "note")]
+    assert "6 unchanged" in imgsearch("index").err
+
+
+def test_a_catalogue_of_the_version_before_is_brought_up_to_date(imgsearch, photos, tmp_path):
+    imgsearch("index", photos)
+    with closing(sqlite3.connect(tmp_path / "index" / "catalog.sqlite3")) as database, database:
+        database.execute("drop table notes")
+        database.execute("pragma user_version = 2")
+    assert imgsearch("query", "lemon").code == 0
+    assert imgsearch("notes", "add", photos / "lemon.jpg", NOTE).code == 0
+    with Store.open(str(tmp_path / "index")) as store:
+        assert store.catalog.has_notes()
