@@ -1068,14 +1068,16 @@ class Catalog:
         """The slots, pictures and texts, of the present photos that a condition over `p` and `r` picks."""
         rows = self.rows(
             f"""
-            select v.slot from photos p cross join roots r on r.id = p.root_id
-            cross join vectors v on v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
-            where p.state = 'present' and ({where})
+            with chosen as materialized (
+                select p.id, p.content_hash from photos p cross join roots r on r.id = p.root_id
+                where p.state = 'present' and ({where})
+            )
+            select v.slot from chosen c
+            cross join vectors v on v.space_id = :space and v.modality = 'image' and v.key = c.content_hash
             union
-            select v.slot from photos p cross join roots r on r.id = p.root_id
-            cross join photo_texts t on t.photo_id = p.id
+            select v.slot from chosen c
+            cross join photo_texts t on t.photo_id = c.id
             cross join vectors v on v.space_id = :space and v.modality = 'text' and v.key = t.key
-            where p.state = 'present' and ({where})
             """,  # noqa: S608 - conditions of ours, values by parameter
             space=space_id,
             **parameters,

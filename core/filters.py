@@ -566,8 +566,8 @@ def _glob(typed: str) -> str:
     """The pattern for a path: a name may lie anywhere, and what ends in a slash or in ** means all that is below."""
     pattern = os.path.expanduser(typed) if typed.startswith("~/") else typed
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
-    if not parts or ".." in parts:
-        takes = "a shell pattern for a name, or with a slash for a path, without .."
+    if not parts or ".." in parts or pattern.startswith("!") or re.search(r"\{[^{}]*,[^{}]*\}", pattern):
+        takes = "a shell pattern for a name, or with a slash for a path, without .., ! and {,}; several may be given"
         raise _refused("--glob", typed, takes, "'IMG_*.jpg', '2024/**/*.png' or '/photos/**'")
     if pattern.endswith("/"):
         parts.append("**")

@@ -16,7 +16,7 @@ import os
 import re
 import stat
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal, NamedTuple
@@ -59,6 +59,8 @@ _BELOW_ZERO = re.compile(r"-\d++(?:[^\w\s]++\d++)*+(?:°[CFK]\W*|[^\w\s]*)")
 _WEIGHT = re.compile(r"(?P<number>(?=[.,]*[0-9])[0-9.,]++(?:[eE][-+]?[0-9]+)?)\*(?=[^\s\d*])")
 _PLAIN_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _LIKE = re.compile(r"(?:^|(?<=\s))like\s+", re.IGNORECASE)
+# What may stand around a name in a sentence.
+_AROUND_NAMES = ".,;:!?\"'()"
 _LAST_AND = re.compile(r"[\s,;]+(?:and|or)$", re.IGNORECASE)
 _INSTRUCTION = re.compile(
     "(?:{})(?:[\\s,:]+|$)".format(
@@ -192,8 +194,10 @@ def printed(query: Query) -> str:
         if line is not None:
             return line
     line = _in_grammar(replace(wanted, negatives=()))
-    said = [line] if line else _said_by_options(wanted)
+    said = [line] if line and "--verbatim" not in options else _said_by_options(wanted)
     unwanted = [part for words in query.negatives for part in ("--not", words)]
+    if line and said == [line] and line.startswith("-"):
+        return _shell([*unwanted, *options, "--", line])
     return _shell([*said, *unwanted, *options])
 
 
@@ -277,8 +281,27 @@ class _Reader:
         if len(tokens) == 1 and first.kind == "picture":
             return Term(image=first.value, weight=weight)
         words = self._line[first.body : tokens[-1].end]
+        if first.weight:
+            self._refuse_brackets(words)
         self._refuse_absent_picture(words)
+        self._refuse_picture_among(words)
         return Term(text=words, weight=weight)
+
+    def _refuse_brackets(self, words: str) -> None:
+        """What other languages would put around a term, or between two: here it would be read as words."""
+        if words[0] in "(\"'" or " - " in words:
+            hint = f"a sum is written 2*red dress + sea, and what is not wanted -sea; {self._as_words()}"
+            raise QueryError(f"{_shown(words)}: no brackets, quotes or differences after a weight", hint=hint)
+
+    def _refuse_picture_among(self, words: str) -> None:
+        """A picture that is there and ended up among words was not meant as a word."""
+        for word in dict.fromkeys(words.split()):
+            name = word.strip(_AROUND_NAMES)
+            if has_picture_extension(name) and self._readings > 0:
+                self._readings -= 1
+                if _existing_picture(name, self._directory):
+                    hint = f"write WORDS like {_shown(name)}, or like a.jpg and like b.jpg; {self._as_words()}"
+                    raise QueryError(f"{_shown(name)}: a picture goes at the end of a query, after `like`", hint=hint)
 
     def _unwanted(self, token: _Token) -> str:
         written = _shown(self._line[token.start : token.end])
@@ -295,8 +318,8 @@ class _Reader:
         """Words that end as only the name of a picture does."""
         likes = list(_LIKE.finditer(words))
         named = words[likes[-1].end() :].strip() if likes else words
-        if not _looks_like_picture(named):
-            if not _looks_like_picture(words):
+        if not _looks_like_picture(named, self._directory):
+            if not _looks_like_picture(words, self._directory):
                 return
             named = words
         if _existing_picture(named, self._directory):
@@ -565,7 +588,7 @@ def _alternative(given: str, option: str, directory: str | None, verbatim: bool)
     picture = _existing_picture(given, directory) or _existing_picture(words, directory)
     if picture:
         return Term(image=picture)
-    if _looks_like_picture(words):
+    if _looks_like_picture(words, directory):
         raise QueryError(
             _why_not(words, directory), hint=f"check the name given to {option}; for the words: --verbatim"
         )
@@ -648,12 +671,15 @@ def _said_by_options(query: Query) -> list[str]:
 
 
 def _options_of(query: Query) -> list[str]:
-    """The parts that no grammar says."""
+    """The parts that no grammar says. Alternatives that are words and read as a picture need `--verbatim`."""
     options = ["--from", query.change_from, "--to", query.text or ""] if query.change_from is not None else []
     for option, names in (("--more-like", query.more_like), ("--less-like", query.less_like)):
         options += (part for name in names for part in (option, name))
     for option, terms in (("--any", query.any_of), ("--all", query.all_of)):
         options += (part for term in terms for part in (option, term.text or term.image or ""))
+    texts = [term.text for term in (*query.any_of, *query.all_of) if term.text is not None]
+    if any(_existing_picture(text, None) or _looks_like_picture(text, None) for text in texts):
+        options.append("--verbatim")
     return options
 
 
@@ -701,9 +727,15 @@ def _existing_picture(words: str, directory: str | None) -> str | None:
     return path if ".." not in words or _is_file(on_disk(_joined(words, directory))) else None
 
 
-def _looks_like_picture(words: str) -> bool:
-    """Whether a path was plainly meant: a picture's extension, or a `/` in what is otherwise one word."""
-    return has_picture_extension(words) or ("/" in words and not re.search(r"\s", words))
+def _looks_like_picture(words: str, directory: str | None) -> bool:
+    """Whether a path was plainly meant: a picture's extension, or one word that begins as a path does, with a `/`, a
+    dot, a `~` or a folder that is there. `AC/DC` and `24/7` are words."""
+    if has_picture_extension(words):
+        return True
+    if "/" not in words or re.search(r"\s", words):
+        return False
+    first = words.partition("/")[0]
+    return first in ("", ".", "..") or first.startswith("~") or _is_folder(_resolved(first, directory))
 
 
 def _resolved(words: str, directory: str | None) -> str:
@@ -717,8 +749,16 @@ def _joined(words: str, directory: str | None) -> str:
 
 
 def _is_file(path: str) -> bool:
+    return _is(path, stat.S_ISREG)
+
+
+def _is_folder(path: str) -> bool:
+    return _is(path, stat.S_ISDIR)
+
+
+def _is(path: str, kind: Callable[[int], bool]) -> bool:
     try:
-        return stat.S_ISREG(os.stat(path).st_mode)
+        return bool(kind(os.stat(path).st_mode))
     except (OSError, ValueError):
         return False
 
