@@ -36,7 +36,7 @@ def calibrate(
     from imgsearch.core.calibration import neutral_phrases
     from imgsearch.core.errors import UsageError
     from imgsearch.core.indexing import live_pictures, renew_calibration
-    from imgsearch.core.questions import HUBNESS_INFO
+    from imgsearch.core.questions import correct_hubness, corrects_hubness
 
     from .loading import embedder_of, open_to_write
 
@@ -48,9 +48,8 @@ def calibrate(
         load = embedder_of(space, device=device, offline=offline)
         measured = renew_calibration(store, space, live, lambda: load().embed_texts(neutral_phrases()))
         if hubness is not None:
-            with store.catalog.transaction():
-                store.catalog.set_info(HUBNESS_INFO, "on" if hubness else "off")
-        is_on = store.catalog.get_info(HUBNESS_INFO) == "on"
+            correct_hubness(store, space, is_on=hubness)
+        is_on = corrects_hubness(store, space)
         store.save_slots(space)
     if as_json:
         render.emit_json(

@@ -106,7 +106,7 @@ class Printer:
             elif self._paths:
                 render.emit(render.shown(hit.path))
             elif self._fields:
-                render.emit(b"\t".join(_cell(_exact(hit, name)) for name in self._fields))
+                render.emit(b"\t".join(_shown(_cell(_exact(hit, name))) for name in self._fields))
             elif is_for_people:
                 self._print_for_people(hit)
             else:
@@ -195,15 +195,21 @@ def taken_at(hit: Hit) -> str | None:
 
 
 def _metadata_of(hit: Hit) -> dict[str, Any]:
-    import datetime
-
-    modified = datetime.datetime.fromtimestamp(hit.place.mtime_ns / 1e9, datetime.UTC)
     return {
         "size": hit.place.size,
-        "modified_at": modified.isoformat(timespec="seconds"),
+        "modified_at": _moment(hit.place.mtime_ns),
         **{name: hit.place.facts[name] for name in FACTS},
         "keywords": list(hit.place.keywords),
     }
+
+
+def _moment(mtime_ns: int) -> str | None:
+    import datetime
+
+    try:
+        return datetime.datetime.fromtimestamp(mtime_ns / 1e9, datetime.UTC).isoformat(timespec="seconds")
+    except (OverflowError, ValueError, OSError):  # a year that no calendar has
+        return None
 
 
 def facts_line(hit: Hit) -> str:
@@ -217,9 +223,9 @@ def facts_line(hit: Hit) -> str:
         facts["lens"],
         f"{facts['focal_length_mm']:g} mm" if facts["focal_length_mm"] else "",
         f"f/{facts['f_number']:g}" if facts["f_number"] else "",
-        (f"1/{1 / exposure:.0f} s" if exposure < 0.3 else f"{exposure:g} s") if exposure else "",
+        (f"1/{1 / exposure:.0f} s" if 0 < exposure < 0.3 else f"{exposure:g} s") if exposure else "",
         f"ISO {facts['iso']}" if facts["iso"] else "",
-        f"{facts['latitude']:.5f},{facts['longitude']:.5f}" if facts["latitude"] is not None else "",
+        "" if None in (facts["latitude"], facts["longitude"]) else f"{facts['latitude']:.5f},{facts['longitude']:.5f}",
         f"rated {facts['rating']}" if facts["rating"] is not None else "",
         ", ".join(hit.place.keywords),
     ]
@@ -231,12 +237,17 @@ def _exact(hit: Hit, name: str) -> Any:
     if name in ("query", "path", "root"):
         return os.fsencode({"query": hit.query, "path": hit.path, "root": hit.place.root}[name])
     if name == "members":
-        return [member.path for member in hit.members]
+        return b" ".join(os.fsencode(member.path) for member in hit.members) or None
     return hit_record(hit, metadata=True).get(name)
 
 
+def _shown(cell: bytes) -> bytes:
+    """As it may go to stdout: escaped on a terminal, exact elsewhere."""
+    return os.fsencode(printable(os.fsdecode(cell))) if render.is_terminal() else cell
+
+
 def _cell(value: Any) -> bytes:
-    """A value in a column: nothing for null, no tab and no line break inside."""
+    """A value in a column: nothing for null; no tab and no line break but in names, which are exact."""
     if value is None:
         return b""
     if isinstance(value, bytes):

@@ -34,9 +34,13 @@ if TYPE_CHECKING:
 # Lines of standard input answered together: enough to share one pass over the vectors, few enough to see progress.
 QUERIES_AT_ONCE = 1024
 BYTES_AT_ONCE = 1 << 20
-# Options that stand together after one dash, and those after which a word may begin with one.
+# Options that stand together after one dash, and the long ones that take no value: after any other a word may begin
+# with a dash. Held equal to the command's own by a test.
 SHORT_FLAGS = frozenset("lrh0")
-TAKE_WORDS = frozenset(("--text", "-t", "--not", "--from", "--to", "--any", "--all"))
+FLAGS = frozenset(
+    "--natural --verbatim --auto-cut --reverse --exact --ann --json --paths --print0 --metadata --explain --open "
+    "--preview --include-reference --include-offline --no-history --no-server --offline --help".split()
+)
 
 
 def query(
@@ -389,7 +393,7 @@ def refuse_dashed_words(arguments: list[str]) -> None:
     for word in arguments:
         if word == "--":
             return
-        is_value = previous in TAKE_WORDS
+        is_value = previous == "-t" or (previous.startswith("--") and "=" not in previous and previous not in FLAGS)
         letters = re.fullmatch(r"-([^\W\d_]{2,})", word)
         if letters and not is_value and not set(letters[1]) <= SHORT_FLAGS:
             hint = f"to leave out photos of that: --not {letters[1]}, or the whole query in quotes"

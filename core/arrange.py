@@ -28,6 +28,7 @@ GROUP_DEPTH = 1_000
 GROUP_DEPTH_PER_HIT = 20
 DIVERSE_DEPTH = 200
 DIVERSE_DEPTH_PER_HIT = 10
+SCALE_DEPTH = 1_000
 # Photos of one camera (or folder, where the camera is not known) within so many seconds of the one before are a burst.
 BURST_SECONDS = 3.0
 PLACE_KILOMETRES = 1.0
@@ -204,13 +205,15 @@ def _camera(place: Place) -> tuple[Any, ...]:
 def _differing(hits: Sequence[Hit], share: float, limit: int, rows: Vectors) -> list[Hit]:
     """Maximal marginal relevance (Carbonell & Goldstein 1998): (1 - share) relevance - share likeness to the chosen.
 
-    Both are brought to 0..1 over these hits, because cosines of pictures lie higher and spread more than scores.
+    Both are brought to 0..1, because cosines of pictures lie higher and spread more than scores: relevance over these
+    hits, likeness over the best SCALE_DEPTH of them.
     """
     if not hits:
         return []
-    relevance = _from_0_to_1(np.asarray([hit.score for hit in hits], np.float32))
+    scores = np.asarray([hit.score for hit in hits], np.float32)
+    relevance = _from_0_to_1(scores, scores)
     vectors = rows[[hit.place.slot for hit in hits]]
-    likeness = _from_0_to_1(vectors @ vectors.T)
+    scale = vectors[:SCALE_DEPTH] @ vectors[:SCALE_DEPTH].T
     nearest = np.zeros(len(hits), np.float32)
     left = np.ones(len(hits), bool)
     chosen: list[Hit] = []
@@ -219,10 +222,10 @@ def _differing(hits: Sequence[Hit], share: float, limit: int, rows: Vectors) -> 
         best = int(np.argmax(worth))
         chosen.append(hits[best])
         left[best] = False
-        nearest = np.maximum(nearest, likeness[best])
+        nearest = np.maximum(nearest, _from_0_to_1(vectors @ vectors[best], scale))
     return chosen
 
 
-def _from_0_to_1(values: Any) -> Any:
-    low, high = float(values.min()), float(values.max())
+def _from_0_to_1(values: Any, over: Any) -> Any:
+    low, high = float(over.min()), float(over.max())
     return (values - low) / (high - low if high > low else 1.0)

@@ -44,6 +44,16 @@ class Calibration:
     phrases: Vectors
     version: int = CALIBRATION_VERSION
 
+    def is_sound(self) -> bool:
+        """Whether all of it are numbers, and the phrases unit vectors."""
+        parts = (self.image_mean, self.text_mean, self.phrases, np.asarray([self.low_image, self.low_text]))
+        lengths = np.linalg.norm(self.phrases, axis=1)
+        return (
+            len(lengths) > 0
+            and all(np.isfinite(part).all() for part in parts)
+            and bool((abs(lengths - 1) < 0.01).all())
+        )
+
     def is_due(self, pictures: int) -> bool:
         """Whether the collection has grown or shrunk by more than a tenth since."""
         return self.version != CALIBRATION_VERSION or abs(pictures - self.pictures) * 10 > self.pictures

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import os
 import re
 import sqlite3
@@ -19,7 +20,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import ImgsearchError, IndexDamaged, IndexLocked, IndexNotFound, IndexTooNew, IndexTooOld, StoreError
-from .paths import is_network_filesystem, printable
+from .paths import MOST_INTEGER, is_network_filesystem, printable
 from .types import CarriedText, Facts, Modality, Photo, Skipped, SpaceIdentity
 
 if TYPE_CHECKING:
@@ -193,6 +194,9 @@ FACT_COLUMNS = (
     "altitude_m",
     "rating",
 )
+
+TEXT_FACTS = frozenset(("format", "taken_at", "taken_offset", "camera_make", "camera", "lens"))
+WHOLE_FACTS = frozenset(("width", "height", "orientation", "iso", "rating"))
 
 
 def now() -> str:
@@ -1306,10 +1310,10 @@ class Catalog:
             root=self._absolute(root),
             relpath=relpath,
             content_hash=values["content_hash"],
-            size=values["size"],
-            mtime_ns=values["mtime_ns"],
+            size=_whole(values["size"]),
+            mtime_ns=_whole(values["mtime_ns"]),
             state=values["state"],
-            facts={column: None if isinstance(values[column], bytes) else values[column] for column in FACT_COLUMNS},
+            facts={column: _fact(column, values[column]) for column in FACT_COLUMNS},
             keywords=tuple(map(str, _json(values["keywords"], list) or ())),
             pair=self._pair(values["folder"], values["pair"]),
             slot=slot,
@@ -1320,6 +1324,19 @@ class Catalog:
     def _pair(self, folder: bytes, name: bytes | None) -> str | None:
         relpath = None if name is None else join(folder, name)
         return relpath if relpath is not None and is_inside(relpath) else None
+
+
+def _fact(column: str, value: object) -> Any:
+    """A fact, if it is of its kind: the catalogue may be somebody else's."""
+    if column in TEXT_FACTS:
+        return value if isinstance(value, str) else None
+    if isinstance(value, float):
+        return value if math.isfinite(value) and column not in WHOLE_FACTS else None
+    return value if isinstance(value, int) and abs(value) <= MOST_INTEGER else None
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 _HAS_VECTORS = """

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from .calibration import CALIBRATION_VERSION, Calibration, calibrate, neutral_phrases, sampled
 from .catalog import Catalog, NewPhoto, Space, text_key
 from .codecs import codecs
+from .errors import IndexDamaged
 from .late import LateModule
 from .paths import has_picture_extension, is_network_filesystem
 from .store import Batch, Store
@@ -365,7 +366,10 @@ def live_pictures(store: Store, space: Space) -> list[int]:
 
 def renew_calibration(store: Store, space: Space, live: Sequence[int], phrases: Callable[[], Vectors]) -> Calibration:
     """Measure a space by its live pictures, at least one; `phrases` embeds the neutral ones where that was not done."""
-    known = store.calibration(space)
+    try:
+        known = store.calibration(space)
+    except IndexDamaged:  # what is measured anew needs none of it
+        known = None
     is_known = known is not None and known.version == CALIBRATION_VERSION
     vectors = known.phrases if known is not None and is_known else phrases()
     measured = calibrate(store.view(space).rows[sampled(live)], vectors, count=len(live))

@@ -13,7 +13,7 @@ import numpy as np  # noqa: TID253
 from . import compose
 from .calibration import Calibration, word_list
 from .compose import Context, Method
-from .errors import IndexDamaged, QueryError, UsageError
+from .errors import IndexDamaged, QueryError
 from .filters import Filters
 from .grammar import Query, Term
 from .light import QueryEmbedder
@@ -25,6 +25,7 @@ from .vectors import CHECK_HINT, crc_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .catalog import Space
     from .store import Store, View
     from .types import Vectors
 
@@ -43,8 +44,6 @@ PROJECTED_SHARE = 250 / 768
 STYLE_SHARE = 0.2
 NEIGHBOURS = 25
 NEIGHBOUR_SHARPNESS = 0.1
-# Where the catalogue keeps whether photos that are near to everything lose a bias.
-HUBNESS_INFO = "hubness"
 # What a single word is put into, and those that would read oddly there.
 SENTENCES = ("{}", "a photo of {}", "a picture of {}")
 SENTENCE_WORDS = frozenset(("photo", "photos", "photograph", "photographs", "picture", "pictures", "image", "images"))
@@ -80,12 +79,12 @@ class Options:
     """Whether hits carry z and percentile."""
 
     def method_for(self, query: Query) -> Method:
-        """Raises UsageError for a method that does not go with the query."""
+        """Raises QueryError for a method that does not go with the query, UsageError for one that there is not."""
         method = compose.method_named(self.method or ("pdv" if query.change_from else compose.DEFAULT_METHOD))
         if method.needs_origin and query.images and query.change_from is None:
-            raise UsageError(f"--compose {method.name} needs the words it starts from", hint='--from "blue dress"')
+            raise QueryError(f"--compose {method.name} needs the words it starts from", hint='--from "blue dress"')
         if query.change_from and not method.needs_origin:
-            raise UsageError(
+            raise QueryError(
                 f"--compose {method.name} knows no --from", hint="leave out --from, or --compose, which is then pdv"
             )
         return method
@@ -119,13 +118,21 @@ class Asker:
 
     def texts(self, queries: Sequence[Query], options: Options, identity: SpaceIdentity) -> dict[str, Vectors]:
         """The unit vectors of all texts that those queries need in a space, by text."""
-        needed = sorted({text for query in queries for text in texts_of(query, options, identity)})
+        needed_by = {id(query): self._needed(query, options, identity) for query in queries}
+        needed = sorted(set().union(*needed_by.values()))
         vectors: dict[str, Vectors] = {}
-        step = TEXTS_AT_ONCE if any(_is_projected(query, options) for query in queries) else max(1, len(needed))
+        step = TEXTS_AT_ONCE if any(len(texts) > TEXTS_AT_ONCE for texts in needed_by.values()) else max(1, len(needed))
         for start in range(0, len(needed), step):
             part = needed[start : start + step]
             vectors.update(zip(part, self._embedder().embed_texts(part), strict=True))
         return vectors
+
+    @staticmethod
+    def _needed(query: Query, options: Options, identity: SpaceIdentity) -> set[str]:
+        try:
+            return texts_of(query, options, identity)
+        except QueryError:  # which `question` will say
+            return set()
 
     def question(self, query: Query, options: Options, texts: dict[str, Vectors], view: View) -> Question:
         """Raises QueryError for a picture that cannot be used, UsageError for what does not go together.
@@ -138,7 +145,8 @@ class Asker:
         words = asked.words(query) if weight > 0 and (query.text is not None or query.terms) else None
         reference = asked.reference(query.images) if query.images and weight < 1 else None
         others = [*query.more_like, *query.less_like]
-        others += [t.image for t in (*query.terms, *query.any_of, *query.all_of) if t.image and (weight > 0)]
+        others += [term.image for term in (*query.any_of, *query.all_of) if term.image]
+        others += [term.image for term in query.terms if term.image and weight > 0]
         main = self._main(query, options, asked, words, reference, weight)
         is_composed = main is not None and main.method is not None
         if is_composed and options.modality != "image":
@@ -156,7 +164,7 @@ class Asker:
                 and main.kind == "text"
                 and not (query.any_of or query.all_of)
                 and options.modality == "image"
-                and self.store.catalog.get_info(HUBNESS_INFO) == "on"
+                and corrects_hubness(self.store, view.space)
             ),
             hidden_paths=hidden if hide else frozenset(),
             hidden_contents=reference.contents if hide and is_composed and reference else frozenset(),
@@ -274,7 +282,7 @@ class _Asked:
     def calibration(self, method: Method) -> Calibration:
         calibration = self._store.calibration(self._view.space)
         if calibration is None:
-            raise UsageError(
+            raise QueryError(
                 f"--compose {method.name} needs an index that was completed once",
                 hint="finish it with `imgsearch index`, or use --compose lerp",
             )
@@ -358,6 +366,16 @@ def vouch_for(store: Store, view: View, slots: Sequence[int]) -> None:
 
 def damaged(store: Store) -> IndexDamaged:
     return IndexDamaged(f"{printable(store.folder)}: a vector is damaged", hint=CHECK_HINT)
+
+
+def corrects_hubness(store: Store, space: Space) -> bool:
+    """Whether photos that are near to everything lose a bias, with the model of that space."""
+    return store.catalog.get_info(f"hubness {space.id}") == "on"
+
+
+def correct_hubness(store: Store, space: Space, *, is_on: bool) -> None:
+    with store.catalog.transaction():
+        store.catalog.set_info(f"hubness {space.id}", "on" if is_on else "off")
 
 
 def unit(vector: Vectors) -> Vectors:

@@ -102,10 +102,6 @@ class Question:
         return [d for clause in self.clauses for d in clause.directions] + list(self.negatives)
 
     @property
-    def is_composed(self) -> bool:
-        return any(clause.method is not None for clause in self.clauses)
-
-    @property
     def needs_background(self) -> bool:
         """Whether it cannot be scored without knowing what it gives over a sample of the collection."""
         return bool(
@@ -144,10 +140,8 @@ class Background:
     negatives: tuple[Spread, ...]
     """Around the median, not the mean."""
     scores: Scores
-
-    @property
-    def spread(self) -> Spread:
-        return Spread.over(self.scores)
+    spread: Spread
+    """Of those scores."""
 
     def z(self, scores: Scores) -> Scores:
         return self.spread.z(scores)
@@ -172,9 +166,11 @@ def background(question: Question, products: Sequence[Scores], biases: Scores | 
     negatives = tuple(
         replace(Spread.over(p), mean=float(np.median(p)) if len(p) else 0.0) for p in _unwanted(question, products)
     )
-    measured = Background(contexts, clauses, Spread.over(wanted), negatives, wanted)
+    measured = Background(contexts, clauses, Spread.over(wanted), negatives, wanted, Spread())
     final = wanted - _penalty(question, products, measured)
-    return replace(measured, scores=np.sort(final if biases is None else final - biases))
+    if biases is not None:
+        final = final - biases
+    return replace(measured, scores=np.sort(final), spread=Spread.over(final))
 
 
 def scores(question: Question, products: Sequence[Scores], measured: Background | None) -> Scores:

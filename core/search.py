@@ -264,8 +264,10 @@ class Searcher:
         if modality not in samples:
             live = np.flatnonzero(self.view.slots.mask(modality, include_offline=True))
             rows = np.array(self.view.rows[live[:: max(1, -(-len(live) // BACKGROUND))]])
-            if len(rows) and not (np.abs(np.linalg.norm(rows, axis=1) - 1) < UNIT_ERROR).all():
-                raise damaged(self.store)
+            with np.errstate(
+                all="ignore"
+            ):  # a damaged vector is no measure; what is shown is looked at by its checksum
+                rows = rows[np.abs(np.linalg.norm(rows, axis=1) - 1) < UNIT_ERROR]
             calibration = self.store.calibration(self.view.space) if modality == "text" else None
             samples[modality] = rows if calibration is None else np.concatenate([rows, calibration.phrases])
         return samples[modality]
@@ -386,15 +388,22 @@ class Searcher:
             if options.auto_cut:
                 slots, scores = self._cut(question, modality, slots, scores, run)
             kept.append((slots, scores))
-        ranked = self._ranked(question, *_joined(kept), run)
-        return arranged(self._described(question, ranked, measured, options), options, self.view.rows)
+        slots, scores = _joined(kept)
+        wanted = depth(options)
+        while True:
+            ranked = self._ranked(question, slots, scores, run, wanted)
+            hits = arranged(self._described(question, ranked, measured, options), options, self.view.rows)
+            if not options.group or len(hits) >= options.limit or len(ranked) < wanted:
+                return hits
+            wanted *= 4  # one group may have taken in all of them
 
     # where relevance stops
 
     def _cut(self, question: Question, modality: Modality, slots: Slots, scores: Any, run: _Run) -> tuple[Slots, Any]:
         """Only the slots that answer. How good an answer has to be is found without the filters: what they leave is
         not more relevant for being alone."""
-        best = _top(scores, relevance.CANDIDATES)
+        candidates = max(relevance.CANDIDATES, 2 * depth(run.options))
+        best = _top(scores, candidates)
         judged = self._standing(question, modality, slots[best])
         run.cuts[modality] = None
         if judged is None:
@@ -406,7 +415,7 @@ class Searcher:
             unfiltered = replace(run, allowed={modality: mask}, chosen=None)
             background = self._backgrounds([question], modality, unfiltered)
             (found,) = self._found([question], modality, background, unfiltered)
-            of_all = self._standing(question, modality, found[0][_top(found[1], relevance.CANDIDATES)]) or judged
+            of_all = self._standing(question, modality, found[0][_top(found[1], candidates)]) or judged
         standing, is_itself = of_all
         first = float(standing[~is_itself].max(initial=-math.inf))
         least = relevance.least_standing(first, int(np.count_nonzero(mask)))
@@ -443,37 +452,29 @@ class Searcher:
         rows = self.view.rows[[place.slot for _, place in ranked]] if ranked else np.zeros((0, identity.dim), "f4")
         cosines = question.cosines(rows)
         probabilities = relevance.probabilities(question, rows, identity)
-        hits = []
-        for rank, ((score, place), cosine) in enumerate(zip(ranked, cosines, strict=True), start=1):
-            modality: Modality = "image" if place.text is None else "text"
-            background = measured[modality] if options.statistics else None
-            z = percentile = None
-            if background is not None:
-                raw = np.asarray([score], np.float32)
-                z = score if options.modality == "any" else float(background.z(raw)[0])
-                if options.modality == "any":
-                    raw = raw * np.float32(background.spread.deviation) + np.float32(background.spread.mean)
-                percentile = float(background.percentile(raw)[0])
-            hits.append(
-                Hit(
-                    query=question.query.typed,
-                    rank=rank,
-                    score=score,
-                    method=question.method,
-                    modality=modality,
-                    place=place,
-                    model=identity.name,
-                    cosine=float(cosine),
-                    z=z,
-                    percentile=percentile,
-                    probability=None if probabilities is None else float(probabilities[rank - 1]),
-                )
+        statistics = _statistics([(score, _modality(place)) for score, place in ranked], measured, options)
+        return [
+            Hit(
+                query=question.query.typed,
+                rank=at + 1,
+                score=score,
+                method=question.method,
+                modality=_modality(place),
+                place=place,
+                model=identity.name,
+                cosine=float(cosines[at]),
+                z=statistics[at][0],
+                percentile=statistics[at][1],
+                # The scale is that of a picture and words, not of two texts.
+                probability=None if probabilities is None or place.text is not None else float(probabilities[at]),
             )
-        return hits
+            for at, (score, place) in enumerate(ranked)
+        ]
 
-    def _ranked(self, question: Question, slots: Slots, scores: Any, run: _Run) -> list[tuple[float, Place]]:
+    def _ranked(
+        self, question: Question, slots: Slots, scores: Any, run: _Run, wanted: int
+    ) -> list[tuple[float, Place]]:
         """The best photos, each once, ties by path. Slots are opened until there are enough photos."""
-        wanted = depth(run.options)
         take = wanted + len(question.hidden_paths) + len(question.hidden_contents) + 8
         where, parameters = (run.chosen.sql, run.chosen.parameters) if run.chosen else ("", {})
         while True:
@@ -538,6 +539,28 @@ class _Run:
     floors: dict[Modality, float] = field(default_factory=dict)
     cuts: dict[Modality, tuple[float, float] | None] = field(default_factory=dict)
     """With --auto-cut: the best standing there is, and the least that is shown."""
+
+
+def _modality(place: Place) -> Modality:
+    return "image" if place.text is None else "text"
+
+
+def _statistics(
+    ranked: Sequence[tuple[float, Modality]], measured: dict[Modality, Background | None], options: Options
+) -> list[tuple[float | None, float | None]]:
+    """The z and the percentile of each score, by the background of its modality."""
+    found: list[tuple[float | None, float | None]] = [(None, None)] * len(ranked)
+    for modality, background in measured.items():
+        at = [i for i, (_, each) in enumerate(ranked) if each == modality]
+        if background is None or not options.statistics or not at:
+            continue
+        scores = np.asarray([ranked[i][0] for i in at], np.float32)
+        z = scores if options.modality == "any" else background.z(scores)
+        if options.modality == "any":  # they are on its scale already
+            scores = scores * np.float32(background.spread.deviation) + np.float32(background.spread.mean)
+        for i, each, percentile in zip(at, z, background.percentile(scores), strict=True):
+            found[i] = float(each), float(percentile)
+    return found
 
 
 def _floor(measured: Background | None, options: Options) -> float:

@@ -542,7 +542,7 @@ class Store:
         if row is None:
             return None
         try:
-            return Calibration(
+            calibration = Calibration(
                 pictures=int(row[0]),
                 image_mean=np.frombuffer(row[1], np.float32).reshape(space.identity.dim),
                 text_mean=np.frombuffer(row[2], np.float32).reshape(space.identity.dim),
@@ -551,6 +551,9 @@ class Store:
                 phrases=np.frombuffer(row[5], np.float32).reshape(-1, space.identity.dim),
                 version=int(row[6]),
             )
+            if not calibration.is_sound():
+                raise ValueError
+            return calibration
         except (TypeError, ValueError):
             raise IndexDamaged(
                 f"{printable(self.catalog.path)}: the calibration of {space.identity.name} is damaged", hint=CHECK_HINT

@@ -154,9 +154,25 @@ def test_what_is_cut_is_neither_shown_nor_a_member(tmp_path):
         assert shown(searcher, paths, diverse=1.0, min_score=0.5) == [(0, []), (1, [])]
 
 
-def test_groups_are_made_among_so_many_of_the_best(tmp_path, monkeypatch):
+def test_groups_are_made_among_so_many_of_the_best_and_more_where_that_gives_too_few(tmp_path, monkeypatch):
     monkeypatch.setattr(arrange, "GROUP_DEPTH", 3)
     monkeypatch.setattr(arrange, "GROUP_DEPTH_PER_HIT", 1)
-    facts = [at("2020-01-01T12:00:00")] * 5
-    with scene(tmp_path, [0.9, 0.8, 0.7, 0.6, 0.5], facts=facts) as (searcher, paths):
-        assert shown(searcher, paths, group="day", limit=2) == [(0, [1, 2])]
+    facts = [at(f"2020-01-0{day}T12:00:00") for day in (1, 1, 2, 1, 1, 1, 3)]
+    with scene(tmp_path, [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3], facts=facts) as (searcher, paths):
+        assert shown(searcher, paths, group="day", limit=2) == [(0, [1]), (2, [])]
+        assert shown(searcher, paths, group="day", limit=3) == [(0, [1, 3, 4, 5]), (2, []), (6, [])]
+        assert len(shown(searcher, paths, group="day", limit=9)) == 3
+
+
+def test_facts_of_a_foreign_catalogue_are_sorted_and_grouped_as_none(tmp_path):
+    with scene(tmp_path, [0.9, 0.8, 0.7, 0.6]) as (searcher, paths):
+        with searcher.store.catalog.transaction():
+            searcher.store.catalog._connection.execute(
+                "update photos set size = 'much', mtime_ns = x'00', latitude = 9e999, longitude = 'east', "
+                "taken_at = 17, camera = x'ff', width = 'wide' where name < cast('003' as blob)"
+            )
+        searcher.view = searcher.store.view()
+        for options in ({"sort": "size"}, {"sort": "date"}, {"group": "place"}, {"group": "burst"}, {"group": "day"}):
+            assert len(order(searcher, paths, **options)) == 4, options
+        (hit, *_) = searcher.search(Query("", text="words"))
+        assert hit.place.size == 0 and set(hit.place.facts.values()) <= {None, "JPEG", 8, 1, "17"}

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import sqlite3
+from contextlib import closing
 
 import pytest
 
+from imgsearch.cli import render
 from imgsearch.core import indexing, models
 from imgsearch.core.store import Store
 
@@ -68,6 +72,7 @@ def test_what_only_looks_like_such_a_word_is_let_through(indexed):
     assert len(indexed("query", "-ln2", "fruit").lines) == 2
     assert indexed("query", "-lr", "fruit").code == 0
     assert indexed("query", "fruit", "--not", "-night").code == 0
+    assert indexed("query", "fruit", "--keyword", "-wedding").code == 1
     assert len(indexed("query", "-n1", "--", "-yellow fruit").lines) == 1
 
 
@@ -128,6 +133,32 @@ def test_fields_are_columns_in_the_order_asked_for(indexed, photos):
     outcome = indexed("query", "lemon", "--fields", "path,colour")
     assert outcome.code == 2 and "no field 'colour'" in outcome.err and "taken_at" in outcome.err
     assert indexed("query", "lemon", "--fields", "path", "-0").code == 2
+
+
+def test_nothing_in_a_column_steers_a_terminal(indexed, photos, tmp_path, monkeypatch):
+    name = tmp_path / "a\x1b[31mRED\x07.jpg"
+    shutil.copy(photos / "lemon.jpg", name)
+    assert indexed("index", name).code == 0
+    monkeypatch.setattr(render, "is_terminal", lambda: True)
+    for extra in (["--fields", "path,format"], ["--metadata"], ["-l"]):
+        outcome = indexed("query", "a yellow lemon", "-n2", *extra)
+        assert outcome.code == 0 and b"\x07" not in outcome.out and b"\x1b[31m" not in outcome.out, extra
+
+
+def test_flags_are_those_of_the_command(indexed):
+    from imgsearch.cli import query_cmd
+
+    shown = indexed("query", "--help").out.decode().split("Options:")[1]
+    flags = set(re.findall(r"(--[a-z0-9-]+)(?= {2,}|\n| / --)", shown))
+    flags |= set(re.findall(r" / (--[a-z]+)", shown))
+    assert flags == query_cmd.FLAGS
+
+
+def test_what_depends_on_one_line_stops_no_other(indexed, photos):
+    lines = f"lemon\nred like {photos}/lemon.jpg\nbanana\n".encode()
+    outcome = indexed("query", "-", "--compose", "pdv", "-n1", "--json", stdin=lines)
+    assert outcome.code == 2 and "pdv needs the words it starts from" in outcome.err
+    assert [hit["query"] for hit in outcome.records] == ["lemon", "banana"]
 
 
 def test_every_field_that_json_has_can_be_named(indexed):
@@ -219,6 +250,16 @@ def test_calibrate_measures_anew_and_switches_the_correction(indexed):
     assert indexed("calibrate", "--no-hubness").code == 0
     assert indexed("query", "fruit", "--json").records == plain
     assert indexed("check").code == 0
+
+
+def test_a_calibration_that_is_none_is_made_anew(indexed, tmp_path):
+    good = indexed("query", "lemon", "--json", "--auto-cut").records
+    with closing(sqlite3.connect(tmp_path / "index" / "catalog.sqlite3")) as connection, connection:
+        connection.execute("update calibrations set phrases = zeroblob(length(phrases)), image_mean = x'00'")
+    outcome = indexed("query", "lemon", "--auto-cut")
+    assert outcome.code == 4 and "calibration" in outcome.err
+    assert indexed("calibrate").code == 0
+    assert indexed("query", "lemon", "--json", "--auto-cut").records == good
 
 
 def test_an_index_without_photos_cannot_be_measured(imgsearch, tmp_path):

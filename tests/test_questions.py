@@ -9,7 +9,7 @@ import pytest
 
 from imgsearch.core import questions, scoring
 from imgsearch.core.compose import PDV_STEP
-from imgsearch.core.errors import QueryError, UsageError
+from imgsearch.core.errors import QueryError
 from imgsearch.core.filters import Filters
 from imgsearch.core.grammar import Query, Term
 from imgsearch.core.search import Options
@@ -169,16 +169,18 @@ def test_pdv_moves_the_picture_and_the_words_by_the_difference_of_the_texts(scen
 
 
 def test_pdv_goes_with_from_and_from_with_nothing_else(scene):
-    with pytest.raises(UsageError, match="pdv needs the words it starts from"):
+    with pytest.raises(QueryError, match="pdv needs the words it starts from"):
         scene.ask(Query("", text="red", images=(scene.paths[0],)), method="pdv")
-    with pytest.raises(UsageError, match="lerp knows no --from"):
+    with pytest.raises(QueryError, match="lerp knows no --from"):
         scene.ask(Query("", text="red", change_from="blue", images=(scene.paths[0],)), method="lerp")
 
 
 # basic
 
 
-def test_basic_is_its_formula(scene, monkeypatch):
+@pytest.mark.parametrize(("method", "harris"), [("basic", 0.0), ("basic-style", 0.4)])
+@pytest.mark.parametrize("weight", [0.5, 0.3])
+def test_basic_is_its_formula(scene, monkeypatch, method, harris, weight):
     subjects, styles = [f"subject {n}" for n in range(40)], [f"style {n}" for n in range(20)]
     lists = {"subjects": subjects, "styles": styles}
     monkeypatch.setattr(questions, "word_list", lists.__getitem__)
@@ -192,15 +194,22 @@ def test_basic_is_its_formula(scene, monkeypatch):
     kept = directions[:, np.argsort(-values)[:5]]  # 250 of 768 dimensions are 5 of 16
     assert (np.sort(values)[-5:] > 0).all()
     projected = kept @ kept.T @ (scene.rows[0] - image_mean)
+    centred = scene.rows - image_mean
+    if harris:
+        near = np.argsort(-(scene.rows @ projected), kind="stable")[:25]
+        group = np.vstack([projected, centred[near]])
+        weights = np.exp(0.1 * (group @ projected))
+        projected = kept @ kept.T @ (weights @ group / weights.sum())
     contexts = [f"{subjects[i * 4]} beach" for i in range(10)] + [f"beach {subjects[i * 4]}" for i in range(10)]
     words = embed.embed_texts(contexts).astype(np.float64).mean(axis=0) - text_mean
-    centred = scene.rows - image_mean
     sides = [centred @ projected, centred @ words]
     lows = [np.percentile(side, 1) for side in sides]
     assert max(lows) < -1e-3
-    expected = np.prod([np.maximum(0, (s - low) / -low) for s, low in zip(sides, lows, strict=True)], axis=0)
+    v, t = (np.maximum(0, (s - low) / -low) for s, low in zip(sides, lows, strict=True))
+    expected = v ** (2 - 2 * weight) * t ** (2 * weight) - harris * weight * (1 - weight) * (v + t) ** 2
     query = Query("", text="beach", images=(scene.paths[0],))
-    scene.expect(scene.scores(query, method="basic"), expected, without={scene.paths[0]})
+    scores = scene.scores(query, method=method, weight=weight)
+    scene.expect(scores, expected, without={scene.paths[0]})
 
 
 # what is left out
@@ -281,6 +290,11 @@ def test_an_index_of_an_earlier_version_learns_what_its_model_says_of_itself(tmp
     with Store.open(str(tmp_path / "index")) as store:
         assert store.catalog.spaces() == [now] and now.id == before.id
     assert now.identity.details == {"torch": "2.9", "logit_bias": "-10.0"}
+
+
+def test_pictures_among_alternatives_are_left_out_beside_any_other_part(scene):
+    query = Query("", images=(scene.paths[3],), any_of=(Term(image=scene.paths[7]),))
+    assert set(scene.scores(query)) == set(scene.paths) - {scene.paths[3], scene.paths[7]}
 
 
 def test_other_models_give_no_probability(scene):

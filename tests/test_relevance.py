@@ -10,6 +10,7 @@ import pytest
 from imgsearch.core import relevance
 from imgsearch.core.filters import Filters
 from imgsearch.core.grammar import Query, Term
+from imgsearch.core.questions import correct_hubness
 from imgsearch.core.search import Options
 
 from chosen import index_of, random_units, unit
@@ -63,6 +64,25 @@ def test_a_filter_brings_nothing_up_and_loses_nothing(scene):
         for text, right in (("beach", BEACHES), ("dog", DOGS), ("teapot", set())):
             kept = found(scene, Query("", text=text), filters=Filters(glob=names))
             assert kept == right & set(range(first, last))
+
+
+def test_how_good_an_answer_must_be_is_found_without_the_filter(scene):
+    """The best that the filter leaves would pass for an answer by itself; beside the best of all it is none."""
+    searcher, paths = scene
+    explained = []
+    searcher.search(Query("", text="beach"), Options(limit=200, auto_cut=True), on_explained=explained.append)
+    whole = explained[0].record["auto_cut"]["image"]
+    without = Filters(glob=tuple(f"{n:03}.jpg" for n in range(200) if n not in BEACHES))
+    hits = searcher.search(
+        Query("", text="beach"), Options(limit=200, auto_cut=True, filters=without), on_explained=explained.append
+    )
+    assert hits == [] and explained[1].record["auto_cut"]["image"] == whole
+
+
+def test_pictures_asked_with_are_no_measure_of_the_others(scene):
+    """Its own standing is far above all: two thirds of that no other photo has."""
+    kept = found(scene, Query("", images=(scene[1][25],)), include_reference=True)
+    assert 25 in kept and len(kept) > 1
 
 
 def test_alternatives_are_kept_by_the_best_of_them_and_conjunctions_by_the_worst(scene):
@@ -137,8 +157,7 @@ def test_hubness_takes_from_each_photo_what_it_is_near_to_any_words(tmp_path):
     with index_of(tmp_path, [b"%d" % n for n in range(300)], rows, words, phrases) as (searcher, paths):
         query = Query("", text="words")
         plain = searcher.search(query, Options(limit=300))
-        with searcher.store.catalog.transaction():
-            searcher.store.catalog.set_info("hubness", "on")
+        correct_hubness(searcher.store, searcher.view.space, is_on=True)
         hits = searcher.search(query, Options(limit=300))
         assert [paths.index(hit.path) for hit in hits] == np.argsort(-expected).tolist()
         assert [hit.score for hit in hits] == pytest.approx(np.sort(expected)[::-1], abs=1e-5)
@@ -152,8 +171,7 @@ def test_hubness_takes_from_each_photo_what_it_is_near_to_any_words(tmp_path):
 def test_the_best_few_are_the_same_though_only_the_best_many_are_corrected(tmp_path, monkeypatch):
     rows, words, phrases = random_units(1, 300, DIM), random_units(2, DIM), random_units(3, 60, DIM)
     with index_of(tmp_path, [b"%d" % n for n in range(300)], rows, words, phrases) as (searcher, _):
-        with searcher.store.catalog.transaction():
-            searcher.store.catalog.set_info("hubness", "on")
+        correct_hubness(searcher.store, searcher.view.space, is_on=True)
         every = [hit.path for hit in searcher.search(Query("", text="words"))]
         monkeypatch.setattr(relevance, "CANDIDATES", 100)
         assert [hit.path for hit in searcher.search(Query("", text="words"))] == every
