@@ -6,11 +6,12 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -214,10 +215,9 @@ def evaluate(
     chosen = _Chosen(captions_per_image, prompt, gallery, join, shared_concept, include_reference, split)
     asked_for = chosen.benchmark(benchmark, annotations)
     measures = _measures(metrics, asked_for)
-    if submission:
-        benchmarks.submits(asked_for)
     plan = _plan(measures, limit, asked_for, compose, weight, exact=exact, has_submission=submission is not None)
-    _can_be_written(out, submission)
+    sent = _names_of(submission, benchmarks.submits(asked_for)) if submission else {}
+    _can_be_written([out, *sent.values()] if out else sent.values(), annotations)
     if images is None and benchmark != BenchmarkName.jsonl:
         raise UsageError(f"{benchmark} needs its pictures", hint="name their folder with --images")
     choice = _Model(model, device, precision.value, offline, said)
@@ -228,16 +228,21 @@ def evaluate(
         view = store.view(space)
         shelf = runs.Shelf.of(store, view, folder)
         asked = runs.asked_of(asked_for, shelf, allow_missing=allow_missing)
-        before = runs.read_run(compare, measures, asked.digest) if compare else None
+        if sent:
+            runs.can_be_submitted(asked)
+        before = runs.read_run(compare, measures, asked) if compare else None
         head = _head(asked_for, asked, plan, store, space)
         found = _answers(store, view, choice.embedder(space), asked, plan, quiet=quiet)
     run = runs.Run(head, measures, tuple(found))
-    if out:
-        _write(out, run.file())
-    if submission:
-        for path in _submitted(submission, asked, found):
-            said(f"submission written to {path}")
-    _print(run, before, as_json=as_json)
+    try:
+        _print(run, before, as_json=as_json)
+    finally:  # a reader that has gone away takes no file along
+        if out:
+            _write(out, run.file())
+        if sent:
+            for ending, content in runs.submission_files(asked, found).items():
+                _write(sent[ending], content)
+                said(f"submission written to {sent[ending]}")
     if not asked_for.has_answers:
         said(f"the answers of split {asked_for.protocol.get('split')} are held back: no figures, only submissions")
     return 3 if asked.missing else 0
@@ -283,7 +288,11 @@ class _Chosen:
             case BenchmarkName.coco | BenchmarkName.flickr:
                 per_image = None if self._captions_per_image == CaptionsPerImage.all else 5
                 return benchmarks.captions(
-                    name.value, path, split=self._split or "test", per_image=per_image, prompt=self._prompt or "{}"
+                    name.value,
+                    path,
+                    split=self._split,
+                    per_image=per_image,
+                    prompt="{}" if self._prompt is None else self._prompt,
                 )
             case BenchmarkName.cirr:
                 return benchmarks.cirr(path, split=self._split or "val")
@@ -297,7 +306,7 @@ class _Chosen:
             case BenchmarkName.circo:
                 return benchmarks.circo(
                     path,
-                    split=self._split or "val",
+                    split=self._split,
                     shared_concept=(self._shared_concept or SharedConceptName.none).value,
                 )
             case BenchmarkName.jsonl:
@@ -351,9 +360,11 @@ def _plan(
     if (method or weight is not None) and not benchmark.is_composed:
         option = "--compose" if method else "--weight"
         raise UsageError(f"{option}: {benchmark.name} asks by words alone, or by pictures alone", hint="leave it out")
+    if weight is not None and not 0 <= weight <= 1:
+        raise UsageError(f"--weight {weight:g}: no share", hint="0 is the picture alone, 1 the words alone")
     keep = limit or max((measure.k or 1 for measure in measures), default=1)
     keep = max(keep, LONGEST_SUBMISSION) if has_submission else keep
-    return Plan(measures, keep, _search_options(method, weight, exact=exact))
+    return Plan(measures, keep, _search_options(method, weight, exact=exact), is_submitted=has_submission)
 
 
 def _search_options(method: str | None, weight: float | None, *, exact: bool) -> SearchOptions:
@@ -373,14 +384,41 @@ def _search_options(method: str | None, weight: float | None, *, exact: bool) ->
     )
 
 
-def _can_be_written(*paths: str | None) -> None:
+def _names_of(submission: str, endings: tuple[str, ...]) -> dict[str, str]:
+    """The files of a submission by what tells them apart."""
+    stem, extension = os.path.splitext(submission)
+    return {ending: f"{stem}{ending}{extension or '.json'}" for ending in endings}
+
+
+def _can_be_written(paths: Iterable[str], annotations: str) -> None:
     """Before an hour of work, not after it."""
     from imgsearch.core.errors import UsageError
 
-    for path in filter(None, paths):
-        folder = os.path.dirname(os.path.abspath(os.path.expanduser(path)))
-        if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+    taken = {_real(annotations): "--annotations"}
+    for path in paths:
+        place = _real(path)
+        folder = os.path.dirname(place)
+        if place in taken:
+            raise UsageError(f"{path}: is {taken[place]} too", hint="name another file")
+        taken[place] = "the name of another result"
+        if os.path.isdir(place):
+            raise UsageError(f"{path}: is a folder", hint="name a file in it")
+        if os.path.exists(place) and not os.access(place, os.W_OK):
+            raise UsageError(f"{path}: may not be written", hint="name another file")
+        if _is_replaced(place) and not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
             raise UsageError(f"{path}: nothing can be written in {folder}", hint="make the folder, or name another")
+
+
+def _real(path: str) -> str:
+    """Where links lead; but what /dev/stdout leads to has no name."""
+    path = os.path.abspath(os.path.expanduser(path))
+    return os.path.realpath(path) if _is_replaced(path) or os.path.isdir(path) else path
+
+
+def _is_replaced(path: str) -> bool:
+    """Not so a pipe, a terminal or an open file, which are written to as they are."""
+    is_open = path.startswith(("/dev/std", "/dev/fd/", "/proc/"))
+    return not is_open and (os.path.isfile(path) or not os.path.exists(path))
 
 
 # ------------------------------------------------------------------------------------------------- the gallery
@@ -545,7 +583,7 @@ def _answers(
 
 def _head(benchmark: Benchmark, asked: Asked, plan: Plan, store: Store, space: Space) -> dict[str, Any]:
     """What was asked of what, and how."""
-    from imgsearch.core.questions import HUBNESS_INFO
+    from imgsearch.core.questions import corrects_hubness
 
     options = plan.options
     head: dict[str, Any] = {"benchmark": benchmark.name, "protocol": benchmark.protocol, "model": space.identity.name}
@@ -557,7 +595,7 @@ def _head(benchmark: Benchmark, asked: Asked, plan: Plan, store: Store, space: S
         head |= {"method": method.name, "weight": weight}
     return head | {
         "search": options.strategy,
-        "hubness": store.catalog.get_info(HUBNESS_INFO) == "on",
+        "hubness": corrects_hubness(store, space),
         "counts": asked.counts,
         "interval": "95 % percentile bootstrap; queries about one picture are drawn together",
         "queries_sha256": asked.digest,
@@ -565,19 +603,37 @@ def _head(benchmark: Benchmark, asked: Asked, plan: Plan, store: Store, space: S
 
 
 def _write(path: str, data: Any) -> None:
-    with open(os.path.expanduser(path), "w", encoding="utf-8") as file:
-        json.dump(data, file)
+    """Whole or not at all: what was there outlives a disk that fills up. Raises UsageError."""
+    from imgsearch.core.errors import UsageError
+
+    place = _real(path)
+    unfinished = os.path.join(os.path.dirname(place), f".imgsearch-{os.getpid()}.part")
+    try:
+        if not _is_replaced(place):
+            _write_to(place, data)
+            return
+        try:
+            _write_to(unfinished, data)
+            if os.path.exists(place):
+                shutil.copymode(place, unfinished)
+            os.replace(unfinished, place)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(unfinished)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(
+            f"{path}: {reason}", hint="nothing of it was written; free some space, or name another file"
+        ) from error
+
+
+def _write_to(place: str, data: Any) -> None:
+    with open(place, "w", encoding="utf-8") as file:
+        json.dump(data, file, allow_nan=False)
         file.write("\n")
-
-
-def _submitted(path: str, asked: Asked, found: list[Answer]) -> Iterator[str]:
-    from imgsearch.core.runs import submission_files
-
-    stem, ending = os.path.splitext(path)
-    for which, content in submission_files(asked, found).items():
-        name = f"{stem}{which}{ending or '.json'}"
-        _write(name, content)
-        yield name
+        file.flush()
+        if os.path.isfile(place):
+            os.fsync(file.fileno())
 
 
 def _print(run: Run, before: Run | None, *, as_json: bool) -> None:
@@ -597,22 +653,23 @@ def _print(run: Run, before: Run | None, *, as_json: bool) -> None:
 
 
 def _compared(run: Run, before: Run, differences: dict[str, Interval]) -> dict[str, Any]:
+    from imgsearch.core.runs import plain
+
     return {
-        "with": {key: before.head.get(key) for key in OF_THE_OTHER},
+        "with": {key: before.head.get(key) for key in OF_THE_OTHER} | {"gallery": before.head["counts"]["gallery"]},
         "protocols_differ": _protocol_differences(run, before),
         "metrics": {
-            name: {"difference": _plain(i.mean), "low": _plain(i.low), "high": _plain(i.high)}
+            name: {"difference": plain(i.mean), "low": plain(i.low), "high": plain(i.high)}
             for name, i in differences.items()
         },
     }
 
 
-def _plain(figure: float) -> float | None:
-    return figure if abs(figure) != float("inf") else None
-
-
 def _protocol_differences(run: Run, before: Run) -> list[str]:
-    mine, theirs = run.head["protocol"], before.head.get("protocol", {})
+    """A gallery of another size is another gallery, whatever they call it."""
+    mine, theirs = ({**each.head["protocol"]} for each in (run, before))
+    for protocol, head in ((mine, run.head), (theirs, before.head)):
+        protocol["gallery"] = protocol.get("gallery"), head["counts"]["gallery"]
     return [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
 
 
@@ -643,7 +700,9 @@ def _table(run: Run) -> Iterator[str]:
 def _comparison(run: Run, before: Run, differences: dict[str, Interval]) -> Iterator[str]:
     head = before.head
     yield ""
-    yield f"beside {_shown(head.get('model'))}, {_shown(head.get('method', head.get('search')))}"
+    weighed = (head.get("method"), f"weight {head.get('weight')}") if "method" in head else ()
+    corrected = ("corrected for hubness",) if head.get("hubness") else ()
+    yield f"beside {', '.join(map(_shown, (head.get('model'), *weighed, head.get('search'), *corrected)))}"
     changed = _protocol_differences(run, before)
     if changed:
         yield f"the protocols differ: {', '.join(changed)}"

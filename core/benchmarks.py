@@ -97,16 +97,19 @@ class Benchmark:
 # ------------------------------------------------------------------------------------------ text <-> picture
 
 
-def captions(name: str, path: str, *, split: str = "test", per_image: int | None = 5, prompt: str = "{}") -> Benchmark:
+def captions(
+    name: str, path: str, *, split: str | None = None, per_image: int | None = 5, prompt: str = "{}"
+) -> Benchmark:
     """COCO and Flickr: every caption asks for its picture, and every picture for one of its captions.
 
     `path` is a Karpathy `dataset_*.json`, a COCO captions file (`coco_test_karpathy.json`), lines `picture,caption`
     (`flickr30k_test_karpathy.txt`) or JSON Lines of {file, captions}: told by what they hold. `per_image` keeps that
-    many captions of each picture, None all of them. Raises UsageError, QueryError.
+    many captions of each picture, None all of them. Only Karpathy's files have splits, and "test" is what is taken of
+    them. Raises UsageError, QueryError.
     """
     if prompt.count("{}") != 1:
         raise UsageError(f"--prompt {prompt!r}: say once where the caption goes", hint="--prompt 'a photo of {}'")
-    found, aliases, split = _captions_in(path, split)
+    found, aliases, whose = _captions_in(path, split)
     kept = {
         picture: tuple(prompt.replace("{}", text) for text in texts[:per_image])
         for picture, texts in found.items()
@@ -120,7 +123,7 @@ def captions(name: str, path: str, *, split: str = "test", per_image: int | None
         for number, text in enumerate(texts)
     )
     protocol = {
-        "split": split,
+        "split": whose,
         "captions_per_image": "all" if per_image is None else per_image,
         "prompt": prompt,
         "image_to_text": "hit if any of the picture's captions is among the first K",
@@ -140,22 +143,27 @@ Captions = dict[str, list[str]]
 Aliases = dict[str, tuple[str, ...]]
 
 
-def _captions_in(path: str, split: str) -> tuple[Captions, Aliases, str]:
+def _captions_in(path: str, split: str | None) -> tuple[Captions, Aliases, str]:
     """Captions by picture, where pictures lie, and the split that they are of."""
     text = _text(path)
-    own = "that of the file"
     first = text.lstrip()[:1]
     data = _json_or_none(text) if first in ("{", "[") else None
+    aliases: Aliases = {}
     if isinstance(data, dict) and "annotations" in data:
         found = _coco_captions(data, path)
-        return found, {name: (name, os.path.basename(name)) for name in found}, own
-    if isinstance(data, dict) and "images" in data:
+        aliases = {name: (name, os.path.basename(name)) for name in found}
+    elif isinstance(data, dict) and "images" in data:
+        split = "test" if split is None else split
         return (*_karpathy_captions(data, path, split), split)
-    if first == "{" and (data is None or "captions" in data):
-        return _listed_captions(text, path), {}, own
-    if first not in ("{", "[", ""):
-        return _tabled_captions(text, path), {}, own
-    raise _unknown(path)
+    elif first == "{" and (data is None or "captions" in data):
+        found = _listed_captions(text, path)
+    elif first not in ("{", "[", ""):
+        found = _tabled_captions(text, path)
+    else:
+        raise _unknown(path)
+    if split is not None:
+        raise UsageError(f"--split {split!r}: {printable(path)} has no splits", hint="leave out --split")
+    return found, aliases, "that of the file"
 
 
 def _unknown(path: str) -> QueryError:
@@ -172,11 +180,12 @@ def _karpathy_captions(data: dict[str, Any], path: str, split: str) -> tuple[Cap
     splits: set[str] = set()
     with _reading(path):
         for image in data["images"]:
-            splits.add(image["split"])
+            splits.add(_words(image, "split"))
             if image["split"] == split:
-                name = image["filename"]
-                found[name] = [sentence["raw"] for sentence in image["sentences"]]
-                aliases[name] = os.path.join(image.get("filepath", ""), name), name
+                name = _words(image, "filename")
+                found[name] = [_words(sentence, "raw") for sentence in image["sentences"]]
+                folder = _words(image, "filepath") if "filepath" in image else ""
+                aliases[name] = os.path.join(folder, name), name
     if not found:
         raise QueryError(
             f"{printable(path)}: no split {split!r}", hint=f"it has: {', '.join(sorted(map(printable, splits)))}"
@@ -186,10 +195,10 @@ def _karpathy_captions(data: dict[str, Any], path: str, split: str) -> tuple[Cap
 
 def _coco_captions(data: dict[str, Any], path: str) -> Captions:
     with _reading(path):
-        names = {image["id"]: image["file_name"] for image in data["images"]}
+        names = {image["id"]: _words(image, "file_name") for image in data["images"]}
         found: Captions = {name: [] for name in names.values()}
         for annotation in data["annotations"]:
-            found[names[annotation["image_id"]]].append(annotation["caption"])
+            found[names[annotation["image_id"]]].append(_words(annotation, "caption"))
     return found
 
 
@@ -212,7 +221,7 @@ _TABLED = re.compile(r"(?P<name>.+?\.(?:jpe?g|png))(?:#\d+)?[,\t](?P<caption>.+)
 
 def _tabled_captions(text: str, path: str) -> Captions:
     found: Captions = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         match = _TABLED.fullmatch(line.strip())
         if match:
             found.setdefault(match["name"], []).append(match["caption"].strip())
@@ -236,22 +245,14 @@ def cirr(path: str, *, split: str = "val") -> Benchmark:
     `path` is the folder that holds `captions/` and `image_splits/` (branch `cirr_dataset`).
     """
     split = "test1" if split == "test" else split
-    records = _json(_inside(path, "captions", f"cap.rc2.{split}.json"))
-    pictures = _json(_inside(path, "image_splits", f"split.rc2.{split}.json"))
-    with _reading(path):
-        questions = tuple(
-            Question(
-                id=str(record["pairid"]),
-                texts=(_plain_spaces(record["caption"]),),
-                image=record["reference"],
-                relevant={record["target_hard"]: 1.0} if "target_hard" in record else {},
-                exclude=frozenset([record["reference"]]),
-                subset=tuple(name for name in record["img_set"]["members"] if name != record["reference"]),
-                group=record["reference"],
-            )
-            for record in records
-        )
-        aliases = {name: (os.path.normpath(file), name) for name, file in pictures.items()}
+    asked = _inside(path, "captions", f"cap.rc2.{split}.json")
+    listed = _inside(path, "image_splits", f"split.rc2.{split}.json")
+    records, pictures = _json(asked), _json(listed)
+    with _reading(asked):
+        questions = tuple(map(_cirr_question, records))
+    _refuse_repeated(asked, "pairid", questions)
+    with _reading(listed):
+        aliases = {name: (os.path.normpath(_words(pictures, name)), name) for name in pictures}
     protocol = {
         "split": split,
         "gallery": "all pictures of the split",
@@ -263,6 +264,19 @@ def cirr(path: str, *, split: str = "val") -> Benchmark:
     return Benchmark("cirr", protocol, questions, {EVERYTHING: tuple(aliases)}, tuple(measures), aliases=aliases)
 
 
+def _cirr_question(record: dict[str, Any]) -> Question:
+    reference = _words(record, "reference")
+    return Question(
+        id=_id(record, "pairid"),
+        texts=(_plain_spaces(_words(record, "caption")),),
+        image=reference,
+        relevant={_words(record, "target_hard"): 1.0} if "target_hard" in record else {},
+        exclude=frozenset([reference]),
+        subset=tuple(name for name in _names(record["img_set"], "members") if name != reference),
+        group=reference,
+    )
+
+
 def fashioniq(path: str, *, split: str = "val", gallery: Gallery = "original", join: Join = "mean") -> Benchmark:
     """FashionIQ, by category; the reference stays in the gallery, as in published code for zero-shot models.
 
@@ -272,15 +286,18 @@ def fashioniq(path: str, *, split: str = "val", gallery: Gallery = "original", j
     questions: list[Question] = []
     galleries: dict[str, tuple[str, ...] | None] = {}
     for category in CATEGORIES:
-        records = _json(_inside(path, "captions", f"cap.{category}.{split}.json"))
-        with _reading(path):
+        file = _inside(path, "captions", f"cap.{category}.{split}.json")
+        records = _json(file)
+        with _reading(file):
             asked = [_fashion_question(record, number, category, join) for number, record in enumerate(records)]
         if gallery == "union":
             if not all(question.relevant for question in asked):
                 raise UsageError(f"--gallery union: the targets of split {split} are held back", hint="use original")
             names: Iterable[str] = (name for q in asked for name in (q.image or "", *q.relevant))
         else:
-            names = _json(_inside(path, "image_splits", f"split.{category}.{split}.json"))
+            file = _inside(path, "image_splits", f"split.{category}.{split}.json")
+            with _reading(file):
+                names = _names({"the split": _json(file)}, "the split")
         questions += asked
         galleries[category] = tuple(dict.fromkeys(names))
     ends = ", each without .?, and spaces at its ends" if join == "mean" else ""
@@ -298,32 +315,38 @@ def fashioniq(path: str, *, split: str = "val", gallery: Gallery = "original", j
 
 
 def _fashion_question(record: dict[str, Any], number: int, category: str, join: Join) -> Question:
-    a, b = (caption.strip(".?, ") if join == "mean" else caption for caption in record["captions"])
+    a, b = (caption.strip(".?, ") if join == "mean" else caption for caption in _names(record, "captions"))
     return Question(
         id=f"{category}/{number}",
         texts=tuple(dict.fromkeys(form.format(a=a, b=b) for form in _JOINED[join])),
-        image=record["candidate"],
-        relevant={record["target"]: 1.0} if "target" in record else {},
-        group=record["candidate"],
+        image=_words(record, "candidate"),
+        relevant={_words(record, "target"): 1.0} if "target" in record else {},
+        group=_words(record, "candidate"),
         part=category,
         record=record,
     )
 
 
-def circo(path: str, *, split: str = "val", shared_concept: SharedConcept = "none") -> Benchmark:
+def circo(path: str, *, split: str | None = None, shared_concept: SharedConcept = "none") -> Benchmark:
     """CIRCO: several pictures are right; the reference stays; the gallery is every photo there is.
 
-    `path` is the folder that holds `annotations/`, or the annotation file.
+    `path` is the folder that holds `annotations/`, or the annotation file, which is named for its split. Of a folder
+    "val" is taken.
     """
-    records = _json(path if os.path.isfile(path) else _inside(path, "annotations", f"{split}.json"))
+    file = path if os.path.isfile(path) else _inside(path, "annotations", f"{split or 'val'}.json")
+    whose = os.path.splitext(os.path.basename(file))[0]
+    if split not in (None, whose):
+        raise UsageError(f"--split {split!r}: {printable(path)} has no splits", hint="leave out --split")
+    records = _json(file)
     aliases: Aliases = {}
-    with _reading(path):
+    with _reading(file):
         questions = tuple(_circo_question(record, shared_concept) for record in records)
         for question in questions:
             for name in (question.image, *question.relevant):
                 aliases[str(name)] = f"{int(str(name)):012d}.jpg", f"{int(str(name)):012d}"
+    _refuse_repeated(file, "id", questions)
     protocol = {
-        "split": split,
+        "split": whose,
         "gallery": "every photo of the folder whose name is a number",
         "comparable": f"only with all {CIRCO_GALLERY:,} pictures of COCO 2017 unlabeled",
         "reference": "stays in the gallery",
@@ -339,14 +362,18 @@ def circo(path: str, *, split: str = "val", shared_concept: SharedConcept = "non
 
 
 def _circo_question(record: dict[str, Any], shared_concept: SharedConcept) -> Question:
-    form, concept = _CONCEPTS[shared_concept], record.get("shared_concept", "")
+    concept = "" if shared_concept == "none" else _words(record, "shared_concept")
+    reference = _number(record, "reference_img_id")
+    right = record.get("gt_img_ids", [])
+    if not isinstance(right, list):
+        raise ValueError("gt_img_ids is no list")
     return Question(
-        id=str(record["id"]),
-        texts=(form.format(concept=concept, change=record["relative_caption"]),),
-        image=str(record["reference_img_id"]),
-        relevant={str(number): 1.0 for number in record.get("gt_img_ids", ())},
-        target=str(record["target_img_id"]) if record.get("target_img_id") is not None else None,
-        group=str(record["reference_img_id"]),
+        id=_id(record, "id"),
+        texts=(_CONCEPTS[shared_concept].format(concept=concept, change=_words(record, "relative_caption")),),
+        image=reference,
+        relevant={_number({"gt_img_ids": number}, "gt_img_ids"): 1.0 for number in right},
+        target=_number(record, "target_img_id") if record.get("target_img_id") is not None else None,
+        group=reference,
     )
 
 
@@ -364,9 +391,7 @@ def own(path: str, *, include_reference: bool = False) -> Benchmark:
     )
     if not questions:
         raise QueryError(f"{printable(path)}: no queries in it", hint=_OWN_HINT)
-    repeated = _first_repeated(question.id for question in questions)
-    if repeated is not None:
-        raise QueryError(f"{printable(path)}: the id {printable(repeated)} is there twice", hint="give each its own")
+    _refuse_repeated(path, "id", questions)
     protocol = {
         "gallery": "every photo of the folder",
         "reference": "stays in the gallery" if include_reference else "left out, unless it is relevant",
@@ -430,12 +455,20 @@ def _is_grade(value: Any) -> bool:
 # ----------------------------------------------------------------------------------------------- submissions
 
 
-def submits(benchmark: Benchmark) -> None:
-    """Raises UsageError for a benchmark whose rankings nobody takes."""
-    if benchmark.name not in ("cirr", "circo", "fashioniq"):
+_ENDINGS = {
+    "cirr": tuple(f"-{metric}" for metric in CIRR_ANSWERS),
+    "circo": ("",),
+    "fashioniq": tuple(f"-{category}" for category in CATEGORIES),
+}
+
+
+def submits(benchmark: Benchmark) -> tuple[str, ...]:
+    """What tells a submission's files apart. Raises UsageError for a benchmark whose rankings nobody takes."""
+    if benchmark.name not in _ENDINGS:
         raise UsageError(
             f"--submission: {benchmark.name} has no server to submit to", hint="keep the rankings with --out"
         )
+    return _ENDINGS[benchmark.name]
 
 
 def submission(
@@ -494,11 +527,42 @@ class _reading:  # noqa: N801 - it reads as a verb
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, KeyError | TypeError | ValueError | AttributeError):
+        if isinstance(error, LookupError | TypeError | ValueError | AttributeError):
             what = f"no {error}" if isinstance(error, KeyError) else f"not what was expected ({error})"
             raise QueryError(
                 f"{printable(self._path)}: {what} in one of the records", hint="is it the benchmark's own file?"
             ) from error
+
+
+def _words(record: dict[str, Any], key: str) -> str:
+    if not isinstance(record[key], str):
+        raise ValueError(f"{key} is no words")
+    return str(record[key])
+
+
+def _names(record: dict[str, Any], key: str) -> list[str]:
+    if not isinstance(record[key], list) or not all(isinstance(name, str) for name in record[key]):
+        raise ValueError(f"{key} is no list of words")
+    return list(record[key])
+
+
+def _number(record: dict[str, Any], key: str) -> str:
+    """As photos go by it: without the zeros in front."""
+    if not isinstance(record[key], int | str) or isinstance(record[key], bool):
+        raise ValueError(f"{key} is no number")
+    return str(int(record[key]))
+
+
+def _id(record: dict[str, Any], key: str) -> str:
+    if not isinstance(record[key], int | str) or isinstance(record[key], bool):
+        raise ValueError(f"{key} is neither a number nor words")
+    return str(record[key])
+
+
+def _refuse_repeated(path: str, key: str, questions: Iterable[Question]) -> None:
+    repeated = _first_repeated(question.id for question in questions)
+    if repeated is not None:
+        raise QueryError(f"{printable(path)}: the {key} {printable(repeated)} is there twice", hint="give each its own")
 
 
 def _inside(folder: str, *parts: str) -> str:

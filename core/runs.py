@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,7 +24,7 @@ from .catalog import Place
 from .errors import QueryError, UsageError
 from .evaluate import SUBSET, Interval, Measure, Resampled, Sample, resampled
 from .grammar import Query, Term
-from .paths import has_picture_extension, printable
+from .paths import has_picture_extension, on_disk, printable
 from .search import Options, Searcher
 from .store import Store, View
 from .types import Embedder
@@ -59,7 +60,7 @@ class Shelf:
         self.tails: dict[str, str] = {}
         """By path, the path below the folder; the whole path where two would be alike."""
         self._paths: dict[str, list[str]] = {}
-        """By the file's name, with its extension and without."""
+        """By the file's name, with its extension and without, accents as one character."""
         tops = () if folder is None else tuple({f"{top.rstrip('/')}/" for top in (folder, os.path.realpath(folder))})
         by_tail: dict[str, list[str]] = {}
         for place in places:
@@ -69,7 +70,7 @@ class Shelf:
                 self.places[place.path] = place
                 by_tail.setdefault(place.relpath if top is None else place.path[len(top) :], []).append(place.path)
         for tail, paths in by_tail.items():
-            name = os.path.basename(tail)
+            name = _composed(os.path.basename(tail))
             for path in paths:
                 self.tails[path] = tail if len(paths) == 1 else path
                 for key in {name, _bare(name)}:
@@ -83,16 +84,11 @@ class Shelf:
     def path_of(self, name: str) -> str | None:
         """By the path below the folder, or else by its end; without its extension if `name` has none.
 
+        As it is spelled, or else with accents as one character where the disk has two, and the other way round.
         Raises QueryError where a name could be one photo as well as another.
         """
         name = os.path.normpath(name)
-        ending = _same if has_picture_extension(name) else _bare
-        called = [
-            path
-            for path in self._paths.get(os.path.basename(name), ())
-            if f"/{ending(path)}".endswith(f"/{name.lstrip('/')}")
-        ]
-        paths = [path for path in called if name in (path, ending(self.tails[path]))] or called
+        paths = self._called(name, _same) or self._called(_composed(name), _composed)
         if len(paths) > 1:
             first, second = sorted(paths)[:2]
             raise QueryError(
@@ -101,9 +97,22 @@ class Shelf:
             )
         return paths[0] if paths else None
 
+    def _called(self, name: str, spelled: Callable[[str], str]) -> list[str]:
+        ending = _same if has_picture_extension(name) else _bare
+        called = [
+            path
+            for path in self._paths.get(_composed(os.path.basename(name)), ())
+            if f"/{spelled(ending(path))}".endswith(f"/{name.lstrip('/')}")
+        ]
+        return [path for path in called if name in (spelled(path), spelled(ending(self.tails[path])))] or called
+
 
 def _same(path: str) -> str:
     return path
+
+
+def _composed(path: str) -> str:
+    return unicodedata.normalize("NFC", path)
 
 
 def _bare(path: str) -> str:
@@ -140,9 +149,25 @@ class Asked:
 
     @property
     def digest(self) -> str:
-        """Of the questions and what is right for each: runs that share it can be compared query by query."""
-        parts = [[q.id, q.part, sorted(q.relevant.items())] for q in self.questions]
+        """Of the questions and what is right for each: runs that share it can be compared query by query.
+
+        One's own queries may change under their ids, so what they ask counts too. Elsewhere the protocol says it.
+        """
+        parts: list[list[Any]] = [[q.id, q.part, sorted(q.relevant.items())] for q in self.questions]
+        if self.benchmark.name == "jsonl":
+            parts = [[*part, *self._typed(q)] for part, q in zip(parts, self.questions, strict=True)]
         return hashlib.sha256(json.dumps([parts, sorted(self.pictures)]).encode()).hexdigest()
+
+    def _typed(self, question: Question) -> list[Any]:
+        """Without the picture asked with among what is left out: whether it is belongs to the protocol."""
+        itself = self.names[question.part].get(self.references.get(question.image or "", ""))
+        return [question.texts, question.image, sorted(question.exclude - {itself})]
+
+    @property
+    def keys(self) -> list[tuple[str, str, str]]:
+        """Part, id and group of every answer there will be, sorted."""
+        asked = [(q.part, q.id, q.group or q.id) for q in self.questions]
+        return sorted(asked + [(IMAGE_TO_TEXT, f"{IMAGE_TO_TEXT}/{name}", name) for name in self.pictures])
 
 
 def asked_of(benchmark: Benchmark, shelf: Shelf, *, allow_missing: bool = False) -> Asked:
@@ -189,7 +214,7 @@ class _Finder:
 
     def _reference(self, name: str) -> str | None:
         """A picture that is only asked with need not be in the index."""
-        beside = None if self._benchmark.folder is None else os.path.join(self._benchmark.folder, name)
+        beside = None if self._benchmark.folder is None else on_disk(os.path.join(self._benchmark.folder, name))
         if beside is not None and self._path_of(name) is None and os.path.isfile(beside):
             return beside
         return self.path_of(name)
@@ -209,7 +234,15 @@ class _Finder:
 
     def _numbered(self) -> dict[str, str]:
         stems = {path: os.path.splitext(os.path.basename(path))[0] for path in self._shelf.places}
-        return {path: str(int(stem)) for path, stem in stems.items() if stem.isascii() and stem.isdigit()}
+        names = {path: str(int(stem)) for path, stem in stems.items() if stem.isascii() and stem.isdigit()}
+        paths: dict[str, str] = {}
+        for path, name in names.items():
+            if paths.setdefault(name, path) != path:
+                raise QueryError(
+                    f"{printable(paths[name])} and {printable(path)} are both picture {name}",
+                    hint="a gallery holds each picture once",
+                )
+        return names
 
     def question(self, question: Question, names: Mapping[str, str]) -> Question | None:
         """The question in the names of the gallery; None if a picture that it needs is not there."""
@@ -221,7 +254,7 @@ class _Finder:
         for name, grade in question.relevant.items():
             path = self.path_of(name)
             if path is None:
-                is_whole = False
+                is_whole = is_whole and grade == 0
             elif path not in names:
                 raise QueryError(
                     f"{printable(name)} is right for query {printable(question.id)} and no picture of its gallery",
@@ -270,6 +303,12 @@ class Plan:
     """So many names of each ranking are kept."""
     options: Options
     """For every question. `limit` and what is left out are the run's own."""
+    is_submitted: bool = False
+    """A server wants the subsets too."""
+
+    @property
+    def needs_subsets(self) -> bool:
+        return self.is_submitted or any(measure.kind == SUBSET for measure in self.measures)
 
     @property
     def depth(self) -> int:
@@ -367,9 +406,9 @@ def _query(question: Question, references: Mapping[str, str]) -> Query:
 def _is_enough(question: Question, ranking: Sequence[str], plan: Plan, size: int) -> bool:
     if len(ranking) < min(plan.depth, size - len(question.exclude)):
         return False
-    if question.subset and not set(question.subset) <= set(ranking):
+    if plan.needs_subsets and not set(question.subset) <= set(ranking):
         return False
-    if any(measure.needs_first for measure in plan.measures):
+    if question.relevant and any(measure.needs_first for measure in plan.measures):
         return not {name for name, grade in question.relevant.items() if grade > 0}.isdisjoint(ranking)
     return True
 
@@ -440,7 +479,7 @@ class Run:
         """The result as `--json` shows it: docs/evaluation.md."""
         return self.head | {
             "metrics": {
-                name: {"value": _plain(i.mean), "low": _plain(i.low), "high": _plain(i.high)}
+                name: {"value": plain(i.mean), "low": plain(i.low), "high": plain(i.high)}
                 for name, i in self.metrics.items()
             }
         }
@@ -453,7 +492,7 @@ class Run:
                     "id": answer.id,
                     "part": answer.part,
                     "group": answer.group,
-                    "figures": {name: _plain(figure) for name, figure in answer.figures.items()},
+                    "figures": {name: plain(figure) for name, figure in answer.figures.items()},
                     "ranking": list(answer.ranking),
                 }
                 for answer in self.answers
@@ -491,42 +530,72 @@ def _over(parts: Sequence[Sequence[Answer]], measure: Measure) -> Resampled:
     return resampled(samples, SEED, statistic=measure.statistic)
 
 
-def _plain(figure: float) -> float | None:
+def plain(figure: float) -> float | None:
     """JSON knows no infinity: null says that nothing relevant was found."""
     return figure if math.isfinite(figure) else None
 
 
-def read_run(path: str, measures: tuple[Measure, ...], digest: str) -> Run:
+_HINT = "--compare takes a file that --out wrote"
+
+
+def read_run(path: str, measures: tuple[Measure, ...], asked: Asked) -> Run:
     """A run that was written before, of the very same queries. Raises UsageError, QueryError."""
     try:
         with open(path, encoding="utf-8") as file:
-            record = json.load(file)
-        found = tuple(
-            Answer(
-                str(query["id"]),
-                str(query["part"]),
-                str(query["group"]),
-                {str(n): math.inf if figure is None else float(figure) for n, figure in query["figures"].items()},
-                tuple(query["ranking"]),
-            )
-            for query in record.pop("queries")
-        )
-        other, _ = record["queries_sha256"], record["counts"]["gallery"]
+            run = _run(json.load(file, parse_constant=_finite, parse_float=_finite), measures)
+        digest = run.head["queries_sha256"]
     except OSError as error:
+        raise UsageError(f"{printable(path)}: {(error.strerror or str(error)).lower()}", hint=_HINT) from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise QueryError(f"{printable(path)}: no run", hint=_HINT) from error
+    if digest != asked.digest:
         raise UsageError(
-            f"{printable(path)}: {(error.strerror or str(error)).lower()}",
-            hint="--compare takes a file that --out wrote",
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise QueryError(f"{printable(path)}: no run", hint="--compare takes a file that --out wrote") from error
-    if other != digest:
-        raise UsageError(
-            f"{printable(path)}: a run of other queries ({printable(str(record.get('benchmark')))})",
+            f"{printable(path)}: a run of other queries ({printable(str(run.head.get('benchmark')))})",
             hint="only runs of the same queries and the same right answers can be compared",
         )
-    if not any(measure.name in answer.figures for measure in measures for answer in found):
+    if sorted((answer.part, answer.id, answer.group) for answer in run.answers) != asked.keys:
+        raise QueryError(f"{printable(path)}: its queries are not those that its digest is of", hint=_HINT)
+    if not any(measure.name in answer.figures for measure in measures for answer in run.answers):
         raise UsageError(f"{printable(path)}: no metric in common", hint="give both runs the same --metrics")
-    return Run(record, measures, found)
+    return run
+
+
+def _run(record: dict[str, Any], measures: tuple[Measure, ...]) -> Run:
+    """From what `Run.file` gave. What is none raises one of a file's many errors."""
+    if not isinstance(record["protocol"], dict) or not isinstance(record["counts"]["gallery"], int | dict):
+        raise TypeError("neither a protocol nor a gallery")
+    answers = tuple(
+        Answer(
+            str(query["id"]),
+            str(query["part"]),
+            str(query["group"]),
+            {str(name): _figure(str(name), figure) for name, figure in query["figures"].items()},
+            tuple(query["ranking"]),
+        )
+        for query in record.pop("queries")
+    )
+    return Run(record, measures, answers)
+
+
+def _figure(name: str, figure: Any) -> float:
+    """A rank alone may be null: nothing was found."""
+    if figure is None and name == "median_rank":
+        return math.inf
+    if isinstance(figure, bool) or not isinstance(figure, int | float):
+        raise TypeError(f"{name} is no number")
+    return float(figure)
+
+
+def _finite(digits: str) -> float:
+    if not math.isfinite(float(digits)):
+        raise ValueError(f"{digits} is no figure")
+    return float(digits)
+
+
+def can_be_submitted(asked: Asked) -> None:
+    """Before an hour of asking. Raises UsageError."""
+    if asked.left_out:
+        raise UsageError(f"--submission: {asked.left_out:,} queries have no answer", hint="leave out --allow-missing")
 
 
 def submission_files(asked: Asked, found: Iterable[Answer]) -> dict[str, Any]:
@@ -534,8 +603,6 @@ def submission_files(asked: Asked, found: Iterable[Answer]) -> dict[str, Any]:
     rankings, subsets = {}, {}
     for answer in found:
         rankings[answer.id], subsets[answer.id] = answer.ranking, answer.subset
-    if asked.left_out:
-        raise UsageError(f"--submission: {asked.left_out:,} queries have no answer", hint="leave out --allow-missing")
     return submission(asked.benchmark, rankings, subsets)
 
 

@@ -213,7 +213,7 @@ def test_bytes_that_are_no_text_and_a_file_that_is_not_there_are_errors_of_one_l
 
 
 def test_a_benchmark_file_of_another_shape_is_refused(tmp_path):
-    written(tmp_path / "captions" / "cap.rc2.val.json", [{"pairid": 1}])
+    written(tmp_path / "captions" / "cap.rc2.val.json", [{"pairid": 1, "reference": "a"}])
     written(tmp_path / "image_splits" / "split.rc2.val.json", {"a": "./dev/a.png"})
     with pytest.raises(QueryError, match="no 'caption' in one of the records"):
         benchmarks.cirr(str(tmp_path))
@@ -309,3 +309,163 @@ def test_own_queries_need_ids_of_their_own_and_a_line_at_least(tmp_path):
         benchmarks.own(written(tmp_path / "own.jsonl", line * 2))
     with pytest.raises(QueryError, match="no queries in it"):
         benchmarks.own(written(tmp_path / "own.jsonl", "\n\n"))
+
+
+# ------------------------------------------------------------------------------------- records of another kind
+
+
+CIRR = {
+    "pairid": 7,
+    "reference": "a",
+    "target_hard": "b",
+    "caption": "more fur",
+    "img_set": {"id": 1, "members": ["a", "b"]},
+}
+FASHION = {"candidate": "A", "target": "B", "captions": ["x", "y"]}
+CIRCO = {
+    "id": 3,
+    "reference_img_id": 1,
+    "target_img_id": 2,
+    "gt_img_ids": [2, 5],
+    "relative_caption": "x",
+    "shared_concept": "y",
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"caption": None}, "caption is no words"),
+        ({"caption": ["more", "fur"]}, "caption is no words"),
+        ({"reference": 3}, "reference is no words"),
+        ({"target_hard": None}, "target_hard is no words"),
+        ({"pairid": None}, "pairid is neither a number nor words"),
+        ({"pairid": True}, "pairid is neither a number nor words"),
+        ({"img_set": {"members": "ab"}}, "members is no list of words"),
+        ({"img_set": {"members": ["a", 3]}}, "members is no list of words"),
+    ],
+)
+def test_a_cirr_record_with_a_field_of_another_kind_is_refused(tmp_path, changed, message):
+    path = written(tmp_path / "captions" / "cap.rc2.val.json", [CIRR | changed])
+    written(tmp_path / "image_splits" / "split.rc2.val.json", {"a": "./dev/a.png", "b": "./dev/b.png"})
+    with pytest.raises(QueryError) as refused:
+        benchmarks.cirr(str(tmp_path))
+    assert str(refused.value).startswith(f"{path}: ") and message in str(refused.value)
+
+
+@pytest.mark.parametrize("pictures", [[1], ["a"], {"a": 3}, {"a": None}])
+def test_a_cirr_split_that_is_no_list_of_files_by_name_is_refused(tmp_path, pictures):
+    written(tmp_path / "captions" / "cap.rc2.val.json", [CIRR])
+    path = written(tmp_path / "image_splits" / "split.rc2.val.json", pictures)
+    with pytest.raises(QueryError, match="not what was expected") as refused:
+        benchmarks.cirr(str(tmp_path))
+    assert str(refused.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"captions": "xy"}, "captions is no list of words"),
+        ({"captions": ["x", None]}, "captions is no list of words"),
+        ({"captions": ["x"]}, "not what was expected"),
+        ({"candidate": 3}, "candidate is no words"),
+        ({"target": None}, "target is no words"),
+    ],
+)
+def test_a_fashioniq_record_with_a_field_of_another_kind_is_refused(tmp_path, changed, message):
+    for category in CATEGORIES:
+        written(tmp_path / "captions" / f"cap.{category}.val.json", [FASHION])
+        written(tmp_path / "image_splits" / f"split.{category}.val.json", ["A", "B"])
+    assert len(benchmarks.fashioniq(str(tmp_path)).questions) == 3
+    written(tmp_path / "captions" / "cap.shirt.val.json", [FASHION | changed])
+    with pytest.raises(QueryError, match=message) as refused:
+        benchmarks.fashioniq(str(tmp_path))
+    assert "cap.shirt.val.json" in str(refused.value)
+
+
+def test_a_fashioniq_split_of_numbers_is_refused(tmp_path):
+    for category in CATEGORIES:
+        written(tmp_path / "captions" / f"cap.{category}.val.json", [FASHION])
+        written(tmp_path / "image_splits" / f"split.{category}.val.json", ["A", 3])
+    with pytest.raises(QueryError, match=r"split.dress.val.json: .*the split is no list of words"):
+        benchmarks.fashioniq(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"relative_caption": None}, "relative_caption is no words"),
+        ({"relative_caption": ["x"]}, "relative_caption is no words"),
+        ({"gt_img_ids": "25"}, "gt_img_ids is no list"),
+        ({"gt_img_ids": None}, "gt_img_ids is no list"),
+        ({"gt_img_ids": [2, "b"]}, "not what was expected"),
+        ({"reference_img_id": 1.5}, "reference_img_id is no number"),
+        ({"target_img_id": [2]}, "target_img_id is no number"),
+        ({"id": None}, "id is neither a number nor words"),
+        ({"shared_concept": 3}, "shared_concept is no words"),
+    ],
+)
+def test_a_circo_record_with_a_field_of_another_kind_is_refused(tmp_path, changed, message):
+    path = written(tmp_path / "val.json", [CIRCO | changed])
+    with pytest.raises(QueryError, match=message) as refused:
+        benchmarks.circo(path, shared_concept="bge")
+    assert str(refused.value).startswith(f"{path}: ")
+
+
+def test_an_id_that_is_there_twice_is_named_with_its_file(tmp_path):
+    path = written(tmp_path / "captions" / "cap.rc2.val.json", [CIRR, CIRR | {"pairid": "7"}])
+    written(tmp_path / "image_splits" / "split.rc2.val.json", {"a": "./dev/a.png", "b": "./dev/b.png"})
+    with pytest.raises(QueryError) as refused:
+        benchmarks.cirr(str(tmp_path))
+    assert str(refused.value) == f"{path}: the pairid 7 is there twice"
+    path = written(tmp_path / "val.json", [CIRCO, CIRCO])
+    with pytest.raises(QueryError) as refused:
+        benchmarks.circo(path)
+    assert str(refused.value) == f"{path}: the id 3 is there twice"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"images": [KARPATHY["images"][0], {"filename": "b.jpg", "split": 3, "sentences": []}]},
+        {"images": [{"filename": 3, "split": "test", "sentences": []}]},
+        {"images": [{"filename": "a.jpg", "split": "test", "sentences": [{"raw": None}]}]},
+        {"images": [{"filename": "a.jpg", "filepath": 3, "split": "test", "sentences": []}]},
+        {"images": [{"id": 1, "file_name": 3}], "annotations": []},
+        {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "caption": 3}]},
+    ],
+    ids="split filename raw filepath file_name caption".split(),
+)
+def test_captions_with_a_field_of_another_kind_are_refused(tmp_path, content):
+    path = written(tmp_path / "captions.json", content)
+    with pytest.raises(QueryError, match="is no words") as refused:
+        benchmarks.captions("coco", path)
+    assert str(refused.value).startswith(f"{path}: ")
+
+
+def test_splits_of_several_kinds_are_refused_before_one_that_is_not_there(tmp_path):
+    mixed = {"images": [KARPATHY["images"][0], {"filename": "b.jpg", "split": 3, "sentences": []}]}
+    with pytest.raises(QueryError, match="split is no words"):
+        benchmarks.captions("coco", written(tmp_path / "captions.json", mixed), split="val")
+
+
+@pytest.mark.parametrize("content", [COCO, TABLE, TOKENS, LISTED], ids="coco table tokens listed".split())
+def test_a_split_of_a_file_that_has_none_is_refused(tmp_path, content):
+    path = written(tmp_path / "captions", content)
+    with pytest.raises(UsageError, match="--split 'val': .*captions has no splits"):
+        benchmarks.captions("flickr", path, split="val")
+
+
+def test_a_circo_file_is_the_split_that_it_is_named_for(tmp_path):
+    path = written(tmp_path / "test.json", [CIRCO])
+    assert benchmarks.circo(path).protocol["split"] == "test"
+    assert benchmarks.circo(path, split="test").protocol["split"] == "test"
+    with pytest.raises(UsageError, match="--split 'val': .*test.json has no splits"):
+        benchmarks.circo(path, split="val")
+
+
+def test_lines_of_a_table_end_where_lines_end(tmp_path):
+    path = tmp_path / "captions"
+    path.write_text("a.jpg,a dog\u2028on a\x0cbeach\x85\nb.jpg,b\r\n", encoding="utf-8")
+    found = benchmarks.captions("flickr", str(path)).captions
+    assert found == {"a.jpg": ("a dog\u2028on a\x0cbeach",), "b.jpg": ("b",)}

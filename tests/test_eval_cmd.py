@@ -5,10 +5,14 @@ Pictures are small and random, in the names of the real annotation files where a
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import shutil
 import signal
+import threading
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -460,8 +464,12 @@ def test_a_run_is_compared_with_another_query_by_query(imgsearch, photos, own):
     assert difference["difference"] == pytest.approx(values(other)["mrr"] - values(old)["mrr"])
     assert difference["low"] <= difference["difference"] <= difference["high"]
     assert other["compared"]["with"]["weight"] == 0 and other["compared"]["protocols_differ"] == []
+    assert other["compared"]["with"] == {
+        **{key: old[key] for key in ("benchmark", "protocol", "model", "method", "weight", "search", "hubness")},
+        "gallery": 6,
+    }
     table = imgsearch(*asked, "--compare", "old.json").out.decode()
-    assert "difference" in table and "beside builtin" in table
+    assert "difference" in table and "beside builtin, lerp, weight 0.0, exact\n" in table
 
 
 def test_a_protocol_that_differs_is_said(imgsearch, photos, own):
@@ -509,11 +517,21 @@ def test_runs_of_other_queries_or_metrics_and_files_that_are_none_are_refused(im
         (["jsonl", "-a", "own.jsonl", "--compose", "magic"], "no composition method 'magic'"),
         (["jsonl", "-a", "own.jsonl", "--split", "val"], "--split is no option of jsonl"),
         (["jsonl", "-a", "own.jsonl", "--weight", "2"], "--weight"),
+        (["jsonl", "-a", "own.jsonl", "--weight", "nan"], "--weight nan: no share"),
+        (["jsonl", "-a", "own.jsonl", "--out", "."], ".: is a folder"),
+        (["jsonl", "-a", "own.jsonl", "--out", "own.jsonl"], "own.jsonl: is --annotations too"),
+        (["jsonl", "-a", "./own.jsonl", "--out", "link.jsonl"], "link.jsonl: is --annotations too"),
+        (["circo", "-a", "val.json", "--submission", "val.json"], "val.json: is --annotations too"),
+        (["circo", "-a", "val.json", "--submission", "s", "--out", "s.json"], "s.json: is the name of another result"),
+        (["flickr", "-a", "c.jsonl", "--images", ".", "--prompt", ""], "say once where the caption goes"),
+        (["flickr", "-a", "c.jsonl", "--images", ".", "--split", "val"], "c.jsonl has no splits"),
     ],
 )
 def test_wrong_usage_is_said_before_any_work_with_what_to_do(imgsearch, tmp_path, arguments, message):
     lines(tmp_path / "c.jsonl", {"file": "a.jpg", "captions": ["a"]})
     lines(tmp_path / "own.jsonl", {"text": "a", "image": "a.jpg", "relevant": ["b.jpg"]})
+    (tmp_path / "link.jsonl").symlink_to("own.jsonl")
+    written(tmp_path / "val.json", [{"id": 0, "reference_img_id": 1, "relative_caption": "x"}])
     outcome = imgsearch("eval", *arguments, "--index", tmp_path / "i")
     assert outcome.code == 2 and outcome.out == b""
     first, second = outcome.err.splitlines()
@@ -529,3 +547,225 @@ def test_infinite_ranks_are_null_in_json():
     record = json.loads(json.dumps(run.file(), allow_nan=False))
     assert record["metrics"]["median_rank"] == {"value": None, "low": None, "high": None}
     assert record["queries"][0]["figures"] == {"median_rank": None, "mrr": 0.0}
+
+
+# ------------------------------------------------------------------------------------------ what a run is held to
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"text": "a green banana"},
+        {"image": "carrots.jpg"},
+        {"exclude": ["carrots.jpg"]},
+        {"relevant": ["lemon.jpg"]},
+        {"relevant": {"banana.jpg": 2}},
+    ],
+    ids="text image exclude relevant grade".split(),
+)
+def test_a_query_that_changed_under_its_id_is_another_query(imgsearch, photos, tmp_path, changed):
+    assert imgsearch("index", photos, "-m", "builtin").code == 0
+    query = {"text": "a banana", "image": "oatly-oat-milk.jpg", "relevant": ["banana.jpg"], "id": "same"}
+    own = lines(tmp_path / "own.jsonl", query)
+    asked = ["eval", "jsonl", "-a", own, "--metrics", "mrr"]
+    assert imgsearch(*asked, "--out", "old.json").code == 0
+    assert imgsearch(*asked, "--compare", "old.json").code == 0
+    lines(own, query | changed)
+    refused = imgsearch(*asked, "--compare", "old.json")
+    assert refused.code == 2 and "old.json: a run of other queries (jsonl)" in refused.err
+
+
+def test_a_gallery_of_another_size_is_said(imgsearch, photos, own):
+    asked = ["eval", "jsonl", "-a", own, "--images", photos, "-m", "builtin", "--metrics", "mrr", "--json"]
+    assert result(imgsearch(*asked, "--out", "old.json"))["counts"]["gallery"] == 6
+    noise(40, 32, seed=1).save(photos / "more.png")
+    compared = result(imgsearch(*asked, "--compare", "old.json"))["compared"]
+    assert compared["protocols_differ"] == ["gallery"] and compared["with"]["gallery"] == 6
+
+
+@pytest.mark.parametrize(
+    ("mend", "message"),
+    [
+        (lambda run: run.update(protocol=None), "no run"),
+        (lambda run: run["counts"].update(gallery=None), "no run"),
+        (lambda run: run.update(queries=None), "no run"),
+        (lambda run: run.update(weight=math.nan), "no run"),
+        (lambda run: run["queries"][0]["figures"].update(mrr=math.nan), "no run"),
+        (lambda run: run["queries"][0]["figures"].update(mrr=math.inf), "no run"),
+        (lambda run: run["queries"][0]["figures"].update(mrr=10**400), "no run"),
+        (lambda run: run["queries"][0]["figures"].update(mrr="1"), "no run"),
+        (lambda run: run["queries"][0]["figures"].update(mrr=True), "no run"),
+        (lambda run: run["queries"][0]["figures"].update(mrr=None), "no run"),
+        (lambda run: run["queries"].pop(), "its queries are not those"),
+        (lambda run: run["queries"][0].update(id="x"), "its queries are not those"),
+        (lambda run: run["queries"][0].update(group="x"), "its queries are not those"),
+        (lambda run: run["queries"][0].update(part="x"), "its queries are not those"),
+    ],
+)
+def test_a_run_that_was_changed_by_hand_is_refused(imgsearch, photos, own, mend, message):
+    assert imgsearch("index", photos, "-m", "builtin").code == 0
+    asked = ["eval", "jsonl", "-a", own, "--metrics", "mrr"]
+    assert imgsearch(*asked, "--out", "old.json").code == 0
+    run = json.loads(Path("old.json").read_text())
+    mend(run)
+    written(Path("old.json"), run)
+    refused = imgsearch(*asked, "--compare", "old.json", "--json")
+    assert refused.code == 2 and f"old.json: {message}" in refused.err and refused.out == b""
+
+
+def test_a_number_too_large_for_json_is_no_figure(imgsearch, photos, own):
+    assert imgsearch("index", photos, "-m", "builtin").code == 0
+    asked = ["eval", "jsonl", "-a", own, "--metrics", "mrr"]
+    assert imgsearch(*asked, "--out", "old.json").code == 0
+    text = Path("old.json").read_text()
+    assert '"weight": 0.8' in text
+    written(Path("old.json"), text.replace('"weight": 0.8', '"weight": 1e999'))
+    refused = imgsearch(*asked, "--compare", "old.json", "--json")
+    assert refused.code == 2 and "old.json: no run" in refused.err
+
+
+def test_whole_pictures_are_drawn_for_the_interval():
+    """Fifty captions of one picture that are all found and fifty of another that are not say no more than two."""
+    answers = tuple(
+        runs.Answer(f"{group}{number}", "", group, {"recall@1": figure}, ())
+        for group, figure in (("a", 0.0), ("b", 1.0))
+        for number in range(50)
+    )
+    run = runs.Run({"counts": {"gallery": 2}}, (measure_named("recall@1"),), answers)
+    assert tuple(run.metrics["recall@1"]) == (0.5, 0.0, 1.0)
+
+
+# ----------------------------------------------------------------------------------------------- files of results
+
+
+def test_an_old_run_outlives_a_disk_that_fills_up(imgsearch, photos, own, monkeypatch):
+    assert imgsearch("index", photos, "-m", "builtin").code == 0
+    written(Path("run.json"), "the old one")
+    before = sorted(os.listdir())
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("imgsearch.cli.eval_cmd.os.fsync", full)
+        outcome = imgsearch("eval", "jsonl", "-a", own, "--metrics", "mrr", "--out", "run.json", "--json")
+    assert outcome.code == 2 and "run.json: no space left on device" in outcome.err
+    assert "mrr" in outcome.records[0]["metrics"]  # what was computed is not lost
+    assert Path("run.json").read_text() == "the old one" and sorted(os.listdir()) == before
+
+
+def test_a_result_keeps_the_mode_and_the_link_that_were_there(imgsearch, photos, own, tmp_path):
+    assert imgsearch("index", photos, "-m", "builtin").code == 0
+    written(tmp_path / "kept.json", "").chmod(0o640)
+    Path("run.json").symlink_to("kept.json")
+    assert imgsearch("eval", "jsonl", "-a", own, "--metrics", "mrr", "--out", "run.json").code == 0
+    assert Path("run.json").is_symlink() and "queries" in json.loads((tmp_path / "kept.json").read_text())
+    assert (tmp_path / "kept.json").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_result_goes_into_a_pipe_as_it_is(imgsearch, photos, own):
+    assert imgsearch("index", photos, "-m", "builtin").code == 0
+    os.mkfifo("pipe")
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(Path("pipe").read_text()), daemon=True)
+    reader.start()
+    assert imgsearch("eval", "jsonl", "-a", own, "--metrics", "mrr", "--out", "pipe").code == 0
+    reader.join(10)
+    assert len(json.loads(read[0])["queries"]) == 3 and Path("pipe").is_fifo()
+
+
+def test_a_reader_that_has_gone_away_takes_no_file_along(imgsearch, photos, own, monkeypatch):
+    assert imgsearch("index", photos, "-m", "builtin").code == 0
+
+    def gone(*_):
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    monkeypatch.setattr("imgsearch.cli.render.emit", gone)
+    monkeypatch.setattr("imgsearch.cli.render.leave_quietly", lambda: None)
+    imgsearch("eval", "jsonl", "-a", own, "--metrics", "mrr", "--out", "run.json")
+    assert len(json.loads(Path("run.json").read_text())["queries"]) == 3
+
+
+def test_a_file_that_may_not_be_written_is_refused_before_any_work(imgsearch, photos, own, monkeypatch):
+    may = os.access
+    written(Path("run.json"), "")
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("run.json") and may(path, mode))
+    refused = imgsearch("eval", "jsonl", "-a", own, "--images", photos, "--out", "run.json", "--index", "i")
+    assert refused.code == 2 and "run.json: may not be written" in refused.err and not Path("i").exists()
+
+
+# ------------------------------------------------------------------------------------- pictures, and how deep to look
+
+
+def test_a_number_that_two_photos_have_is_refused(imgsearch, tmp_path):
+    images = draw(tmp_path / "images", "000000000001.jpg", "a/1.png", "000000000002.jpg")
+    record = {"id": 0, "reference_img_id": 1, "target_img_id": 2, "gt_img_ids": [2], "relative_caption": "x"}
+    annotations = written(tmp_path / "val.json", [record])
+    refused = imgsearch("eval", "circo", "-a", annotations, "--images", images, "-m", "builtin")
+    assert refused.code == 2 and "are both picture 1\n" in refused.err
+
+
+def test_a_missing_picture_of_grade_0_drops_no_query(imgsearch, photos, tmp_path):
+    own = lines(tmp_path / "own.jsonl", {"text": "a", "relevant": {"lemon.jpg": 1, "nowhere.jpg": 0}})
+    asked = ["eval", "jsonl", "-a", own, "--images", photos, "-m", "builtin", "--allow-missing", "--json"]
+    outcome = imgsearch(*asked)
+    assert outcome.code == 3
+    counts = outcome.records[0]["counts"]
+    assert (counts["queries"], counts["missing_pictures"], counts["left_out_queries"]) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(("typed", "there"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_an_accent_is_found_however_the_disk_spells_it(imgsearch, photos, tmp_path, typed, there):
+    there, typed = (unicodedata.normalize(form, "café/crème.jpg") for form in (there, typed))
+    (photos / there).parent.mkdir()
+    shutil.move(photos / "lemon.jpg", photos / there)
+    shutil.move(photos / "banana.jpg", tmp_path / Path(there).name.replace("cr", "br"))
+    beside = Path(typed).name.replace("cr", "br")
+    own = lines(tmp_path / "own.jsonl", {"image": beside, "relevant": [typed]})
+    found = result(imgsearch("eval", "jsonl", "-a", own, "--images", photos, "-m", "builtin", "--json"))
+    assert found["counts"]["missing_pictures"] == 0
+
+
+def test_of_two_spellings_on_disk_the_one_that_was_typed_is_meant(imgsearch, photos, tmp_path):
+    for form in ("NFC", "NFD"):
+        shutil.copy(photos / "lemon.jpg", photos / unicodedata.normalize(form, "crème.jpg"))
+    if len(os.listdir(photos)) < 8:
+        pytest.skip("one name on this disk")
+    own = lines(tmp_path / "own.jsonl", {"text": "a", "relevant": [unicodedata.normalize("NFD", "crème.jpg")]})
+    assert imgsearch("eval", "jsonl", "-a", own, "--images", photos, "-m", "builtin").code == 0
+
+
+@pytest.fixture
+def looks(monkeypatch) -> list[Options]:
+    """How each look at the index was meant."""
+    seen = []
+    search = runs.Searcher.search_many
+    monkeypatch.setattr(
+        runs.Searcher, "search_many", lambda self, asked, options: seen.append(options) or search(self, asked, options)
+    )
+    return seen
+
+
+def test_ann_asks_the_graphs_and_exact_does_not(imgsearch, photos, own, looks):
+    assert imgsearch("index", photos, "-m", "builtin").code == 0
+    for option, strategy in (("--ann", "ann"), ("--exact", "exact")):
+        looks.clear()
+        found = result(imgsearch("eval", "jsonl", "-a", own, option, "--json"))
+        assert found["search"] == strategy and {options.strategy for options in looks} == {strategy}
+
+
+def test_a_second_look_finds_the_rest_of_a_set_and_is_taken_only_for_it(imgsearch, cirr, tmp_path, monkeypatch, looks):
+    asked = ["eval", "cirr", "-a", cirr, "--images", tmp_path / "cirr-images", "-m", "builtin", "--json"]
+    whole = values(result(imgsearch(*asked, "--metrics", "recall_subset@1,recall_subset@2,recall@1")))
+    monkeypatch.setattr(runs, "SPARE", 2)
+    monkeypatch.setattr(runs, "DEEPER", 2)
+    looks.clear()
+    assert values(result(imgsearch(*asked, "--metrics", "recall_subset@1,recall_subset@2,recall@1"))) == whole
+    assert len({options.limit for options in looks}) > 1
+    looks.clear()
+    assert values(result(imgsearch(*asked, "--metrics", "recall@1"))) == {"recall@1": whole["recall@1"]}
+    assert len({options.limit for options in looks}) == 1
+    looks.clear()
+    assert imgsearch(*asked, "--metrics", "recall@1", "--submission", tmp_path / "sent.json").code == 0
+    sent = json.loads((tmp_path / "sent-recall_subset.json").read_text())
+    assert all(len(names) == 3 for pair, names in sent.items() if pair.isdigit())
