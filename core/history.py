@@ -28,11 +28,49 @@ MOST = 10_000
 """Texts that are remembered: 20 MB at 512 dimensions. The one not asked for the longest goes first."""
 
 
-class History:
+class CacheFile:
+    """One SQLite file in the user's cache, as well as can be: where it cannot be read or written, nothing is known."""
+
+    TABLE = ""
+    """What is made where it is not there yet: a name and its columns."""
+    TIMEOUT_SECONDS = 0.1
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def forget(self) -> None:
+        """Forget all of it."""
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)
+
+    @contextlib.contextmanager
+    def _best_effort(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, UnicodeError):
+            pass
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", None)
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):  # damaged, or not ours
+                self.forget()  # and begun anew; else it is busy, full or read-only
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        with contextlib.closing(sqlite3.connect(self.path, timeout=self.TIMEOUT_SECONDS)) as database, database:
+            database.execute("pragma synchronous = off")
+            database.execute(f"create table if not exists {self.TABLE}")
+            yield database
+
+
+class History(CacheFile):
     """The vectors of one model's texts."""
 
+    TABLE = "vectors (key blob not null unique, vector blob not null, used integer)"
+
     def __init__(self, fingerprint: str, dim: int, path: str | None = None) -> None:
-        self.path = path or os.path.join(cache_folder(), "queries.sqlite3")
+        super().__init__(path or os.path.join(cache_folder(), "queries.sqlite3"))
         self._model = fingerprint.encode()
         self._dim = dim
 
@@ -67,35 +105,8 @@ class History:
                     [MOST],
                 )
 
-    def forget(self) -> None:
-        """Forget all of it."""
-        with contextlib.suppress(OSError):
-            os.unlink(self.path)
-
-    @contextlib.contextmanager
-    def _best_effort(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, UnicodeError):
-            pass
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", None)
-            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):  # damaged, or not ours
-                self.forget()  # and begun anew; else it is busy, full or read-only
-
     def _key(self, text: str) -> bytes:
         return hashlib.sha256(self._model + b"\0" + text.encode("utf-8", "surrogatepass")).digest()
-
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-        with contextlib.closing(sqlite3.connect(self.path, timeout=0.1)) as database, database:
-            database.execute("pragma synchronous = off")
-            database.execute(
-                "create table if not exists vectors (key blob not null unique, vector blob not null, used integer)"
-            )
-            yield database
 
 
 def _vector(data: object, dim: int) -> Vectors | None:

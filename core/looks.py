@@ -8,15 +8,14 @@ or a brightness slider does, and the look of a turned picture follows from that 
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np  # noqa: TID253
 
+from .history import CacheFile
 from .paths import cache_folder
 from .types import NotAPicture, Photo, Recipe, Skipped, SkipPhoto
 
@@ -106,12 +105,15 @@ def _counted(words: NDArray[np.uint64]) -> NDArray[np.int64]:
 _ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
 
 
-class Looks:
+class Looks(CacheFile):
     """Looks by the content's hash, remembered in one file of the user's cache, as well as can be: whatever is wrong
     with it, pictures are read again. It needs nothing of the index, which may be read-only."""
 
+    TABLE = "looks (content blob not null unique, look blob not null)"
+    TIMEOUT_SECONDS = 0.5
+
     def __init__(self, path: str | None = None) -> None:
-        self.path = path or os.path.join(cache_folder(), "looks.sqlite3")
+        super().__init__(path or os.path.join(cache_folder(), "looks.sqlite3"))
 
     def find(self, contents: Sequence[bytes]) -> dict[bytes, bytes]:
         """The looks of those contents that are known."""
@@ -129,27 +131,6 @@ class Looks:
         with self._best_effort(), self._open() as database:
             database.executemany("insert or replace into looks values (?, ?)", list(looks.items()))
             database.execute("delete from looks where rowid <= (select max(rowid) from looks) - ?", [MOST])
-
-    @contextlib.contextmanager
-    def _best_effort(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, UnicodeError):
-            pass
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", None)
-            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):  # damaged, or not ours
-                with contextlib.suppress(OSError):
-                    os.unlink(self.path)  # and begun anew; else it is busy, full or read-only
-
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-        with contextlib.closing(sqlite3.connect(self.path, timeout=0.5)) as database, database:
-            database.execute("pragma synchronous = off")
-            database.execute("create table if not exists looks (content blob not null unique, look blob not null)")
-            yield database
 
 
 def read_looks(

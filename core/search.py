@@ -33,6 +33,7 @@ from .vectors import HNSW_EF, Graph, fault_in
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .calibration import Calibration
     from .types import Vectors
 
     Mask = NDArray[np.bool_]
@@ -76,6 +77,7 @@ class Searcher:
         """What was loaded, by path; None for what could not be."""
         self._faulted_in: View | None = None
         self._samples: tuple[View, dict[Modality, Vectors]] | None = None
+        self._measured: tuple[View, Calibration | None] | None = None
         self._forgone = 0.0
         """Seconds that questions scanned for would have taken less, had the graphs been loaded."""
 
@@ -249,8 +251,14 @@ class Searcher:
                 for question in questions
             ]
 
+    def _calibration(self) -> Calibration | None:
+        """That of the view's space, read once."""
+        if self._measured is None or self._measured[0] is not self.view:
+            self._measured = self.view, self.store.calibration(self.view.space)
+        return self._measured[1]
+
     def _biases(self, rows: Vectors) -> NDArray[np.float32]:
-        calibration = self.store.calibration(self.view.space)
+        calibration = self._calibration()
         return relevance.biases(rows, rows[:0] if calibration is None else calibration.phrases)
 
     def _sample(self, modality: Modality) -> Vectors:
@@ -268,7 +276,7 @@ class Searcher:
                 all="ignore"
             ):  # a damaged vector is no measure; what is shown is looked at by its checksum
                 rows = rows[np.abs(np.linalg.norm(rows, axis=1) - 1) < UNIT_ERROR]
-            calibration = self.store.calibration(self.view.space) if modality == "text" else None
+            calibration = self._calibration() if modality == "text" else None
             samples[modality] = rows if calibration is None else np.concatenate([rows, calibration.phrases])
         return samples[modality]
 
@@ -427,7 +435,7 @@ class Searcher:
         self, question: Question, modality: Modality, slots: Slots
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
         """How well the question describes each of these; and which of them it was asked with."""
-        calibration = self.store.calibration(self.view.space)
+        calibration = self._calibration()
         rows = self.view.rows[slots]
         phrases = rows[:0] if calibration is None else calibration.phrases
         parts = [
@@ -514,7 +522,7 @@ class Searcher:
             question,
             run.options,
             space=self.view.space,
-            calibration=self.store.calibration(self.view.space),
+            calibration=self._calibration(),
             plan="graph" if id(question) in run.shortlisted else "scan",
             scored={modality: len(slots) for modality, (slots, _) in scored.items()},
             allowed={modality: int(np.count_nonzero(mask)) for modality, mask in run.allowed.items()},

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import math
 import os
 import re
 import stat
@@ -23,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np  # noqa: TID253
 
-from .catalog import FACT_COLUMNS, MAX_DIM, Place, text_key
+from .catalog import FACT_COLUMNS, MAX_DIM, TEXT_FACTS, WHOLE_FACTS, Place, text_key
 from .codecs import codecs
 from .errors import ImgsearchError, ModelError, UsageError
 from .models import ModelSpec
@@ -54,8 +53,6 @@ MAX_ROW_GROUP_BYTES = 4 << 30
 NORM_TOLERANCE = 1e-3
 CONTENT_BYTES = 32
 
-_TEXTS = frozenset(("format", "taken_at", "taken_offset", "camera_make", "camera", "lens"))
-_WHOLE = frozenset(("width", "height", "orientation", "iso", "rating"))
 
 Progress = Callable[[int, int], None]
 """How many photos are done, of how many."""
@@ -165,19 +162,10 @@ def _photo_record(place: Place, texts: Sequence[CarriedText]) -> dict[str, Any]:
         "content_hash": place.content_hash.hex(),
         "size": place.size,
         "mtime_ns": place.mtime_ns,
-        **{column: _fact(column, place.facts[column]) for column in FACT_COLUMNS},
+        **place.facts,
         "keywords": list(place.keywords),
         "texts": [{"text": carried.text, "source": carried.source} for carried in texts],
     }
-
-
-def _fact(column: str, value: Any) -> Any:
-    """A fact of the type that it has; None where a catalogue says what cannot be."""
-    if column in _TEXTS:
-        return value if isinstance(value, str) else None
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return int(value) if column in _WHOLE else float(value)
 
 
 @contextlib.contextmanager
@@ -343,7 +331,7 @@ def _row_of(record: dict[str, Any]) -> dict[str, Any]:
 
 def _schema(arrow: Any, dim: int) -> Any:
     facts = [
-        (name, arrow.string() if name in _TEXTS else arrow.int64() if name in _WHOLE else arrow.float64())
+        (name, arrow.string() if name in TEXT_FACTS else arrow.int64() if name in WHOLE_FACTS else arrow.float64())
         for name in FACT_COLUMNS
     ]
     carried = arrow.struct([("text", arrow.string()), ("source", arrow.string())])
