@@ -89,3 +89,27 @@ Wait = Annotated[
     bool, typer.Option("--wait", help="If another process is writing to the index, go on when it has finished.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+MinScore = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option("--min-score", metavar="S", help="Only photos with at least this score."),
+]
+Under = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--under", metavar="DIR", help="Only photos in this folder; may be repeated."),
+]
+Group = Annotated[
+    Optional[GroupBy],  # noqa: UP045
+    typer.Option("--group", help="Show the best photo of each group: near-copies, a burst, a day, or a place."),
+]
+Exact = Annotated[
+    Optional[bool],  # noqa: UP045
+    typer.Option(
+        "--exact/--ann", help="Scan every vector, or use what HNSW graphs there are. Default: what is faster."
+    ),
+]
+Paths = Annotated[bool, typer.Option("--paths", "-l", help="Print bare paths.")]
+Print0 = Annotated[bool, typer.Option("--print0", "-0", help="Print bare paths, each ended by NUL.")]
+Metadata = Annotated[
+    bool, typer.Option("--metadata", help="Also print what is known of each photo: camera, place, keywords ...")
+]
+IncludeOffline = Annotated[bool, typer.Option("--include-offline", help="Also photos on disks that are not there now.")]

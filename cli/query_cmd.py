@@ -96,10 +96,7 @@ def query(
         bool, typer.Option("--verbatim", help="Take all of WORDS as words, whatever they look like.")
     ] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", help="At most so many photos.")] = 10,
-    min_score: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option("--min-score", metavar="S", help="Only photos with at least this score."),
-    ] = None,
+    min_score: options.MinScore = None,
     min_z: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(
@@ -145,10 +142,7 @@ def query(
         Optional[list[str]],  # noqa: UP045
         typer.Option("--keyword", metavar="WORD", help="With this keyword; may be repeated for all of them."),
     ] = None,
-    under: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--under", metavar="DIR", help="Only photos in this folder; may be repeated."),
-    ] = None,
+    under: options.Under = None,
     glob: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
@@ -186,10 +180,7 @@ def query(
         typer.Option("--sort", help="Order in which the photos found are shown; which they are, relevance decides."),
     ] = options.SortBy.score,
     reverse: Annotated[bool, typer.Option("--reverse", "-r", help="Show them the other way round.")] = False,
-    group: Annotated[
-        Optional[options.GroupBy],  # noqa: UP045
-        typer.Option("--group", help="Show the best photo of each group: near-copies, a burst, a day, or a place."),
-    ] = None,
+    group: options.Group = None,
     diverse: Annotated[
         float,
         typer.Option("--diverse", metavar="LAMBDA", help="Prefer photos that differ: 0 not at all, 1 above all."),
@@ -211,18 +202,11 @@ def query(
         Optional[float],  # noqa: UP045
         typer.Option("--weight", "-w", metavar="W", help="Of the words: 0 is the picture alone, 1 the words alone."),
     ] = None,
-    exact: Annotated[
-        Optional[bool],  # noqa: UP045
-        typer.Option(
-            "--exact/--ann", help="Scan every vector, or use what HNSW graphs there are. Default: what is faster."
-        ),
-    ] = None,
+    exact: options.Exact = None,
     as_json: options.Json = False,
-    paths: Annotated[bool, typer.Option("--paths", "-l", help="Print bare paths.")] = False,
-    print0: Annotated[bool, typer.Option("--print0", "-0", help="Print bare paths, each ended by NUL.")] = False,
-    metadata: Annotated[
-        bool, typer.Option("--metadata", help="Also print what is known of each photo: camera, place, keywords ...")
-    ] = False,
+    paths: options.Paths = False,
+    print0: options.Print0 = False,
+    metadata: options.Metadata = False,
     fields: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--fields", metavar="FIELDS", help="Print these: path,score,taken_at,camera ... (docs/json.md)."),
@@ -242,9 +226,7 @@ def query(
         bool,
         typer.Option("--include-reference", help="Do not leave out the pictures asked with, nor copies of them."),
     ] = False,
-    include_offline: Annotated[
-        bool, typer.Option("--include-offline", help="Also photos on disks that are not there now.")
-    ] = False,
+    include_offline: options.IncludeOffline = False,
     no_history: Annotated[
         bool,
         typer.Option("--no-history", help="Neither use nor keep the vectors of texts that were asked before."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,36 +25,18 @@ def similar(
         typer.Argument(metavar="FILE...", help="Pictures, in the index or not; `-` reads one path a line from stdin."),
     ],
     limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", help="At most so many photos for each.")] = 10,
-    min_score: Annotated[
-        Optional[float],  # noqa: UP045 - typer reads this at run time
-        typer.Option("--min-score", metavar="S", help="Only photos with at least this score."),
-    ] = None,
-    under: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--under", metavar="DIR", help="Only photos in this folder; may be repeated."),
-    ] = None,
-    group: Annotated[
-        Optional[options.GroupBy],  # noqa: UP045
-        typer.Option("--group", help="Show the best photo of each group: near-copies, a burst, a day, or a place."),
-    ] = None,
-    exact: Annotated[
-        Optional[bool],  # noqa: UP045
-        typer.Option(
-            "--exact/--ann", help="Scan every vector, or use what HNSW graphs there are. Default: what is faster."
-        ),
-    ] = None,
+    min_score: options.MinScore = None,
+    under: options.Under = None,
+    group: options.Group = None,
+    exact: options.Exact = None,
     as_json: options.Json = False,
-    paths: Annotated[bool, typer.Option("--paths", "-l", help="Print bare paths.")] = False,
-    print0: Annotated[bool, typer.Option("--print0", "-0", help="Print bare paths, each ended by NUL.")] = False,
-    metadata: Annotated[
-        bool, typer.Option("--metadata", help="Also print what is known of each photo: camera, place, keywords ...")
-    ] = False,
+    paths: options.Paths = False,
+    print0: options.Print0 = False,
+    metadata: options.Metadata = False,
     include_reference: Annotated[
         bool, typer.Option("--include-reference", help="Do not leave out the picture asked with.")
     ] = False,
-    include_offline: Annotated[
-        bool, typer.Option("--include-offline", help="Also photos on disks that are not there now.")
-    ] = False,
+    include_offline: options.IncludeOffline = False,
     device: options.Device = "auto",
     offline: options.Offline = False,
     index: options.Index = None,
