@@ -1,40 +1,16 @@
-"""The command `imgsearch`: its verbs, and the one place where exceptions become exit codes."""
+"""The command `imgsearch`: how it starts, and the one place where exceptions become exit codes."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gc
 import os
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-import typer
-
-from imgsearch import __version__
 from imgsearch.core.errors import ImgsearchError
 
-from . import (
-    calibrate_cmd,
-    check_cmd,
-    completion,
-    dupes_cmd,
-    eval_cmd,
-    export_cmd,
-    failures_cmd,
-    index_cmd,
-    init_cmd,
-    models_cmd,
-    notes_cmd,
-    prune_cmd,
-    query_cmd,
-    render,
-    roots_cmd,
-    serve_cmd,
-    similar_cmd,
-    status_cmd,
-)
+from . import quick, render
 
 if TYPE_CHECKING:
     import sqlite3
@@ -43,93 +19,6 @@ EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 # Python looks for garbage after every 700 objects, and while it starts there is none: 30 of 445 ms of a refresh.
 GARBAGE_THRESHOLDS = 20_000, 20, 20
-
-# Every error that typer raises about what was typed derives from this class of its vendored click.
-TypingError: type[Exception] = typer.BadParameter.__mro__[2]
-
-
-def _print_version(is_wanted: bool) -> None:
-    if is_wanted:
-        render.emit(f"imgsearch {__version__}")
-        raise typer.Exit
-
-
-def _print_completion(context: typer.Context, shell: completion.Shell | None) -> None:
-    if shell:
-        render.emit(completion.script(shell, context), end=b"")
-        raise typer.Exit
-
-
-def imgsearch(
-    context: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version.")
-    ] = False,
-    show_completion: Annotated[
-        completion.Shell | None,
-        typer.Option(
-            "--show-completion",
-            callback=_print_completion,
-            is_eager=True,
-            help="Print the completion script for this shell.",
-        ),
-    ] = None,
-) -> None:
-    if context.invoked_subcommand is None:
-        render.emit(context.get_help())
-
-
-COMMANDS: tuple[Callable[..., int], ...] = (
-    index_cmd.index,
-    query_cmd.query,
-    status_cmd.status,
-    failures_cmd.failures,
-    prune_cmd.prune,
-    check_cmd.check,
-    models_cmd.models,
-    init_cmd.init,
-    calibrate_cmd.calibrate,
-    eval_cmd.evaluate,
-    dupes_cmd.dupes,
-    similar_cmd.similar,
-    export_cmd.export,
-    export_cmd.take_in,
-    serve_cmd.serve,
-)
-
-
-def _verb(command: Callable[..., int]) -> str:
-    """As it is typed: its name, but that `eval` and `import` are Python's."""
-    return {eval_cmd.evaluate: "eval", export_cmd.take_in: "import"}.get(command, command.__name__)
-
-
-def _app(*commands: Callable[..., int]) -> typer.Typer:
-    # Rich help costs 60-70 ms a start.
-    made = typer.Typer(
-        name="imgsearch",
-        help="grep for photos: search local pictures by words, by a picture, or by a picture plus a change.\n\n"
-        "Everything happens on this machine. Start with:\n\n"
-        "  imgsearch index ~/Photos\n\n"
-        '  imgsearch query "sunset over the sea"',
-        add_completion=False,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    made.callback(invoke_without_command=True)(imgsearch)
-    for command in commands:
-        made.command(_verb(command))(command)
-    return made
-
-
-def app_for(arguments: list[str]) -> typer.Typer:
-    """The command that is asked for, alone: what typer makes of the others takes 15 ms. Else all of them."""
-    asked = [command for command in COMMANDS if arguments and _verb(command) == arguments[0]]
-    made = _app(*(asked or COMMANDS))
-    if not asked:
-        made.add_typer(roots_cmd.roots)
-        made.add_typer(notes_cmd.notes)
-    return made
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -157,17 +46,13 @@ def _open_what_is_closed() -> None:
 def exit_code(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     try:
-        if arguments[:1] == ["query"]:
-            query_cmd.refuse_dashed_words(arguments[1:])
-        code = app_for(arguments)(arguments, prog_name="imgsearch", standalone_mode=False)
+        code = _run(arguments)
         render.flush()
         return code if isinstance(code, int) else 0
     except ImgsearchError as error:
         render.complain(error, as_json=as_json)
         return error.exit_code
-    except TypingError as error:
-        return _explain(error, as_json=as_json)
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         render.leave_quietly()
@@ -178,6 +63,13 @@ def exit_code(arguments: list[str]) -> int:
     except OSError as error:
         return _explain_os_error(error, as_json=as_json)
     except Exception as error:
+        if "typer" in sys.modules:
+            from .commands import Abort, TypingError
+
+            if isinstance(error, Abort):
+                return EXIT_INTERRUPTED
+            if isinstance(error, TypingError):
+                return _explain(error, as_json=as_json)
         # Only a command that opened an index gets here. A plain SQLITE_ERROR is SQL of ours that is wrong.
         if type(error).__module__ == "sqlite3" and getattr(error, "sqlite_errorname", "") != "SQLITE_ERROR":
             from imgsearch.core.catalog import as_index_error
@@ -187,6 +79,20 @@ def exit_code(arguments: list[str]) -> int:
             return known.exit_code
         _report_bug()
         return EXIT_BUG
+
+
+def _run(arguments: list[str]) -> object:
+    """A plain query is read without typer, which takes as long to load as a warm answer."""
+    if arguments[:1] == ["query"]:
+        quick.refuse_dashed_words(arguments[1:])
+        asked = quick.read(arguments[1:])
+        if asked is not None:
+            from .asking import answer
+
+            return answer(asked)
+    from .commands import app_for
+
+    return app_for(arguments)(arguments, prog_name="imgsearch", standalone_mode=False)
 
 
 def _explain(error: Any, *, as_json: bool) -> int:
@@ -221,6 +127,7 @@ def _has_working_directory() -> bool:
 
 
 def _report_bug() -> None:
+    import contextlib
     import traceback
 
     with contextlib.suppress(OSError):

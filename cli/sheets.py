@@ -7,12 +7,13 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import render
 
 if TYPE_CHECKING:
     from imgsearch.core.arrange import Hit
+    from imgsearch.core.questions import Options
 
 STDOUT = "-"
 
@@ -28,22 +29,16 @@ class Sheet:
     def is_stdout(self) -> bool:
         return self.path == STDOUT
 
-    def write(self, query: str, hits: Sequence[Hit], how: dict[str, Any], narrowed: dict[str, Any]) -> None:
+    def write(self, query: str, hits: Sequence[Hit], options: Options) -> None:
         """Raises UsageError where a file is in the way that is no page, and ImgsearchError where it cannot be
         written."""
         import datetime
 
         from imgsearch.core import sheet
-        from imgsearch.core.filters import Filters
         from imgsearch.core.paths import printable, processor_cores
-        from imgsearch.core.questions import Options
         from imgsearch.core.thumbnails import Thumbnails
 
-        facts = sheet.facts_of(
-            hits,
-            Options(**how, filters=Filters(**narrowed)),
-            made_at=datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
-        )
+        facts = sheet.facts_of(hits, options, made_at=datetime.datetime.now().strftime("%Y-%m-%d %H:%M"))
         with Thumbnails(workers=min(processor_cores(), max(1, len(hits)))) as thumbnails:
             pieces = sheet.page(query, facts, sheet.cards(hits, thumbnails))
             if self.is_stdout:

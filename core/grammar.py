@@ -125,9 +125,11 @@ def parse(typed: str, *, directory: str | None = None, natural: bool = False, ve
     return _Reader(typed, directory, natural).query()
 
 
-def explicit(text: str | None, images: tuple[str, ...], *, typed: str | None = None) -> Query:
+def explicit(
+    text: str | None, images: tuple[str, ...], *, typed: str | None = None, directory: str | None = None
+) -> Query:
     """A query from `--text` and `--image`, taken as they are. Raises QueryError for a picture that is not there."""
-    paths = _given_pictures(images, "--image", None)
+    paths = _given_pictures(images, "--image", directory)
     if text is not None and not text.strip():
         raise QueryError("empty words", hint="give --text something to look for")
     if typed is None:

@@ -21,6 +21,7 @@ import numpy as np  # noqa: TID253
 
 from . import warm
 from .arrange import Hit
+from .asked import options_of, query_of
 from .catalog import Place, Root, Space
 from .errors import ImgsearchError, QueryError, UsageError
 from .explain import Explanation
@@ -362,7 +363,7 @@ class Listener:
 
     def _serve(self, connection: socket.socket) -> None:
         try:
-            with connection, contextlib.suppress(OSError, warm.Odd, ValueError):
+            with connection, contextlib.suppress(OSError, warm.Odd, ValueError, KeyError, TypeError):
                 self._converse(connection)
         finally:
             self._askers.release()
@@ -371,7 +372,7 @@ class Listener:
         if warm.peer(connection) != os.getuid():
             return
         asked = warm.receive(connection, time.monotonic() + HELLO_SECONDS, most=MOST_BYTES_ASKED)
-        if asked.get("from") != warm.identity(self._engine.folder) or (asked.get("offline") and not self._offline):
+        if asked.get("from") != warm.identity(self._engine.folder) or (asked["asked"]["offline"] and not self._offline):
             return
         connection.settimeout(warm.ANSWER_SECONDS)
         self.last_asked = time.monotonic()
@@ -382,15 +383,17 @@ class Listener:
     def _answer(self, asked: warm.Record, accept: Callable[[], None]) -> warm.Record:
         """Only what the asker did wrong is an answer. Of all else it finds out alone, and says it as it should."""
         try:
-            query = warm.query_from(asked["query"])
-            options = Options(**asked["options"], filters=filters_from(asked["filters"]))
+            typed = asked["asked"]
+            query = query_of(typed, typed["directory"])
+            options = options_of(typed, statistics=bool(asked["statistics"]))
             if options.strategy == "auto":  # which is a scan for a process that answers one question
                 options = replace(options, strategy="exact")
             found = self._engine.search(
-                query, options, explain=bool(asked["explain"]), patience=PATIENCE_SECONDS, on_turn=accept
+                query, options, explain=bool(typed["explain"]), patience=PATIENCE_SECONDS, on_turn=accept
             )
             return {
                 "state": "answer",
+                "typed": query.typed,
                 "hits": [warm.packed(hit) for hit in found.hits],
                 "explanation": found.explanation.record if found.explanation else None,
                 "offline": list(found.offline),

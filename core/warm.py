@@ -11,24 +11,24 @@ from __future__ import annotations
 
 import _socket  # what socket is made of; socket itself takes 10 ms to name its numbers
 import contextlib
-import hashlib
 import json
 import os
 import stat
 import struct
 import sys
 import time
-from dataclasses import asdict
+import zlib
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from .errors import ImgsearchError, QueryError, UsageError
-from .grammar import Query, Term
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .arrange import Hit
 
-PROTOCOL = 1
+PROTOCOL = 2
 # A server that is alive and free accepts within a millisecond or two; after this long the asker goes its own way.
 ACCEPT_SECONDS = 0.04
 # A picture that is no photo of the index is decoded first, which may take this long.
@@ -48,6 +48,7 @@ Record = dict[str, Any]
 class Answer(NamedTuple):
     """What is printed for one query."""
 
+    typed: str
     hits: list[Hit]
     explanation: Record | None
     """With `explain`: the record of an `Explanation`."""
@@ -62,54 +63,46 @@ class Odd(Exception):
 # ---- Asking ----------------------------------------------------------------------------------------------------------
 
 
-def ask(
-    index: str | None, query: Query, options: Record, filters: Record, *, explain: bool, offline: bool
-) -> Answer | None:
+def ask(asked: Mapping[str, Any], *, statistics: bool) -> Answer | None:
     """The answer of the server that has this index open, or None. Raises what the query would raise.
 
-    `options` and `filters` are what `Options` and `Filters` are made of. Hits are stand-ins with all their fields.
+    `asked` has what `asked.Asked` has, and `index`, `explain` and `offline`. Hits are stand-ins with all their fields.
     """
     try:
-        folder = folder_of(index)
-        asked: Record = {
-            "from": identity(folder),
-            "query": asdict(query),
-            "options": options,
-            "filters": _from_anywhere(filters),
-            "explain": explain,
-            "offline": offline,
-        }
+        folder = folder_of(asked["index"])
         with contextlib.closing(_socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)) as connection:
-            answer = _answer(connection, socket_path(folder), asked)
-        if answer.get("state") == "answer":
-            return Answer([_hit(each) for each in answer["hits"]], answer["explanation"], answer["offline"])
+            answer = _answer(connection, folder, {"asked": _from_anywhere(asked), "statistics": statistics})
+        if answer["state"] == "answer":
+            hits = [_hit(each) for each in answer["hits"]]
+            return Answer(answer["typed"], hits, answer["explanation"], answer["offline"])
         error = _RAISED[answer["error"]](answer["message"], hint=answer["hint"])
     except (Odd, OSError, ImgsearchError, ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError):
         return None
-    if asked["filters"]["under"] != list(filters["under"]):
+    if any(not os.path.isabs(under) for under in asked["under"] or ()):
         return None  # the complaint may name a folder, and not as it was typed
     raise error
 
 
-def _answer(connection: _socket.socket, path: str, asked: Record) -> Record:
-    until = time.monotonic() + ACCEPT_SECONDS
+def _answer(connection: _socket.socket, folder: str, asked: Record) -> Record:
+    path, until = socket_path(folder), time.monotonic() + ACCEPT_SECONDS
     _require_private(os.path.dirname(path))
     connection.settimeout(ACCEPT_SECONDS)
     connection.connect(path)
     if peer(connection) != os.getuid():
         raise Odd("another user's server")
-    send(connection, asked)
-    if receive(connection, until)["state"] != "accepted":
-        raise Odd("not accepted")
-    return receive(connection, time.monotonic() + ANSWER_SECONDS)
+    send(connection, {"from": identity(folder), **asked})
+    answer = receive(connection, until)
+    if answer["state"] == "accepted":
+        answer = receive(connection, time.monotonic() + ANSWER_SECONDS)
+    return answer
 
 
-def _from_anywhere(filters: Record) -> Record:
-    """The same filters, for a process in another folder. Raises Odd where there are none."""
-    if any(not os.path.isabs(os.path.expanduser(root)) for root in filters["root"]):
+def _from_anywhere(asked: Mapping[str, Any]) -> Record:
+    """The same question, for a process in another folder. Raises Odd where there is none."""
+    if any(not os.path.isabs(os.path.expanduser(root)) for root in asked["root"] or ()):
         raise Odd("a root by the last part of its name")
-    under = [os.path.abspath(os.path.expanduser(folder)) if folder else folder for folder in filters["under"]]
-    return {**filters, "under": under}
+    under = [os.path.abspath(os.path.expanduser(folder)) if folder else folder for folder in asked["under"] or ()]
+    return {**asked, "under": under, "directory": os.getcwd()}
 
 
 def _hit(record: Record) -> Hit:
@@ -180,14 +173,18 @@ def _stamp(path: str) -> list[int]:
 
 def socket_path(folder: str) -> str:
     """Where the server of an index listens: named after the index's real path, in the user's runtime folder."""
-    name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:24]
-    return os.path.join(runtime_folder(), f"{name}.sock")
+    path = os.fsencode(os.path.realpath(folder))
+    # hashlib takes 3 ms to load; should two names ever be one, the server knows its own index and hangs up.
+    return os.path.join(runtime_folder(), f"{zlib.crc32(path):08x}{zlib.crc32(path[::-1]):08x}.sock")
 
 
 def runtime_folder() -> str:
     """For what lives as long as a process. Without $XDG_RUNTIME_DIR it is one in /tmp, named after the user."""
-    given = os.environ.get("XDG_RUNTIME_DIR", "").strip()
-    if _IS_LINUX and given:
+    if _IS_LINUX:  # as platformdirs says it, after 10 ms
+        given = os.environ.get("XDG_RUNTIME_DIR", "").strip() or f"/run/user/{os.getuid()}"
+        if not (os.environ.get("XDG_RUNTIME_DIR") or os.access(given, os.W_OK)):
+            shared = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - the folder in it is the user's, or not used
+            given = f"{shared}/runtime-{os.getuid()}"
         return os.path.join(given, "imgsearch")
     import warnings
 
@@ -262,15 +259,10 @@ def _exactly(connection: _socket.socket, count: int, until: float) -> bytes:
 # ---- Answering -------------------------------------------------------------------------------------------------------
 
 
-def query_from(record: Record) -> Query:
-    """Raises TypeError, ValueError, KeyError for what is none."""
-    terms = {name: tuple(Term(**term) for term in record[name]) for name in ("terms", "any_of", "all_of")}
-    listed = ("images", "negatives", "more_like", "less_like")
-    return Query(**{**record, **terms, **{name: tuple(record[name]) for name in listed}})
-
-
 def packed(hit: Hit) -> Record:
     """A hit as `ask` unpacks it."""
+    from dataclasses import asdict
+
     record = asdict(hit)
     for each in (record, *record["members"]):
         each["place"]["content_hash"] = each["place"]["content_hash"].hex()

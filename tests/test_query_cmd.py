@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -143,15 +142,6 @@ def test_nothing_in_a_column_steers_a_terminal(indexed, photos, tmp_path, monkey
     for extra in (["--fields", "path,format"], ["--metadata"], ["-l"]):
         outcome = indexed("query", "a yellow lemon", "-n2", *extra)
         assert outcome.code == 0 and b"\x07" not in outcome.out and b"\x1b[31m" not in outcome.out, extra
-
-
-def test_flags_are_those_of_the_command(indexed):
-    from imgsearch.cli import query_cmd
-
-    shown = indexed("query", "--help").out.decode().split("Options:")[1]
-    flags = set(re.findall(r"(--[a-z0-9-]+)(?= {2,}|\n| / --)", shown))
-    flags |= set(re.findall(r" / (--[a-z]+)", shown))
-    assert flags == query_cmd.FLAGS
 
 
 def test_what_depends_on_one_line_stops_no_other(indexed, photos):

@@ -17,7 +17,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from imgsearch.core import grammar, store, warm
+from imgsearch.core import store, warm
 from imgsearch.core.errors import ImgsearchError
 
 from conftest import ALBUM
@@ -28,8 +28,7 @@ atexit.register(lambda: print("\\ncold" if "numpy" in sys.modules else "\\nwarm"
 from imgsearch.cli.app import main
 main()
 """
-HOW = {"limit": 3}
-NARROWED = {"under": (), "root": ()}
+ASKED = {"index": None, "under": None, "root": None}
 
 
 class Bench:
@@ -257,8 +256,7 @@ def odd(tmp_path, monkeypatch):
 
 def ask():
     started = time.perf_counter()
-    query = grammar.Query("fruit", text="fruit")
-    answer = warm.ask(None, query, HOW, NARROWED, explain=False, offline=False)
+    answer = warm.ask(ASKED, statistics=False)
     return answer, time.perf_counter() - started
 
 
@@ -297,7 +295,7 @@ def framed(message):
 
 
 HIT = {"place": {"root": "/a", "relpath": "b.jpg", "content_hash": "00", "keywords": ["k"]}, "members": [], "rank": 1}
-ANSWER = framed({"state": "answer", "hits": [HIT], "explanation": None, "offline": []})
+ANSWER = framed({"state": "answer", "typed": "fruit", "hits": [HIT], "explanation": None, "offline": []})
 
 
 def test_an_answer_is_taken(odd):
@@ -419,12 +417,3 @@ def test_folders_are_where_the_platform_has_them(monkeypatch, variables):
         assert warm.runtime_folder() == platformdirs.user_runtime_dir("imgsearch", appauthor=False)
     monkeypatch.chdir("/")
     assert warm.folder_of(None) == store.locate(None)
-
-
-def test_hits_and_queries_arrive_as_they_were_sent():
-    query = grammar.combine(
-        grammar.parse("2*sunset + harbour -people"),
-        more_like=[str(ALBUM / "lemon.jpg")],
-        any_of=["a\udcff", "b"],
-    )
-    assert warm.query_from(json.loads(json.dumps(warm.asdict(query)))) == query

@@ -1,0 +1,94 @@
+"""The verbs, as typer knows them. Only the one that is asked for is imported, and none by what needs no typer."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from imgsearch import __version__
+
+from . import completion, render
+
+# Every error that typer raises about what was typed derives from this class of its vendored click.
+Abort = typer.Abort
+TypingError: type[Exception] = typer.BadParameter.__mro__[2]
+
+COMMANDS = {
+    "index": "index_cmd",
+    "query": "query_cmd",
+    "status": "status_cmd",
+    "failures": "failures_cmd",
+    "prune": "prune_cmd",
+    "check": "check_cmd",
+    "models": "models_cmd",
+    "init": "init_cmd",
+    "calibrate": "calibrate_cmd",
+    "eval": "eval_cmd",
+    "dupes": "dupes_cmd",
+    "similar": "similar_cmd",
+    "export": "export_cmd",
+    "import": "export_cmd",
+    "serve": "serve_cmd",
+    "roots": "roots_cmd",
+    "notes": "notes_cmd",
+}
+"""Each verb with its module; it is a function there, or a group of verbs."""
+_FUNCTIONS = {"eval": "evaluate", "import": "take_in"}
+"""Of verbs whose own name is Python's."""
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        render.emit(f"imgsearch {__version__}")
+        raise typer.Exit
+
+
+def _print_completion(context: typer.Context, shell: completion.Shell | None) -> None:
+    if shell:
+        render.emit(completion.script(shell, context), end=b"")
+        raise typer.Exit
+
+
+def imgsearch(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    show_completion: Annotated[
+        completion.Shell | None,
+        typer.Option(
+            "--show-completion",
+            callback=_print_completion,
+            is_eager=True,
+            help="Print the completion script for this shell.",
+        ),
+    ] = None,
+) -> None:
+    if context.invoked_subcommand is None:
+        render.emit(context.get_help())
+
+
+def app_for(arguments: list[str]) -> typer.Typer:
+    """The verb that is asked for, alone: what typer makes of the others takes 15 ms. Else all of them."""
+    made = typer.Typer(
+        name="imgsearch",
+        help="grep for photos: search local pictures by words, by a picture, or by a picture plus a change.\n\n"
+        "Everything happens on this machine. Start with:\n\n"
+        "  imgsearch index ~/Photos\n\n"
+        '  imgsearch query "sunset over the sea"',
+        add_completion=False,
+        rich_markup_mode=None,  # rich help costs 60-70 ms a start
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    made.callback(invoke_without_command=True)(imgsearch)
+    asked = arguments[0] if arguments else ""
+    for verb in [asked] if asked in COMMANDS else COMMANDS:
+        command = getattr(import_module(f"{__package__}.{COMMANDS[verb]}"), _FUNCTIONS.get(verb, verb))
+        if isinstance(command, typer.Typer):
+            made.add_typer(command)
+        else:
+            made.command(verb)(command)
+    return made

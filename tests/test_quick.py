@@ -1,0 +1,83 @@
+"""Arguments of a query that are read without typer mean what typer reads from them."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from imgsearch.cli import asking, commands, query_cmd, quick
+
+
+def by_typer(arguments):
+    """The parameters as typer reads them; None where it complains or shows help."""
+    seen = []
+    known, asking.answer = asking.answer, lambda asked: seen.append(dict(asked)) or 0
+    try:
+        commands.app_for(["query"])(["query", *arguments], prog_name="imgsearch", standalone_mode=False)
+    except commands.TypingError:
+        return None
+    finally:
+        asking.answer = known
+    return plain(seen[0]) if seen else None
+
+
+def quickly(arguments):
+    found = quick.read(arguments)
+    return found and plain(found)
+
+
+def plain(found):
+    """In a form that can be compared: an option not given may be None or an empty list, and nan is not nan."""
+    return {
+        name: ([*map(str, value)] or "None") if isinstance(value, list) else str(value) for name, value in found.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["red apple", "", "-", "-- -n --json", "red -n 3", "red -n3 --limit=4", "-i a.jpg -ib.jpg --image=c.jpg",
+     "red --ann", "red --exact --ann", "-l", "-0", "-r", "--json --explain", "--sort date --has gps --has=date",
+     "--group burst --orientation portrait", "-t", "-n x", "-n 1.5", "--min-score nan", "-w .5", "-w", "--json=1",
+     "--sort size red --sort score", "--sort nothing", "--devic cpu", "--device cuda:1", "--device cpu", "-lr", "-l0",
+     "--index x red", "--index=", "--text -red", "--not --json", "--help", "-h", "-x", "--nosuch", "-n -5", "- red",
+     "--limit 1_0", "--after=2024 --before 2025", "--under a --under b", "-nn", "--not=a=b"],
+)  # fmt: skip
+def test_listed_arguments_mean_the_same(line):
+    arguments = line.split()
+    found = quickly(arguments)
+    assert found is None or found == by_typer(arguments)
+    if line in ("red apple", "", "-- -n --json", "-n -5", "--not --json", "--group burst --orientation portrait"):
+        assert found is not None
+
+
+NAMES = list(quick._OPTIONS)
+PIECES = st.one_of(
+    st.sampled_from(NAMES),
+    st.builds("{}={}".format, st.sampled_from(NAMES), st.sampled_from(["", "1", "x", "date", "-1", "a b", "ä=\udcff"])),
+    st.sampled_from(
+        ["3", "0.5", "a.jpg", "red", "-", "--", "score", "gps", "any", "cpu", "", "-n3", "-lr", "-tx", "--no"]
+    ),
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=4),
+)
+
+
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(PIECES, max_size=6))
+def test_whatever_is_typed_means_the_same(arguments):
+    found = quickly(arguments)
+    assert found is None or found == by_typer(arguments)
+
+
+def test_every_option_of_the_command_is_known():
+    assert {*quick._defaults(), "words"} == set(inspect.signature(query_cmd.query).parameters)
+
+
+def test_a_plain_query_loads_no_typer(tmp_path):
+    command = "import sys; from imgsearch.cli import app\ntry: app.main()\nfinally: print('typer' in sys.modules)"
+    asked = [sys.executable, "-P", "-c", command, "query", "red", "--index", str(tmp_path)]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (4, "False\n")
+    assert "no index" in done.stderr
