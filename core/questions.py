@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -51,6 +52,8 @@ SENTENCE_WORDS = frozenset(("photo", "photos", "photograph", "photographs", "pic
 ENGLISH_TOKENIZER = "SimpleTokenizer"
 # Texts that go to the embedder together, few enough for it to remember them.
 TEXTS_AT_ONCE = 32
+# Pictures from outside the index whose vectors are kept: one with words beside it is asked with again and again.
+MOST_OUTSIDE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,8 @@ class Asker:
         self._embedder = embedder
         self._basis: tuple[Vectors, Vectors] | None = None
         """The mean of the subjects' vectors, and the projection onto where they differ."""
+        self._outside: OrderedDict[bytes, Vectors] = OrderedDict()
+        """The vectors of pictures that are not in the index, by the hash of their bytes; the last asked with."""
 
     def texts(self, queries: Sequence[Query], options: Options, identity: SpaceIdentity) -> dict[str, Vectors]:
         """The unit vectors of all texts that those queries need in a space, by text."""
@@ -139,7 +144,7 @@ class Asker:
 
         At weight 0 and 1 a composed query is the plain one: same vectors, same exclusions.
         """
-        asked = _Asked(self.store, self._embedder, view, texts)
+        asked = _Asked(self.store, self._embedder, view, texts, self._outside)
         weight = options.weight_for(query)
         hide = not options.include_reference
         words = asked.words(query) if weight > 0 and (query.text is not None or query.terms) else None
@@ -236,11 +241,19 @@ class Asker:
 class _Asked:
     """What is looked up for one query, in one state of the index."""
 
-    def __init__(self, store: Store, embedder: Callable[[], Embedder], view: View, texts: dict[str, Vectors]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        embedder: Callable[[], Embedder],
+        view: View,
+        texts: dict[str, Vectors],
+        outside: OrderedDict[bytes, Vectors],
+    ) -> None:
         self._store = store
         self._embedder = embedder
         self._view = view
         self._texts = texts
+        self._outside = outside
 
     def text(self, text: str) -> Vectors:
         return self._texts[text]
@@ -326,7 +339,7 @@ class _Asked:
         content_hash = _hash_of(path)
         vector = self._stored(content_hash)
         known_path = path if place is None else place.path
-        return (self._fresh_vector(path) if vector is None else vector), content_hash, known_path
+        return (self._outside_vector(path, content_hash) if vector is None else vector), content_hash, known_path
 
     def _stored(self, content_hash: bytes) -> Vectors | None:
         slot = self._store.catalog.slot_of(self._view.space.id, "image", content_hash)
@@ -337,7 +350,17 @@ class _Asked:
         vouch_for(self._store, self._view, [slot])
         return np.array(self._view.rows[slot])
 
-    def _fresh_vector(self, path: str) -> Vectors:
+    def _outside_vector(self, path: str, content_hash: bytes) -> Vectors:
+        if content_hash not in self._outside:
+            vector, content_hash = self._fresh_vector(path)
+            self._outside[content_hash] = vector
+        self._outside.move_to_end(content_hash)
+        while len(self._outside) > MOST_OUTSIDE:
+            self._outside.popitem(last=False)
+        return self._outside[content_hash]
+
+    def _fresh_vector(self, path: str) -> tuple[Vectors, bytes]:
+        """And the hash of the bytes that it is of: the file may be another by now."""
         from .preprocess import draft_side  # Pillow only when pixels are needed
         from .workers import Workers
 
@@ -354,7 +377,7 @@ class _Asked:
         vector: Vectors = embedder.embed_images(read.square[None])[0]
         if not np.isfinite(vector).all():
             raise QueryError(f"{printable(path)}: the model gives no vector for this picture")
-        return vector
+        return vector, read.content_hash
 
 
 def vouch_for(store: Store, view: View, slots: Sequence[int]) -> None:

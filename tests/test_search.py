@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from imgsearch.core import compose, indexing, models, search
+from imgsearch.core import compose, indexing, models, questions, search
 from imgsearch.core.catalog import NewPhoto
 from imgsearch.core.errors import IndexDamaged, QueryError, UsageError
 from imgsearch.core.filters import Filters
@@ -102,6 +103,35 @@ def test_a_picture_changed_since_it_was_indexed_is_embedded_as_it_is_now(library
         image.rotate(180).save(path)
     hits = searcher.search(parse(str(path)), Options(limit=82))
     assert hits[0].score < 0.9999 and len(hits) == 82
+
+
+def test_a_picture_from_outside_is_decoded_and_embedded_once_whatever_is_asked_with_it(library, counting, tmp_path):
+    outside = str(tmp_path / "outside.jpg")
+    Image.open(ALBUM / "lemon.jpg").resize((200, 150)).save(outside)
+    weights = [Options(limit=5, method="lerp", weight=weight) for weight in (0.2, 0.4, 0.6)]
+    asked = Query("", text="milk", images=(outside,))
+    with Store.open(str(library / "index")) as store:
+        one = Searcher(store, lambda: counting)
+        found = [one.search(asked, options) for options in weights]
+        one.search(Query("", images=(outside,)))
+        assert counting.pictures == 1
+        assert found == [Searcher(store, lambda: counting).search(asked, options) for options in weights]
+        assert counting.pictures == 4
+        Image.open(ALBUM / "mango.jpg").resize((200, 150)).save(outside)
+        changed = one.search(asked, weights[0])
+        assert counting.pictures == 5
+        assert changed != found[0]
+
+
+def test_vectors_of_pictures_from_outside_are_few(library, counting, tmp_path, monkeypatch):
+    monkeypatch.setattr(questions, "MOST_OUTSIDE", 1)
+    for name in ("a", "b"):
+        Image.new("RGB", (40, 30), "red" if name == "a" else "blue").save(tmp_path / f"{name}.png")
+    with Store.open(str(library / "index")) as store:
+        searcher = Searcher(store, lambda: counting)
+        for name in ("a", "a", "b", "b", "a"):
+            searcher.search(Query("", images=(str(tmp_path / f"{name}.png"),)))
+    assert counting.pictures == 3
 
 
 def test_a_plain_picture_query_leaves_out_the_file_itself_and_a_composed_one_its_copies_too(searcher, pictures):
