@@ -23,6 +23,9 @@ from .catalog import Catalog, Known, NewPhoto, NewVector, Place, Root, Space, jo
 from .errors import IndexDamaged, IndexLocked, IndexNotFound, IndexTooOld, StoreError, UsageError
 from .late import LateModule
 from .paths import free_name, printable
+from .places import CATALOG as CATALOG
+from .places import PORTABLE as PORTABLE
+from .places import locate as locate
 from .types import CarriedText, Modality, Photo, Skipped, SpaceIdentity
 from .vectors import (
     CHECK_HINT,
@@ -44,8 +47,6 @@ if TYPE_CHECKING:
 else:
     np = LateModule("numpy")
 
-CATALOG = "catalog.sqlite3"
-PORTABLE = ".imgsearch"
 LOST_AND_FOUND = "lost+found"
 TEMPORARY = (".new", ".new-wal", ".new-shm", ".new-journal")
 """How the names of files end that are being written."""
@@ -701,41 +702,6 @@ class Store:
                 hint="run the same command again: search uses another model now",
             )
         return current
-
-
-def locate(option: str | None) -> str:
-    """Which folder is the index: `--index`, else $IMGSEARCH_INDEX, else the nearest `.imgsearch/` at or above the
-    working directory, else one in the user's data directory."""
-    if option == "":
-        raise UsageError("--index is empty", hint="is a variable of your shell unset?")
-    for given in (option, os.environ.get("IMGSEARCH_INDEX")):
-        if given:
-            folder = os.path.abspath(os.path.expanduser(given))
-            inner = os.path.join(folder, PORTABLE)
-            if not os.path.exists(os.path.join(folder, CATALOG)) and os.path.isdir(inner):
-                return inner
-            return folder
-    folder = os.getcwd()
-    while True:
-        candidate = os.path.join(folder, PORTABLE)
-        if os.path.isdir(candidate):
-            _refuse_foreign(candidate)
-            return candidate
-        if folder == os.path.dirname(folder):
-            break
-        folder = os.path.dirname(folder)
-    import platformdirs
-
-    return os.path.join(platformdirs.user_data_dir("imgsearch", appauthor=False), "index")
-
-
-def _refuse_foreign(folder: str) -> None:
-    owner = os.stat(folder).st_uid
-    if owner != os.getuid():
-        raise StoreError(
-            f"{printable(folder)}: belongs to another user (uid {owner}), so it is not used",
-            hint="to use it all the same: --index " + printable(folder),
-        )
 
 
 def _require_catalog(folder: str) -> None:

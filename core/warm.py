@@ -22,6 +22,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from .errors import ImgsearchError, QueryError, UsageError
+from .places import CATALOG, locate, runtime_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,11 +35,8 @@ ACCEPT_SECONDS = 0.04
 # A picture that is no photo of the index is decoded first, which may take this long.
 ANSWER_SECONDS = 65.0
 MOST_BYTES = 1 << 28
-CATALOG, PORTABLE = "catalog.sqlite3", ".imgsearch"
-"""As store.CATALOG and store.PORTABLE, which takes a tenth of a second to import. A test holds them equal."""
 # What changes how a question is read or answered, besides all variables whose names begin with IMGSEARCH_.
 _TELLING = ("HOME", "TZ", "XDG_CACHE_HOME")
-_IS_LINUX: bool = sys.platform == "linux"
 _LENGTH = struct.Struct(">I")
 _RAISED = {error.__name__: error for error in (QueryError, UsageError)}
 
@@ -69,7 +67,7 @@ def ask(asked: Mapping[str, Any], *, statistics: bool) -> Answer | None:
     `asked` has what `asked.Asked` has, and `index`, `explain` and `offline`. Hits are stand-ins with all their fields.
     """
     try:
-        folder = folder_of(asked["index"])
+        folder = locate(asked["index"])
         with contextlib.closing(_socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)) as connection:
             answer = _answer(connection, folder, {"asked": _from_anywhere(asked), "statistics": statistics})
         if answer["state"] == "answer":
@@ -118,34 +116,6 @@ def _hit(record: Record) -> Hit:
 # ---- What both ends know ---------------------------------------------------------------------------------------------
 
 
-def folder_of(option: str | None) -> str:
-    """The folder of the index, as store.locate finds it. Raises Odd where it would complain."""
-    if option == "":
-        raise Odd("an empty name")
-    for given in (option, os.environ.get("IMGSEARCH_INDEX")):
-        if given:
-            folder = os.path.abspath(os.path.expanduser(given))
-            inner = os.path.join(folder, PORTABLE)
-            is_outer = not os.path.exists(os.path.join(folder, CATALOG)) and os.path.isdir(inner)
-            return inner if is_outer else folder
-    folder = os.getcwd()
-    while True:
-        candidate = os.path.join(folder, PORTABLE)
-        if os.path.isdir(candidate):
-            if os.stat(candidate).st_uid != os.getuid():
-                raise Odd("another user's index")
-            return candidate
-        if folder == os.path.dirname(folder):
-            break
-        folder = os.path.dirname(folder)
-    if _IS_LINUX:  # as platformdirs says it, after 10 ms
-        data = os.environ.get("XDG_DATA_HOME", "").strip() or os.path.expanduser("~/.local/share")
-        return os.path.join(data, "imgsearch", "index")
-    import platformdirs
-
-    return os.path.join(platformdirs.user_data_dir("imgsearch", appauthor=False), "index")
-
-
 def identity(folder: str) -> Record:
     """What has to be the same at both ends: the program, the index, the user's surroundings, and what paths mean.
 
@@ -176,23 +146,6 @@ def socket_path(folder: str) -> str:
     path = os.fsencode(os.path.realpath(folder))
     # hashlib takes 3 ms to load; should two names ever be one, the server knows its own index and hangs up.
     return os.path.join(runtime_folder(), f"{zlib.crc32(path):08x}{zlib.crc32(path[::-1]):08x}.sock")
-
-
-def runtime_folder() -> str:
-    """For what lives as long as a process. Without $XDG_RUNTIME_DIR it is one in /tmp, named after the user."""
-    if _IS_LINUX:  # as platformdirs says it, after 10 ms
-        given = os.environ.get("XDG_RUNTIME_DIR", "").strip() or f"/run/user/{os.getuid()}"
-        if not (os.environ.get("XDG_RUNTIME_DIR") or os.access(given, os.W_OK)):
-            shared = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - the folder in it is the user's, or not used
-            given = f"{shared}/runtime-{os.getuid()}"
-        return os.path.join(given, "imgsearch")
-    import warnings
-
-    import platformdirs
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says so on every call
-        return platformdirs.user_runtime_dir("imgsearch", appauthor=False)
 
 
 def _require_private(folder: str) -> None:

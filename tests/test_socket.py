@@ -17,8 +17,8 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from imgsearch.core import store, warm
-from imgsearch.core.errors import ImgsearchError
+from imgsearch.core import places, warm
+from imgsearch.core.errors import StoreError, UsageError
 
 from conftest import ALBUM
 
@@ -384,36 +384,53 @@ def test_the_socket_is_the_users_alone(served):
 # --------------------------------------------------------------------------------------- where the index is
 
 
-@pytest.mark.parametrize("where", ["option", "variable", "portable", "above", "inner", "user's", "empty"])
-def test_both_ends_look_for_the_index_in_the_same_place(tmp_path, monkeypatch, where):
-    monkeypatch.delenv("IMGSEARCH_INDEX", raising=False)
+@pytest.mark.parametrize(
+    ("option", "variable", "made", "expected"),
+    [
+        ("~/there", "../x", ".imgsearch", "home/there"),
+        (None, "../x", ".imgsearch", "a/x"),
+        (None, None, "a/b/.imgsearch", "a/b/.imgsearch"),
+        (None, None, "a/.imgsearch", "a/.imgsearch"),
+        ("..", None, "a/.imgsearch", "a/.imgsearch"),
+        (None, None, "elsewhere", "data/imgsearch/index"),
+    ],
+    ids=["option", "variable", "here", "above", "inside", "user's"],
+)
+def test_where_the_index_is(tmp_path, monkeypatch, option, variable, made, expected):
     (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / made).mkdir(exist_ok=True)
     monkeypatch.chdir(tmp_path / "a" / "b")
-    option = {"option": "~/there", "inner": str(tmp_path / "a"), "empty": ""}.get(where)
-    if where == "variable":
-        monkeypatch.setenv("IMGSEARCH_INDEX", "../x")
-    if where in ("above", "inner"):
-        (tmp_path / "a" / ".imgsearch").mkdir()
-    if where == "portable":
-        (tmp_path / "a" / "b" / ".imgsearch").mkdir()
-    try:
-        expected = store.locate(option)
-    except ImgsearchError:
-        with pytest.raises(warm.Odd):
-            warm.folder_of(option)
-    else:
-        assert warm.folder_of(option) == expected
-    assert (warm.CATALOG, warm.PORTABLE) == (store.CATALOG, store.PORTABLE)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    if variable:
+        monkeypatch.setenv("IMGSEARCH_INDEX", variable)
+    assert places.locate(option) == str(tmp_path / expected)
 
 
-@pytest.mark.parametrize("variables", [{}, {"XDG_RUNTIME_DIR": "/run/x"}, {"XDG_DATA_HOME": "/data"}, {"HOME": "/h"}])
+def test_where_no_index_is_looked_for(tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match="--index is empty"):
+        places.locate("")
+    monkeypatch.delenv("IMGSEARCH_INDEX", raising=False)
+    (tmp_path / ".imgsearch").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "getuid", lambda: os.stat(tmp_path).st_uid + 1)
+    with pytest.raises(StoreError, match="belongs to another user"):
+        places.locate(None)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{}, {"XDG_RUNTIME_DIR": "/run/x"}, {"XDG_DATA_HOME": "/data"}, {"XDG_CONFIG_HOME": "/c"}, {"HOME": "/h"}],
+)
 def test_folders_are_where_the_platform_has_them(monkeypatch, variables):
-    for name in ("XDG_RUNTIME_DIR", "XDG_DATA_HOME", "IMGSEARCH_INDEX"):
+    for name in ("XDG_RUNTIME_DIR", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "IMGSEARCH_INDEX"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert warm.runtime_folder() == platformdirs.user_runtime_dir("imgsearch", appauthor=False)
+        assert places.runtime_folder() == platformdirs.user_runtime_dir("imgsearch", appauthor=False)
     monkeypatch.chdir("/")
-    assert warm.folder_of(None) == store.locate(None)
+    data = platformdirs.user_data_dir("imgsearch", appauthor=False)
+    assert places.locate(None) == os.path.join(data, "index")
+    assert places.config_folder() == platformdirs.user_config_dir("imgsearch", appauthor=False)

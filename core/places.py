@@ -1,0 +1,89 @@
+"""Where the program keeps things: the index of a command, and the user's folders.
+
+Imported by every start of the program, so it imports little: what platformdirs says is said here for Linux, sooner.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .errors import StoreError, UsageError
+from .paths import printable
+
+CATALOG = "catalog.sqlite3"
+PORTABLE = ".imgsearch"
+_NAME = "imgsearch"
+_IS_LINUX: bool = sys.platform == "linux"
+
+
+def locate(option: str | None) -> str:
+    """Which folder is the index: `--index`, else $IMGSEARCH_INDEX, else the nearest `.imgsearch/` at or above the
+    working directory, else one in the user's data directory."""
+    if option == "":
+        raise UsageError("--index is empty", hint="is a variable of your shell unset?")
+    for given in (option, os.environ.get("IMGSEARCH_INDEX")):
+        if given:
+            folder = os.path.abspath(os.path.expanduser(given))
+            inner = os.path.join(folder, PORTABLE)
+            if not os.path.exists(os.path.join(folder, CATALOG)) and os.path.isdir(inner):
+                return inner
+            return folder
+    folder = os.getcwd()
+    while True:
+        candidate = os.path.join(folder, PORTABLE)
+        if os.path.isdir(candidate):
+            _refuse_foreign(candidate)
+            return candidate
+        if folder == os.path.dirname(folder):
+            break
+        folder = os.path.dirname(folder)
+    return os.path.join(data_folder(), "index")
+
+
+def _refuse_foreign(folder: str) -> None:
+    owner = os.stat(folder).st_uid
+    if owner != os.getuid():
+        raise StoreError(
+            f"{printable(folder)}: belongs to another user (uid {owner}), so it is not used",
+            hint="to use it all the same: --index " + printable(folder),
+        )
+
+
+def data_folder() -> str:
+    """For what the user would miss."""
+    if _IS_LINUX:
+        return _below("XDG_DATA_HOME", "~/.local/share")
+    import platformdirs
+
+    return platformdirs.user_data_dir(_NAME, appauthor=False)
+
+
+def config_folder() -> str:
+    """For what the user has settled."""
+    if _IS_LINUX:
+        return _below("XDG_CONFIG_HOME", "~/.config")
+    import platformdirs
+
+    return platformdirs.user_config_dir(_NAME, appauthor=False)
+
+
+def runtime_folder() -> str:
+    """For what lives as long as a process. Without $XDG_RUNTIME_DIR it is one in /tmp, named after the user."""
+    if _IS_LINUX:
+        given = os.environ.get("XDG_RUNTIME_DIR", "").strip() or f"/run/user/{os.getuid()}"
+        if not (os.environ.get("XDG_RUNTIME_DIR") or os.access(given, os.W_OK)):
+            shared = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - the folder in it is the user's, or not used
+            given = f"{shared}/runtime-{os.getuid()}"
+        return os.path.join(given, _NAME)
+    import warnings
+
+    import platformdirs
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says so on every call
+        return platformdirs.user_runtime_dir(_NAME, appauthor=False)
+
+
+def _below(variable: str, usual: str) -> str:
+    return os.path.join(os.environ.get(variable, "").strip() or os.path.expanduser(usual), _NAME)
