@@ -8,6 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+from imgsearch.core import config
 from imgsearch.core.errors import ImgsearchError
 
 from . import quick, render
@@ -85,14 +86,14 @@ def _run(arguments: list[str]) -> object:
     """A plain query is read without typer, which takes as long to load as a warm answer."""
     if arguments[:1] == ["query"]:
         quick.refuse_dashed_words(arguments[1:])
-        asked = quick.read(arguments[1:])
+        asked = quick.read(arguments[1:], config.settings_for(arguments[:1], arguments))
         if asked is not None:
             from .asking import answer
 
             return answer(asked)
-    from .commands import app_for
+    from .commands import run
 
-    return app_for(arguments)(arguments, prog_name="imgsearch", standalone_mode=False)
+    return run(arguments)
 
 
 def _explain(error: Any, *, as_json: bool) -> int:
@@ -100,8 +101,17 @@ def _explain(error: Any, *, as_json: bool) -> int:
     message = error.format_message()
     command = getattr(getattr(error, "ctx", None), "command_path", "imgsearch")
     message = message[0].lower() + message[1:].rstrip(".")
+    if _is_settled(error):
+        message = f"{config.path()}: {message}"
     render.complain(ImgsearchError(message, hint=f"see: {command} --help"), as_json=as_json)
     return 2
+
+
+def _is_settled(error: Any) -> bool:
+    """Whether the value that is wrong stands in the file of settings."""
+    context, name = getattr(error, "ctx", None), getattr(getattr(error, "param", None), "name", None)
+    source = context.get_parameter_source(name) if context and name else None
+    return getattr(source, "name", None) == "DEFAULT_MAP"
 
 
 def _explain_os_error(error: OSError, *, as_json: bool) -> int:

@@ -6,10 +6,11 @@ from importlib import import_module
 from typing import Annotated
 
 import typer
+import typer.main
 
 from imgsearch import __version__
 
-from . import completion, render
+from . import completion, render, settings
 
 # Every error that typer raises about what was typed derives from this class of its vendored click.
 Abort = typer.Abort
@@ -33,6 +34,7 @@ COMMANDS = {
     "serve": "serve_cmd",
     "roots": "roots_cmd",
     "notes": "notes_cmd",
+    "config": "config_cmd",
 }
 """Each verb with its module; it is a function there, or a group of verbs."""
 _FUNCTIONS = {"eval": "evaluate", "import": "take_in"}
@@ -85,10 +87,19 @@ def app_for(arguments: list[str]) -> typer.Typer:
     )
     made.callback(invoke_without_command=True)(imgsearch)
     asked = arguments[0] if arguments else ""
-    for verb in [asked] if asked in COMMANDS else COMMANDS:
+    is_alone = asked in COMMANDS and asked != "config"  # which knows the options of all
+    for verb in [asked] if is_alone else COMMANDS:
         command = getattr(import_module(f"{__package__}.{COMMANDS[verb]}"), _FUNCTIONS.get(verb, verb))
         if isinstance(command, typer.Typer):
             made.add_typer(command)
         else:
             made.command(verb)(command)
     return made
+
+
+def run(arguments: list[str]) -> object:
+    """Returns what the command does, which is its exit code. Raises what it raises, and TypingError."""
+    program = typer.main.get_command(app_for(arguments))
+    return program.main(
+        arguments, prog_name="imgsearch", standalone_mode=False, default_map=settings.default_map(program, arguments)
+    )

@@ -144,7 +144,7 @@ def _value(parameter: Any) -> Value:
             return Value(metavar, "anything", is_many=is_many)
         case "DATE" | "NAME_PART" | "LAT,LON,RADIUS" | "STARS" | "WORD" | "PATTERN" | "EXTENSION" | "SIZE":
             return Value(metavar, "anything", is_many=is_many)
-        case "ADDRESS" | "PORT" | "MINUTES":
+        case "ADDRESS" | "PORT" | "MINUTES" | "KEY" | "VALUE":
             return Value(metavar, "anything", is_many=is_many)
     raise NotImplementedError(f"{parameter.name}: completion does not know what {metavar!r} stands for")
 

@@ -5,9 +5,14 @@ Only what is plainly right is read here. All else, and every complaint, is left 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imgsearch.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from imgsearch.core.config import Setting
 
 _TEXTS = {
     "text": "--text -t",
@@ -74,20 +79,22 @@ _FLAGS = {
 _EITHER = {"exact": {"--exact": True, "--ann": False}}
 
 
-def read(arguments: list[str]) -> dict[str, Any] | None:
+def read(arguments: list[str], settings: Sequence[Setting] = ()) -> dict[str, Any] | None:
     """The parameters of `imgsearch query` by name, or None where typer is to read them, or to complain."""
     found = _defaults()
+    typed: set[str] = set()
     words: list[str] = []
     rest = iter(arguments)
     try:
+        _settle(found, settings)
         for each in rest:
             if each == "--":
                 words += rest
             elif each.startswith("--"):
                 name, equals, value = each.partition("=")
-                _take(found, name, value if equals else None, rest)
+                _take(found, typed, name, value if equals else None, rest)
             elif each.startswith("-") and len(each) > 1:
-                _take(found, each[:2], each[2:] or None, rest)
+                _take(found, typed, each[:2], each[2:] or None, rest)
             else:
                 words.append(each)
     except (KeyError, ValueError, StopIteration):
@@ -95,7 +102,36 @@ def read(arguments: list[str]) -> dict[str, Any] | None:
     return {**found, "words": words or None}
 
 
-def _take(found: dict[str, Any], name: str, value: str | None, rest: Any) -> None:
+def _settle(found: dict[str, Any], settings: Sequence[Setting]) -> None:
+    """Raises KeyError and ValueError for what is not plainly right."""
+    for setting in settings:
+        name, value = f"--{setting.key}", setting.value
+        if not setting.table and name not in _OPTIONS:
+            continue  # meant for other commands
+        parameter, reading = _OPTIONS[name]
+        if not callable(reading):
+            if not isinstance(value, bool):
+                raise ValueError
+            found[parameter] = value is reading
+        elif isinstance(found[parameter], list):
+            found[parameter] = [reading(_text(each)) for each in (value if isinstance(value, list) else [value])]
+        elif reading is float and type(value) in (int, float):
+            found[parameter] = float(value)
+        elif reading is int and type(value) is int:
+            found[parameter] = value
+        elif reading in (int, float):
+            raise ValueError
+        else:
+            found[parameter] = reading(_text(value))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
+def _take(found: dict[str, Any], typed: set[str], name: str, value: str | None, rest: Any) -> None:
     """Raises KeyError for an option that is not known here, ValueError and StopIteration for values that are wrong."""
     parameter, reading = _OPTIONS[name]
     if not callable(reading):
@@ -104,10 +140,13 @@ def _take(found: dict[str, Any], name: str, value: str | None, rest: Any) -> Non
         found[parameter] = reading
         return
     read = reading(next(rest) if value is None else value)
-    if isinstance(found[parameter], list):
+    if not isinstance(found[parameter], list):
+        found[parameter] = read
+    elif parameter in typed:
         found[parameter].append(read)
     else:
-        found[parameter] = read
+        typed.add(parameter)
+        found[parameter] = [read]
 
 
 def _defaults() -> dict[str, Any]:

@@ -8,7 +8,7 @@ function __imgsearch_verb
     for word in $words
         if not string match -q -- '-*' $word
             set -a verb $word
-            contains -- "$verb" 'roots' 'notes'; or break
+            contains -- "$verb" 'roots' 'notes' 'config'; or break
         end
     end
     echo "$verb"
@@ -46,6 +46,7 @@ complete -c imgsearch -n '__imgsearch_has ""' -a import -d 'Take over vectors an
 complete -c imgsearch -n '__imgsearch_has ""' -a serve -d 'Open a gallery of your photos in the browser, and keep index and model in memory for quick queries'
 complete -c imgsearch -n '__imgsearch_has ""' -a roots -d 'Show the folders that the index looks after, or say where they have moved'
 complete -c imgsearch -n '__imgsearch_has ""' -a notes -d 'Add texts of your own to photos, and search them'
+complete -c imgsearch -n '__imgsearch_has ""' -a config -d 'Show and change what is settled for every run: options and their values, in a TOML file'
 
 complete -c imgsearch -n '__imgsearch_has "index"' -s m -l model -r -f -a '\'auto	the model the index has, else the best that can be had\' \'builtin	no download, Apache-2.0, English\' \'lite	605 MB, MIT, English\' \'fast	1,507 MB, Apache-2.0, multilingual\' \'balanced	1,501 MB, Apache-2.0, multilingual\' \'best	2,685 MB, Apache-2.0, English\' \'best-multilingual	4,544 MB, Apache-2.0, multilingual\' \'max	9,677 MB, Apache-2.0, English\' \'multilingual	4,543 MB, Apache-2.0, multilingual\' \'multilingual-lite	1,464 MB, MIT, multilingual\' \'mobileclip2-s0	299 MB, Apple AMLR (research only), English\' \'mobileclip2-s2	397 MB, Apple AMLR (research only), English\' \'mobileclip2-b	599 MB, Apple AMLR (research only), English\' \'mobileclip2-s4	1,782 MB, Apple AMLR (research only), English\' \'dfn-h	3,944 MB, Apple (research only), English\' \'metaclip2-h	7,435 MB, CC BY-NC 4.0, multilingual\'' -d 'builtin, an alias (`imgsearch models`), an open_clip ARCH/TAG, hf-hub:ORG/REPO, local-dir:DIR, or auto'
 complete -c imgsearch -n '__imgsearch_has "index"' -l weights -r -F -d 'Weights for an open_clip architecture given as --model'
@@ -293,3 +294,25 @@ complete -c imgsearch -n '__imgsearch_has "notes embed"' -l device -r -f -a 'aut
 complete -c imgsearch -n '__imgsearch_has "notes embed"' -l offline -d 'Fetch nothing: use only models that are on this machine'
 complete -c imgsearch -n '__imgsearch_has "notes embed"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
 complete -c imgsearch -n '__imgsearch_has "notes embed"' -s h -l help -d 'Show this message and exit'
+
+complete -c imgsearch -n '__imgsearch_has "config"' -s h -l help -d 'Show this message and exit'
+complete -c imgsearch -n '__imgsearch_has "config"' -a list -d 'List what is settled'
+complete -c imgsearch -n '__imgsearch_has "config"' -a get -d 'Print what a key is set to; a list has a line for each'
+complete -c imgsearch -n '__imgsearch_has "config"' -a set -d 'Set a key, in the file, whose comments stay'
+complete -c imgsearch -n '__imgsearch_has "config"' -a unset -d 'Take a key out of the file'
+complete -c imgsearch -n '__imgsearch_has "config"' -a path -d 'Print where the file is, whether or not there is one'
+complete -c imgsearch -n '__imgsearch_has "config"' -a edit -d 'Open the file in $VISUAL or $EDITOR, and look at it afterwards'
+
+complete -c imgsearch -n '__imgsearch_has "config list"' -l all -d 'Every key there is, with what it takes and what it is set to'
+complete -c imgsearch -n '__imgsearch_has "config list"' -l json -d 'JSON Lines on stdout, one object each'
+complete -c imgsearch -n '__imgsearch_has "config list"' -s h -l help -d 'Show this message and exit'
+
+complete -c imgsearch -n '__imgsearch_has "config get"' -s h -l help -d 'Show this message and exit'
+
+complete -c imgsearch -n '__imgsearch_has "config set"' -s h -l help -d 'Show this message and exit'
+
+complete -c imgsearch -n '__imgsearch_has "config unset"' -s h -l help -d 'Show this message and exit'
+
+complete -c imgsearch -n '__imgsearch_has "config path"' -s h -l help -d 'Show this message and exit'
+
+complete -c imgsearch -n '__imgsearch_has "config edit"' -s h -l help -d 'Show this message and exit'

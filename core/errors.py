@@ -3,6 +3,7 @@
     ImgsearchError                2   an error the user can act on
     ├── UsageError                2   wrong usage
     ├── QueryError                2   a query that cannot be answered as typed
+    ├── ConfigError               2   a file of settings that cannot be used
     ├── ModelError                2   a model that cannot be found, fetched or loaded
     ├── StoreError                4   the index is missing, damaged or not ours
     │   ├── IndexNotFound
@@ -33,6 +34,10 @@ class UsageError(ImgsearchError):
 
 class QueryError(ImgsearchError):
     """A query that cannot be answered as it was typed."""
+
+
+class ConfigError(ImgsearchError):
+    """The file of settings cannot be read, or has in it what no command knows."""
 
 
 class ModelError(ImgsearchError):

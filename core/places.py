@@ -29,16 +29,28 @@ def locate(option: str | None) -> str:
             if not os.path.exists(os.path.join(folder, CATALOG)) and os.path.isdir(inner):
                 return inner
             return folder
+    nearest = portable()
+    if nearest:
+        _refuse_foreign(nearest)
+        return nearest
+    return os.path.join(data_folder(), "index")
+
+
+def is_settled() -> bool:
+    """Whether the surroundings say which index is meant, so that no file of settings is asked."""
+    return bool(os.environ.get("IMGSEARCH_INDEX") or portable())
+
+
+def portable() -> str | None:
+    """The nearest `.imgsearch/` at or above the working directory, whoever owns it."""
     folder = os.getcwd()
     while True:
         candidate = os.path.join(folder, PORTABLE)
         if os.path.isdir(candidate):
-            _refuse_foreign(candidate)
             return candidate
         if folder == os.path.dirname(folder):
-            break
+            return None
         folder = os.path.dirname(folder)
-    return os.path.join(data_folder(), "index")
 
 
 def _refuse_foreign(folder: str) -> None:

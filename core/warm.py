@@ -125,7 +125,8 @@ def identity(folder: str) -> Record:
 
     variables = {name: os.environ.get(name) for name in _TELLING}
     variables |= {name: value for name, value in os.environ.items() if name.startswith("IMGSEARCH_")}
-    variables.pop("IMGSEARCH_INDEX", None)
+    for at_the_asker in ("IMGSEARCH_INDEX", "IMGSEARCH_CONFIG"):
+        variables.pop(at_the_asker, None)
     return {
         "protocol": PROTOCOL,
         "version": __version__,

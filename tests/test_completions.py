@@ -13,17 +13,14 @@ from pathlib import Path
 import pytest
 import typer
 
-from imgsearch.cli import completion
+from imgsearch.cli import commands, completion
 from imgsearch.core import compose, models
 
 SCRIPTS = Path(__file__).parents[1] / "completions"
 FILES = {"bash": "imgsearch", "zsh": "_imgsearch", "fish": "imgsearch.fish"}
 PATIENCE_SECONDS = 30
 
-COMMANDS = [
-    "calibrate", "check", "dupes", "eval", "export", "failures", "import", "index", "init", "models", "notes", "prune",
-    "query", "roots", "serve", "similar", "status",
-]  # fmt: skip
+COMMANDS = sorted(commands.COMMANDS)
 # Names that a careless script splits, expands, takes for a pattern, or runs.
 NASTY = [
     "a space",

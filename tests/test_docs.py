@@ -9,30 +9,15 @@ from pathlib import Path
 import pytest
 
 import imgsearch
+from imgsearch.cli import commands
 from imgsearch.core import compose, errors
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
-COMMANDS = (
-    "index",
-    "query",
-    "status",
-    "failures",
-    "check",
-    "prune",
-    "roots",
-    "models",
-    "init",
-    "calibrate",
-    "eval",
-    "dupes",
-    "similar",
-    "export",
-    "import",
-    "notes",
-    "serve",
-)
-GROUPED = ("roots list", "roots move", "notes add", "notes list", "notes remove", "notes embed")
+GROUPED = (
+    "roots list", "roots move", "notes add", "notes list", "notes remove", "notes embed",
+    "config list", "config set", "config path",
+)  # fmt: skip
 
 
 def test_the_library_example_of_the_readme_runs(photos, tmp_path, capsys):
@@ -45,7 +30,7 @@ def test_the_library_example_of_the_readme_runs(photos, tmp_path, capsys):
 
 
 def test_every_command_and_exit_code_is_in_the_readme():
-    for command in (*COMMANDS, *GROUPED):
+    for command in (*commands.COMMANDS, *GROUPED):
         assert f"imgsearch {command}" in README, command
     classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.ImgsearchError)]
     for code in {c.exit_code for c in classes} | {0, 1, 3, 70}:
@@ -55,7 +40,7 @@ def test_every_command_and_exit_code_is_in_the_readme():
 def test_every_option_that_the_readme_shows_exists(imgsearch):
     shown = set(re.findall(r"(?<=\s)(--[a-z][a-z-]+)", "\n".join(re.findall(r"imgsearch [^\n]*", README))))
     known = set()
-    for command in (*COMMANDS, *GROUPED):
+    for command in (*commands.COMMANDS, *GROUPED):
         known |= set(re.findall(r"--[a-z][a-z0-9-]+", imgsearch(*command.split(), "--help").out.decode()))
     known |= set(re.findall(r"--[a-z][a-z0-9-]+", imgsearch("--help").out.decode()))
     others = {"--preview", "--files-from"}
@@ -72,7 +57,7 @@ def test_every_composition_method_is_documented_and_named_in_the_help(imgsearch)
 
 
 def test_help_begins_with_what_a_command_does_and_ends_with_an_example(imgsearch):
-    for command in (*COMMANDS, *GROUPED):
+    for command in (*commands.COMMANDS, *GROUPED):
         text = imgsearch(*command.split(), "--help").out.decode()
         assert "Example" in text and f"imgsearch {command}" in text.split("Example")[1], command
 

@@ -40,7 +40,7 @@ def test_light_commands_load_nothing_heavy(arguments):
 # --------------------------------------------------------------------------------------- the order of core
 
 ORDER = (
-    "errors", "types", "paths", "places", "late", "models", "codecs",
+    "errors", "types", "paths", "places", "config", "late", "models", "codecs",
     "walk",
     "jxl", "exif", "facts", "decode",
     "preprocess",
@@ -130,7 +130,18 @@ def test_core_returns_or_raises_and_never_talks(module):
 
 def test_only_app_and_its_commands_know_each_other():
     """Commands share options, rendering, loading and progress; none imports another command or the app."""
-    shared = {"options", "render", "loading", "progress", "completion", "hits", "sheets", "previews", "asking"}
+    shared = {
+        "options",
+        "render",
+        "loading",
+        "progress",
+        "completion",
+        "hits",
+        "sheets",
+        "previews",
+        "asking",
+        "settings",
+    }
     for module, path in CLI.items():
         known = {name.split(".")[2] for name in imports(path) if name.startswith("imgsearch.cli.")} & set(CLI)
         assert module == "app" or known <= shared, module
