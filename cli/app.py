@@ -91,9 +91,25 @@ def _run(arguments: list[str]) -> object:
             from .asking import answer
 
             return answer(asked)
+    if arguments[:1] == ["--complete"]:  # by the shells, on every TAB
+        return _offer(arguments[1:])
     from .commands import run
 
     return run(arguments)
+
+
+def _offer(arguments: list[str]) -> int:
+    """TOPIC TYPED INDEX: a name in each line. Whatever is wrong, somebody is typing, and nothing is said."""
+    from imgsearch.core.offers import offers
+
+    topic, typed, index = (*arguments, "", "", "")[:3]
+    try:
+        names = offers(topic, typed, index or None)
+    except (ImgsearchError, OSError, ValueError):
+        return 1
+    for name in names:
+        render.emit(name)
+    return 0
 
 
 def _explain(error: Any, *, as_json: bool) -> int:

@@ -1,8 +1,9 @@
 """Completion scripts for bash, zsh and fish, written out from the app's own commands and options.
 
-The scripts are complete in themselves: TAB starts no Python. File names are left to each shell, which knows how to
-quote them, and nothing is handed to `eval`. (Typer's own machinery starts the program on every TAB, 0.15 s, cannot
-ask for folders only, and its zsh script evaluates help texts: one that holds `\\$(command)` runs it.)
+The scripts are complete in themselves: TAB starts no Python, but for names that only an index knows (core/offers). File
+names are left to each shell, which knows how to quote them, and nothing is handed to `eval`. (Typer's own machinery
+starts the program on every TAB, 0.15 s, cannot ask for folders only, and its zsh script evaluates help texts: one that
+holds `\\$(command)` runs it.)
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from enum import StrEnum
 from typing import Any, Literal
 
 import typer
+
+from .settings import keys
 
 PROGRAM = "imgsearch"
 # Held equal to imgsearch.core.compose.METHODS by a test: that module imports numpy.
@@ -32,8 +35,9 @@ class Value:
     """What stands after an option, or as an argument."""
 
     metavar: str
-    kind: Literal["files", "folders", "choices", "anything"]
+    kind: Literal["files", "folders", "choices", "names", "anything"]
     choices: tuple[str, ...] = ()
+    """Of `names` and `folders`, what core.offers is asked for, if anything."""
     notes: tuple[str, ...] = ()
     """One to a choice, or none at all."""
     is_many: bool = False
@@ -72,7 +76,8 @@ class Verb:
 
     @property
     def choices(self) -> str:
-        return " ".join(command.last_word for command in self.commands)
+        words = [command.last_word for command in self.commands]
+        return " ".join(words or (self.arguments[0].choices if self.arguments else ()))
 
 
 def script(shell: Shell, context: typer.Context) -> str:
@@ -85,10 +90,10 @@ def script(shell: Shell, context: typer.Context) -> str:
 
 def _verb(name: str, context: Any) -> Verb:
     parameters = [p for p in context.command.get_params(context) if not getattr(p, "hidden", False)]
-    arguments = tuple(_value(p) for p in parameters if p.param_type_name == "argument")
-    if len({argument.kind for argument in arguments}) > 1:
+    arguments = tuple(_value(p, context) for p in parameters if p.param_type_name == "argument")
+    if len({argument.kind for argument in arguments} - {"anything"}) > 1:
         raise NotImplementedError(f"{name}: completion knows arguments of one kind only")
-    flags = [flag for p in parameters if p.param_type_name == "option" for flag in _flags(p)]
+    flags = [flag for p in parameters if p.param_type_name == "option" for flag in _flags(p, context)]
     within = getattr(context.command, "commands", {}).values()
     commands = [
         _verb(f"{name} {command.name}".lstrip(), typer.Context(command, info_name=command.name, parent=context))
@@ -103,9 +108,9 @@ def _all(verb: Verb) -> list[Verb]:
     return [verb, *(inner for command in verb.commands for inner in _all(command))]
 
 
-def _flags(option: Any) -> Iterator[Flag]:
+def _flags(option: Any, context: Any) -> Iterator[Flag]:
     """One, or two for `--this/--that`."""
-    value = None if option.is_flag else _value(option)
+    value = None if option.is_flag else _value(option, context)
     rivals = () if option.multiple else (*option.opts, *option.secondary_opts)
     for names in (option.opts, option.secondary_opts):
         if names:
@@ -113,7 +118,7 @@ def _flags(option: Any) -> Iterator[Flag]:
             yield Flag(shorts_first, _first_sentence(option.help), value, tuple(sorted(rivals, key=len)))
 
 
-def _value(parameter: Any) -> Value:
+def _value(parameter: Any, context: Any) -> Value:
     """Told by its choices, else by its metavar: every metavar of the app has to be known here."""
     choices = getattr(parameter.type, "choices", None)
     if choices:
@@ -125,8 +130,13 @@ def _value(parameter: Any) -> Value:
             return Value(metavar, "files", is_many=is_many)
         case "WORDS":  # those of `query`, not those of --text: only there are names of pictures understood
             return Value(metavar, "files" if is_many else "anything", is_many=is_many)
-        case "DIR" | "ROOT" | "OLD" | "NEW":
-            return Value(metavar, "folders", is_many=is_many)
+        case "DIR" | "OLD" | "NEW":
+            return Value(metavar, "folders", ("indexes",) if parameter.name == "index" else (), is_many=is_many)
+        case "CAMERA" | "LENS" | "KEYWORD" | "ROOT":
+            return Value(metavar, "names", ("lenses" if metavar == "LENS" else f"{metavar.lower()}s",), is_many=is_many)
+        case "KEY":
+            known = tuple(dict.fromkeys(name for key in keys(context.find_root().command) for name in key.names))
+            return Value(metavar, "choices", tuple(map(_plain, sorted(known))))
         case "NAME":
             from imgsearch.core.models import ALIASES  # only here: 8 ms that no other command should wait for
 
@@ -142,9 +152,9 @@ def _value(parameter: Any) -> Value:
             return Value("DEVICE", "choices", DEVICES)
         case "TAG" | "GLOB" | "MODEL" | "N" | "S" | "W" | "Z" | "LAMBDA" | "FIELDS" | "LIST" | "K" | "TEXT" | "SPLIT":
             return Value(metavar, "anything", is_many=is_many)
-        case "DATE" | "NAME_PART" | "LAT,LON,RADIUS" | "STARS" | "WORD" | "PATTERN" | "EXTENSION" | "SIZE":
+        case "DATE" | "LAT,LON,RADIUS" | "STARS" | "PATTERN" | "EXTENSION" | "SIZE":
             return Value(metavar, "anything", is_many=is_many)
-        case "ADDRESS" | "PORT" | "MINUTES" | "KEY" | "VALUE":
+        case "ADDRESS" | "PORT" | "MINUTES" | "VALUE":
             return Value(metavar, "anything", is_many=is_many)
     raise NotImplementedError(f"{parameter.name}: completion does not know what {metavar!r} stands for")
 
@@ -179,7 +189,7 @@ def _quoted(text: str) -> str:
 
 _BASH = r"""
 _@program@() {
-    local word=$2 before=${COMP_WORDS[COMP_CWORD-1]} verb= only_names= expects= options= choices= choice
+    local word=$2 before=${COMP_WORDS[COMP_CWORD-1]} verb= index= only_names= expects= options= choices= choice
     local IFS=$' \t\n'
     local -i i
     COMPREPLY=()
@@ -188,6 +198,9 @@ _@program@() {
     [[ $before == = ]] && before=${COMP_WORDS[COMP_CWORD-2]}
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
+            --index)
+                index=${COMP_WORDS[i+1]}
+                [[ $index == = ]] && index=${COMP_WORDS[i+2]} ;;
             --) only_names=yes before=; break ;;
             -*) ;;
             *)
@@ -211,9 +224,21 @@ _@program@() {
     # Names of files are completed, and quoted, by readline itself: `-o default`. bash 3.2 has no compopt.
     case $expects in
         files) return ;;
-        folders) compopt +o default -o dirnames 2>/dev/null; return ;;
+        folders) compopt +o default -o filenames -o plusdirs 2>/dev/null ;;
+        *) compopt +o default 2>/dev/null ;;
     esac
-    compopt +o default 2>/dev/null
+    if [[ $expects == names || $expects == folders && $choices ]]; then
+        # readline would leave a $ in a name to the shell: quoted here, or passed over if it could end an open quote.
+        while IFS= read -r choice; do
+            case $expects:${COMP_WORDS[COMP_CWORD]} in
+                folders:*) COMPREPLY+=("$choice") ;; # readline quotes those, with the folders that it finds
+                *:\'*) [[ $choice == *\'* ]] || COMPREPLY+=("$choice") ;;
+                *:\"*) [[ $choice == *[\"\$\`\\!]* ]] || COMPREPLY+=("$choice") ;;
+                *) printf -v choice %q "$choice"; COMPREPLY+=("$choice") ;;
+            esac
+        done < <(@program@ --complete "$choices" "${word//[\\\'\"]/}" "${index//[\\\'\"]/}" 2>/dev/null </dev/null)
+        return
+    fi
     [[ $expects == choices ]] || return
     for choice in $choices; do
         [[ $choice == "$word"* ]] && COMPREPLY+=("$choice")
@@ -237,7 +262,7 @@ def _bash(program: Verb) -> str:
     ]
     options = [
         f"                {_pattern(verb.name)})\n"
-        f"                    expects={verb.kind}{f' choices={_quoted(verb.choices)}' if verb.commands else ''}\n"
+        f"                    expects={verb.kind}{f' choices={_quoted(verb.choices)}' if verb.choices else ''}\n"
         f"                    options={_quoted(' '.join(name for flag in verb.flags for name in flag.names))} ;;"
         for verb in _all(program)
     ]
@@ -268,6 +293,11 @@ def _filled(template: str, **parts: str) -> str:
 # ----------------------------------------------------------------------------------------------------- zsh
 
 _ZSH = r"""@groups@@choices@
+_@program@_names() {
+  local -a found
+  found=("${(@f)$(@program@ --complete $1 "${(Q)PREFIX}" "${(Q)opt_args[--index]}" 2>/dev/null </dev/null)}")
+  compadd -M 'm:{[:lower:][:upper:]}={[:upper:][:lower:]}' -a found
+}
 # Found through $fpath, this file is the body of the function; else it was sourced.
 if [[ ${funcstack[1]} == _@program@ ]]; then
   _@program@ "$@"
@@ -379,7 +409,15 @@ def _zsh_flag(flag: Flag) -> str:
 
 def _zsh_value(value: Value) -> str:
     words = f"_{PROGRAM}_{value.metavar.lower()}" if value.notes else f"({' '.join(value.choices)})"
-    action = {"files": "_files", "folders": "_path_files -/", "choices": words, "anything": " "}[value.kind]
+    names = f"_{PROGRAM}_names {''.join(value.choices)}"
+    folders = f"{{ {names}; _path_files -/ }}" if value.choices else "_path_files -/"
+    action = {
+        "files": "_files",
+        "folders": folders,
+        "choices": words,
+        "names": f"{{ {names} }}",
+        "anything": " ",
+    }[value.kind]
     return f":{value.metavar}:{action}"
 
 
@@ -408,6 +446,20 @@ end
 # What stands before the = of --option=DIR is no part of the folder's name.
 function __@program@_folders
     __fish_complete_directories (commandline -ct | string replace -r -- '^--[a-z-]+=' '')
+end
+
+function __@program@_names
+    set -l words (commandline -opc)
+    set -l index ''
+    for i in (seq (count $words))
+        if test "$words[$i]" = --index; and set -q words[(math $i + 1)]
+            set index $words[(math $i + 1)]
+        else if string match -q -- '--index=*' $words[$i]
+            set index (string replace -- --index= '' $words[$i])
+        end
+    end
+    set -l typed (commandline -ct | string replace -r -- '^--[a-z-]+=' '' | string unescape)
+    @program@ --complete $argv[1] "$typed" $index 2>/dev/null </dev/null
 end
 
 complete -c @program@ -f
@@ -445,7 +497,10 @@ def _fish_value(value: Value) -> str:
         case "files":
             return "-F"
         case "folders":
-            return f"-f -a '(__{PROGRAM}_folders)'"
+            known = f" (__{PROGRAM}_names {value.choices[0]})" if value.choices else ""
+            return f"-f -a '(__{PROGRAM}_folders){known}'"
+        case "names":
+            return f"-f -a '(__{PROGRAM}_names {value.choices[0]})'"
         case "anything":
             return "-f"
     # fish expands the list once more: each note is quoted inside it.

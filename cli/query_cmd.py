@@ -87,14 +87,12 @@ def query(
     camera: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
-            "--camera", metavar="NAME_PART", help="Taken with a camera whose name has this in it; may be repeated."
+            "--camera", metavar="CAMERA", help="Taken with a camera whose name has this in it; may be repeated."
         ),
     ] = None,
     lens: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(
-            "--lens", metavar="NAME_PART", help="Taken with a lens whose name has this in it; may be repeated."
-        ),
+        typer.Option("--lens", metavar="LENS", help="Taken with a lens whose name has this in it; may be repeated."),
     ] = None,
     near: Annotated[
         Optional[str],  # noqa: UP045
@@ -106,7 +104,7 @@ def query(
     ] = None,
     keyword: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--keyword", metavar="WORD", help="With this keyword; may be repeated for all of them."),
+        typer.Option("--keyword", metavar="KEYWORD", help="With this keyword; may be repeated for all of them."),
     ] = None,
     under: options.Under = None,
     glob: Annotated[

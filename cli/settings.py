@@ -27,6 +27,11 @@ class Key:
         return ".".join((*self.command, self.name))
 
     @property
+    def names(self) -> tuple[str, str]:
+        """For this command, and for all that have such an option."""
+        return self.full, self.name
+
+    @property
     def kind(self) -> type:
         if self.option.is_flag:
             return bool

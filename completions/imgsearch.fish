@@ -24,6 +24,20 @@ function __imgsearch_folders
     __fish_complete_directories (commandline -ct | string replace -r -- '^--[a-z-]+=' '')
 end
 
+function __imgsearch_names
+    set -l words (commandline -opc)
+    set -l index ''
+    for i in (seq (count $words))
+        if test "$words[$i]" = --index; and set -q words[(math $i + 1)]
+            set index $words[(math $i + 1)]
+        else if string match -q -- '--index=*' $words[$i]
+            set index (string replace -- --index= '' $words[$i])
+        end
+    end
+    set -l typed (commandline -ct | string replace -r -- '^--[a-z-]+=' '' | string unescape)
+    imgsearch --complete $argv[1] "$typed" $index 2>/dev/null </dev/null
+end
+
 complete -c imgsearch -f
 
 complete -c imgsearch -n '__imgsearch_has ""' -s V -l version -d 'Print the version'
@@ -65,7 +79,7 @@ complete -c imgsearch -n '__imgsearch_has "index"' -l dry-run -d 'Say what would
 complete -c imgsearch -n '__imgsearch_has "index"' -l json -d 'JSON Lines on stdout, one object each'
 complete -c imgsearch -n '__imgsearch_has "index"' -s q -l quiet -d 'Say nothing but errors'
 complete -c imgsearch -n '__imgsearch_has "index"' -s v -l verbose -d 'Name every photo'
-complete -c imgsearch -n '__imgsearch_has "index"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "index"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
 complete -c imgsearch -n '__imgsearch_has "index"' -s h -l help -d 'Show this message and exit'
 complete -c imgsearch -n '__imgsearch_has "index"' -F
 
@@ -86,18 +100,18 @@ complete -c imgsearch -n '__imgsearch_has "query"' -l min-z -r -f -d 'Only photo
 complete -c imgsearch -n '__imgsearch_has "query"' -l auto-cut -d 'Stop where relevance stops, which may be before the first photo'
 complete -c imgsearch -n '__imgsearch_has "query"' -l after -r -f -d 'Taken on this day or later: 2024-07-03, 2024-07, 2024, 30d, yesterday'
 complete -c imgsearch -n '__imgsearch_has "query"' -l before -r -f -d 'Taken on this day or earlier'
-complete -c imgsearch -n '__imgsearch_has "query"' -l camera -r -f -d 'Taken with a camera whose name has this in it; may be repeated'
-complete -c imgsearch -n '__imgsearch_has "query"' -l lens -r -f -d 'Taken with a lens whose name has this in it; may be repeated'
+complete -c imgsearch -n '__imgsearch_has "query"' -l camera -r -f -a '(__imgsearch_names cameras)' -d 'Taken with a camera whose name has this in it; may be repeated'
+complete -c imgsearch -n '__imgsearch_has "query"' -l lens -r -f -a '(__imgsearch_names lenses)' -d 'Taken with a lens whose name has this in it; may be repeated'
 complete -c imgsearch -n '__imgsearch_has "query"' -l near -r -f -d 'Taken within the radius: 48.85,2.35,5km'
 complete -c imgsearch -n '__imgsearch_has "query"' -l rating -r -f -d 'Rated at least so: 4; or =3, 3-5'
-complete -c imgsearch -n '__imgsearch_has "query"' -l keyword -r -f -d 'With this keyword; may be repeated for all of them'
+complete -c imgsearch -n '__imgsearch_has "query"' -l keyword -r -f -a '(__imgsearch_names keywords)' -d 'With this keyword; may be repeated for all of them'
 complete -c imgsearch -n '__imgsearch_has "query"' -l under -r -f -a '(__imgsearch_folders)' -d 'Only photos in this folder; may be repeated'
 complete -c imgsearch -n '__imgsearch_has "query"' -l glob -r -f -d 'Only files whose name, or path if it has a slash, matches; may be repeated'
 complete -c imgsearch -n '__imgsearch_has "query"' -l ext -r -f -d 'Only files with this extension: jpg, or jpg,png; may be repeated'
 complete -c imgsearch -n '__imgsearch_has "query"' -l min-size -r -f -d 'At least so large: 1600x1200, 12MP, or a file of 500kB'
 complete -c imgsearch -n '__imgsearch_has "query"' -l orientation -r -f -a 'landscape portrait square' -d 'Only pictures of this shape; may be repeated'
 complete -c imgsearch -n '__imgsearch_has "query"' -l has -r -f -a 'gps caption date' -d 'Only photos that say where, what or when; may be repeated'
-complete -c imgsearch -n '__imgsearch_has "query"' -l root -r -f -a '(__imgsearch_folders)' -d 'Only photos of this root, by path or by its last part; may be repeated'
+complete -c imgsearch -n '__imgsearch_has "query"' -l root -r -f -a '(__imgsearch_names roots)' -d 'Only photos of this root, by path or by its last part; may be repeated'
 complete -c imgsearch -n '__imgsearch_has "query"' -l sort -r -f -a 'score date path size' -d 'Order in which the photos found are shown; which they are, relevance decides'
 complete -c imgsearch -n '__imgsearch_has "query"' -s r -l reverse -d 'Show them the other way round'
 complete -c imgsearch -n '__imgsearch_has "query"' -l group -r -f -a 'duplicates burst day place' -d 'Show the best photo of each group: near-copies, a burst, a day, or a place'
@@ -122,24 +136,24 @@ complete -c imgsearch -n '__imgsearch_has "query"' -l no-history -d 'Neither use
 complete -c imgsearch -n '__imgsearch_has "query"' -l no-server -d 'Answer in this process, though `imgsearch serve` is running'
 complete -c imgsearch -n '__imgsearch_has "query"' -l device -r -f -a 'auto cuda mps cpu' -d 'Where the model runs'
 complete -c imgsearch -n '__imgsearch_has "query"' -l offline -d 'Fetch nothing: use only models that are on this machine'
-complete -c imgsearch -n '__imgsearch_has "query"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "query"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
 complete -c imgsearch -n '__imgsearch_has "query"' -s h -l help -d 'Show this message and exit'
 complete -c imgsearch -n '__imgsearch_has "query"' -F
 
 complete -c imgsearch -n '__imgsearch_has "status"' -l json -d 'JSON Lines on stdout, one object each'
-complete -c imgsearch -n '__imgsearch_has "status"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "status"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
 complete -c imgsearch -n '__imgsearch_has "status"' -s h -l help -d 'Show this message and exit'
 
 complete -c imgsearch -n '__imgsearch_has "failures"' -l json -d 'JSON Lines on stdout, one object each'
-complete -c imgsearch -n '__imgsearch_has "failures"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "failures"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
 complete -c imgsearch -n '__imgsearch_has "failures"' -s h -l help -d 'Show this message and exit'
 
-complete -c imgsearch -n '__imgsearch_has "prune"' -l offline -r -f -a '(__imgsearch_folders)' -d 'Also forget what is missing in this offline root; may be repeated'
+complete -c imgsearch -n '__imgsearch_has "prune"' -l offline -r -f -a '(__imgsearch_names roots)' -d 'Also forget what is missing in this offline root; may be repeated'
 complete -c imgsearch -n '__imgsearch_has "prune"' -l space -r -f -d 'Also remove the vectors of this model, complete or not: its name or id in `imgsearch status`; may be repeated'
 complete -c imgsearch -n '__imgsearch_has "prune"' -l dry-run -d 'Say what would be forgotten, and do nothing'
 complete -c imgsearch -n '__imgsearch_has "prune"' -l wait -d 'If another process is writing to the index, go on when it has finished'
 complete -c imgsearch -n '__imgsearch_has "prune"' -l json -d 'JSON Lines on stdout, one object each'
-complete -c imgsearch -n '__imgsearch_has "prune"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "prune"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
 complete -c imgsearch -n '__imgsearch_has "prune"' -s h -l help -d 'Show this message and exit'
 
 complete -c imgsearch -n '__imgsearch_has "check"' -l deep -d 'Also read and embed a sample of the photos again, and compare'
@@ -149,7 +163,7 @@ complete -c imgsearch -n '__imgsearch_has "check"' -l device -r -f -a 'auto cuda
 complete -c imgsearch -n '__imgsearch_has "check"' -l offline -d 'Fetch nothing: use only models that are on this machine'
 complete -c imgsearch -n '__imgsearch_has "check"' -l wait -d 'If another process is writing to the index, go on when it has finished'
 complete -c imgsearch -n '__imgsearch_has "check"' -l json -d 'JSON Lines on stdout, one object each'
-complete -c imgsearch -n '__imgsearch_has "check"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "check"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
 complete -c imgsearch -n '__imgsearch_has "check"' -s h -l help -d 'Show this message and exit'
 
 complete -c imgsearch -n '__imgsearch_has "models"' -l json -d 'JSON Lines on stdout, one object each'
@@ -164,7 +178,7 @@ complete -c imgsearch -n '__imgsearch_has "calibrate"' -l wait -d 'If another pr
 complete -c imgsearch -n '__imgsearch_has "calibrate"' -l json -d 'JSON Lines on stdout, one object each'
 complete -c imgsearch -n '__imgsearch_has "calibrate"' -l device -r -f -a 'auto cuda mps cpu' -d 'Where the model runs'
 complete -c imgsearch -n '__imgsearch_has "calibrate"' -l offline -d 'Fetch nothing: use only models that are on this machine'
-complete -c imgsearch -n '__imgsearch_has "calibrate"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "calibrate"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
 complete -c imgsearch -n '__imgsearch_has "calibrate"' -s h -l help -d 'Show this message and exit'
 
 complete -c imgsearch -n '__imgsearch_has "eval"' -s a -l annotations -r -F -d 'Its file, or for cirr, fashioniq and circo the folder its files lie in'
@@ -193,7 +207,7 @@ complete -c imgsearch -n '__imgsearch_has "eval"' -l offline -d 'Fetch nothing: 
 complete -c imgsearch -n '__imgsearch_has "eval"' -l wait -d 'If another process is writing to the index, go on when it has finished'
 complete -c imgsearch -n '__imgsearch_has "eval"' -l json -d 'The result as one JSON object on stdout'
 complete -c imgsearch -n '__imgsearch_has "eval"' -s q -l quiet -d 'Say nothing but errors'
-complete -c imgsearch -n '__imgsearch_has "eval"' -l index -r -f -a '(__imgsearch_folders)' -d 'Where the pictures\' index is, or is made'
+complete -c imgsearch -n '__imgsearch_has "eval"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'Where the pictures\' index is, or is made'
 complete -c imgsearch -n '__imgsearch_has "eval"' -s h -l help -d 'Show this message and exit'
 complete -c imgsearch -n '__imgsearch_has "eval"' -f -a 'coco flickr cirr fashioniq circo jsonl'
 
@@ -206,7 +220,7 @@ complete -c imgsearch -n '__imgsearch_has "dupes"' -l json -d 'JSON Lines on std
 complete -c imgsearch -n '__imgsearch_has "dupes"' -s l -l paths -d 'Print bare paths, without gaps'
 complete -c imgsearch -n '__imgsearch_has "dupes"' -s 0 -l print0 -d 'End each path by NUL; an empty one stands between groups'
 complete -c imgsearch -n '__imgsearch_has "dupes"' -l workers -r -f -d 'Processes that read photos'
-complete -c imgsearch -n '__imgsearch_has "dupes"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
 complete -c imgsearch -n '__imgsearch_has "dupes"' -s h -l help -d 'Show this message and exit'
 
 complete -c imgsearch -n '__imgsearch_has "similar"' -s n -l limit -r -f -d 'At most so many photos for each'
@@ -223,19 +237,19 @@ complete -c imgsearch -n '__imgsearch_has "similar"' -l include-reference -d 'Do
 complete -c imgsearch -n '__imgsearch_has "similar"' -l include-offline -d 'Also photos on disks that are not there now'
 complete -c imgsearch -n '__imgsearch_has "similar"' -l device -r -f -a 'auto cuda mps cpu' -d 'Where the model runs'
 complete -c imgsearch -n '__imgsearch_has "similar"' -l offline -d 'Fetch nothing: use only models that are on this machine'
-complete -c imgsearch -n '__imgsearch_has "similar"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
 complete -c imgsearch -n '__imgsearch_has "similar"' -s h -l help -d 'Show this message and exit'
 complete -c imgsearch -n '__imgsearch_has "similar"' -F
 
 complete -c imgsearch -n '__imgsearch_has "export"' -l format -r -f -a 'npz parquet jsonl' -d 'Of this form, whatever its name ends in'
 complete -c imgsearch -n '__imgsearch_has "export"' -l json -d 'JSON Lines on stdout, one object each'
-complete -c imgsearch -n '__imgsearch_has "export"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "export"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
 complete -c imgsearch -n '__imgsearch_has "export"' -s h -l help -d 'Show this message and exit'
 complete -c imgsearch -n '__imgsearch_has "export"' -F
 
 complete -c imgsearch -n '__imgsearch_has "import"' -l wait -d 'If another process is writing to the index, go on when it has finished'
 complete -c imgsearch -n '__imgsearch_has "import"' -l json -d 'JSON Lines on stdout, one object each'
-complete -c imgsearch -n '__imgsearch_has "import"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "import"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
 complete -c imgsearch -n '__imgsearch_has "import"' -s h -l help -d 'Show this message and exit'
 complete -c imgsearch -n '__imgsearch_has "import"' -F
 
@@ -245,7 +259,7 @@ complete -c imgsearch -n '__imgsearch_has "serve"' -l socket-only -d 'No gallery
 complete -c imgsearch -n '__imgsearch_has "serve"' -l idle -r -f -d 'End when nothing was asked for so long; 0 is never'
 complete -c imgsearch -n '__imgsearch_has "serve"' -l device -r -f -a 'auto cuda mps cpu' -d 'Where the model runs'
 complete -c imgsearch -n '__imgsearch_has "serve"' -l offline -d 'Fetch nothing: use only models that are on this machine'
-complete -c imgsearch -n '__imgsearch_has "serve"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "serve"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
 complete -c imgsearch -n '__imgsearch_has "serve"' -s h -l help -d 'Show this message and exit'
 
 complete -c imgsearch -n '__imgsearch_has "roots"' -s h -l help -d 'Show this message and exit'
@@ -253,12 +267,12 @@ complete -c imgsearch -n '__imgsearch_has "roots"' -a list -d 'List the roots'
 complete -c imgsearch -n '__imgsearch_has "roots"' -a move -d 'Say that the photos of OLD now lie in NEW'
 
 complete -c imgsearch -n '__imgsearch_has "roots list"' -l json -d 'JSON Lines on stdout, one object each'
-complete -c imgsearch -n '__imgsearch_has "roots list"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "roots list"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
 complete -c imgsearch -n '__imgsearch_has "roots list"' -s h -l help -d 'Show this message and exit'
 
 complete -c imgsearch -n '__imgsearch_has "roots move"' -l wait -d 'If another process is writing to the index, go on when it has finished'
 complete -c imgsearch -n '__imgsearch_has "roots move"' -l json -d 'JSON Lines on stdout, one object each'
-complete -c imgsearch -n '__imgsearch_has "roots move"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "roots move"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
 complete -c imgsearch -n '__imgsearch_has "roots move"' -s h -l help -d 'Show this message and exit'
 complete -c imgsearch -n '__imgsearch_has "roots move"' -f -a '(__imgsearch_folders)'
 
@@ -272,19 +286,19 @@ complete -c imgsearch -n '__imgsearch_has "notes add"' -l wait -d 'If another pr
 complete -c imgsearch -n '__imgsearch_has "notes add"' -l json -d 'JSON Lines on stdout, one object each'
 complete -c imgsearch -n '__imgsearch_has "notes add"' -l device -r -f -a 'auto cuda mps cpu' -d 'Where the model runs'
 complete -c imgsearch -n '__imgsearch_has "notes add"' -l offline -d 'Fetch nothing: use only models that are on this machine'
-complete -c imgsearch -n '__imgsearch_has "notes add"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "notes add"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
 complete -c imgsearch -n '__imgsearch_has "notes add"' -s h -l help -d 'Show this message and exit'
 complete -c imgsearch -n '__imgsearch_has "notes add"' -F
 
 complete -c imgsearch -n '__imgsearch_has "notes list"' -l json -d 'JSON Lines on stdout, one object each'
-complete -c imgsearch -n '__imgsearch_has "notes list"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "notes list"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
 complete -c imgsearch -n '__imgsearch_has "notes list"' -s h -l help -d 'Show this message and exit'
 complete -c imgsearch -n '__imgsearch_has "notes list"' -F
 
 complete -c imgsearch -n '__imgsearch_has "notes remove"' -s t -l text -r -f -d 'Only the note that says this'
 complete -c imgsearch -n '__imgsearch_has "notes remove"' -l wait -d 'If another process is writing to the index, go on when it has finished'
 complete -c imgsearch -n '__imgsearch_has "notes remove"' -l json -d 'JSON Lines on stdout, one object each'
-complete -c imgsearch -n '__imgsearch_has "notes remove"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "notes remove"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
 complete -c imgsearch -n '__imgsearch_has "notes remove"' -s h -l help -d 'Show this message and exit'
 complete -c imgsearch -n '__imgsearch_has "notes remove"' -F
 
@@ -292,7 +306,7 @@ complete -c imgsearch -n '__imgsearch_has "notes embed"' -l wait -d 'If another 
 complete -c imgsearch -n '__imgsearch_has "notes embed"' -l json -d 'JSON Lines on stdout, one object each'
 complete -c imgsearch -n '__imgsearch_has "notes embed"' -l device -r -f -a 'auto cuda mps cpu' -d 'Where the model runs'
 complete -c imgsearch -n '__imgsearch_has "notes embed"' -l offline -d 'Fetch nothing: use only models that are on this machine'
-complete -c imgsearch -n '__imgsearch_has "notes embed"' -l index -r -f -a '(__imgsearch_folders)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "notes embed"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
 complete -c imgsearch -n '__imgsearch_has "notes embed"' -s h -l help -d 'Show this message and exit'
 
 complete -c imgsearch -n '__imgsearch_has "config"' -s h -l help -d 'Show this message and exit'
@@ -308,10 +322,13 @@ complete -c imgsearch -n '__imgsearch_has "config list"' -l json -d 'JSON Lines 
 complete -c imgsearch -n '__imgsearch_has "config list"' -s h -l help -d 'Show this message and exit'
 
 complete -c imgsearch -n '__imgsearch_has "config get"' -s h -l help -d 'Show this message and exit'
+complete -c imgsearch -n '__imgsearch_has "config get"' -f -a 'after all allow-missing ann annotations any auto-cut batch-size before calibrate.device calibrate.hubness calibrate.index calibrate.json calibrate.no-hubness calibrate.offline calibrate.wait camera captions-per-image check.deep check.device check.index check.json check.offline check.repair check.sample check.wait compare compose config.list.all config.list.json decode deep device diverse dry-run dupes.exact dupes.index dupes.json dupes.keep dupes.others dupes.paths dupes.print0 dupes.quick dupes.under dupes.workers eval.allow-missing eval.ann eval.annotations eval.captions-per-image eval.compare eval.compose eval.device eval.exact eval.gallery eval.images eval.include-reference eval.index eval.join eval.json eval.limit eval.metrics eval.model eval.offline eval.out eval.precision eval.prompt eval.quiet eval.shared-concept eval.split eval.submission eval.wait eval.weight exact exclude explain export.format export.index export.json ext failures.index failures.json fields format from gallery glob group has hidden host html hubness idle image images import.index import.json import.wait include-offline include-reference index index.batch-size index.decode index.device index.dry-run index.exclude index.hidden index.index index.json index.model index.offline index.precision index.preprocess-from index.quiet index.time-limit index.verbose index.wait index.weights index.workers join json keep keyword lens less-like limit metadata metrics min-score min-size min-z modality model models.json more-like natural near no-history no-hubness no-server not notes.add.device notes.add.index notes.add.json notes.add.offline notes.add.wait notes.embed.device notes.embed.index notes.embed.json notes.embed.offline notes.embed.wait notes.list.index notes.list.json notes.remove.index notes.remove.json notes.remove.text notes.remove.wait offline open orientation others out paths port precision preprocess-from preview print0 prompt prune.dry-run prune.index prune.json prune.offline prune.space prune.wait query.after query.all query.ann query.any query.auto-cut query.before query.camera query.compose query.device query.diverse query.exact query.explain query.ext query.fields query.from query.glob query.group query.has query.html query.image query.include-offline query.include-reference query.index query.json query.keyword query.lens query.less-like query.limit query.metadata query.min-score query.min-size query.min-z query.modality query.more-like query.natural query.near query.no-history query.no-server query.not query.offline query.open query.orientation query.paths query.preview query.print0 query.rating query.reverse query.root query.sort query.text query.to query.under query.verbatim query.weight quick quiet rating repair reverse root roots.list.index roots.list.json roots.move.index roots.move.json roots.move.wait sample serve.device serve.host serve.idle serve.index serve.offline serve.port serve.socket-only shared-concept similar.ann similar.device similar.exact similar.group similar.include-offline similar.include-reference similar.index similar.json similar.limit similar.metadata similar.min-score similar.offline similar.paths similar.print0 similar.under socket-only sort space split status.index status.json submission text time-limit to under verbatim verbose wait weight weights workers'
 
 complete -c imgsearch -n '__imgsearch_has "config set"' -s h -l help -d 'Show this message and exit'
+complete -c imgsearch -n '__imgsearch_has "config set"' -f -a 'after all allow-missing ann annotations any auto-cut batch-size before calibrate.device calibrate.hubness calibrate.index calibrate.json calibrate.no-hubness calibrate.offline calibrate.wait camera captions-per-image check.deep check.device check.index check.json check.offline check.repair check.sample check.wait compare compose config.list.all config.list.json decode deep device diverse dry-run dupes.exact dupes.index dupes.json dupes.keep dupes.others dupes.paths dupes.print0 dupes.quick dupes.under dupes.workers eval.allow-missing eval.ann eval.annotations eval.captions-per-image eval.compare eval.compose eval.device eval.exact eval.gallery eval.images eval.include-reference eval.index eval.join eval.json eval.limit eval.metrics eval.model eval.offline eval.out eval.precision eval.prompt eval.quiet eval.shared-concept eval.split eval.submission eval.wait eval.weight exact exclude explain export.format export.index export.json ext failures.index failures.json fields format from gallery glob group has hidden host html hubness idle image images import.index import.json import.wait include-offline include-reference index index.batch-size index.decode index.device index.dry-run index.exclude index.hidden index.index index.json index.model index.offline index.precision index.preprocess-from index.quiet index.time-limit index.verbose index.wait index.weights index.workers join json keep keyword lens less-like limit metadata metrics min-score min-size min-z modality model models.json more-like natural near no-history no-hubness no-server not notes.add.device notes.add.index notes.add.json notes.add.offline notes.add.wait notes.embed.device notes.embed.index notes.embed.json notes.embed.offline notes.embed.wait notes.list.index notes.list.json notes.remove.index notes.remove.json notes.remove.text notes.remove.wait offline open orientation others out paths port precision preprocess-from preview print0 prompt prune.dry-run prune.index prune.json prune.offline prune.space prune.wait query.after query.all query.ann query.any query.auto-cut query.before query.camera query.compose query.device query.diverse query.exact query.explain query.ext query.fields query.from query.glob query.group query.has query.html query.image query.include-offline query.include-reference query.index query.json query.keyword query.lens query.less-like query.limit query.metadata query.min-score query.min-size query.min-z query.modality query.more-like query.natural query.near query.no-history query.no-server query.not query.offline query.open query.orientation query.paths query.preview query.print0 query.rating query.reverse query.root query.sort query.text query.to query.under query.verbatim query.weight quick quiet rating repair reverse root roots.list.index roots.list.json roots.move.index roots.move.json roots.move.wait sample serve.device serve.host serve.idle serve.index serve.offline serve.port serve.socket-only shared-concept similar.ann similar.device similar.exact similar.group similar.include-offline similar.include-reference similar.index similar.json similar.limit similar.metadata similar.min-score similar.offline similar.paths similar.print0 similar.under socket-only sort space split status.index status.json submission text time-limit to under verbatim verbose wait weight weights workers'
 
 complete -c imgsearch -n '__imgsearch_has "config unset"' -s h -l help -d 'Show this message and exit'
+complete -c imgsearch -n '__imgsearch_has "config unset"' -f -a 'after all allow-missing ann annotations any auto-cut batch-size before calibrate.device calibrate.hubness calibrate.index calibrate.json calibrate.no-hubness calibrate.offline calibrate.wait camera captions-per-image check.deep check.device check.index check.json check.offline check.repair check.sample check.wait compare compose config.list.all config.list.json decode deep device diverse dry-run dupes.exact dupes.index dupes.json dupes.keep dupes.others dupes.paths dupes.print0 dupes.quick dupes.under dupes.workers eval.allow-missing eval.ann eval.annotations eval.captions-per-image eval.compare eval.compose eval.device eval.exact eval.gallery eval.images eval.include-reference eval.index eval.join eval.json eval.limit eval.metrics eval.model eval.offline eval.out eval.precision eval.prompt eval.quiet eval.shared-concept eval.split eval.submission eval.wait eval.weight exact exclude explain export.format export.index export.json ext failures.index failures.json fields format from gallery glob group has hidden host html hubness idle image images import.index import.json import.wait include-offline include-reference index index.batch-size index.decode index.device index.dry-run index.exclude index.hidden index.index index.json index.model index.offline index.precision index.preprocess-from index.quiet index.time-limit index.verbose index.wait index.weights index.workers join json keep keyword lens less-like limit metadata metrics min-score min-size min-z modality model models.json more-like natural near no-history no-hubness no-server not notes.add.device notes.add.index notes.add.json notes.add.offline notes.add.wait notes.embed.device notes.embed.index notes.embed.json notes.embed.offline notes.embed.wait notes.list.index notes.list.json notes.remove.index notes.remove.json notes.remove.text notes.remove.wait offline open orientation others out paths port precision preprocess-from preview print0 prompt prune.dry-run prune.index prune.json prune.offline prune.space prune.wait query.after query.all query.ann query.any query.auto-cut query.before query.camera query.compose query.device query.diverse query.exact query.explain query.ext query.fields query.from query.glob query.group query.has query.html query.image query.include-offline query.include-reference query.index query.json query.keyword query.lens query.less-like query.limit query.metadata query.min-score query.min-size query.min-z query.modality query.more-like query.natural query.near query.no-history query.no-server query.not query.offline query.open query.orientation query.paths query.preview query.print0 query.rating query.reverse query.root query.sort query.text query.to query.under query.verbatim query.weight quick quiet rating repair reverse root roots.list.index roots.list.json roots.move.index roots.move.json roots.move.wait sample serve.device serve.host serve.idle serve.index serve.offline serve.port serve.socket-only shared-concept similar.ann similar.device similar.exact similar.group similar.include-offline similar.include-reference similar.index similar.json similar.limit similar.metadata similar.min-score similar.offline similar.paths similar.print0 similar.under socket-only sort space split status.index status.json submission text time-limit to under verbatim verbose wait weight weights workers'
 
 complete -c imgsearch -n '__imgsearch_has "config path"' -s h -l help -d 'Show this message and exit'
 

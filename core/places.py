@@ -62,6 +62,33 @@ def _refuse_foreign(folder: str) -> None:
         )
 
 
+def known_indexes() -> list[str]:
+    """Folders of the indexes that were made by this user, as far as they are still there."""
+    try:
+        with open(_known(), encoding="utf-8", errors="surrogateescape") as file:
+            listed = file.read(1 << 20).splitlines()
+    except OSError:
+        return []
+    return [folder for folder in dict.fromkeys(listed) if os.path.exists(os.path.join(folder, CATALOG))]
+
+
+def remember_index(folder: str) -> None:
+    """For the completion of --index. Where it cannot be written down, it is not."""
+    listed = [*known_indexes(), folder]
+    new = f"{_known()}.{os.getpid()}.new"
+    try:
+        os.makedirs(data_folder(), mode=0o700, exist_ok=True)
+        with open(new, "x", encoding="utf-8", errors="surrogateescape") as file:
+            file.writelines(f"{each}\n" for each in dict.fromkeys(listed) if "\n" not in each)
+        os.replace(new, _known())
+    except OSError:
+        return
+
+
+def _known() -> str:
+    return os.path.join(data_folder(), "indexes.txt")
+
+
 def data_folder() -> str:
     """For what the user would miss."""
     if _IS_LINUX:

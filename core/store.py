@@ -26,6 +26,7 @@ from .paths import free_name, printable
 from .places import CATALOG as CATALOG
 from .places import PORTABLE as PORTABLE
 from .places import locate as locate
+from .places import remember_index
 from .types import CarriedText, Modality, Photo, Skipped, SpaceIdentity
 from .vectors import (
     CHECK_HINT,
@@ -153,6 +154,8 @@ class Store:
             store = cls(folder, write=True)
             try:
                 store.repairs = [*store._tidied(), *store._mended()]
+                if is_new:
+                    remember_index(folder)
                 yield store
             finally:
                 store.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from PIL import Image
 
 from imgsearch.cli import commands, completion
 from imgsearch.core import compose, models
@@ -82,6 +83,11 @@ zstyle ':completion:all-matches::::' completer _all_matches _complete
 zstyle ':completion:all-matches:*' insert true
 """
 PROGRAM = """#!/bin/sh
+if [ "$1" = --complete ]; then
+    [ -e ~/offers ] && exec "$(cat ~/offers)" -P -m imgsearch "$@"
+    printf '%s\\0' "$@" >>~/asked
+    exit 1
+fi
 printf '%s\\0' "$@" 'end of arguments' >>~/arguments
 """
 
@@ -143,6 +149,7 @@ class Shell:
             "PATH": f"{home}/bin:{os.environ['PATH']}",
             "TERM": "xterm",
             "LC_ALL": "C.UTF-8",
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
         }
 
 
@@ -218,6 +225,50 @@ class Fish(Shell):
         assert done.stderr == b""
         assert not (self.home / "arguments").exists(), "completion started the program"
         return done.stdout.decode().splitlines()
+
+
+@pytest.fixture
+def cameras(home, album, monkeypatch):
+    """An index beside the album whose photos have cameras, keywords and a root of names that are hard to quote."""
+    (home / "offers").write_text(sys.executable)
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))
+    for number, camera in enumerate(["Canon EOS 5D", 'Canon it\'s "one" $HOME', "Nikon D90", "nikon `touch ran`"]):
+        exif = Image.Exif()
+        exif[272] = camera
+        Image.new("RGB", (40, 40), (number * 50, 90, 200)).save(album / f"photo {number}.jpg", exif=exif)
+    command = [sys.executable, "-P", "-m", "imgsearch", "index", str(album), "--model", "builtin", "--quiet"]
+    subprocess.run([*command, "--index", str(album / "my index")], timeout=120)
+    return album / "my index"
+
+
+def test_names_that_an_index_knows_are_offered(shell, cameras):
+    line = "imgsearch query dog --index 'my index' --camera "
+    if shell.name == "bash":
+        line = "imgsearch query dog --index my\\ index --camera "
+    assert shell.offers(line) == ["Canon EOS 5D", 'Canon it\'s "one" $HOME', "Nikon D90", "nikon `touch ran`"]
+    assert shell.offers(f"{line}Canon\\ E") == ["Canon EOS 5D"]
+    assert shell.offers(line.replace("--camera ", "--root ")) == [str(cameras.parent)]
+    assert not (cameras.parent / "ran").exists()
+
+
+def test_known_indexes_are_offered_before_folders(shell, cameras):
+    offered = shell.offers("imgsearch query dog --index ")
+    assert {str(cameras), "holiday", "other"} <= set(offered)
+
+
+def test_without_an_index_nothing_is_offered_and_nothing_said(shell, home):
+    (home / "offers").write_text(sys.executable)
+    assert shell.offers("imgsearch query --index nowhere --camera ") == []
+
+
+def test_a_quote_that_is_open_is_closed(terminal, cameras):
+    arguments = terminal.enter("imgsearch query --index='my index' --camera 'Canon E\t\r")
+    assert arguments == ["query", "--index=my index", "--camera", "Canon EOS 5D"]
+
+
+def test_keys_of_settings_are_offered(shell):
+    assert shell.offers("imgsearch config set query.mod") == ["query.modality"]
+    assert "roots.move.wait" in shell.offers("imgsearch config get ro")
 
 
 def test_commands_are_offered(shell):

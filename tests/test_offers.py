@@ -1,0 +1,50 @@
+"""Names that shells offer: those of the index, quickly, and none that could harm a terminal."""
+
+import os
+import sqlite3
+
+from imgsearch.core import offers, places
+
+from conftest import ALBUM
+
+
+def test_only_plain_names_are_offered(imgsearch, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for number in range(6):
+        (tmp_path / "photos" / f"{number}.jpg").write_bytes((ALBUM / "lemon.jpg").read_bytes() + bytes([number]))
+    assert imgsearch("index", "photos", "--model", "builtin", "--quiet").code == 0
+    names = ["Canon EOS 5D", "canon", "a\nb", "\x1b[31mred", "x" * 500, " "]
+    with sqlite3.connect(tmp_path / "index" / "catalog.sqlite3") as connection:
+        for number, name in enumerate(names):
+            connection.execute("update photos set camera = ?, keywords = '[\"sea\", 3]' where name = ?",
+                               (name, os.fsencode(f"{number}.jpg")))  # fmt: skip
+    index = str(tmp_path / "index")
+    assert offers.offers("cameras", "", index) == ["canon", "Canon EOS 5D"]
+    assert offers.offers("cameras", "CANON E", index) == ["Canon EOS 5D"]
+    assert offers.offers("keywords", "s", index) == ["sea"]
+    assert offers.offers("roots", "", index) == [str(tmp_path / "photos")]
+    assert offers.offers("nonsense", "", index) == []
+    assert imgsearch("--complete", "cameras", "c", index).out == b"canon\nCanon EOS 5D\n"
+
+
+def test_whatever_is_wrong_nothing_is_said(imgsearch, tmp_path):
+    (tmp_path / "index").mkdir()
+    for content in (None, b"", b"no catalogue" * 1000):
+        if content is not None:
+            (tmp_path / "index" / places.CATALOG).write_bytes(content)
+        outcome = imgsearch("--complete", "cameras")
+        assert (outcome.out, outcome.err) == (b"", "")
+    assert imgsearch("--complete").err == ""
+
+
+def test_indexes_that_were_made_are_known_while_they_are_there(imgsearch, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    (tmp_path / "photos").mkdir()
+    assert imgsearch("init", "photos").code == 0
+    portable = tmp_path / "photos" / ".imgsearch"
+    assert imgsearch("index", "photos", "--model", "builtin", "--index", "one", "--quiet").code == 0
+    assert imgsearch("index", "photos", "--model", "builtin", "--index", "one", "--quiet").code == 0
+    assert places.known_indexes() == [str(portable), str(tmp_path / "one")]
+    assert imgsearch("--complete", "indexes", f"{tmp_path}/o").out.decode() == f"{tmp_path}/one\n"
+    (portable / places.CATALOG).unlink()
+    assert places.known_indexes() == [str(tmp_path / "one")]
