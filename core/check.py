@@ -88,16 +88,39 @@ def check(
     With an `embedder`, the active space's, also deeply: the database page by page, the graphs vector by vector, and
     `sample` photos (0: all) read and embedded again. Raises IndexDamaged where the catalogue cannot be read at all.
     """
-    checked = _look(store, embedder, sample, on_progress)
-    # What a writer changes meanwhile may look like damage; what is damaged looks the same twice.
+    return _twice(store, lambda: _look(store, embedder, sample, on_progress))
+
+
+def glance(store: Store) -> Checked:
+    """What can be seen in a moment: the catalogue as a database, the files, and that none is too short. No vector and
+    no row is held against another. Raises IndexDamaged where the catalogue cannot be read at all."""
+    return _twice(store, lambda: _glance(store))
+
+
+def _twice(store: Store, look: Callable[[], Checked]) -> Checked:
+    """What a writer changes meanwhile may look like damage; what is damaged looks the same twice."""
+    checked = look()
     for _ in range(3):
         edition = store.catalog.edition()
         if not checked.findings or edition == checked.edition:
             break
-        again = _look(store, embedder, sample, on_progress)
+        again = look()
         still = tuple(finding for finding in again.findings if finding in checked.findings)
         checked = replace(again, findings=still)
     return checked
+
+
+def _glance(store: Store) -> Checked:
+    findings: list[Finding] = []
+    edition = -1
+    looker = _Look(store, deep=False)
+    with store.catalog.reading(), _structural(findings):
+        edition = store.catalog.edition()
+        for part in (looker.database, looker.files, looker.without_vectors):
+            findings.extend(part())
+        for space in looker.spaces():
+            findings.extend(looker.glance(space))
+    return Checked(tuple(findings), tuple(looker.notes), edition=edition)
 
 
 def _look(
@@ -331,14 +354,20 @@ class _Look:
         odd = [v.slot for v in sound if not (isinstance(v.key, bytes) and len(v.key) == 32)]
         if odd:
             yield Finding("vectors", f"{len(odd)} vectors have no content", lambda store: store.forget(space, odd))
+        yield from self._length(space)
         yield from self._flat(space, sound)
         yield from self._slots(space)
         yield from self._calibration(space)
-        for modality in MODALITIES:
-            for graph in self._store.graphs(space, modality):
-                yield from self._graph(space, graph, modality, sound)
+        yield from self._graphs(space, sound)
 
-    def _flat(self, space: Space, vectors: Sequence[NewVector]) -> Iterator[Finding]:
+    def glance(self, space: Space) -> Iterator[Finding]:
+        """What can be seen of it without reading its vectors."""
+        yield from self._length(space)
+        yield from self._slots(space)
+        yield from self._calibration(space)
+        yield from self._graphs(space, ())
+
+    def _length(self, space: Space) -> Iterator[Finding]:
         flat = self._store.flat(space)
         try:
             held = flat.held()
@@ -354,6 +383,13 @@ class _Look:
                 f"{printable(flat.path)}: holds {held} vectors where the catalogue names {space.slots}",
                 lambda store: store.forget(space, range(held, space.slots), slots_left=held),
             )
+
+    def _flat(self, space: Space, vectors: Sequence[NewVector]) -> Iterator[Finding]:
+        flat = self._store.flat(space)
+        try:
+            held = flat.held()
+        except (OSError, IndexDamaged):
+            return  # said of its length
         crcs = {v.slot: v.crc for v in vectors}
         bad: list[int] = []
         for start, rows in flat.blocks(min(held, space.slots)):
@@ -399,6 +435,11 @@ class _Look:
         parts = (calibration.image_mean, calibration.text_mean, calibration.phrases)
         if not all(np.isfinite(part).all() and np.abs(part).max(initial=0) <= 1.01 for part in parts):
             yield Finding("catalogue", f"the calibration of {space.identity.name} is none", forget)
+
+    def _graphs(self, space: Space, vectors: Sequence[NewVector]) -> Iterator[Finding]:
+        for modality in MODALITIES:
+            for graph in self._store.graphs(space, modality):
+                yield from self._graph(space, graph, modality, vectors)
 
     def _graph(self, space: Space, graph: Graph, modality: Modality, vectors: Sequence[NewVector]) -> Iterator[Finding]:
         if not Graph.available():
