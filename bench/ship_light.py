@@ -9,6 +9,7 @@ changes; tests/test_light.py holds the result to the model.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import struct
@@ -21,6 +22,7 @@ from imgsearch.core import embed, export, models
 from imgsearch.core.light import MANIFEST, TOWERS
 
 WEIGHTS = "open_clip_model.safetensors"
+SUMS = "SHA256SUMS"
 
 
 def tensors(path: str) -> dict[bytes, tuple[int, int]]:
@@ -60,6 +62,15 @@ def point_into(graph: onnx.GraphProto, places: dict[bytes, tuple[int, int]]) -> 
             graph.node.insert(0, helper.make_node("Cast", [narrow], [wide], to=TensorProto.FLOAT))
 
 
+def write_sums(folder: str) -> None:
+    """What `imgsearch doctor` holds the files against, as sha256sum writes it."""
+    names = sorted(name for name in os.listdir(folder) if name not in (SUMS, "README.md"))
+    with open(os.path.join(folder, SUMS), "w", encoding="ascii") as sums:
+        for name in names:
+            with open(os.path.join(folder, name), "rb") as file:
+                sums.write(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
+
+
 def main() -> None:
     folder = str(embed.BUILTIN_DIR)
     embedder = embed.load(models.parse(models.BUILTIN), device="cpu")
@@ -81,6 +92,7 @@ def main() -> None:
         assert not (why := export.disagreement(light, model, embedder, name)), why
     with open(os.path.join(folder, MANIFEST), "w", encoding="utf-8") as file:
         file.write(light.manifest.to_json() + "\n")
+    write_sums(folder)
 
 
 if __name__ == "__main__":

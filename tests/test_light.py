@@ -241,7 +241,9 @@ class Whole:
 
 @pytest.fixture
 def copied(model, tmp_path) -> Light:
-    shutil.copytree(light.SHIPPED, tmp_path / "towers", ignore=shutil.ignore_patterns("README.md", "*config.json"))
+    shutil.copytree(
+        light.SHIPPED, tmp_path / "towers", ignore=shutil.ignore_patterns("README.md", "SHA256SUMS", "*config.json")
+    )
     found = Light.find(model.identity.fingerprint, str(tmp_path / "towers"))
     assert found is not None
     return found
