@@ -24,7 +24,7 @@ GARBAGE_THRESHOLDS = 20_000, 20, 20
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command and exit: 0 done, 1 nothing found, 2 usage, 3 some files skipped, 4 no or damaged index,
-    5 locked, 6 check found something, 70 a bug, 130 interrupted."""
+    5 locked, 6 check or doctor found something, 70 a bug, 130 interrupted."""
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     _open_what_is_closed()
     arguments = sys.argv[1:] if arguments is None else arguments

@@ -32,6 +32,7 @@ COMMANDS = {
     "export": "export_cmd",
     "import": "export_cmd",
     "serve": "serve_cmd",
+    "doctor": "doctor_cmd",
     "roots": "roots_cmd",
     "notes": "notes_cmd",
     "config": "config_cmd",

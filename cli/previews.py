@@ -27,6 +27,8 @@ class Previews:
 
     def __init__(self) -> None:
         self._draw = _iterm2 if _is_iterm2() else _Blocks()
+        self.protocol = self._draw.protocol if isinstance(self._draw, _Blocks) else "iTerm2's own"
+        """How they are drawn, for `imgsearch doctor`."""
 
     def of(self, hits: Sequence[Hit]) -> Iterator[str]:
         """For each hit the lines that draw it, or one that says why it cannot be drawn."""
@@ -83,6 +85,8 @@ class _Blocks:
             from textual_image import renderable
 
         self._image: Any = renderable.Image if self._asks else renderable.HalfcellImage
+        names = {"TGPImage": "kitty's", "SixelImage": "sixel"}
+        self.protocol = names.get(self._image.__name__.rpartition(".")[2], "half blocks")
         # The number of a picture is said to kitty as a colour, which must not be rounded.
         self._colours: Any = "truecolor" if self._image is renderable.TGPImage else "auto"
 

@@ -378,6 +378,27 @@ def choose_device(device: str, say: Say = _say_nothing) -> torch.device:
     return torch.device("cpu")
 
 
+def devices() -> dict[str, Any]:
+    """What torch sees of this machine, and what `auto` takes of it, as JSON has it."""
+    said: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.is_available()  # warns of a driver that is too old
+        gpus = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+    place = choose_device("auto", said.append)
+    return {
+        "cuda": torch.version.cuda,
+        "rocm": torch.version.hip,
+        "gpus": [{"name": gpu.name, "bytes": gpu.total_memory} for gpu in gpus],
+        "warnings": [str(warning.message) for warning in caught],
+        "trouble": said,
+        "device": str(place),
+        "has_bf16": cpu_has_bf16(),
+        "precisions": [_precision_for(place, is_convolutional) for is_convolutional in (False, True)],
+        "threads": torch.get_num_threads(),
+    }
+
+
 def _is_there(kind: str) -> bool:
     with quiet():  # torch warns of a driver that is too old
         return torch.cuda.is_available() if kind == "cuda" else torch.backends.mps.is_available()

@@ -121,15 +121,16 @@ _FILESYSTEMS_WITHOUT_MODES = frozenset("exfat fuseblk msdos ntfs ntfs3 vfat".spl
 
 def is_network_filesystem(path: str) -> bool:
     """Whether the file lies, or would lie, on a disk of another machine, as far as Linux tells."""
-    return _filesystem(path) in _NETWORK_FILESYSTEMS
+    return filesystem(path) in _NETWORK_FILESYSTEMS
 
 
 def keeps_permissions(path: str) -> bool:
     """Whether files there can be private to their owner, as far as Linux tells."""
-    return _filesystem(path) not in _FILESYSTEMS_WITHOUT_MODES
+    return filesystem(path) not in _FILESYSTEMS_WITHOUT_MODES
 
 
-def _filesystem(path: str) -> str | None:
+def filesystem(path: str) -> str | None:
+    """The kind of the disk that the file lies on, or would lie on: `ext4`, `nfs4` ... None where nobody tells."""
     try:
         with open("/proc/self/mountinfo", "rb") as file:
             mounts = [line.split() for line in file]

@@ -122,12 +122,15 @@ class Store:
         """What was put right on opening for writing, a line each."""
 
     @classmethod
-    def open(cls, folder: str) -> Store:
-        """Open for reading. Raises IndexNotFound, IndexTooNew, IndexTooOld, IndexDamaged."""
+    def open(cls, folder: str, *, update: bool = True) -> Store:
+        """Open for reading; with `update`, one that an older imgsearch made is brought up to date first. Raises
+        IndexNotFound, IndexTooNew, IndexTooOld, IndexDamaged."""
         _require_catalog(folder)
         try:
             return cls(folder, write=False)
         except IndexTooOld:
+            if not update:
+                raise
             with locked(folder), contextlib.closing(Catalog(os.path.join(folder, CATALOG), write=True)):
                 pass  # a writer brings the catalogue up to date, and does no more
             return cls(folder, write=False)
@@ -827,6 +830,21 @@ def _not_a_lock(path: str) -> StoreError:
         f"{printable(path)}: not a regular file, so it is not used as the lock",
         hint="remove it if it is not yours, or choose another index with --index",
     )
+
+
+def writer_of(folder: str) -> str | None:
+    """The number of the process that writes to the index, or "unknown"; None where nobody does. Raises OSError."""
+    try:
+        descriptor = os.open(os.path.join(folder, "lock"), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go at once: a writer hardly ever meets it
+        return None
+    except BlockingIOError:
+        return os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+    finally:
+        os.close(descriptor)
 
 
 def _try_lock(path: str, descriptor: int) -> bool:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from .errors import ImgsearchError
 from .late import LateModule
@@ -418,7 +418,7 @@ def memory_available() -> int:
     found = []
     with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/meminfo", encoding="ascii") as file:
         found += [int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:")]
-    for folder in _cgroups():
+    for folder in cgroups("memory"):
         for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
             with contextlib.suppress(OSError, ValueError, IndexError):
                 total, taken = (int(_text(f"{folder}/{name}")) for name in (limit, used))
@@ -428,13 +428,13 @@ def memory_available() -> int:
     return min(found) if found else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
-def _cgroups() -> list[str]:
-    """The folders that say how much memory this process and those it shares a container with may take."""
-    tops = ["/sys/fs/cgroup", "/sys/fs/cgroup/memory"]
+def cgroups(kind: Literal["memory", "cpu"]) -> list[str]:
+    """The folders that say how much of it this process and those it shares a container with may take."""
+    tops = ["/sys/fs/cgroup", f"/sys/fs/cgroup/{kind}"]
     with contextlib.suppress(OSError):
         for line in _text("/proc/self/cgroup").splitlines():
             _, _, path = line.split(":", 2)
-            tops += [f"/sys/fs/cgroup{path}", f"/sys/fs/cgroup/memory{path}"] if path != "/" else []
+            tops += [f"/sys/fs/cgroup{path}", f"/sys/fs/cgroup/{kind}{path}"] if path != "/" else []
     return tops
 
 

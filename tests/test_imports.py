@@ -26,7 +26,7 @@ main()
 @pytest.mark.parametrize(
     "arguments",
     ["", "--help", "--version", "query --help", "index --help", "status --help", "init --help", "models --json",
-     "roots", "roots --help", "roots move --help",
+     "doctor --help", "roots", "roots --help", "roots move --help",
      "query --nonsense", "--show-completion bash", "--show-completion zsh", "--show-completion fish"],
 )  # fmt: skip
 def test_light_commands_load_nothing_heavy(arguments):
@@ -65,6 +65,7 @@ ORDER = (
     "sheet",
     "looks", "dupes", "notes", "transfer",
     "evaluate", "benchmarks", "runs",
+    "findings", "probe", "machine", "shells", "doctor",
 )  # fmt: skip
 """Data moves right, imports point left."""
 

@@ -1,0 +1,163 @@
+"""Questions that are asked in a process of its own: a broken library crashes or hangs it, and a dead disk holds it.
+
+`python -m imgsearch.core.probe QUESTION WORD...` answers in JSON, one object a line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+# Of a process that hangs in the kernel, on a dead disk say, it is not waited for the end.
+REAP_SECONDS = 1.0
+
+# Nothing is to be written or sent because somebody looks: Python keeps what it compiles, ONNX Runtime reports its use.
+SILENT = {
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+
+Record = dict[str, Any]
+
+
+class Unanswered(Exception):
+    """The process has ended, or was ended, without an answer; the text says how."""
+
+
+class Probe:
+    """One question on its way. Close it, whether or not there is an answer."""
+
+    def __init__(self, question: str, *words: str, seconds: float) -> None:
+        self._seconds = seconds
+        # -P: never import a module that happens to lie in the working directory.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", __spec__.name, question, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, **SILENT},
+        )
+        self._answers: list[Record] | None = None
+        self._said = b""
+
+    def answers(self) -> list[Record]:
+        """What has been said in time, from the beginning."""
+        if self._answers is None:
+            try:
+                out, self._said = self._process.communicate(timeout=self._seconds)
+            except subprocess.TimeoutExpired as late:
+                out = late.output or b""
+            self._answers = list(_records(out))
+        return self._answers
+
+    def answer(self) -> Record:
+        """The one answer. Raises Unanswered."""
+        answers = self.answers()
+        if not answers:
+            raise Unanswered(self._ending())
+        if "error" in answers[-1]:
+            raise Unanswered(str(answers[-1]["error"]))
+        return answers[-1]
+
+    def close(self) -> None:
+        self._process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(REAP_SECONDS)
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe:
+                pipe.close()
+
+    def _ending(self) -> str:
+        code = self._process.poll()
+        if code is None:
+            return f"no answer within {self._seconds:.0f} seconds"
+        if code < 0:
+            return f"it crashed ({signal.Signals(-code).name})"
+        lines = self._said.decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else f"it ended with code {code}"
+
+
+def _records(out: bytes) -> Iterator[Record]:
+    for line in out.splitlines():
+        with contextlib.suppress(ValueError):  # a stray print of some library
+            record = json.loads(line)
+            if isinstance(record, dict):
+                yield record
+
+
+# ---- The process -----------------------------------------------------------------------------------------------------
+
+
+def _library(name: str) -> Iterator[Record]:
+    """Whether it can be imported, and what it knows of itself."""
+    importlib.import_module(name)
+    more: dict[str, Callable[[], Record]] = {"PIL": _pillow, "pillow_heif": _heif, "rawpy": _raw}
+    yield more.get(name, dict)()
+
+
+def _pillow() -> Record:
+    features = importlib.import_module("PIL.features")
+    names = ("jpg", "zlib", "webp", "avif", "jpg_2000", "libtiff", "littlecms2")
+    return {name: features.version(name) or bool(features.check(name)) for name in names}
+
+
+def _heif() -> Record:
+    return {"libheif": importlib.import_module("pillow_heif").libheif_version()}
+
+
+def _raw() -> Record:
+    return {"libraw": ".".join(map(str, importlib.import_module("rawpy").libraw_version))}
+
+
+def _devices() -> Iterator[Record]:
+    from imgsearch.core import embed
+
+    yield embed.devices()
+
+
+def _folders(*paths: str) -> Iterator[Record]:
+    """Of each place whether it is there, and can be read."""
+    for path in paths:
+        try:
+            is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+            flag = os.R_OK | os.X_OK if is_folder else os.R_OK
+            yield {"state": "there" if os.access(path, flag) else "cannot be read"}
+        except FileNotFoundError:
+            yield {"state": "missing"}
+        except OSError as error:
+            yield {"state": (error.strerror or str(error)).lower()}
+
+
+QUESTIONS: dict[str, Callable[..., Iterator[Record]]] = {
+    "library": _library,
+    "devices": _devices,
+    "folders": _folders,
+}
+
+
+def _answer(question: str, *words: str) -> None:
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever libraries print is no answer
+    try:
+        for record in QUESTIONS[question](*words):
+            out.write(json.dumps(record) + "\n")
+            out.flush()
+    except Exception as error:  # a broken library raises anything
+        lines = str(error).strip().splitlines()
+        out.write(json.dumps({"error": f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")}) + "\n")
+    out.close()
+
+
+if __name__ == "__main__":
+    _answer(*sys.argv[1:])
