@@ -99,7 +99,8 @@ class _Waiting:
 
     def __call__(self, what: str) -> None:
         if self._is_shown:
-            sys.stderr.write(f"\r\x1b[Klooking at {what}")
+            line = f"looking at {what}"[: shutil.get_terminal_size().columns - 1]  # more would not be wiped away
+            sys.stderr.write(f"\r\x1b[K{line}")
             sys.stderr.flush()
 
     def close(self) -> None:

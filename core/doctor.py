@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from . import machine, shells, warm
-from .errors import ImgsearchError, IndexDamaged, IndexNotFound, IndexTooOld, ModelError
+from .errors import ImgsearchError, IndexNotFound, IndexTooOld, ModelError
 from .findings import About, Finding, install, size, typed
 from .light import FORMAT, MANIFEST, SHIPPED, TOWERS, Light, Manifest
 from .models import (
@@ -315,8 +315,8 @@ def index(option: str | None, *, may_check: bool = True) -> Iterator[Finding]:
     except IndexNotFound as error:
         yield from _without_catalogue(folder, error)
         return
-    except IndexDamaged as error:
-        yield INDEX.problem(str(error), error.hint or "imgsearch check --repair")
+    except ImgsearchError as error:
+        yield INDEX.raised(error)
         return
     with store:
         for look_into in (_holds, _roots, _failures, _models_of, _notes):

@@ -384,7 +384,9 @@ def devices() -> dict[str, Any]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.is_available()  # warns of a driver that is too old
-        gpus = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+        gpus: list[Any] = []
+        with contextlib.suppress(RuntimeError, AssertionError):  # of which `choose_device` tells
+            gpus = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
     place = choose_device("auto", said.append)
     return {
         "cuda": torch.version.cuda,
