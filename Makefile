@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 EXTRAS := dev,raw,jxl,parquet
 DEMO := .demo
 
-.PHONY: demo test lint types completions bench bench-long clean
+.PHONY: demo test lint types completions manual bench bench-long clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || \
@@ -53,6 +53,9 @@ completions: $(STAMP)
 	$(BIN)/imgsearch --show-completion bash >completions/imgsearch
 	$(BIN)/imgsearch --show-completion zsh >completions/_imgsearch
 	$(BIN)/imgsearch --show-completion fish >completions/imgsearch.fish
+
+manual: $(STAMP)
+	$(BIN)/imgsearch --show-manual >docs/imgsearch.1
 
 # Beside rclip, which is installed into an environment of its own below .bench/ (3 GB). Quarter of an hour on a quiet
 # machine; DATA=FOLDER names some 1,000 small photos of your own. bench-long: a million vectors, an hour and 15 GB.

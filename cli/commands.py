@@ -54,6 +54,14 @@ def _print_completion(context: typer.Context, shell: completion.Shell | None) ->
         raise typer.Exit
 
 
+def _print_manual(context: typer.Context, is_wanted: bool) -> None:
+    if is_wanted:
+        from . import manual
+
+        render.emit(manual.page(context), end=b"")
+        raise typer.Exit
+
+
 def imgsearch(
     context: typer.Context,
     version: Annotated[
@@ -68,6 +76,10 @@ def imgsearch(
             help="Print the completion script for this shell.",
         ),
     ] = None,
+    show_manual: Annotated[
+        bool,
+        typer.Option("--show-manual", callback=_print_manual, is_eager=True, help="Print the manual page, as roff."),
+    ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
         render.emit(context.get_help())

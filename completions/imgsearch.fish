@@ -42,6 +42,7 @@ complete -c imgsearch -f
 
 complete -c imgsearch -n '__imgsearch_has ""' -s V -l version -d 'Print the version'
 complete -c imgsearch -n '__imgsearch_has ""' -l show-completion -r -f -a 'bash zsh fish' -d 'Print the completion script for this shell'
+complete -c imgsearch -n '__imgsearch_has ""' -l show-manual -d 'Print the manual page, as roff'
 complete -c imgsearch -n '__imgsearch_has ""' -s h -l help -d 'Show this message and exit'
 complete -c imgsearch -n '__imgsearch_has ""' -a index -d 'Make photos searchable: walk folders, and embed what is new or changed'
 complete -c imgsearch -n '__imgsearch_has ""' -a query -d 'Find photos by words, by a picture, or by a picture plus a change'

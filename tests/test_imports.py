@@ -27,7 +27,8 @@ main()
     "arguments",
     ["", "--help", "--version", "query --help", "index --help", "status --help", "init --help", "models --json",
      "doctor --help", "roots", "roots --help", "roots move --help",
-     "query --nonsense", "--show-completion bash", "--show-completion zsh", "--show-completion fish"],
+     "query --nonsense", "--show-completion bash", "--show-completion zsh", "--show-completion fish",
+     "--show-manual"],
 )  # fmt: skip
 def test_light_commands_load_nothing_heavy(arguments):
     command = [sys.executable, "-P", "-c", RUN, *arguments.split()]
