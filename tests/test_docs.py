@@ -38,12 +38,12 @@ def test_every_command_and_exit_code_is_in_the_readme():
 
 
 def test_every_option_that_the_readme_shows_exists(imgsearch):
-    shown = set(re.findall(r"(?<=\s)(--[a-z][a-z-]+)", "\n".join(re.findall(r"imgsearch [^\n]*", README))))
+    shown = set(re.findall(r"(?<=\s)(--[a-z][a-z0-9-]+)", "\n".join(re.findall(r"imgsearch [^\n]*", README))))
     known = set()
     for command in (*commands.COMMANDS, *GROUPED):
         known |= set(re.findall(r"--[a-z][a-z0-9-]+", imgsearch(*command.split(), "--help").out.decode()))
     known |= set(re.findall(r"--[a-z][a-z0-9-]+", imgsearch("--help").out.decode()))
-    others = {"--preview", "--files-from"}
+    others = {"--preview", "--files-from", "--read0"}
     assert shown - others <= known
 
 
@@ -84,11 +84,13 @@ def imgsearch_version() -> str:
         "docs/queries.md",
         "docs/evaluation.md",
         "docs/serve.md",
+        "docs/recipes.md",
     ],
 )
 def test_links_inside_the_repository_lead_somewhere(name):
     document = TOP / name
-    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text()):
+    text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", text):
         assert (document.parent / target).exists(), target
 
 
