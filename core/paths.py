@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import unicodedata
+from collections.abc import Iterator
 
 RAW_EXTENSIONS = frozenset(
     ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 "
@@ -131,18 +132,29 @@ def keeps_permissions(path: str) -> bool:
 
 def filesystem(path: str) -> str | None:
     """The kind of the disk that the file lies on, or would lie on: `ext4`, `nfs4` ... None where nobody tells."""
-    try:
-        with open("/proc/self/mountinfo", "rb") as file:
-            mounts = [line.split() for line in file]
-    except OSError:
-        return None
     folder = os.fsencode(os.path.realpath(path))
     kinds = {}
-    for fields in mounts:
-        point = fields[4].decode("unicode_escape").encode("latin-1")
+    for point, fields in _mounts():
         if folder == point or folder.startswith(point.rstrip(b"/") + b"/"):
             kinds[point] = fields[fields.index(b"-") + 1].decode("ascii", "replace")
     return kinds[max(kinds, key=len)] if kinds else None
+
+
+def mounts_below(path: str) -> frozenset[tuple[bytes, bytes]]:
+    """What is mounted inside a folder, as number and place, as far as Linux tells."""
+    below = os.fsencode(os.path.realpath(path)).rstrip(b"/") + b"/"
+    return frozenset((fields[0], point) for point, fields in _mounts() if point.startswith(below))
+
+
+def _mounts() -> Iterator[tuple[bytes, list[bytes]]]:
+    """The place of everything that is mounted, with the fields of its line."""
+    try:
+        with open("/proc/self/mountinfo", "rb") as file:
+            lines = [line.split() for line in file]
+    except OSError:
+        return
+    for fields in lines:
+        yield fields[4].decode("unicode_escape").encode("latin-1"), fields
 
 
 def cache_folder() -> str:

@@ -10,10 +10,12 @@ import json
 import os
 import sqlite3
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 from .catalog import Catalog, Known, KnownFailure, Root, join, pair_name, sidecar_stamp, split
 from .codecs import codecs
@@ -22,7 +24,7 @@ from .paths import printable
 from .roots import NOT_THERE, Rules, Target, seen_from, targets, why_offline, within
 from .store import Batch, Store
 from .types import DECODE_SECONDS, Photo, Sidecar, Skipped
-from .walk import Listing, Walk, named_photo
+from .walk import FolderWalk, Listing, Walk, named_photo
 
 # Nothing in the file need change for these to go away: permissions, mounts, a disk that works again, more memory.
 RETRIED_STAGES = ("walk", "read", "memory")
@@ -46,6 +48,8 @@ class IndexPlan:
     workers: int | None = None
     seconds: float = DECODE_SECONDS
     """Longest that decoding one file may take."""
+    settle_seconds: float = 0
+    """A file that was written to less than so long ago may not be whole yet, and is left to a later run."""
 
 
 @dataclass(slots=True)
@@ -63,6 +67,8 @@ class Summary:
     passed_over: int = 0
     gone: int = 0
     excluded: int = 0
+    unsettled: int = 0
+    """Left to a later run, because they are still being written."""
     offline: tuple[str, ...] = ()
     was_stopped: bool = False
     seconds: dict[str, float] = field(
@@ -219,15 +225,8 @@ class Survey:
                 self._notice_hidden(root)
 
     def _walk(self, target: Target, last_time: LastTime, todo: TodoList) -> None:
-        root, start, rules = target.root, target.start, target.rules
-        walk = Walk(
-            root.path,
-            start,
-            exclude=rules.exclude,
-            hidden=rules.hidden,
-            elsewhere=self._roots_inside(root),
-            others=self._other_roots(root),
-        )
+        root, start = target.root, target.start
+        walk = walk_of(self._catalog, target, Walk)
         with_failures = frozenset(self._catalog.folders_with_failures(root.id, os.fsencode(start)))
         visited: set[bytes] = set()
         lost: list[tuple[int, str]] = []
@@ -259,20 +258,6 @@ class Survey:
             photo = named_photo(root.path_of(relpath))
             if isinstance(photo, Photo):
                 self._look_at_these(root, [seen_from(root, relpath, photo)], todo)
-
-    def _other_roots(self, root: Root) -> list[str]:
-        """Where a link out of this root may lead that is looked after already."""
-        others = (other for other in self._catalog.roots() if other.id != root.id and other.kind == "folder")
-        return [os.path.realpath(other.path) for other in others if other.state == "online"]
-
-    def _roots_inside(self, root: Root) -> Iterator[tuple[int, int]]:
-        for other in self._catalog.roots():
-            if within(root, other) and other.kind == "folder":
-                try:
-                    info = os.stat(other.path)
-                except OSError:
-                    continue
-                yield info.st_dev, info.st_ino
 
     def _look_at_files(self, root: Root, todo: TodoList) -> None:
         """Files that were named one by one are looked up one by one; their folder is not walked."""
@@ -376,9 +361,16 @@ class Survey:
                 is_moved = (known.inode, known.pair) != (photo.inode, pair_name(photo))
                 if known.state != "present" or is_moved or failure or (photo.named and not known.named):
                     self.batch.found_again.append((known, photo))
+            elif self._is_being_written(photo):
+                self._summary.unsettled += 1
             else:
                 is_change = known is not None and known.state == "present" and not _is_unchanged(known, photo)
                 todo.append(Todo(root.id, photo, is_change, failed_before))
+
+    def _is_being_written(self, photo: Photo) -> bool:
+        now, settle = time.time_ns(), self._plan.settle_seconds * 1e9
+        times = [photo.mtime_ns, *(sidecar.mtime_ns for sidecar in photo.sidecars)]
+        return any(abs(now - mtime_ns) < settle for mtime_ns in times)
 
     def _is_known_failure(self, failure: KnownFailure, photo: Photo) -> bool:
         if (failure.size, failure.mtime_ns, failure.codecs) != (photo.size, photo.mtime_ns, codecs()):
@@ -478,6 +470,60 @@ class Survey:
         self._on_event(
             Event("notice", reason=f"{shown} is offline: what is in it stays hidden until all of it is indexed again")
         )
+
+
+def folders_of(store: Store, plan: IndexPlan) -> dict[str, bool]:
+    """The folders that a run of this plan comes to, each with whether dot-names matter there.
+
+    Of a root that is offline there is only its own folder. Raises UsageError for a path that is not there.
+    """
+    found: dict[str, bool] = {}
+    for target in targets(store, plan.paths, Rules(plan.exclude, plan.hidden), dry_run=True):
+        root = target.root
+        if target.photo is not None or root.kind == "files":
+            folders = store.catalog.folders_below(root.id, b"")
+            found |= {os.path.dirname(root.path_of(join(folder, b"x"))): True for folder in folders}
+        elif why_offline(root):
+            found[root.path] = target.rules.hidden
+        else:
+            walk = walk_of(store.catalog, target, FolderWalk)
+            deque(walk.listings(), maxlen=0)
+            found |= dict.fromkeys(walk.entered, target.rules.hidden)
+    return found
+
+
+W = TypeVar("W", bound=Walk)
+
+
+def walk_of(catalog: Catalog, target: Target, kind: type[W]) -> W:
+    """A walk over what a target is, by its rules, that leaves other roots and the index itself alone."""
+    root, rules = target.root, target.rules
+    return kind(
+        root.path,
+        target.start,
+        exclude=rules.exclude,
+        hidden=rules.hidden,
+        elsewhere=[*_roots_inside(catalog, root), *_identity(os.path.dirname(catalog.path))],
+        others=_other_roots(catalog, root),
+    )
+
+
+def _other_roots(catalog: Catalog, root: Root) -> list[str]:
+    """Where a link out of this root may lead that is looked after already."""
+    others = (other for other in catalog.roots() if other.id != root.id and other.kind == "folder")
+    return [os.path.realpath(other.path) for other in others if other.state == "online"]
+
+
+def _roots_inside(catalog: Catalog, root: Root) -> Iterator[tuple[int, int]]:
+    for other in catalog.roots():
+        if within(root, other) and other.kind == "folder":
+            yield from _identity(other.path)
+
+
+def _identity(folder: str) -> Iterator[tuple[int, int]]:
+    with suppress(OSError):
+        info = os.stat(folder)
+        yield info.st_dev, info.st_ino
 
 
 def _plainly_known(known: Mapping[bytes, Known], failures: Collection[bytes]) -> dict[bytes, tuple[int, int, int]]:

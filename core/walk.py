@@ -27,6 +27,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 from .errors import UsageError
 from .paths import (
@@ -241,12 +242,7 @@ class Walk:
                     yield from self._failed(prefix + name, error)
                 continue
             if kind == "file":
-                if (
-                    name in _JUNK_FILES
-                    or name.endswith(_JUNK_FILE_ENDINGS)
-                    or (hidden and name.startswith("._"))
-                    or (rules and _is_ignored(prefix + name, False, rules))
-                ):
+                if _is_junk_file(name, hidden) or (rules and _is_ignored(prefix + name, False, rules)):
                     continue
                 files.append(name)
                 if name[-4:].lower() in _COMPANY_ENDINGS:
@@ -395,6 +391,26 @@ class Walk:
         return (*rules[:first], layer, *rules[first:]) if layer.patterns else rules, troubles
 
 
+class FolderWalk(Walk):
+    """A walk that looks at no file: iterate it, and `entered` has the paths of all folders that it came to."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.entered: list[str] = []
+
+    def _list(self, folder: _Folder, descriptor: int) -> Iterator[Listing | Skipped]:
+        self.entered.append(self._absolute(folder.relpath))
+        return super()._list(folder, descriptor)
+
+    def _look_at(self, folder: _Folder, entries: _Entries) -> Iterator[Listing | Skipped]:
+        return iter(())
+
+
+def may_matter(name: str, *, hidden: bool = False) -> bool:
+    """Whether a file of this name, or what becomes of it, can make a difference to a walk of its folder."""
+    return name == IGNORE_FILE or ((hidden or name[:1] != ".") and not _is_junk_file(name, hidden))
+
+
 def reaches(relpath: str, *, hidden: bool = False) -> bool:
     """Whether a walk of the root comes to that folder by itself: nothing on the way is a dot-name or junk."""
     folders = [*_ancestors(relpath)[1:], relpath] if relpath else []
@@ -531,6 +547,10 @@ def _mtimes_ns(stats: Sequence[os.stat_result]) -> list[int]:
 def _in_order(names: Iterable[str]) -> list[str]:
     """In the order of their bytes, which is that of the characters as long as these are ASCII."""
     return sorted(names) if "".join(names).isascii() else sorted(names, key=os.fsencode)
+
+
+def _is_junk_file(name: str, hidden: bool) -> bool:
+    return name in _JUNK_FILES or name.endswith(_JUNK_FILE_ENDINGS) or (hidden and name.startswith("._"))
 
 
 def _is_junk_folder(name: str, above: str) -> bool:

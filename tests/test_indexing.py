@@ -18,6 +18,7 @@ from imgsearch.core.errors import IndexDamaged, IndexLocked, IndexNotFound, Inde
 from imgsearch.core.indexing import Event, IndexPlan, Summary
 from imgsearch.core.prune import prune
 from imgsearch.core.store import Store, locate
+from imgsearch.core.survey import folders_of
 from imgsearch.core.types import Embedder
 
 from conftest import Counting
@@ -442,3 +443,53 @@ def test_facts_are_kept(folder, tmp_path, model):
     assert {key: place.facts[key] for key in wanted} == wanted
     assert place.facts["exposure_seconds"] == pytest.approx(1 / 250)
     assert json.dumps(place.facts)
+
+
+def test_a_file_that_is_still_being_written_is_left_to_a_later_run(folder, photos, model):
+    for path in photos.iterdir():
+        os.utime(path, (1e9, 1e9))
+    index(folder, model, photos, settle_seconds=60)
+    shutil.copyfile(photos / "lemon.jpg", photos / "coming.jpg")
+    (photos / "banana.txt").write_text("a caption that somebody is typing")
+    shutil.copyfile(photos / "lemon.jpg", photos / "carrots.jpg")
+    (photos / "watermelon.jpg").rename(photos / "moved.jpg")
+
+    early = index(folder, model, photos, settle_seconds=60)
+
+    assert (early.unsettled, early.new, early.changed, early.reused, early.gone) == (3, 0, 0, 1, 1)
+    names = {"banana", "lemon", "red-delicious", "carrots", "oatly-oat-milk", "moved"}
+    assert {Path(path).stem for path in present(folder)} == names  # those as they were
+    late = index(folder, model, photos)
+    assert (late.unsettled, late.reused, late.changed) == (0, 1, 2)
+    assert {Path(path).stem for path in present(folder)} == {*names, "coming"}
+
+
+def test_an_index_does_not_look_into_itself_whatever_it_is_called(photos, model):
+    folder = str(photos / "my index")
+    index(folder, model, photos)
+    seen = []
+    summary = index(folder, model, photos, on_event=seen.append)
+    assert summary.found == 6
+    assert [event.path for event in seen if event.path] == []
+
+
+def test_the_folders_that_a_run_comes_to(folder, photos, tmp_path, model):
+    for name in ("a/b", "Exports/c", ".hidden/d", "node_modules", "away"):
+        (photos / name).mkdir(parents=True)
+    (tmp_path / "linked" / "e").mkdir(parents=True)
+    (photos / "link").symlink_to(tmp_path / "linked")
+    (photos / "a" / "back").symlink_to(photos)
+    (photos / "away" / "note").write_text("seen")
+    plain = ["", "a", "a/b", "away", "link", "link/e"]
+
+    def folders(*paths: Path, **plan: object) -> dict[str, bool]:
+        with Store.writing(folder, create=True) as store:
+            found = folders_of(store, IndexPlan(tuple(map(str, paths)), **plan))
+        return {os.path.relpath(path, photos).removeprefix("."): hidden for path, hidden in sorted(found.items())}
+
+    assert folders(photos, exclude=("Exports/",)) == dict.fromkeys(plain, False)
+    index(folder, model, photos, exclude=("Exports/",))
+    assert folders() == dict.fromkeys(plain, False)
+    assert folders(photos / "a") == dict.fromkeys(["a", "a/b"], False)
+    photos.rename(tmp_path / "gone")
+    assert folders(photos) == {"": False}
