@@ -12,15 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from . import options, render
+from .running import Choice, Received, orderly_stop
 
 if TYPE_CHECKING:
-    from types import FrameType
-
-    from imgsearch.core.catalog import Space
     from imgsearch.core.indexing import Event, IndexPlan, Summary
-    from imgsearch.core.models import ModelSpec
     from imgsearch.core.store import Store
-    from imgsearch.core.types import Embedder
 
     from .progress import Progress
 
@@ -30,16 +26,7 @@ def index(
         Optional[list[str]],  # noqa: UP045 - typer reads this at run time
         typer.Argument(metavar="PATH...", help="Folders and pictures. None: everything the index has, once more."),
     ] = None,
-    model: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="NAME",
-            help="builtin, an alias (`imgsearch models`), an open_clip ARCH/TAG, hf-hub:ORG/REPO, local-dir:DIR, "
-            "or auto. Default: the model the index has, else auto.",
-        ),
-    ] = None,
+    model: options.Model = None,
     weights: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--weights", metavar="TAG|FILE", help="Weights for an open_clip architecture given as --model."),
@@ -48,32 +35,14 @@ def index(
         Optional[str],  # noqa: UP045
         typer.Option("--preprocess-from", metavar="TAG", help="For a weights FILE: preprocess as this tag's does."),
     ] = None,
-    exclude: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(
-            "--exclude",
-            metavar="GLOB",
-            help="Pass over what matches, as in .gitignore; may be repeated. Remembered with the folder.",
-        ),
-    ] = None,
-    hidden: Annotated[
-        bool,
-        typer.Option(
-            "--hidden", help="Also files and folders whose name starts with a dot; remembered as --exclude is."
-        ),
-    ] = (False),
-    decode: Annotated[
-        options.DecodeMode,
-        typer.Option("--decode", help="fast reads large JPEGs at a reduced size; exact reads every pixel."),
-    ] = options.DecodeMode.fast,
+    exclude: options.Exclude = None,
+    hidden: options.Hidden = False,
+    decode: options.Decode = options.DecodeMode.fast,
     batch_size: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option("--batch-size", "-b", min=1, metavar="N", help="Pictures embedded together."),
     ] = None,
-    workers: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option("--workers", min=1, metavar="N", help="Files decoded at once. Default: one a core."),
-    ] = None,
+    workers: options.Workers = None,
     time_limit: Annotated[
         float,
         typer.Option("--time-limit", min=0.1, metavar="S", help="Give a file up after so many seconds of decoding."),
@@ -85,7 +54,7 @@ def index(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Name every photo.")] = False,
+    verbose: options.Verbose = False,
     index: options.Index = None,
 ) -> int:
     """Make photos searchable: walk folders, and embed what is new or changed.
@@ -103,7 +72,7 @@ def index(
     """
     from .progress import Progress
 
-    stop, received = threading.Event(), _Received()
+    stop, received = threading.Event(), Received()
     progress = Progress(as_json=as_json, quiet=quiet, verbose=verbose, stop=stop)
     plan = _plan(
         paths or [],
@@ -121,8 +90,8 @@ def index(
         if not quiet:
             progress.say(message)
 
-    choice = _Choice(model, weights, preprocess_from, device, precision.value, offline, say)
-    with _opened(index, is_rehearsal=dry_run, wait=wait, say=say) as store, _orderly_stop(stop, received):
+    choice = Choice(model, weights, preprocess_from, device, precision.value, offline, say)
+    with _opened(index, is_rehearsal=dry_run, wait=wait, say=say) as store, orderly_stop(stop, received):
         try:
             for line in store.repairs:
                 say(line)
@@ -187,101 +156,8 @@ def _opened(index: str | None, *, is_rehearsal: bool, wait: bool, say: Callable[
         yield store
 
 
-class _Choice:
-    """The model asked for, resolved against what the index has."""
-
-    def __init__(
-        self,
-        model: str | None,
-        weights: str | None,
-        preprocess_from: str | None,
-        device: str,
-        precision: str,
-        offline: bool,
-        say: Callable[[str], None],
-    ) -> None:
-        from imgsearch.core.errors import UsageError
-
-        if model is None and (weights or preprocess_from):
-            raise UsageError(
-                "--weights and --preprocess-from need --model", hint="name the open_clip architecture with --model"
-            )
-        self._model, self._weights, self._preprocess_from = model, weights, preprocess_from
-        self._device, self._precision, self._offline, self._say = device, precision, offline, say
-        self.loaded: Embedder | None = None
-
-    def known_space(self, store: Store) -> Space | None:
-        """The space to fill, if no model was asked for and the index has one already."""
-        return store.active_space() if self._model is None else None
-
-    def likely_space(self, store: Store) -> Space | None:
-        """The space that a run would fill, as far as can be told without loading the model."""
-        if self._model in (None, "auto"):
-            return store.active_space()
-        wanted = self._spec().to_json()
-        return next((space for space in store.catalog.spaces() if space.model == wanted), None)
-
-    def embedder(self, space: Space | None) -> Callable[[], tuple[Embedder, str]]:
-        from . import loading
-
-        device, precision, offline, say = self._device, self._precision, self._offline, self._say
-
-        def load() -> tuple[Embedder, str]:
-            if space is not None:
-                known = loading.embedder_of(space, device=device, precision=precision, offline=offline, say=say)
-                self.loaded = known()
-                return self.loaded, space.model
-            spec = self._spec()
-            self.loaded = loading.load_model(spec, device=device, precision=precision, offline=offline, say=say)
-            return self.loaded, spec.to_json()
-
-        return load
-
-    def _spec(self) -> ModelSpec:
-        from imgsearch.core import models
-
-        from .progress import Download
-
-        if self._model in (None, "auto"):
-            with Download() as progress:
-                return models.resolve_auto(self._say, offline=self._offline, progress=progress)
-        assert self._model is not None
-        return models.parse(self._model, self._weights, self._preprocess_from)
-
-
-class _Received:
-    """The signal that ended the run, if one did."""
-
-    number: int | None = None
-    is_working = False
-
-
-@contextmanager
-def _orderly_stop(stop: threading.Event, received: _Received) -> Iterator[None]:
-    """The first ^C, SIGTERM or SIGHUP ends the run after its batch; a second one, or one before the work, at once."""
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        if received.number is not None or not received.is_working:
-            received.number = number
-            raise KeyboardInterrupt
-        received.number = number
-        stop.set()
-
-    heard = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else nohup has seen to it that nothing is hung up
-        heard.append(signal.SIGHUP)
-    previous = {number: signal.signal(number, on_signal) for number in heard}
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise SystemExit(128 + (received.number or signal.SIGINT)) from None
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
 def _run(
-    store: Store, choice: _Choice, plan: IndexPlan, progress: Progress, stop: threading.Event, received: _Received
+    store: Store, choice: Choice, plan: IndexPlan, progress: Progress, stop: threading.Event, received: Received
 ) -> Summary:
     from dataclasses import replace
 
@@ -301,7 +177,7 @@ def _run(
     return indexing.run(store, choice.embedder(space), plan, space=space, on_event=on_event, stop=stop)
 
 
-def _report(summary: Summary, plan: IndexPlan, received: _Received, *, as_json: bool, quiet: bool) -> int:
+def _report(summary: Summary, plan: IndexPlan, received: Received, *, as_json: bool, quiet: bool) -> int:
     from .progress import summary_lines, summary_record
 
     if as_json:

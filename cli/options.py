@@ -84,6 +84,36 @@ Device = Annotated[
 PrecisionOption = Annotated[
     Precision, typer.Option("--precision", help="Number format of the model; auto chooses by device.")
 ]
+Model = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME",
+        help="builtin, an alias (`imgsearch models`), an open_clip ARCH/TAG, hf-hub:ORG/REPO, local-dir:DIR, "
+        "or auto. Default: the model the index has, else auto.",
+    ),
+]
+Exclude = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--exclude",
+        metavar="GLOB",
+        help="Pass over what matches, as in .gitignore; may be repeated. Remembered with the folder.",
+    ),
+]
+Hidden = Annotated[
+    bool,
+    typer.Option("--hidden", help="Also files and folders whose name starts with a dot; remembered as --exclude is."),
+]
+Decode = Annotated[
+    DecodeMode, typer.Option("--decode", help="fast reads large JPEGs at a reduced size; exact reads every pixel.")
+]
+Workers = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--workers", min=1, metavar="N", help="Files decoded at once. Default: one a core."),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Name every photo.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing: use only models that are on this machine.")]
 Wait = Annotated[
     bool, typer.Option("--wait", help="If another process is writing to the index, go on when it has finished.")
