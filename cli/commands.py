@@ -19,25 +19,26 @@ TypingError: type[Exception] = typer.BadParameter.__mro__[2]
 COMMANDS = {
     "index": "index_cmd",
     "query": "query_cmd",
+    "similar": "similar_cmd",
+    "dupes": "dupes_cmd",
+    "watch": "watch_cmd",
+    "serve": "serve_cmd",
     "status": "status_cmd",
     "failures": "failures_cmd",
     "prune": "prune_cmd",
     "check": "check_cmd",
+    "doctor": "doctor_cmd",
+    "config": "config_cmd",
     "models": "models_cmd",
     "init": "init_cmd",
-    "calibrate": "calibrate_cmd",
-    "eval": "eval_cmd",
-    "dupes": "dupes_cmd",
-    "similar": "similar_cmd",
-    "export": "export_cmd",
-    "import": "export_cmd",
-    "serve": "serve_cmd",
-    "doctor": "doctor_cmd",
     "roots": "roots_cmd",
     "notes": "notes_cmd",
-    "config": "config_cmd",
+    "export": "export_cmd",
+    "import": "export_cmd",
+    "calibrate": "calibrate_cmd",
+    "eval": "eval_cmd",
 }
-"""Each verb with its module; it is a function there, or a group of verbs."""
+"""Each verb with its module, in the order of the help; it is a function there, or a group of verbs."""
 _FUNCTIONS = {"eval": "evaluate", "import": "take_in"}
 """Of verbs whose own name is Python's."""
 

@@ -8,7 +8,7 @@ function __imgsearch_verb
     for word in $words
         if not string match -q -- '-*' $word
             set -a verb $word
-            contains -- "$verb" 'roots' 'notes' 'config'; or break
+            contains -- "$verb" 'config' 'roots' 'notes'; or break
         end
     end
     echo "$verb"
@@ -46,23 +46,24 @@ complete -c imgsearch -n '__imgsearch_has ""' -l show-manual -d 'Print the manua
 complete -c imgsearch -n '__imgsearch_has ""' -s h -l help -d 'Show this message and exit'
 complete -c imgsearch -n '__imgsearch_has ""' -a index -d 'Make photos searchable: walk folders, and embed what is new or changed'
 complete -c imgsearch -n '__imgsearch_has ""' -a query -d 'Find photos by words, by a picture, or by a picture plus a change'
+complete -c imgsearch -n '__imgsearch_has ""' -a similar -d 'Find photos like a picture'
+complete -c imgsearch -n '__imgsearch_has ""' -a dupes -d 'Show photos that are there more than once: the same bytes, or the same picture resized, re-encoded or turned'
+complete -c imgsearch -n '__imgsearch_has ""' -a watch -d 'Index folders, and go on with what is added, changed, renamed and deleted, as it comes to rest'
+complete -c imgsearch -n '__imgsearch_has ""' -a serve -d 'Open a gallery of your photos in the browser, and keep index and model in memory for quick queries'
 complete -c imgsearch -n '__imgsearch_has ""' -a status -d 'Show what the index holds: folders, counts, model, size, and how many vectors are in HNSW graphs'
 complete -c imgsearch -n '__imgsearch_has ""' -a failures -d 'List the files that could not be indexed, each with the stage that failed and the reason'
 complete -c imgsearch -n '__imgsearch_has ""' -a prune -d 'Forget photos that are gone, or are passed over now (--exclude, ignore files), and give their room back'
 complete -c imgsearch -n '__imgsearch_has ""' -a check -d 'Check that the index is whole: catalogue, vectors, graphs, and the files they lie in'
+complete -c imgsearch -n '__imgsearch_has ""' -a doctor -d 'Look at what imgsearch needs on this machine, and say how to mend what is not as it should be'
 complete -c imgsearch -n '__imgsearch_has ""' -a models -d 'List the models that have a short name: what they cost, their licence, and which are on this machine'
 complete -c imgsearch -n '__imgsearch_has ""' -a init -d 'Make a portable index: DIR/.imgsearch/, used by every command run in DIR or below'
-complete -c imgsearch -n '__imgsearch_has ""' -a calibrate -d 'Measure the collection anew, which `index` does whenever it has grown or shrunk by a tenth'
-complete -c imgsearch -n '__imgsearch_has ""' -a eval -d 'Measure how well imgsearch finds, with a benchmark or with queries of your own'
-complete -c imgsearch -n '__imgsearch_has ""' -a dupes -d 'Show photos that are there more than once: the same bytes, or the same picture resized, re-encoded or turned'
-complete -c imgsearch -n '__imgsearch_has ""' -a similar -d 'Find photos like a picture'
 complete -c imgsearch -n '__imgsearch_has ""' -a export -d 'Write photos with their facts, texts and vectors to a file, for other programs or another machine\'s index'
 complete -c imgsearch -n '__imgsearch_has ""' -a import -d 'Take over vectors and notes from a file that `imgsearch export` wrote, perhaps on a faster machine'
-complete -c imgsearch -n '__imgsearch_has ""' -a serve -d 'Open a gallery of your photos in the browser, and keep index and model in memory for quick queries'
-complete -c imgsearch -n '__imgsearch_has ""' -a doctor -d 'Look at what imgsearch needs on this machine, and say how to mend what is not as it should be'
+complete -c imgsearch -n '__imgsearch_has ""' -a calibrate -d 'Measure the collection anew, which `index` does whenever it has grown or shrunk by a tenth'
+complete -c imgsearch -n '__imgsearch_has ""' -a eval -d 'Measure how well imgsearch finds, with a benchmark or with queries of your own'
+complete -c imgsearch -n '__imgsearch_has ""' -a config -d 'Show and change what is settled for every run: options and their values, in a TOML file'
 complete -c imgsearch -n '__imgsearch_has ""' -a roots -d 'Show the folders that the index looks after, or say where they have moved'
 complete -c imgsearch -n '__imgsearch_has ""' -a notes -d 'Add texts of your own to photos, and search them'
-complete -c imgsearch -n '__imgsearch_has ""' -a config -d 'Show and change what is settled for every run: options and their values, in a TOML file'
 
 complete -c imgsearch -n '__imgsearch_has "index"' -s m -l model -r -f -a '\'auto	the model the index has, else the best that can be had\' \'builtin	no download, Apache-2.0, English\' \'lite	605 MB, MIT, English\' \'fast	1,507 MB, Apache-2.0, multilingual\' \'balanced	1,501 MB, Apache-2.0, multilingual\' \'best	2,685 MB, Apache-2.0, English\' \'best-multilingual	4,544 MB, Apache-2.0, multilingual\' \'max	9,677 MB, Apache-2.0, English\' \'multilingual	4,543 MB, Apache-2.0, multilingual\' \'multilingual-lite	1,464 MB, MIT, multilingual\' \'mobileclip2-s0	299 MB, Apple AMLR (research only), English\' \'mobileclip2-s2	397 MB, Apple AMLR (research only), English\' \'mobileclip2-b	599 MB, Apple AMLR (research only), English\' \'mobileclip2-s4	1,782 MB, Apple AMLR (research only), English\' \'dfn-h	3,944 MB, Apple (research only), English\' \'metaclip2-h	7,435 MB, CC BY-NC 4.0, multilingual\'' -d 'builtin, an alias (`imgsearch models`), an open_clip ARCH/TAG, hf-hub:ORG/REPO, local-dir:DIR, or auto'
 complete -c imgsearch -n '__imgsearch_has "index"' -l weights -r -F -d 'Weights for an open_clip architecture given as --model'
@@ -142,6 +143,61 @@ complete -c imgsearch -n '__imgsearch_has "query"' -l index -r -f -a '(__imgsear
 complete -c imgsearch -n '__imgsearch_has "query"' -s h -l help -d 'Show this message and exit'
 complete -c imgsearch -n '__imgsearch_has "query"' -F
 
+complete -c imgsearch -n '__imgsearch_has "similar"' -s n -l limit -r -f -d 'At most so many photos for each'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l min-score -r -f -d 'Only photos with at least this score'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l under -r -f -a '(__imgsearch_folders)' -d 'Only photos in this folder; may be repeated'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l group -r -f -a 'duplicates burst day place' -d 'Show the best photo of each group: near-copies, a burst, a day, or a place'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l exact -d 'Scan every vector, or use what HNSW graphs there are'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l ann -d 'Scan every vector, or use what HNSW graphs there are'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l json -d 'JSON Lines on stdout, one object each'
+complete -c imgsearch -n '__imgsearch_has "similar"' -s l -l paths -d 'Print bare paths'
+complete -c imgsearch -n '__imgsearch_has "similar"' -s 0 -l print0 -d 'Print bare paths, each ended by NUL'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l metadata -d 'Also print what is known of each photo: camera, place, keywords ..'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l include-reference -d 'Do not leave out the picture asked with'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l include-offline -d 'Also photos on disks that are not there now'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l device -r -f -a 'auto cuda mps cpu' -d 'Where the model runs'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l offline -d 'Fetch nothing: use only models that are on this machine'
+complete -c imgsearch -n '__imgsearch_has "similar"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "similar"' -s h -l help -d 'Show this message and exit'
+complete -c imgsearch -n '__imgsearch_has "similar"' -F
+
+complete -c imgsearch -n '__imgsearch_has "dupes"' -l keep -r -f -a 'largest oldest' -d 'Which of each group would stay: the most pixels, or the first taken'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -l exact -d 'Only files with the same bytes'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -l quick -d 'Read only photos whose vectors are near: misses copies turned, tiny or without colour'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -l under -r -f -a '(__imgsearch_folders)' -d 'Only photos in this folder; may be repeated'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -l others -d 'Print all but the one of each group that would stay, without gaps'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -l json -d 'JSON Lines on stdout, one object each'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -s l -l paths -d 'Print bare paths, without gaps'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -s 0 -l print0 -d 'End each path by NUL; an empty one stands between groups'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -l workers -r -f -d 'Processes that read photos'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -s h -l help -d 'Show this message and exit'
+
+complete -c imgsearch -n '__imgsearch_has "watch"' -s m -l model -r -f -a '\'auto	the model the index has, else the best that can be had\' \'builtin	no download, Apache-2.0, English\' \'lite	605 MB, MIT, English\' \'fast	1,507 MB, Apache-2.0, multilingual\' \'balanced	1,501 MB, Apache-2.0, multilingual\' \'best	2,685 MB, Apache-2.0, English\' \'best-multilingual	4,544 MB, Apache-2.0, multilingual\' \'max	9,677 MB, Apache-2.0, English\' \'multilingual	4,543 MB, Apache-2.0, multilingual\' \'multilingual-lite	1,464 MB, MIT, multilingual\' \'mobileclip2-s0	299 MB, Apple AMLR (research only), English\' \'mobileclip2-s2	397 MB, Apple AMLR (research only), English\' \'mobileclip2-b	599 MB, Apple AMLR (research only), English\' \'mobileclip2-s4	1,782 MB, Apple AMLR (research only), English\' \'dfn-h	3,944 MB, Apple (research only), English\' \'metaclip2-h	7,435 MB, CC BY-NC 4.0, multilingual\'' -d 'builtin, an alias (`imgsearch models`), an open_clip ARCH/TAG, hf-hub:ORG/REPO, local-dir:DIR, or auto'
+complete -c imgsearch -n '__imgsearch_has "watch"' -l exclude -r -f -d 'Pass over what matches, as in .gitignore; may be repeated'
+complete -c imgsearch -n '__imgsearch_has "watch"' -l hidden -d 'Also files and folders whose name starts with a dot; remembered as --exclude is'
+complete -c imgsearch -n '__imgsearch_has "watch"' -l decode -r -f -a 'fast exact' -d 'fast reads large JPEGs at a reduced size; exact reads every pixel'
+complete -c imgsearch -n '__imgsearch_has "watch"' -l workers -r -f -d 'Files decoded at once'
+complete -c imgsearch -n '__imgsearch_has "watch"' -l poll -r -f -d 'So often look at folders that do not tell of changes: network disks'
+complete -c imgsearch -n '__imgsearch_has "watch"' -l device -r -f -a 'auto cuda mps cpu' -d 'Where the model runs'
+complete -c imgsearch -n '__imgsearch_has "watch"' -l precision -r -f -a 'auto fp16 bf16 fp32' -d 'Number format of the model; auto chooses by device'
+complete -c imgsearch -n '__imgsearch_has "watch"' -l offline -d 'Fetch nothing: use only models that are on this machine'
+complete -c imgsearch -n '__imgsearch_has "watch"' -l json -d 'JSON Lines on stdout, one object each'
+complete -c imgsearch -n '__imgsearch_has "watch"' -s q -l quiet -d 'Say nothing but errors'
+complete -c imgsearch -n '__imgsearch_has "watch"' -s v -l verbose -d 'Name every photo'
+complete -c imgsearch -n '__imgsearch_has "watch"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "watch"' -s h -l help -d 'Show this message and exit'
+complete -c imgsearch -n '__imgsearch_has "watch"' -f -a '(__imgsearch_folders)'
+
+complete -c imgsearch -n '__imgsearch_has "serve"' -l host -r -f -d 'Where to listen; beyond this machine only if you say so here'
+complete -c imgsearch -n '__imgsearch_has "serve"' -l port -r -f -d 'Default: 8765, or any that is free; 0 is any'
+complete -c imgsearch -n '__imgsearch_has "serve"' -l socket-only -d 'No gallery: only make `imgsearch query` quick'
+complete -c imgsearch -n '__imgsearch_has "serve"' -l idle -r -f -d 'End when nothing was asked for so long; 0 is never'
+complete -c imgsearch -n '__imgsearch_has "serve"' -l device -r -f -a 'auto cuda mps cpu' -d 'Where the model runs'
+complete -c imgsearch -n '__imgsearch_has "serve"' -l offline -d 'Fetch nothing: use only models that are on this machine'
+complete -c imgsearch -n '__imgsearch_has "serve"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "serve"' -s h -l help -d 'Show this message and exit'
+
 complete -c imgsearch -n '__imgsearch_has "status"' -l json -d 'JSON Lines on stdout, one object each'
 complete -c imgsearch -n '__imgsearch_has "status"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
 complete -c imgsearch -n '__imgsearch_has "status"' -s h -l help -d 'Show this message and exit'
@@ -168,11 +224,27 @@ complete -c imgsearch -n '__imgsearch_has "check"' -l json -d 'JSON Lines on std
 complete -c imgsearch -n '__imgsearch_has "check"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
 complete -c imgsearch -n '__imgsearch_has "check"' -s h -l help -d 'Show this message and exit'
 
+complete -c imgsearch -n '__imgsearch_has "doctor"' -l json -d 'JSON Lines on stdout, one object each'
+complete -c imgsearch -n '__imgsearch_has "doctor"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "doctor"' -s h -l help -d 'Show this message and exit'
+
 complete -c imgsearch -n '__imgsearch_has "models"' -l json -d 'JSON Lines on stdout, one object each'
 complete -c imgsearch -n '__imgsearch_has "models"' -s h -l help -d 'Show this message and exit'
 
 complete -c imgsearch -n '__imgsearch_has "init"' -s h -l help -d 'Show this message and exit'
 complete -c imgsearch -n '__imgsearch_has "init"' -f -a '(__imgsearch_folders)'
+
+complete -c imgsearch -n '__imgsearch_has "export"' -l format -r -f -a 'npz parquet jsonl' -d 'Of this form, whatever its name ends in'
+complete -c imgsearch -n '__imgsearch_has "export"' -l json -d 'JSON Lines on stdout, one object each'
+complete -c imgsearch -n '__imgsearch_has "export"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "export"' -s h -l help -d 'Show this message and exit'
+complete -c imgsearch -n '__imgsearch_has "export"' -F
+
+complete -c imgsearch -n '__imgsearch_has "import"' -l wait -d 'If another process is writing to the index, go on when it has finished'
+complete -c imgsearch -n '__imgsearch_has "import"' -l json -d 'JSON Lines on stdout, one object each'
+complete -c imgsearch -n '__imgsearch_has "import"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
+complete -c imgsearch -n '__imgsearch_has "import"' -s h -l help -d 'Show this message and exit'
+complete -c imgsearch -n '__imgsearch_has "import"' -F
 
 complete -c imgsearch -n '__imgsearch_has "calibrate"' -l hubness -d 'Whether, from now on, photos that are near to any words lose by it'
 complete -c imgsearch -n '__imgsearch_has "calibrate"' -l no-hubness -d 'Whether, from now on, photos that are near to any words lose by it'
@@ -213,60 +285,30 @@ complete -c imgsearch -n '__imgsearch_has "eval"' -l index -r -f -a '(__imgsearc
 complete -c imgsearch -n '__imgsearch_has "eval"' -s h -l help -d 'Show this message and exit'
 complete -c imgsearch -n '__imgsearch_has "eval"' -f -a 'coco flickr cirr fashioniq circo jsonl'
 
-complete -c imgsearch -n '__imgsearch_has "dupes"' -l keep -r -f -a 'largest oldest' -d 'Which of each group would stay: the most pixels, or the first taken'
-complete -c imgsearch -n '__imgsearch_has "dupes"' -l exact -d 'Only files with the same bytes'
-complete -c imgsearch -n '__imgsearch_has "dupes"' -l quick -d 'Read only photos whose vectors are near: misses copies turned, tiny or without colour'
-complete -c imgsearch -n '__imgsearch_has "dupes"' -l under -r -f -a '(__imgsearch_folders)' -d 'Only photos in this folder; may be repeated'
-complete -c imgsearch -n '__imgsearch_has "dupes"' -l others -d 'Print all but the one of each group that would stay, without gaps'
-complete -c imgsearch -n '__imgsearch_has "dupes"' -l json -d 'JSON Lines on stdout, one object each'
-complete -c imgsearch -n '__imgsearch_has "dupes"' -s l -l paths -d 'Print bare paths, without gaps'
-complete -c imgsearch -n '__imgsearch_has "dupes"' -s 0 -l print0 -d 'End each path by NUL; an empty one stands between groups'
-complete -c imgsearch -n '__imgsearch_has "dupes"' -l workers -r -f -d 'Processes that read photos'
-complete -c imgsearch -n '__imgsearch_has "dupes"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
-complete -c imgsearch -n '__imgsearch_has "dupes"' -s h -l help -d 'Show this message and exit'
+complete -c imgsearch -n '__imgsearch_has "config"' -s h -l help -d 'Show this message and exit'
+complete -c imgsearch -n '__imgsearch_has "config"' -a list -d 'List what is settled'
+complete -c imgsearch -n '__imgsearch_has "config"' -a get -d 'Print what a key is set to; a list has a line for each'
+complete -c imgsearch -n '__imgsearch_has "config"' -a set -d 'Set a key, in the file, whose comments stay'
+complete -c imgsearch -n '__imgsearch_has "config"' -a unset -d 'Take a key out of the file'
+complete -c imgsearch -n '__imgsearch_has "config"' -a path -d 'Print where the file is, whether or not there is one'
+complete -c imgsearch -n '__imgsearch_has "config"' -a edit -d 'Open the file in $VISUAL or $EDITOR, and look at it afterwards'
 
-complete -c imgsearch -n '__imgsearch_has "similar"' -s n -l limit -r -f -d 'At most so many photos for each'
-complete -c imgsearch -n '__imgsearch_has "similar"' -l min-score -r -f -d 'Only photos with at least this score'
-complete -c imgsearch -n '__imgsearch_has "similar"' -l under -r -f -a '(__imgsearch_folders)' -d 'Only photos in this folder; may be repeated'
-complete -c imgsearch -n '__imgsearch_has "similar"' -l group -r -f -a 'duplicates burst day place' -d 'Show the best photo of each group: near-copies, a burst, a day, or a place'
-complete -c imgsearch -n '__imgsearch_has "similar"' -l exact -d 'Scan every vector, or use what HNSW graphs there are'
-complete -c imgsearch -n '__imgsearch_has "similar"' -l ann -d 'Scan every vector, or use what HNSW graphs there are'
-complete -c imgsearch -n '__imgsearch_has "similar"' -l json -d 'JSON Lines on stdout, one object each'
-complete -c imgsearch -n '__imgsearch_has "similar"' -s l -l paths -d 'Print bare paths'
-complete -c imgsearch -n '__imgsearch_has "similar"' -s 0 -l print0 -d 'Print bare paths, each ended by NUL'
-complete -c imgsearch -n '__imgsearch_has "similar"' -l metadata -d 'Also print what is known of each photo: camera, place, keywords ..'
-complete -c imgsearch -n '__imgsearch_has "similar"' -l include-reference -d 'Do not leave out the picture asked with'
-complete -c imgsearch -n '__imgsearch_has "similar"' -l include-offline -d 'Also photos on disks that are not there now'
-complete -c imgsearch -n '__imgsearch_has "similar"' -l device -r -f -a 'auto cuda mps cpu' -d 'Where the model runs'
-complete -c imgsearch -n '__imgsearch_has "similar"' -l offline -d 'Fetch nothing: use only models that are on this machine'
-complete -c imgsearch -n '__imgsearch_has "similar"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
-complete -c imgsearch -n '__imgsearch_has "similar"' -s h -l help -d 'Show this message and exit'
-complete -c imgsearch -n '__imgsearch_has "similar"' -F
+complete -c imgsearch -n '__imgsearch_has "config list"' -l all -d 'Every key there is, with what it takes and what it is set to'
+complete -c imgsearch -n '__imgsearch_has "config list"' -l json -d 'JSON Lines on stdout, one object each'
+complete -c imgsearch -n '__imgsearch_has "config list"' -s h -l help -d 'Show this message and exit'
 
-complete -c imgsearch -n '__imgsearch_has "export"' -l format -r -f -a 'npz parquet jsonl' -d 'Of this form, whatever its name ends in'
-complete -c imgsearch -n '__imgsearch_has "export"' -l json -d 'JSON Lines on stdout, one object each'
-complete -c imgsearch -n '__imgsearch_has "export"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
-complete -c imgsearch -n '__imgsearch_has "export"' -s h -l help -d 'Show this message and exit'
-complete -c imgsearch -n '__imgsearch_has "export"' -F
+complete -c imgsearch -n '__imgsearch_has "config get"' -s h -l help -d 'Show this message and exit'
+complete -c imgsearch -n '__imgsearch_has "config get"' -f -a 'after all allow-missing ann annotations any auto-cut batch-size before calibrate.device calibrate.hubness calibrate.index calibrate.json calibrate.no-hubness calibrate.offline calibrate.wait camera captions-per-image check.deep check.device check.index check.json check.offline check.repair check.sample check.wait compare compose config.list.all config.list.json decode deep device diverse doctor.index doctor.json dry-run dupes.exact dupes.index dupes.json dupes.keep dupes.others dupes.paths dupes.print0 dupes.quick dupes.under dupes.workers eval.allow-missing eval.ann eval.annotations eval.captions-per-image eval.compare eval.compose eval.device eval.exact eval.gallery eval.images eval.include-reference eval.index eval.join eval.json eval.limit eval.metrics eval.model eval.offline eval.out eval.precision eval.prompt eval.quiet eval.shared-concept eval.split eval.submission eval.wait eval.weight exact exclude explain export.format export.index export.json ext failures.index failures.json fields format from gallery glob group has hidden host html hubness idle image images import.index import.json import.wait include-offline include-reference index index.batch-size index.decode index.device index.dry-run index.exclude index.hidden index.index index.json index.model index.offline index.precision index.preprocess-from index.quiet index.time-limit index.verbose index.wait index.weights index.workers join json keep keyword lens less-like limit metadata metrics min-score min-size min-z modality model models.json more-like natural near no-history no-hubness no-server not notes.add.device notes.add.index notes.add.json notes.add.offline notes.add.wait notes.embed.device notes.embed.index notes.embed.json notes.embed.offline notes.embed.wait notes.list.index notes.list.json notes.remove.index notes.remove.json notes.remove.text notes.remove.wait offline open orientation others out paths poll port precision preprocess-from preview print0 prompt prune.dry-run prune.index prune.json prune.offline prune.space prune.wait query.after query.all query.ann query.any query.auto-cut query.before query.camera query.compose query.device query.diverse query.exact query.explain query.ext query.fields query.from query.glob query.group query.has query.html query.image query.include-offline query.include-reference query.index query.json query.keyword query.lens query.less-like query.limit query.metadata query.min-score query.min-size query.min-z query.modality query.more-like query.natural query.near query.no-history query.no-server query.not query.offline query.open query.orientation query.paths query.preview query.print0 query.rating query.reverse query.root query.sort query.text query.to query.under query.verbatim query.weight quick quiet rating repair reverse root roots.list.index roots.list.json roots.move.index roots.move.json roots.move.wait sample serve.device serve.host serve.idle serve.index serve.offline serve.port serve.socket-only shared-concept similar.ann similar.device similar.exact similar.group similar.include-offline similar.include-reference similar.index similar.json similar.limit similar.metadata similar.min-score similar.offline similar.paths similar.print0 similar.under socket-only sort space split status.index status.json submission text time-limit to under verbatim verbose wait watch.decode watch.device watch.exclude watch.hidden watch.index watch.json watch.model watch.offline watch.poll watch.precision watch.quiet watch.verbose watch.workers weight weights workers'
 
-complete -c imgsearch -n '__imgsearch_has "import"' -l wait -d 'If another process is writing to the index, go on when it has finished'
-complete -c imgsearch -n '__imgsearch_has "import"' -l json -d 'JSON Lines on stdout, one object each'
-complete -c imgsearch -n '__imgsearch_has "import"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
-complete -c imgsearch -n '__imgsearch_has "import"' -s h -l help -d 'Show this message and exit'
-complete -c imgsearch -n '__imgsearch_has "import"' -F
+complete -c imgsearch -n '__imgsearch_has "config set"' -s h -l help -d 'Show this message and exit'
+complete -c imgsearch -n '__imgsearch_has "config set"' -f -a 'after all allow-missing ann annotations any auto-cut batch-size before calibrate.device calibrate.hubness calibrate.index calibrate.json calibrate.no-hubness calibrate.offline calibrate.wait camera captions-per-image check.deep check.device check.index check.json check.offline check.repair check.sample check.wait compare compose config.list.all config.list.json decode deep device diverse doctor.index doctor.json dry-run dupes.exact dupes.index dupes.json dupes.keep dupes.others dupes.paths dupes.print0 dupes.quick dupes.under dupes.workers eval.allow-missing eval.ann eval.annotations eval.captions-per-image eval.compare eval.compose eval.device eval.exact eval.gallery eval.images eval.include-reference eval.index eval.join eval.json eval.limit eval.metrics eval.model eval.offline eval.out eval.precision eval.prompt eval.quiet eval.shared-concept eval.split eval.submission eval.wait eval.weight exact exclude explain export.format export.index export.json ext failures.index failures.json fields format from gallery glob group has hidden host html hubness idle image images import.index import.json import.wait include-offline include-reference index index.batch-size index.decode index.device index.dry-run index.exclude index.hidden index.index index.json index.model index.offline index.precision index.preprocess-from index.quiet index.time-limit index.verbose index.wait index.weights index.workers join json keep keyword lens less-like limit metadata metrics min-score min-size min-z modality model models.json more-like natural near no-history no-hubness no-server not notes.add.device notes.add.index notes.add.json notes.add.offline notes.add.wait notes.embed.device notes.embed.index notes.embed.json notes.embed.offline notes.embed.wait notes.list.index notes.list.json notes.remove.index notes.remove.json notes.remove.text notes.remove.wait offline open orientation others out paths poll port precision preprocess-from preview print0 prompt prune.dry-run prune.index prune.json prune.offline prune.space prune.wait query.after query.all query.ann query.any query.auto-cut query.before query.camera query.compose query.device query.diverse query.exact query.explain query.ext query.fields query.from query.glob query.group query.has query.html query.image query.include-offline query.include-reference query.index query.json query.keyword query.lens query.less-like query.limit query.metadata query.min-score query.min-size query.min-z query.modality query.more-like query.natural query.near query.no-history query.no-server query.not query.offline query.open query.orientation query.paths query.preview query.print0 query.rating query.reverse query.root query.sort query.text query.to query.under query.verbatim query.weight quick quiet rating repair reverse root roots.list.index roots.list.json roots.move.index roots.move.json roots.move.wait sample serve.device serve.host serve.idle serve.index serve.offline serve.port serve.socket-only shared-concept similar.ann similar.device similar.exact similar.group similar.include-offline similar.include-reference similar.index similar.json similar.limit similar.metadata similar.min-score similar.offline similar.paths similar.print0 similar.under socket-only sort space split status.index status.json submission text time-limit to under verbatim verbose wait watch.decode watch.device watch.exclude watch.hidden watch.index watch.json watch.model watch.offline watch.poll watch.precision watch.quiet watch.verbose watch.workers weight weights workers'
 
-complete -c imgsearch -n '__imgsearch_has "serve"' -l host -r -f -d 'Where to listen; beyond this machine only if you say so here'
-complete -c imgsearch -n '__imgsearch_has "serve"' -l port -r -f -d 'Default: 8765, or any that is free; 0 is any'
-complete -c imgsearch -n '__imgsearch_has "serve"' -l socket-only -d 'No gallery: only make `imgsearch query` quick'
-complete -c imgsearch -n '__imgsearch_has "serve"' -l idle -r -f -d 'End when nothing was asked for so long; 0 is never'
-complete -c imgsearch -n '__imgsearch_has "serve"' -l device -r -f -a 'auto cuda mps cpu' -d 'Where the model runs'
-complete -c imgsearch -n '__imgsearch_has "serve"' -l offline -d 'Fetch nothing: use only models that are on this machine'
-complete -c imgsearch -n '__imgsearch_has "serve"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
-complete -c imgsearch -n '__imgsearch_has "serve"' -s h -l help -d 'Show this message and exit'
+complete -c imgsearch -n '__imgsearch_has "config unset"' -s h -l help -d 'Show this message and exit'
+complete -c imgsearch -n '__imgsearch_has "config unset"' -f -a 'after all allow-missing ann annotations any auto-cut batch-size before calibrate.device calibrate.hubness calibrate.index calibrate.json calibrate.no-hubness calibrate.offline calibrate.wait camera captions-per-image check.deep check.device check.index check.json check.offline check.repair check.sample check.wait compare compose config.list.all config.list.json decode deep device diverse doctor.index doctor.json dry-run dupes.exact dupes.index dupes.json dupes.keep dupes.others dupes.paths dupes.print0 dupes.quick dupes.under dupes.workers eval.allow-missing eval.ann eval.annotations eval.captions-per-image eval.compare eval.compose eval.device eval.exact eval.gallery eval.images eval.include-reference eval.index eval.join eval.json eval.limit eval.metrics eval.model eval.offline eval.out eval.precision eval.prompt eval.quiet eval.shared-concept eval.split eval.submission eval.wait eval.weight exact exclude explain export.format export.index export.json ext failures.index failures.json fields format from gallery glob group has hidden host html hubness idle image images import.index import.json import.wait include-offline include-reference index index.batch-size index.decode index.device index.dry-run index.exclude index.hidden index.index index.json index.model index.offline index.precision index.preprocess-from index.quiet index.time-limit index.verbose index.wait index.weights index.workers join json keep keyword lens less-like limit metadata metrics min-score min-size min-z modality model models.json more-like natural near no-history no-hubness no-server not notes.add.device notes.add.index notes.add.json notes.add.offline notes.add.wait notes.embed.device notes.embed.index notes.embed.json notes.embed.offline notes.embed.wait notes.list.index notes.list.json notes.remove.index notes.remove.json notes.remove.text notes.remove.wait offline open orientation others out paths poll port precision preprocess-from preview print0 prompt prune.dry-run prune.index prune.json prune.offline prune.space prune.wait query.after query.all query.ann query.any query.auto-cut query.before query.camera query.compose query.device query.diverse query.exact query.explain query.ext query.fields query.from query.glob query.group query.has query.html query.image query.include-offline query.include-reference query.index query.json query.keyword query.lens query.less-like query.limit query.metadata query.min-score query.min-size query.min-z query.modality query.more-like query.natural query.near query.no-history query.no-server query.not query.offline query.open query.orientation query.paths query.preview query.print0 query.rating query.reverse query.root query.sort query.text query.to query.under query.verbatim query.weight quick quiet rating repair reverse root roots.list.index roots.list.json roots.move.index roots.move.json roots.move.wait sample serve.device serve.host serve.idle serve.index serve.offline serve.port serve.socket-only shared-concept similar.ann similar.device similar.exact similar.group similar.include-offline similar.include-reference similar.index similar.json similar.limit similar.metadata similar.min-score similar.offline similar.paths similar.print0 similar.under socket-only sort space split status.index status.json submission text time-limit to under verbatim verbose wait watch.decode watch.device watch.exclude watch.hidden watch.index watch.json watch.model watch.offline watch.poll watch.precision watch.quiet watch.verbose watch.workers weight weights workers'
 
-complete -c imgsearch -n '__imgsearch_has "doctor"' -l json -d 'JSON Lines on stdout, one object each'
-complete -c imgsearch -n '__imgsearch_has "doctor"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
-complete -c imgsearch -n '__imgsearch_has "doctor"' -s h -l help -d 'Show this message and exit'
+complete -c imgsearch -n '__imgsearch_has "config path"' -s h -l help -d 'Show this message and exit'
+
+complete -c imgsearch -n '__imgsearch_has "config edit"' -s h -l help -d 'Show this message and exit'
 
 complete -c imgsearch -n '__imgsearch_has "roots"' -s h -l help -d 'Show this message and exit'
 complete -c imgsearch -n '__imgsearch_has "roots"' -a list -d 'List the roots'
@@ -314,28 +356,3 @@ complete -c imgsearch -n '__imgsearch_has "notes embed"' -l device -r -f -a 'aut
 complete -c imgsearch -n '__imgsearch_has "notes embed"' -l offline -d 'Fetch nothing: use only models that are on this machine'
 complete -c imgsearch -n '__imgsearch_has "notes embed"' -l index -r -f -a '(__imgsearch_folders) (__imgsearch_names indexes)' -d 'The index to use'
 complete -c imgsearch -n '__imgsearch_has "notes embed"' -s h -l help -d 'Show this message and exit'
-
-complete -c imgsearch -n '__imgsearch_has "config"' -s h -l help -d 'Show this message and exit'
-complete -c imgsearch -n '__imgsearch_has "config"' -a list -d 'List what is settled'
-complete -c imgsearch -n '__imgsearch_has "config"' -a get -d 'Print what a key is set to; a list has a line for each'
-complete -c imgsearch -n '__imgsearch_has "config"' -a set -d 'Set a key, in the file, whose comments stay'
-complete -c imgsearch -n '__imgsearch_has "config"' -a unset -d 'Take a key out of the file'
-complete -c imgsearch -n '__imgsearch_has "config"' -a path -d 'Print where the file is, whether or not there is one'
-complete -c imgsearch -n '__imgsearch_has "config"' -a edit -d 'Open the file in $VISUAL or $EDITOR, and look at it afterwards'
-
-complete -c imgsearch -n '__imgsearch_has "config list"' -l all -d 'Every key there is, with what it takes and what it is set to'
-complete -c imgsearch -n '__imgsearch_has "config list"' -l json -d 'JSON Lines on stdout, one object each'
-complete -c imgsearch -n '__imgsearch_has "config list"' -s h -l help -d 'Show this message and exit'
-
-complete -c imgsearch -n '__imgsearch_has "config get"' -s h -l help -d 'Show this message and exit'
-complete -c imgsearch -n '__imgsearch_has "config get"' -f -a 'after all allow-missing ann annotations any auto-cut batch-size before calibrate.device calibrate.hubness calibrate.index calibrate.json calibrate.no-hubness calibrate.offline calibrate.wait camera captions-per-image check.deep check.device check.index check.json check.offline check.repair check.sample check.wait compare compose config.list.all config.list.json decode deep device diverse doctor.index doctor.json dry-run dupes.exact dupes.index dupes.json dupes.keep dupes.others dupes.paths dupes.print0 dupes.quick dupes.under dupes.workers eval.allow-missing eval.ann eval.annotations eval.captions-per-image eval.compare eval.compose eval.device eval.exact eval.gallery eval.images eval.include-reference eval.index eval.join eval.json eval.limit eval.metrics eval.model eval.offline eval.out eval.precision eval.prompt eval.quiet eval.shared-concept eval.split eval.submission eval.wait eval.weight exact exclude explain export.format export.index export.json ext failures.index failures.json fields format from gallery glob group has hidden host html hubness idle image images import.index import.json import.wait include-offline include-reference index index.batch-size index.decode index.device index.dry-run index.exclude index.hidden index.index index.json index.model index.offline index.precision index.preprocess-from index.quiet index.time-limit index.verbose index.wait index.weights index.workers join json keep keyword lens less-like limit metadata metrics min-score min-size min-z modality model models.json more-like natural near no-history no-hubness no-server not notes.add.device notes.add.index notes.add.json notes.add.offline notes.add.wait notes.embed.device notes.embed.index notes.embed.json notes.embed.offline notes.embed.wait notes.list.index notes.list.json notes.remove.index notes.remove.json notes.remove.text notes.remove.wait offline open orientation others out paths port precision preprocess-from preview print0 prompt prune.dry-run prune.index prune.json prune.offline prune.space prune.wait query.after query.all query.ann query.any query.auto-cut query.before query.camera query.compose query.device query.diverse query.exact query.explain query.ext query.fields query.from query.glob query.group query.has query.html query.image query.include-offline query.include-reference query.index query.json query.keyword query.lens query.less-like query.limit query.metadata query.min-score query.min-size query.min-z query.modality query.more-like query.natural query.near query.no-history query.no-server query.not query.offline query.open query.orientation query.paths query.preview query.print0 query.rating query.reverse query.root query.sort query.text query.to query.under query.verbatim query.weight quick quiet rating repair reverse root roots.list.index roots.list.json roots.move.index roots.move.json roots.move.wait sample serve.device serve.host serve.idle serve.index serve.offline serve.port serve.socket-only shared-concept similar.ann similar.device similar.exact similar.group similar.include-offline similar.include-reference similar.index similar.json similar.limit similar.metadata similar.min-score similar.offline similar.paths similar.print0 similar.under socket-only sort space split status.index status.json submission text time-limit to under verbatim verbose wait weight weights workers'
-
-complete -c imgsearch -n '__imgsearch_has "config set"' -s h -l help -d 'Show this message and exit'
-complete -c imgsearch -n '__imgsearch_has "config set"' -f -a 'after all allow-missing ann annotations any auto-cut batch-size before calibrate.device calibrate.hubness calibrate.index calibrate.json calibrate.no-hubness calibrate.offline calibrate.wait camera captions-per-image check.deep check.device check.index check.json check.offline check.repair check.sample check.wait compare compose config.list.all config.list.json decode deep device diverse doctor.index doctor.json dry-run dupes.exact dupes.index dupes.json dupes.keep dupes.others dupes.paths dupes.print0 dupes.quick dupes.under dupes.workers eval.allow-missing eval.ann eval.annotations eval.captions-per-image eval.compare eval.compose eval.device eval.exact eval.gallery eval.images eval.include-reference eval.index eval.join eval.json eval.limit eval.metrics eval.model eval.offline eval.out eval.precision eval.prompt eval.quiet eval.shared-concept eval.split eval.submission eval.wait eval.weight exact exclude explain export.format export.index export.json ext failures.index failures.json fields format from gallery glob group has hidden host html hubness idle image images import.index import.json import.wait include-offline include-reference index index.batch-size index.decode index.device index.dry-run index.exclude index.hidden index.index index.json index.model index.offline index.precision index.preprocess-from index.quiet index.time-limit index.verbose index.wait index.weights index.workers join json keep keyword lens less-like limit metadata metrics min-score min-size min-z modality model models.json more-like natural near no-history no-hubness no-server not notes.add.device notes.add.index notes.add.json notes.add.offline notes.add.wait notes.embed.device notes.embed.index notes.embed.json notes.embed.offline notes.embed.wait notes.list.index notes.list.json notes.remove.index notes.remove.json notes.remove.text notes.remove.wait offline open orientation others out paths port precision preprocess-from preview print0 prompt prune.dry-run prune.index prune.json prune.offline prune.space prune.wait query.after query.all query.ann query.any query.auto-cut query.before query.camera query.compose query.device query.diverse query.exact query.explain query.ext query.fields query.from query.glob query.group query.has query.html query.image query.include-offline query.include-reference query.index query.json query.keyword query.lens query.less-like query.limit query.metadata query.min-score query.min-size query.min-z query.modality query.more-like query.natural query.near query.no-history query.no-server query.not query.offline query.open query.orientation query.paths query.preview query.print0 query.rating query.reverse query.root query.sort query.text query.to query.under query.verbatim query.weight quick quiet rating repair reverse root roots.list.index roots.list.json roots.move.index roots.move.json roots.move.wait sample serve.device serve.host serve.idle serve.index serve.offline serve.port serve.socket-only shared-concept similar.ann similar.device similar.exact similar.group similar.include-offline similar.include-reference similar.index similar.json similar.limit similar.metadata similar.min-score similar.offline similar.paths similar.print0 similar.under socket-only sort space split status.index status.json submission text time-limit to under verbatim verbose wait weight weights workers'
-
-complete -c imgsearch -n '__imgsearch_has "config unset"' -s h -l help -d 'Show this message and exit'
-complete -c imgsearch -n '__imgsearch_has "config unset"' -f -a 'after all allow-missing ann annotations any auto-cut batch-size before calibrate.device calibrate.hubness calibrate.index calibrate.json calibrate.no-hubness calibrate.offline calibrate.wait camera captions-per-image check.deep check.device check.index check.json check.offline check.repair check.sample check.wait compare compose config.list.all config.list.json decode deep device diverse doctor.index doctor.json dry-run dupes.exact dupes.index dupes.json dupes.keep dupes.others dupes.paths dupes.print0 dupes.quick dupes.under dupes.workers eval.allow-missing eval.ann eval.annotations eval.captions-per-image eval.compare eval.compose eval.device eval.exact eval.gallery eval.images eval.include-reference eval.index eval.join eval.json eval.limit eval.metrics eval.model eval.offline eval.out eval.precision eval.prompt eval.quiet eval.shared-concept eval.split eval.submission eval.wait eval.weight exact exclude explain export.format export.index export.json ext failures.index failures.json fields format from gallery glob group has hidden host html hubness idle image images import.index import.json import.wait include-offline include-reference index index.batch-size index.decode index.device index.dry-run index.exclude index.hidden index.index index.json index.model index.offline index.precision index.preprocess-from index.quiet index.time-limit index.verbose index.wait index.weights index.workers join json keep keyword lens less-like limit metadata metrics min-score min-size min-z modality model models.json more-like natural near no-history no-hubness no-server not notes.add.device notes.add.index notes.add.json notes.add.offline notes.add.wait notes.embed.device notes.embed.index notes.embed.json notes.embed.offline notes.embed.wait notes.list.index notes.list.json notes.remove.index notes.remove.json notes.remove.text notes.remove.wait offline open orientation others out paths port precision preprocess-from preview print0 prompt prune.dry-run prune.index prune.json prune.offline prune.space prune.wait query.after query.all query.ann query.any query.auto-cut query.before query.camera query.compose query.device query.diverse query.exact query.explain query.ext query.fields query.from query.glob query.group query.has query.html query.image query.include-offline query.include-reference query.index query.json query.keyword query.lens query.less-like query.limit query.metadata query.min-score query.min-size query.min-z query.modality query.more-like query.natural query.near query.no-history query.no-server query.not query.offline query.open query.orientation query.paths query.preview query.print0 query.rating query.reverse query.root query.sort query.text query.to query.under query.verbatim query.weight quick quiet rating repair reverse root roots.list.index roots.list.json roots.move.index roots.move.json roots.move.wait sample serve.device serve.host serve.idle serve.index serve.offline serve.port serve.socket-only shared-concept similar.ann similar.device similar.exact similar.group similar.include-offline similar.include-reference similar.index similar.json similar.limit similar.metadata similar.min-score similar.offline similar.paths similar.print0 similar.under socket-only sort space split status.index status.json submission text time-limit to under verbatim verbose wait weight weights workers'
-
-complete -c imgsearch -n '__imgsearch_has "config path"' -s h -l help -d 'Show this message and exit'
-
-complete -c imgsearch -n '__imgsearch_has "config edit"' -s h -l help -d 'Show this message and exit'

@@ -12,7 +12,7 @@ from imgsearch import cli, core
 
 HEAVY = {
     "torch", "torchvision", "open_clip", "timm", "numpy", "PIL", "pillow_heif", "sqlite_utils", "hnswlib",
-    "huggingface_hub", "tqdm", "rich", "onnxruntime", "onnx",
+    "huggingface_hub", "tqdm", "rich", "onnxruntime", "onnx", "watchfiles",
 }  # fmt: skip
 
 RUN = """
@@ -54,7 +54,7 @@ ORDER = (
     "store",
     "roots",
     "survey",
-    "indexing",
+    "indexing", "watching",
     "prune",
     "check", "salvage",
     "tokens", "history", "light", "export",
@@ -72,7 +72,7 @@ ORDER = (
 
 OWNERS = {
     "torch": {"embed", "export"}, "open_clip": {"embed"}, "onnxruntime": {"light"}, "hnswlib": {"vectors"},
-    "sqlite_utils": {"catalog"},
+    "sqlite_utils": {"catalog"}, "watchfiles": {"watching"},
 }  # fmt: skip
 
 CORE = {path.stem: path for path in Path(core.__path__[0]).glob("*.py") if path.stem != "__init__"}

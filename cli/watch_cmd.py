@@ -1,0 +1,279 @@
+"""`imgsearch watch`: keep an index up to date while photos come and go."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from . import options, render
+from .running import Choice, Received, orderly_stop
+
+if TYPE_CHECKING:
+    from imgsearch.core.indexing import Event, IndexPlan, Summary
+    from imgsearch.core.store import Store
+    from imgsearch.core.watching import Ear, Look, Looked
+
+    from .progress import Progress
+
+# What a watch tells of its later runs: what they did, and not how they went about it.
+TOLD = ("photo", "skipped", "passed", "gone", "notice")
+
+
+def watch(
+    paths: Annotated[
+        Optional[list[str]],  # noqa: UP045 - typer reads this at run time
+        typer.Argument(metavar="DIR...", help="Folders. None: everything the index has."),
+    ] = None,
+    model: options.Model = None,
+    exclude: options.Exclude = None,
+    hidden: options.Hidden = False,
+    decode: options.Decode = options.DecodeMode.fast,
+    workers: options.Workers = None,
+    poll: Annotated[
+        float,
+        typer.Option(
+            "--poll", min=1, metavar="S", help="So often look at folders that do not tell of changes: network disks."
+        ),
+    ] = 60,
+    device: options.Device = "auto",
+    precision: options.PrecisionOption = options.Precision.auto,
+    offline: options.Offline = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    index: options.Index = None,
+) -> int:
+    """Index folders, and go on with what is added, changed, renamed and deleted, as it comes to rest.
+
+    The index is written to only while there is something to write: other commands get their turn. A disk that goes
+    away is waited for. ^C ends it; whatever it missed, the next run finds.
+
+    Examples:
+
+      imgsearch watch ~/Photos
+
+      imgsearch watch ~/Photos ~/Downloads --exclude '*.gif'
+    """
+    from imgsearch.core.errors import UsageError
+    from imgsearch.core.indexing import IndexPlan
+    from imgsearch.core.paths import on_disk, printable
+    from imgsearch.core.store import locate
+    from imgsearch.core.watching import Ear
+    from imgsearch.core.watching import watch as watch_folders
+
+    if "" in (paths or []):
+        raise UsageError("an empty name for a folder", hint="is a variable of your shell unset?")
+    folders = tuple(on_disk(os.path.abspath(os.path.expanduser(path))) for path in paths or [])
+    for path in folders:
+        if os.path.lexists(path) and not os.path.isdir(path):
+            raise UsageError(f"{printable(path)}: not a folder", hint="watch the folder it is in")
+    plan = IndexPlan(folders, tuple(exclude or []), hidden, decode=decode.value, workers=workers)
+    stop, received = threading.Event(), Received()
+    with orderly_stop(stop, received), contextlib.closing(Ear()) as ear:
+        voice = _Voice(stop, poll, as_json=as_json, quiet=quiet, verbose=verbose)
+        choice = Choice(model, None, None, device, precision.value, offline, voice.say)
+        watcher = _Watcher(locate(index), plan, choice, ear, voice, received)
+        watch_folders(watcher.look, ear, stop, poll_seconds=poll)
+    if voice.is_deserted:
+        raise BrokenPipeError
+    return 128 + (received.number or signal.SIGINT)
+
+
+class _Watcher:
+    """One run after the other, with the same model."""
+
+    def __init__(
+        self, folder: str, plan: IndexPlan, choice: Choice, ear: Ear, voice: _Voice, received: Received
+    ) -> None:
+        self._folder, self._plan, self._choice = folder, plan, choice
+        self._ear, self._voice, self._received = ear, voice, received
+        self._is_first = True
+
+    def look(self, look: Look) -> Looked:
+        """One run. What the user can mend while the watch goes on does not end it, but for the first run."""
+        import sqlite3
+
+        from imgsearch.core.catalog import as_index_error
+        from imgsearch.core.errors import ImgsearchError
+        from imgsearch.core.watching import Looked
+
+        try:
+            looked = self._look(look)
+        except (ImgsearchError, OSError, sqlite3.Error) as error:
+            known = as_index_error(error) if isinstance(error, sqlite3.Error) else error
+            self._voice.hush()
+            if self._is_first or not _can_pass(known):
+                raise
+            self._voice.complain(known)
+            return Looked(is_done=False)
+        finally:
+            self._received.is_working = False  # from now on, and while it waits for its turn, ^C ends it at once
+        if self._is_first and not self._voice.stop.is_set():
+            self._begin()
+        self._is_first = False
+        return looked
+
+    def _look(self, look: Look) -> Looked:
+        from dataclasses import replace
+
+        from imgsearch.core import indexing
+        from imgsearch.core.store import Store
+        from imgsearch.core.watching import Looked
+
+        from .loading import waiting
+
+        voice = self._voice
+        with Store.writing(self._folder, create=self._is_first, wait=waiting(voice.say)) as store:
+            for line in store.repairs:
+                voice.say(line)
+            started = time.monotonic()
+            plan = self._ear.attend(store, self._wanted(store), anew=look.anew)
+            seconds = time.monotonic() - started
+            voice.trouble(self._ear.trouble)
+            if plan is None:
+                return Looked(seconds=seconds)
+            space = self._choice.known_space(store)
+            plan = replace(plan, settle_seconds=look.settle_seconds)
+            voice.begin(is_first=self._is_first)
+            summary = indexing.run(
+                store, self._choice.embedder(space), plan, space=space, on_event=self._on_event, stop=voice.stop
+            )
+        voice.end(summary, is_first=self._is_first)
+        return Looked(unsettled=summary.unsettled > 0, seconds=seconds + summary.seconds["walk"])
+
+    def _wanted(self, store: Store) -> IndexPlan:
+        from dataclasses import replace
+
+        from imgsearch.core.errors import UsageError
+        from imgsearch.core.paths import printable
+
+        roots = {root.path for root in store.catalog.roots()}
+        for path in self._plan.paths if self._is_first else ():
+            if not os.path.isdir(path) and path not in roots:
+                raise UsageError(f"{printable(path)}: no such folder", hint="give folders that exist")
+        if not self._plan.paths and not roots:
+            if store.base is None:
+                raise UsageError("nothing to watch yet", hint="name a folder: imgsearch watch ~/Photos")
+            self._plan = replace(self._plan, paths=(store.base,))
+        return self._plan
+
+    def _on_event(self, event: Event) -> None:
+        self._received.is_working |= event.kind == "planned"
+        self._voice.tell(event)
+
+    def _begin(self) -> None:
+        if self._choice.loaded is not None:
+            from .loading import make_light
+
+            make_light(self._choice.loaded, say=self._voice.say)
+            if self._received.number is not None:  # it keeps ^C to itself
+                raise KeyboardInterrupt
+        self._voice.watching(self._ear.folders)
+
+
+def _can_pass(error: Exception) -> bool:
+    """Whether what went wrong may be right again while nobody looks: a disk that is full or away, a lock."""
+    from imgsearch.core.errors import IndexDamaged, IndexTooNew, ModelError
+
+    return not isinstance(error, IndexDamaged | IndexTooNew | ModelError | BrokenPipeError)
+
+
+class _Voice:
+    """Tells of the first run as `index` does; of later ones what came of them, and nothing where nothing did."""
+
+    def __init__(
+        self, stop: threading.Event, poll_seconds: float, *, as_json: bool, quiet: bool, verbose: bool
+    ) -> None:
+        self.stop = stop
+        self.is_deserted = False
+        """Whoever read the events is gone."""
+        self._poll_seconds, self._as_json, self._quiet, self._verbose = poll_seconds, as_json, quiet, verbose
+        self._progress: Progress | None = None
+        self._is_first = True
+        self._notices: set[str] = set()
+        self._notices_before: set[str] = set()
+        self._trouble: str | None = None
+        self._complaint: str | None = None
+
+    def say(self, message: str) -> None:
+        if not self._quiet:
+            (self._progress or render).say(message)
+
+    def begin(self, *, is_first: bool) -> None:
+        from .progress import Progress
+
+        self._is_first, self._complaint = is_first, None
+        self._notices_before, self._notices = self._notices, set()
+        self._progress = Progress(as_json=self._as_json, quiet=self._quiet, verbose=self._verbose, stop=self.stop)
+
+    def tell(self, event: Event) -> None:
+        assert self._progress is not None
+        if event.kind == "notice":
+            self._notices.add(event.reason or "")
+            if event.reason in self._notices_before:  # what is away stays away: once is enough
+                return
+        if self._is_first or event.kind in TOLD or (event.kind == "planned" and event.count):
+            self._progress(event)
+
+    def hush(self) -> None:
+        """No bar any more."""
+        if self._progress is not None:
+            self._progress.close()
+            self.is_deserted |= self._progress.is_deserted
+            self._progress = None
+
+    def end(self, summary: Summary, *, is_first: bool) -> None:
+        from .progress import summary_lines, summary_record
+
+        self.hush()
+        if self.is_deserted:
+            return
+        came = summary.indexed or summary.gone or summary.excluded or summary.skipped
+        if is_first or came or summary.was_stopped:
+            self._record(summary_record(summary))
+            if not self._as_json:
+                for line in summary_lines(summary, dry_run=False)[: 2 if is_first else 1]:
+                    self.say(line)
+        if summary.was_stopped:
+            self.say("stopped; what was indexed is kept. Go on with the same command")
+
+    def watching(self, folders: int) -> None:
+        self._record({"event": "watching", "folders": folders})
+        if not self._as_json:
+            self.say(f"watching {render.count(folders, 'folder')}; ^C ends it")
+
+    def trouble(self, why: str | None) -> None:
+        if why is not None and why != self._trouble:
+            reason = f"{why}; looked at every {self._poll_seconds:g} s instead"
+            self._record({"event": "notice", "reason": reason})
+            if not self._as_json:
+                self.say(reason)
+        self._trouble = why
+
+    def complain(self, error: Exception) -> None:
+        """Once for each thing that goes wrong, however often it is tried."""
+        from imgsearch.core.errors import ImgsearchError
+        from imgsearch.core.paths import printable
+
+        if isinstance(error, OSError):
+            reason = (error.strerror or str(error)).lower()
+            error = ImgsearchError(f"{printable(os.fsdecode(error.filename))}: {reason}" if error.filename else reason)
+        if str(error) != self._complaint:
+            again = ImgsearchError(str(error), hint="the watch goes on, and tries again until it works")
+            render.complain(again, as_json=self._as_json)
+        self._complaint = str(error)
+
+    def _record(self, record: dict[str, Any]) -> None:
+        if self._as_json and not self.is_deserted:
+            try:
+                render.emit_json(record)
+                render.flush()
+            except BrokenPipeError:
+                self.is_deserted = True
+                self.stop.set()

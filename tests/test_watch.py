@@ -1,0 +1,684 @@
+"""`imgsearch watch`: whatever happens to the files, the index ends up as if it had been made afterwards."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import queue
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgsearch.core.catalog import FACT_COLUMNS, join
+from imgsearch.core.indexing import IndexPlan
+from imgsearch.core.store import Store
+from imgsearch.core.watching import Agenda, Ear, Look, Looked
+
+from conftest import ALBUM
+from pictures import noise
+from test_lock import writer
+
+PROGRAM = [sys.executable, "-P", "-m", "imgsearch"]
+PATIENCE = 120
+"""Seconds that anything may take on a busy machine before a test gives up; none waits that long for nothing."""
+
+
+# ------------------------------------------------------------------------------------------------- when to look
+
+
+DONE = Looked()
+
+
+def times_of_looks(heard: list[float], until: float, looked: Looked = DONE, **options) -> list[float]:
+    """When an agenda looks that hears of changes at those times, each look over at once."""
+    agenda, looks, coming = Agenda(0.0, 60.0), [], sorted(heard)
+    while min([agenda.due, *coming[:1]]) <= until:
+        if coming and coming[0] < agenda.due:
+            agenda.heard(coming.pop(0))
+            continue
+        looks.append(agenda.due)
+        agenda.begin(agenda.due)
+        agenda.ended(looks[-1], looked, **{"is_deaf": False, **options})
+    return looks
+
+
+def test_the_first_look_is_at_once_and_another_one_follows_when_all_has_been_quiet():
+    assert times_of_looks([], 100) == [0, 30]
+
+
+def test_a_change_is_looked_at_when_it_has_settled_and_once_more_later():
+    assert times_of_looks([100.0], 200) == [0, 30, 102, 132]
+
+
+def test_a_burst_is_one_look():
+    assert times_of_looks([100 + each / 1000 for each in range(5000)], 150) == [0, 30, 106.999, 136.999]
+
+
+def test_what_never_settles_holds_nothing_up_for_long():
+    looks = times_of_looks([100.0 + each for each in range(100)], 200)
+    assert looks[:4] == [0, 30, 110, 120] and len(looks) < 14
+
+
+def test_what_is_still_being_written_is_looked_at_again_soon():
+    assert times_of_looks([], 5, Looked(unsettled=True)) == [0, 2, 4]
+
+
+def test_a_look_that_failed_is_tried_again_and_not_at_once():
+    assert times_of_looks([], 40, Looked(is_done=False)) == [0, 15, 30]
+
+
+def test_where_nothing_is_told_it_is_looked_from_time_to_time():
+    assert times_of_looks([], 200, is_deaf=True) == [0, 30, 90, 150]
+
+
+def test_looking_takes_at_most_a_fifth_of_the_time():
+    assert times_of_looks([1.0, 2.0, 3.0], 100, Looked(seconds=10)) == [0, 40, 80]
+
+
+def test_every_hour_it_is_looked_at_everything_files_that_never_settle_included():
+    agenda = Agenda(0.0)
+    assert agenda.begin(0.0) == Look()
+    assert agenda.begin(30.0) == Look(anew=True)
+    assert agenda.due == 3600
+    assert agenda.begin(3600.0) == Look(anew=True, settle_seconds=0)
+    assert agenda.due == 7200
+
+
+# ------------------------------------------------------------------------------------------ what is heard of
+
+
+class Listening:
+    """An ear for one folder, and the index that it asks for roots and rules."""
+
+    def __init__(self, ear: Ear, folder: Path, **plan: object) -> None:
+        self.ear, self.folder = ear, folder
+        self.plan = IndexPlan((str(folder),), **plan)
+        self.index = folder / ".imgsearch"
+
+    def attend(self) -> IndexPlan | None:
+        with Store.writing(str(self.index), create=True) as store:
+            return self.ear.attend(store, self.plan)
+
+    def hears(self, *, within: float = 10) -> bool:
+        """Whether it hears of a change."""
+        until = time.monotonic() + within
+        never = threading.Event()
+        while time.monotonic() < until:
+            if self.ear.wait(until - time.monotonic(), never):
+                while self.ear.wait(0.3, never):  # all that belongs to it
+                    pass
+                return True
+        return False
+
+
+@pytest.fixture
+def listening(photos):
+    with closing(Ear()) as ear:
+        made = Listening(ear, photos, exclude=("Exports/",))
+        for name in ("2024/may", "Exports", "node_modules", ".private"):
+            (photos / name).mkdir(parents=True)
+        made.attend()
+        yield made
+
+
+def test_every_kind_of_change_is_heard(listening):
+    top = listening.folder
+    for change in (
+        lambda: shutil.copy(top / "lemon.jpg", top / "2024" / "may" / "new.jpg"),
+        lambda: (top / "lemon.jpg").write_bytes(picture(1)),
+        lambda: (top / "lemon.jpg").rename(top / "2024" / "lemon.jpg"),
+        lambda: (top / "2024" / "lemon.txt").write_text("a caption"),
+        lambda: (top / "2024" / "lemon.jpg").unlink(),
+        lambda: (top / "2024" / ".imgsearchignore").write_text("*.png"),
+        lambda: (top / "2024" / "may").rename(top / "2024" / "june"),
+        lambda: os.utime(top / "carrots.jpg", (1, 1)),
+        lambda: shutil.rmtree(top / "2024"),
+        lambda: (top / "a" / "b" / "c").mkdir(parents=True),
+    ):
+        change()
+        assert listening.hears(), change
+        assert not listening.hears(within=0.5)
+    listening.attend()
+    (top / "a" / "b" / "c" / "deep.jpg").write_bytes(picture(2))
+    assert listening.hears()
+
+
+def test_what_no_run_would_look_at_is_not_heard_nor_is_the_index_itself(listening):
+    top = listening.folder
+    (top / "Exports" / "x.jpg").write_bytes(picture(1))
+    (top / "node_modules" / "x.jpg").write_bytes(picture(1))
+    (top / ".private" / "x.jpg").write_bytes(picture(1))
+    (top / ".x.jpg.Xy3z9Q").write_bytes(picture(1))
+    (top / "x.jpg.crdownload").write_bytes(picture(1))
+    (top / "Thumbs.db").write_bytes(b"x")
+    (top / "lemon.jpg").read_bytes()
+    list(top.rglob("*"))
+    with Store.writing(str(listening.index)) as store, store.catalog.transaction():
+        store.catalog.set_info("a", "b")
+    assert not listening.hears(within=1.5)
+
+
+def test_a_folder_that_goes_and_one_that_comes_in_its_place_are_noticed(listening):
+    top, away = listening.folder, listening.folder.with_name("away")
+    top.rename(away)
+    assert listening.hears()
+    assert not listening.hears(within=1.5)  # told once
+    away.rename(top)
+    assert listening.hears()
+    assert listening.attend() is not None
+    (top / "2024" / "new.jpg").write_bytes(picture(1))
+    assert listening.hears()
+
+
+def test_a_folder_in_the_place_of_another_one_is_listened_to(listening):
+    top = listening.folder
+    for change in (
+        lambda: (shutil.rmtree(top / "2024"), (top / "2024" / "may").mkdir(parents=True)),
+        lambda: ((top / "2024").rename(top / ".old"), (top / "2024" / "may").mkdir(parents=True)),
+    ):
+        change()
+        assert listening.hears()
+        listening.attend()
+        (top / "2024" / "may" / "new.jpg").write_bytes(picture(1))
+        assert listening.hears()
+
+
+def test_a_name_that_is_not_utf_8_does_not_deafen(listening):
+    odd = os.path.join(os.fsencode(listening.folder), b"caf\xe9.jpg")
+    with open(odd, "wb") as file:
+        file.write(picture(1))
+    assert listening.hears()
+    listening.attend()
+    (listening.folder / "new.jpg").write_bytes(picture(2))
+    assert listening.hears()
+    assert listening.ear.trouble is None
+
+
+def test_folders_of_which_nothing_can_be_told_are_named(listening):
+    os.mkdir(os.path.join(os.fsencode(listening.folder), b"caf\xe9"))
+    listening.attend()
+    assert listening.ear.trouble.endswith("caf\\xe9: changes in a folder whose name is not UTF-8 are not told of")
+    (listening.folder / "new.jpg").write_bytes(picture(2))
+    assert listening.hears()
+
+
+LIMITED = """
+import sys
+from imgsearch.core.indexing import IndexPlan
+from imgsearch.core.store import Store
+from imgsearch.core.watching import Ear
+with Store.writing(sys.argv[1], create=True) as store:
+    ear = Ear()
+    for _ in range(2):
+        assert ear.attend(store, IndexPlan((sys.argv[2],))) is not None
+        print(ear.trouble)
+        open("/proc/sys/user/max_inotify_watches", "w").write("1000")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of inotify")
+def test_a_system_that_watches_no_more_folders_is_told_with_the_cure_and_tried_again(photos, tmp_path):
+    for number in range(40):
+        (photos / str(number)).mkdir()
+    script = 'echo 20 > /proc/sys/user/max_inotify_watches || exit 77; exec "$@"'
+    program = [sys.executable, "-P", "-c", LIMITED, str(tmp_path / "index"), str(photos)]
+    command = ["unshare", "--user", "--map-root-user", "sh", "-c", script, "sh", *program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("limits cannot be set here")
+    first, second = done.stdout.splitlines()
+    assert first == (
+        "the system puts no more folders under watch (41 are needed); as root: "
+        "sysctl fs.inotify.max_user_watches=524288"
+    )
+    assert second == "None"
+
+
+# --------------------------------------------------------------------------------------------- the real thing
+
+
+class Watching:
+    """The real program, and what it tells."""
+
+    def __init__(self, process: subprocess.Popen, index: Path) -> None:
+        self.process, self.index = process, index
+        self.told: list[dict] = []
+        self._lines: queue.Queue = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self._lines.put(json.loads(line))
+        self._lines.put(None)
+
+    def next(self, event: str) -> dict:
+        """The next thing of this kind that it tells."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            try:
+                record = self._lines.get(timeout=1)
+            except queue.Empty:
+                continue
+            assert record is not None, f"it ended ({self.process.wait(10)}) before {event}: {self.told[-5:]}"
+            self.told.append(record)
+            if record["event"] == event:
+                return record
+        raise AssertionError(f"no {event} came: {self.told[-5:]}")
+
+    def until(self, holds) -> None:
+        """Wait until this is so, of an index that is written meanwhile."""
+        deadline = time.monotonic() + PATIENCE
+        while not holds():
+            assert self.process.poll() is None, "it ended"
+            assert time.monotonic() < deadline, "it is not so, and will not be"
+            time.sleep(0.25)
+
+    def has(self, *names: str) -> bool:
+        return sorted(present(self.index)) == sorted(names)
+
+
+@contextmanager
+def watch(index: Path, *arguments: object, stderr=None):
+    command = [*PROGRAM, "watch", *map(str, arguments), "--model", "builtin", "--json", "--index", str(index)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process:
+        try:
+            watched = Watching(process, index)
+            watched.next("watching")
+            yield watched
+        finally:
+            process.kill()
+
+
+def present(index: Path) -> dict[str, bytes]:
+    """Content hashes by relpath of what search can find."""
+    with Store.open(str(index)) as store:
+        rows = store.catalog.rows(
+            """
+            select p.folder, p.name, p.content_hash from photos p join roots r on r.id = p.root_id
+            where p.state = 'present' and r.state = 'online'
+            """
+        )
+        return {join(folder, name): content for folder, name, content in rows}
+
+
+def everything(index: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """All that an index knows, but for when and in which order it came to know it; and the pictures' vectors."""
+    columns = ", ".join(f"p.{column}" for column in FACT_COLUMNS)
+    with Store.open(str(index)) as store:
+        view = store.view()
+        photos = {
+            join(row[1], row[2]): (
+                row[3:],
+                sorted(
+                    store.catalog.rows(
+                        "select t.text, pt.source from photo_texts pt join texts t using (key) where pt.photo_id = :id",
+                        id=row[0],
+                    )
+                ),
+            )
+            for row in store.catalog.rows(
+                f"select p.id, p.folder, p.name, p.size, p.mtime_ns, p.inode, p.sidecars, p.pair, p.content_hash, "
+                f"{columns} from photos p where p.state = 'present'"
+            )
+        }
+        failures = store.catalog.rows("select folder, name, size, mtime_ns, stage, reason from failures")
+        roots = store.catalog.rows("select path, state, note from roots")
+        live = {row[1] for row in store.catalog.live_slots(view.space.id)}
+        places = store.catalog.places_of_slots(
+            view.space.id, np.flatnonzero(view.slots.mask("image")).tolist(), include_offline=False
+        )
+        vectors = {place.relpath: np.array(view.rows[place.slot]) for place in places}
+    return {"photos": photos, "failures": sorted(failures), "roots": roots, "live": live}, vectors
+
+
+def is_like_new(index: Path, photos: Path, fresh: Path) -> None:
+    """Hold an index against one that is made now."""
+    if not fresh.exists():
+        command = [*PROGRAM, "index", str(photos), "--model", "builtin", "-q", "--index", str(fresh)]
+        assert subprocess.run(command, timeout=600).returncode in (0, 3)
+    (known, vectors), (right, right_vectors) = everything(index), everything(fresh)
+    for part in right:
+        assert known[part] == right[part], part
+    assert vectors.keys() == right_vectors.keys() == right["photos"].keys()
+    for path, vector in vectors.items():
+        assert float(vector @ right_vectors[path]) > 0.9999, path
+
+
+def picture(seed: int) -> bytes:
+    buffer = io.BytesIO()
+    noise(8, 6, seed).resize((96, 64), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
+
+
+class Hands:
+    """Somebody who does all sorts of things in a folder."""
+
+    def __init__(self, top: Path, elsewhere: Path, seed: int) -> None:
+        self.top, self.elsewhere, self.chance = top, elsewhere, random.Random(seed)
+        self.made = self.taken = 0
+        for folder in (top, elsewhere):
+            folder.mkdir(exist_ok=True)
+
+    def files(self) -> list[Path]:
+        return sorted(path for path in self.top.rglob("*.jpg") if path.is_file())
+
+    def folders(self) -> list[Path]:
+        return sorted(path for path in self.top.rglob("*") if path.is_dir())
+
+    def a_file(self) -> Path:
+        return self.chance.choice(self.files())
+
+    def somewhere(self) -> Path:
+        return self.chance.choice([self.top, *self.folders()])
+
+    def a_name(self) -> str:
+        self.made += 1
+        kind = self.chance.choice(["photo", "über", "x y", "z\nz", "IMG"])
+        return f"{kind} {self.made}.jpg"
+
+    def create(self) -> None:
+        (self.somewhere() / self.a_name()).write_bytes(picture(self.made))
+
+    def create_as_rsync_does(self) -> None:
+        name, folder = self.a_name(), self.somewhere()
+        part = folder / f".{name}.Xy3z9Q"
+        part.write_bytes(picture(self.made))
+        part.rename(folder / name)
+
+    def create_half(self) -> None:
+        (self.somewhere() / self.a_name()).write_bytes(picture(self.made)[:600])
+
+    def overwrite(self) -> None:
+        self.made += 1
+        self.a_file().write_bytes(picture(self.made))
+
+    def rename(self) -> None:
+        self.a_file().rename(self.somewhere() / self.a_name())
+
+    def replace(self) -> None:
+        self.a_file().replace(self.a_file())
+        self.taken += 1
+
+    def copy(self) -> None:
+        shutil.copy2(self.a_file(), self.somewhere() / self.a_name())
+
+    def delete(self) -> None:
+        self.a_file().unlink()
+        self.taken += 1
+
+    def carry_out(self) -> None:
+        self.a_file().rename(self.elsewhere / self.a_name())
+        self.taken += 1
+
+    def carry_in(self) -> None:
+        outside = sorted(self.elsewhere.iterdir())
+        if outside:
+            self.chance.choice(outside).rename(self.somewhere() / self.a_name())
+
+    def make_folder(self) -> None:
+        self.made += 1
+        folder = self.somewhere() / f"day {self.made}"
+        if len(folder.relative_to(self.top).parts) < 5:
+            (folder / "raw").mkdir(parents=True)
+            (folder / "raw" / self.a_name()).write_bytes(picture(self.made))
+
+    def rename_folder(self) -> None:
+        folders = self.folders()
+        if folders:
+            self.made += 1
+            self.chance.choice(folders).rename(self.top / f"trip {self.made}")
+
+    def delete_folder(self) -> None:
+        small = {folder: found for folder in self.folders() if len(found := list(folder.rglob("*.jpg"))) <= 6}
+        if small:
+            folder = self.chance.choice(list(small))
+            shutil.rmtree(folder)
+            self.taken += len(small[folder])
+
+    def caption(self) -> None:
+        self.made += 1
+        self.a_file().with_suffix(".txt").write_text(f"a caption, number {self.made}")
+
+    def lose_caption(self) -> None:
+        captions = sorted(self.top.rglob("*.txt"))
+        if captions:
+            self.chance.choice(captions).unlink()
+
+    def litter(self) -> None:
+        self.made += 1
+        (self.somewhere() / f"notes {self.made}.doc").write_bytes(b"nothing to see")
+
+    OFTEN = (create, create_as_rsync_does, rename, rename, overwrite, copy)
+    RARELY = (create_half, replace, delete, delete, carry_out, carry_in, make_folder, rename_folder, delete_folder,
+              caption, lose_caption, litter)  # fmt: skip
+
+    def do_something(self) -> None:
+        self.chance.choice(self.OFTEN if self.chance.random() < 0.7 else self.RARELY)(self)
+
+
+MOST_TAKEN = 18
+"""Between two looks; more than 50 of a folder at once would be taken for a disk that went away."""
+
+
+def let_hands_work(hands: Hands, watched: Watching, count: int) -> None:
+    taken = hands.taken
+    for _ in range(count):
+        hands.do_something()
+        if hands.taken - taken >= MOST_TAKEN:
+            watched.next("done")
+            taken = hands.taken
+        time.sleep(hands.chance.random() * 0.02)
+
+
+def test_after_a_thousand_changes_the_index_equals_a_fresh_one(tmp_path):
+    hands = Hands(tmp_path / "photos", tmp_path / "elsewhere", seed=6)
+    for _ in range(60):
+        hands.create()
+    with watch(tmp_path / "index", hands.top) as watched:
+        let_hands_work(hands, watched, 1000)
+        fresh = tmp_path / "fresh"
+
+        def is_it() -> bool:
+            try:
+                is_like_new(tmp_path / "index", hands.top, fresh)
+            except AssertionError:
+                return False
+            return True
+
+        watched.until(is_it)
+    is_like_new(tmp_path / "index", hands.top, fresh)
+    assert len(everything(fresh)[0]["photos"]) > 150 and everything(fresh)[0]["failures"]
+    looks = sum(record["event"] == "done" for record in watched.told)
+    assert 2 <= looks < 100  # not one for every change
+
+
+def test_what_is_still_being_written_waits_and_holds_up_nothing_else(photos, tmp_path):
+    whole = (ALBUM / "leek.jpg").read_bytes()
+    with watch(tmp_path / "index", photos) as watched:
+        arrived = threading.Event()
+
+        def download() -> None:
+            with open(photos / "slow.jpg", "wb") as file:
+                for at in range(0, len(whole), 64):
+                    file.write(whole[at : at + 64])
+                    file.flush()
+                    if arrived.wait(0.2):
+                        file.write(whole[at + 64 :])
+                        return
+
+        writer = threading.Thread(target=download)
+        writer.start()
+        shutil.copy(ALBUM / "watermelon.jpg", photos / "other.jpg")
+        assert watched.next("photo")["path"] == str(photos / "other.jpg")
+        watched.next("done")
+        assert (photos / "slow.jpg").stat().st_size < len(whole), "the picture is too small for this test"
+        assert not watched.has(*os.listdir(photos))
+        arrived.set()
+        assert watched.next("photo")["path"] == str(photos / "slow.jpg")
+        watched.next("done")
+        assert watched.has(*os.listdir(photos))
+        writer.join()
+    assert [record for record in watched.told if record["event"] == "skipped"] == []
+
+
+def test_what_was_broken_is_looked_at_again_when_it_is_mended(photos, tmp_path, imgsearch):
+    whole = (ALBUM / "leek.jpg").read_bytes()
+    with watch(tmp_path / "index", photos) as watched:
+        (photos / "half.jpg").write_bytes(whole[:5000])
+        assert watched.next("skipped")["path"] == str(photos / "half.jpg")
+        watched.next("done")
+        (photos / "half.jpg").write_bytes(whole)
+        assert watched.next("photo")["path"] == str(photos / "half.jpg")
+        watched.next("done")
+        assert imgsearch("failures", "--json").records == []
+
+
+def test_a_root_that_goes_away_is_offline_and_watched_again_when_it_is_back(photos, tmp_path):
+    names = os.listdir(photos)
+    with watch(tmp_path / "index", photos) as watched:
+        photos.rename(tmp_path / "away")
+        assert "not there; taken to be offline" in watched.next("notice")["reason"]
+        watched.until(lambda: watched.has())
+        (tmp_path / "away").rename(photos)
+        assert watched.next("notice")["reason"] == f"{photos} is back online"
+        watched.until(lambda: watched.has(*names))
+        (photos / "later").mkdir()
+        shutil.copy(ALBUM / "leek.jpg", photos / "later")
+        assert watched.next("photo")["path"] == str(photos / "later" / "leek.jpg")
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounting needs root on Linux")
+def test_a_disk_that_holds_photos_and_index_may_be_unmounted_and_mounted_again(photos, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    image = tmp_path / "image"
+    subprocess.run(["truncate", "-s", "24M", image], check=True)
+    if subprocess.run(["mkfs.ext4", "-q", image], capture_output=True).returncode:
+        pytest.skip("no ext4 here")
+
+    def mount() -> int:
+        return subprocess.run(["mount", "-o", "loop", image, disk], capture_output=True).returncode
+
+    def unmount() -> bool:
+        return subprocess.run(["umount", disk], capture_output=True).returncode == 0
+
+    if mount():
+        pytest.skip("mounting is not allowed here")
+    try:
+        shutil.copytree(photos, disk / "photos")
+        index = disk / "photos" / ".imgsearch"
+        with watch(index, disk / "photos", stderr=subprocess.PIPE) as watched:
+            watched.until(unmount)  # it is busy while it is looked at
+            assert f"no index at {index}" in next(line for line in watched.process.stderr if "no index" in line)
+            assert mount() == 0
+            shutil.copy(ALBUM / "leek.jpg", disk / "photos")
+            assert watched.next("photo")["path"] == str(disk / "photos" / "leek.jpg")
+            watched.next("done")
+            watched.until(lambda: watched.has(*(path.name for path in (disk / "photos").glob("*.jpg"))))
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_between_runs_others_may_write_and_their_end_is_waited_for(imgsearch, photos, tmp_path):
+    with watch(tmp_path / "index", photos, stderr=subprocess.PIPE) as watched:
+        assert imgsearch("index").code == 0
+        assert imgsearch("prune").code == 0
+        with writer(tmp_path / "index") as other:
+            shutil.copy(ALBUM / "leek.jpg", photos)
+            waiting = next(line for line in watched.process.stderr if "waiting" in line)
+            assert waiting == f"imgsearch: waiting for process {other.pid}\n"
+        assert watched.next("photo")["path"] == str(photos / "leek.jpg")
+
+
+def test_two_may_watch_for_the_same_index(photos, tmp_path):
+    others = tmp_path / "others"
+    others.mkdir()
+    with watch(tmp_path / "index", photos) as one, watch(tmp_path / "index", others) as two:
+        shutil.copy(ALBUM / "leek.jpg", photos)
+        shutil.copy(ALBUM / "ginger.jpg", others)
+        assert one.next("photo")["path"] == str(photos / "leek.jpg")
+        assert two.next("photo")["path"] == str(others / "ginger.jpg")
+        one.until(lambda: one.has(*os.listdir(photos), "ginger.jpg"))
+
+
+def test_folders_that_tell_nothing_are_looked_at_from_time_to_time(photos, tmp_path):
+    odd = os.path.join(os.fsencode(photos), b"caf\xe9")
+    os.mkdir(odd)
+    with watch(tmp_path / "index", photos, "--poll", "1") as watched:
+        told = [record["reason"] for record in watched.told if record["event"] == "notice"]
+        assert [reason.endswith("are not told of; looked at every 1 s instead") for reason in told] == [True]
+        shutil.copy(ALBUM / "leek.jpg", os.path.join(odd, b"leek.jpg"))
+        assert watched.next("photo")["path"].endswith("/leek.jpg")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_it_in_order(photos, tmp_path, number, code):
+    with watch(tmp_path / "index", photos, stderr=subprocess.PIPE) as watched:
+        watched.process.send_signal(number)
+        assert watched.process.wait(PATIENCE) == code
+        assert "Traceback" not in watched.process.stderr.read()
+    assert watched.has(*os.listdir(photos))
+
+
+def test_it_is_killed_in_the_middle_and_the_next_one_goes_on(photos, tmp_path):
+    index = tmp_path / "index"
+    with watch(index, photos) as watched:
+        for number in range(60):
+            (photos / f"{number}.jpg").write_bytes(picture(number))
+        watched.next("photo")
+        watched.process.kill()
+    with watch(index, photos):
+        pass
+    is_like_new(index, photos, tmp_path / "fresh")
+
+
+def test_an_end_of_its_reader_ends_it(photos, tmp_path):
+    command = [*PROGRAM, "watch", str(photos), "--model", "builtin", "--json", "--index", str(tmp_path / "index")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert any('"watching"' in line for line in process.stdout)
+        process.stdout.close()
+        shutil.copy(ALBUM / "leek.jpg", photos)
+        assert process.wait(PATIENCE) == 0 and process.stderr.read() == ""
+
+
+def test_what_cannot_be_watched_is_refused(imgsearch, photos, tmp_path):
+    for arguments, message in (
+        ([tmp_path / "nowhere"], "no such folder"),
+        ([photos / "lemon.jpg"], "not a folder"),
+        ([""], "empty name"),
+        ([], "nothing to watch yet"),
+    ):
+        outcome = imgsearch("watch", *arguments)
+        assert outcome.code == 2 and message in outcome.err and "Traceback" not in outcome.err
+
+
+def test_a_person_is_told_what_came_of_each_burst_and_nothing_else(photos, tmp_path):
+    command = [*PROGRAM, "watch", str(photos), "--model", "builtin", "--index", str(tmp_path / "index")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            lines = [next(process.stderr) for _ in range(3)]
+            assert lines[0] == "imgsearch: indexed 6 photos\n"
+            assert lines[2] == "imgsearch: watching 1 folder; ^C ends it\n"
+            (photos / "node_modules").mkdir()
+            (photos / "lemon.jpg").rename(photos / "citron.jpg")
+            (photos / "banana.jpg").unlink()
+            shutil.copy(ALBUM / "leek.jpg", photos)
+            assert next(process.stderr) == (
+                "imgsearch: indexed 2 photos (1 new, 1 moved or copied), 4 unchanged, 2 gone\n"
+            )
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=PATIENCE)
+            assert (process.returncode, out, err) == (130, "", "")
+        finally:
+            process.kill()
