@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import locale
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def doctor(as_json: options.Json = False, index: options.Index = None) -> int:
 
     levels: Counter[str] = Counter()
     lines, waiting = _Lines(), _Waiting()
-    with Examination(index, script_of=_script_of, terminal=_terminal) as examination:
+    with Examination(index, script_of=_script_of, terminal=_terminal, settings=_settings) as examination:
         try:
             for finding in examination.findings(waiting):
                 waiting.close()
@@ -113,6 +114,27 @@ def _script_of(shell: str) -> bytes:
     """The script that this version prints."""
     command = [sys.executable, "-P", "-m", "imgsearch", "--show-completion", shell]
     return subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=60).stdout
+
+
+def _settings() -> Iterator[Finding]:
+    """Whether the file of settings is understood, as only a process that knows all commands can tell."""
+    from imgsearch.core import config
+    from imgsearch.core.findings import About
+
+    about, where = About("settings"), config.path()
+    if where is None or not os.path.lexists(where):
+        yield about.ok(f"none are made ({where or f'${config.VARIABLE} is empty'})")
+        return
+    command = [sys.executable, "-P", "-m", "imgsearch", "config", "list"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, timeout=60
+    )
+    complaints = re.findall(r"^imgsearch: (.*)\n(?:  (.*))?", done.stderr, re.MULTILINE) if done.returncode else []
+    for said, hint in complaints:
+        tell = about.warning if done.stdout else about.problem  # which stops every command
+        yield tell(said, hint or "imgsearch config edit")
+    if not complaints:
+        yield about.ok(f"{where}: {render.count(len(done.stdout.splitlines()), 'setting')}")
 
 
 # ---- The terminal ----------------------------------------------------------------------------------------------------

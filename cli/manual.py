@@ -45,12 +45,13 @@ EXIT_STATUS = (
     ("3", "done, but some files were skipped"),
     ("4", "no index here, one made by a newer version, or a damaged one"),
     ("5", "the index is in use by another process"),
-    ("6", "`check` found something"),
+    ("6", "`check` found something, or `doctor` something that does not work"),
     ("70", "a bug: please report the traceback"),
     ("129, 130, 143", "hung up, interrupted, terminated: what was done is kept"),
 )
 ENVIRONMENT = (
     ("IMGSEARCH_INDEX", "The index to use where no --index names one."),
+    ("IMGSEARCH_CONFIG", "The file of settings; none where it is empty."),
     (
         "IMGSEARCH_HNSW_SLOTS",
         "From how many vectors on HNSW graphs are built; 0 is never. Default: 131072.",
@@ -58,7 +59,8 @@ ENVIRONMENT = (
     ("HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE", "1: fetch no weights, as with --offline."),
     ("HF_HOME, HF_HUB_CACHE", "Where weights that were fetched are kept."),
     ("HF_ENDPOINT", "Where weights are fetched from."),
-    ("XDG_DATA_HOME, XDG_CACHE_HOME, XDG_RUNTIME_DIR", "Where the folders below lie, on Linux."),
+    ("XDG_DATA_HOME, XDG_CONFIG_HOME, XDG_CACHE_HOME, XDG_RUNTIME_DIR", "Where the folders below lie, on Linux."),
+    ("XDG_DATA_DIRS", "Where `doctor` looks for completions that the system has, besides the user's own."),
     ("FORCE_HYPERLINK", "0: names on a terminal are no links."),
 )
 FILES = (
@@ -69,6 +71,10 @@ FILES = (
     (
         ".imgsearch/",
         f"An index that `{PROGRAM} init` made. It is used from any folder below the one that it lies in.",
+    ),
+    (
+        "~/.config/imgsearch/config.toml",
+        f"Settings, as `{PROGRAM} config` writes them. On macOS: ~/Library/Application Support/imgsearch/config.toml.",
     ),
     (".imgsearchignore", "What `index` passes over in this folder and below, written as a .gitignore."),
     (

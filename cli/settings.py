@@ -100,7 +100,13 @@ def default_map(program: Any, arguments: Sequence[str]) -> dict[str, Any]:
     if not known:
         return {}
     values = {}
-    for setting in config.settings_for(words, arguments):
+    try:
+        settled = config.settings_for(words, arguments)
+    except ConfigError:
+        if words not in (["doctor"], ["config", "edit"], ["config", "path"]):
+            raise
+        settled = []  # a broken file is what these are for
+    for setting in settled:
         if setting.key in known or setting.table == tuple(words):
             key = known_key(setting.key, known, setting)
             values[key.option.name] = _read(key, setting)

@@ -59,11 +59,12 @@ Look = Callable[[], Iterator[Finding]]
 class Examination:
     """One look at everything. Hold it open while its findings are read."""
 
-    def __init__(self, index: str | None, *, script_of: shells.ScriptOf, terminal: Look) -> None:
-        """`index` is `--index`; `terminal` looks at what the command line knows of it."""
+    def __init__(self, index: str | None, *, script_of: shells.ScriptOf, terminal: Look, settings: Look) -> None:
+        """`index` is `--index`; `terminal` and `settings` look at what only the command line knows."""
         self._index = index
         self._script_of = script_of
         self._terminal = terminal
+        self._settings = settings
         self._opened = contextlib.ExitStack()
 
     def __enter__(self) -> Examination:
@@ -105,6 +106,7 @@ class Examination:
             (INDEX, "the index", self._index_health),
             (SERVE, "the gallery", machine.gallery),
             (SERVE, "the socket", lambda: server(self._index)),
+            (About("settings"), "the settings", self._settings),
             (About("terminal"), "the terminal", self._terminal),
             (shells.ABOUT, "the shells", lambda: shells.completions(self._script_of)),
         )

@@ -300,6 +300,27 @@ def test_this_torch_answers_for_this_machine():
     assert answer["device"] in ("cpu", "cuda", "mps") and len(answer["precisions"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("written", "level", "said"),
+    [
+        (None, "ok", "none are made"),
+        ("[query]\nlimit = 3\n", "ok", "1 setting"),
+        ("[query]\nlimmit = 3\n", "warning", "query.limmit: there is no such option"),
+        ("[query", "problem", "is no TOML"),
+    ],
+)
+def test_settings_are_looked_at(home, written, level, said):
+    file = home / ".config" / "imgsearch" / "config.toml"
+    if written:
+        file.parent.mkdir(parents=True)
+        file.write_text(written)
+    (finding,) = doctor_cmd._settings()
+    assert (finding.topic, finding.level) == ("settings", level)
+    assert "~/.config/imgsearch/config.toml" in finding.found and said in finding.found
+    if level == "problem":
+        assert the((findings.Finding(**record) for record in run()[1]), said).level == level
+
+
 def test_the_home_folder_is_named_by_its_sign_where_the_shell_reads_it(home):
     about = findings.About("program")
     found = about.problem(

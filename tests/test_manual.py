@@ -13,7 +13,7 @@ import pytest
 import typer
 
 import imgsearch as package
-from imgsearch.cli import app, manual
+from imgsearch.cli import commands, manual
 
 TOP = Path(__file__).parents[1]
 PAGE = TOP / "docs" / "imgsearch.1"
@@ -53,18 +53,18 @@ def test_groff_has_nothing_to_say():
         assert (done.returncode, done.stderr) == (0, "")
 
 
-def commands(group: typer.Context) -> Iterator[typer.Context]:
+def commands_of(group: typer.Context) -> Iterator[typer.Context]:
     for name in group.command.list_commands(group):
         inner = typer.Context(group.command.get_command(group, name), info_name=name, parent=group)
         yield inner
         if hasattr(inner.command, "list_commands"):
-            yield from commands(inner)
+            yield from commands_of(inner)
 
 
 @needs_mandoc
 def test_every_sentence_option_and_example_of_the_help_is_in_the_page():
-    program = typer.Context(typer.main.get_command(app.app_for([])), info_name="imgsearch")
-    contexts = list(commands(program))
+    program = typer.Context(typer.main.get_command(commands.app_for([])), info_name="imgsearch")
+    contexts = list(commands_of(program))
     assert len(contexts) > 20
     shown = words_of(PAGE.read_text())
     for context in contexts:
