@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from imgsearch.core.types import Embedder
 
     from .sheets import Sheet
+    from .telling import Teller
 
 # Lines of standard input answered together: enough to share one pass over the vectors, few enough to see progress.
 QUERIES_AT_ONCE = 1024
@@ -38,13 +39,17 @@ def answer(asked: Asked) -> int:
     """The command, given its parameters by name. Returns the exit code."""
     as_json, has_many = asked["as_json"], asked["words"] == ["-"]
     printer, sheet = _outputs(asked, has_many=has_many)
+    render.hush(asked["quiet"])
     on_explained = _explainer(as_json=as_json) if asked["explain"] else None
+    teller = _teller(asked, on_explained) if asked["verbose"] else None
     statistics = asked["explain"] or printer.shows_statistics
     show = _Show(asked, printer, sheet)
     if not has_many and asked["device"] == "auto" and not (asked["no_server"] or asked["no_history"]):
-        found = warm.ask(asked, statistics=statistics)
+        found = warm.ask({**asked, "explain": asked["explain"] or asked["verbose"]}, statistics=statistics)
         if found is not None:
-            return _print_warm(found, show, on_explained)
+            if teller:
+                teller.is_warm = True
+            return _print_warm(found, show, teller or on_explained)
     from imgsearch.core.asked import options_of, query_of, refuse_for_lines
     from imgsearch.core.questions import texts_of
 
@@ -63,9 +68,9 @@ def answer(asked: Asked) -> int:
             embedder.expect("text", sorted(texts))
         searcher = _searcher(store, space, embedder)
         if one is None:
-            code = _answer_lines(searcher, options, printer, asked, on_explained)
+            code = _answer_lines(searcher, options, printer, asked, teller or on_explained)
         else:
-            hits = searcher.search(one, options, on_explained=on_explained)
+            hits = searcher.search(one, options, on_explained=teller or on_explained)
             show(one.typed, hits)
             if not hits and not options.include_offline:
                 _mention_offline(root.path for root in store.catalog.roots() if root.state == "offline")
@@ -131,12 +136,29 @@ def _explainer(*, as_json: bool) -> Callable[[Explanation], None]:
     return explain
 
 
+def _teller(asked: Asked, then: Callable[[Explanation], None] | None) -> Teller:
+    from dataclasses import fields
+
+    from imgsearch.core.filters import Filters
+
+    from .telling import Teller
+
+    exact = asked["exact"]
+    return Teller(
+        asked["index"],
+        strategy="auto" if exact is None else "exact" if exact else "ann",
+        modality=asked["modality"],
+        narrowed={each.name: asked[each.name] for each in fields(Filters)},
+        then=then,
+    )
+
+
 def _mention_offline(roots: Iterable[str]) -> None:
     """Why nothing may have been found where something used to be."""
     from imgsearch.core.paths import printable
 
     for path in roots:
-        render.say(f"{printable(path)} is offline and its photos are hidden (see: imgsearch status)")
+        render.warn(f"{printable(path)} is offline and its photos are hidden (see: imgsearch status)")
 
 
 class _Show:

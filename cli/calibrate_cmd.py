@@ -21,6 +21,7 @@ def calibrate(
     as_json: options.Json = False,
     device: options.Device = "auto",
     offline: options.Offline = False,
+    quiet: options.Quiet = False,
     index: options.Index = None,
 ) -> int:
     """Measure the collection anew, which `index` does whenever it has grown or shrunk by a tenth.

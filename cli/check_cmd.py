@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +31,8 @@ def check(
     offline: options.Offline = False,
     wait: options.Wait = False,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
     index: options.Index = None,
 ) -> int:
     """Check that the index is whole: catalogue, vectors, graphs, and the files they lie in.
@@ -50,7 +51,7 @@ def check(
 
       imgsearch check --repair
     """
-    session = _Session(index, deep=deep, sample=sample, device=device, offline=offline, wait=wait)
+    session = _Session(index, deep=deep, sample=sample, device=device, offline=offline, wait=wait, verbose=verbose)
     checked = session.look()
     _tell(checked, as_json=as_json)
     said: list[str] = []
@@ -71,12 +72,22 @@ def check(
 class _Session:
     """One index, looked at and mended."""
 
-    def __init__(self, index: str | None, *, deep: bool, sample: int, device: str, offline: bool, wait: bool) -> None:
+    def __init__(
+        self,
+        index: str | None,
+        *,
+        deep: bool,
+        sample: int,
+        device: str,
+        offline: bool,
+        wait: bool,
+        verbose: bool,
+    ) -> None:
         from imgsearch.core.store import locate
 
         self._folder = locate(index)
         self._deep, self._sample = deep, sample
-        self._device, self._offline, self._wait = device, offline, wait
+        self._device, self._offline, self._wait, self._verbose = device, offline, wait, verbose
         self._embedders: dict[str, Callable[[], Embedder]] = {}
         self.is_lost = False
         """Whether a catalogue was damaged so badly that nothing of it could be saved."""
@@ -86,11 +97,12 @@ class _Session:
         from imgsearch.core.errors import IndexDamaged, IndexNotFound
         from imgsearch.core.store import Store
 
-        progress = _Progress()
+        from .progress import Stages
+
         try:
-            with Store.open(self._folder) as store:
+            with Store.open(self._folder) as store, Stages(verbose=self._verbose) as stages:
                 embedder = self._embedder(store) if self._deep else None
-                return check(store, embedder=embedder, sample=self._sample, on_progress=progress)
+                return check(store, embedder=embedder, sample=self._sample, on_progress=stages)
         except IndexDamaged as error:
             return Checked((Finding("catalogue", str(error), is_structural=True),))
         except IndexNotFound:
@@ -98,8 +110,6 @@ class _Session:
             if lost is None:
                 raise
             return Checked((lost,))
-        finally:
-            progress.close()
 
     def _embedder(self, store: Store) -> Callable[[], Embedder] | None:
         from .loading import embedder_of
@@ -160,23 +170,6 @@ class _Session:
         summary = indexing.run(store, lambda: (load(), space.model), plan, space=space, on_event=on_event)
         if summary.indexed:
             say(f"read {render.count(summary.indexed, 'photo')} again")
-
-
-class _Progress:
-    """On a terminal, one line that says what is being looked at."""
-
-    def __init__(self) -> None:
-        self._is_shown = sys.stderr.isatty()
-
-    def __call__(self, what: str) -> None:
-        if self._is_shown:
-            sys.stderr.write(f"\r\x1b[Kchecking {what}")
-            sys.stderr.flush()
-
-    def close(self) -> None:
-        if self._is_shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
 
 
 def _tell(checked: Checked, *, as_json: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -48,6 +47,8 @@ def dupes(
         Optional[int],  # noqa: UP045
         typer.Option("--workers", metavar="N", min=1, help="Processes that read photos.", show_default="all cores"),
     ] = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
     index: options.Index = None,
 ) -> int:
     """Show photos that are there more than once: the same bytes, or the same picture resized, re-encoded or turned.
@@ -73,24 +74,17 @@ def dupes(
     from imgsearch.core.workers import Workers
 
     from .loading import open_store
+    from .progress import Stages
 
     if as_json and (paths or print0 or others):
         raise UsageError("--json goes without --paths, --print0 and --others", hint="choose one")
     if exact and quick:
         raise UsageError("--exact and --quick exclude each other", hint="choose one")
     wanted = core.Wanted(keep.value, Filters(under=tuple(under or ())), exact, quick)
-    progress = _Progress()
-    with open_store(index) as store, ExitStack() as stack:
-        try:
-            found = core.find(
-                store,
-                wanted,
-                cache=Looks(),
-                workers=lambda: stack.enter_context(Workers(workers)),
-                on_progress=progress,
-            )
-        finally:
-            progress.close()
+    with open_store(index) as store, ExitStack() as stack, Stages(verbose=verbose) as stages:
+        found = core.find(
+            store, wanted, cache=Looks(), workers=lambda: stack.enter_context(Workers(workers)), on_progress=stages
+        )
     _print(found, as_json=as_json, is_flat=paths or others, others=others, print0=print0)
     render.flush()
     if not as_json:
@@ -113,7 +107,7 @@ def _print(found: Found, *, as_json: bool, is_flat: bool, others: bool, print0: 
             if print0:
                 render.emit(os.fsencode(path), end=b"\0")
             else:
-                render.emit(render.shown(path))
+                render.emit(render.shown(path) if is_flat else render.seen(path))
 
 
 def group_record(group: Group) -> dict[str, Any]:
@@ -167,22 +161,4 @@ def _complain(found: Found, *, as_json: bool) -> None:
         render.complain(ImgsearchError(f"{printable(skipped.path)}: {skipped.reason}"), as_json=as_json)
     if found.changed and not as_json:
         changed = render.count(found.changed, "photo")
-        render.say(f"{changed} left out: gone, or not as indexed; bring the index up to date with: imgsearch index")
-
-
-class _Progress:
-    """On a terminal, one line that says how far it is."""
-
-    def __init__(self) -> None:
-        self._is_shown = sys.stderr.isatty()
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        if self._is_shown:
-            share = 100 * done // max(1, total)
-            sys.stderr.write(f"\r\x1b[K{what}: {done:,} of {total:,} ({share} %)")
-            sys.stderr.flush()
-
-    def close(self) -> None:
-        if self._is_shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+        render.warn(f"{changed} left out: gone, or not as indexed; bring the index up to date with: imgsearch index")

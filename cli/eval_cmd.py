@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -232,7 +231,7 @@ def evaluate(
             runs.can_be_submitted(asked)
         before = runs.read_run(compare, measures, asked) if compare else None
         head = _head(asked_for, asked, plan, store, space)
-        found = _answers(store, view, choice.embedder(space), asked, plan, quiet=quiet)
+        found = _answers(store, view, choice.embedder(space), asked, plan)
     run = runs.Run(head, measures, tuple(found))
     try:
         _print(run, before, as_json=as_json)
@@ -569,16 +568,17 @@ def _orderly_stop(stop: threading.Event, choice: _Model) -> Iterator[None]:
 # --------------------------------------------------------------------------------------- asking, and what came
 
 
-def _answers(
-    store: Store, view: Any, embedder: Callable[[], Embedder], asked: Asked, plan: Plan, *, quiet: bool
-) -> list[Answer]:
+def _answers(store: Store, view: Any, embedder: Callable[[], Embedder], asked: Asked, plan: Plan) -> list[Answer]:
     from imgsearch.core import runs
 
-    if quiet or not sys.stderr.isatty():
-        return list(runs.answers(store, view, embedder, asked, plan))
-    total = len(asked.questions) + len(asked.pictures)
-    with typer.progressbar(length=total, label="asking", file=sys.stderr) as bar:
-        return list(runs.answers(store, view, embedder, asked, plan, bar.update))
+    from .progress import Line, bar
+
+    with Line() as line:
+        steps = bar(line, total=len(asked.questions) + len(asked.pictures), unit=" queries", desc="asking")
+        try:
+            return list(runs.answers(store, view, embedder, asked, plan, steps.update))
+        finally:
+            steps.close()
 
 
 def _head(benchmark: Benchmark, asked: Asked, plan: Plan, store: Store, space: Space) -> dict[str, Any]:

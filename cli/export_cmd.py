@@ -30,6 +30,7 @@ def export(
         typer.Option("--format", help="Of this form, whatever its name ends in.", show_default=False),
     ] = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
     index: options.Index = None,
 ) -> int:
     """Write photos with their facts, texts and vectors to a file, for other programs or another machine's index.
@@ -48,19 +49,20 @@ def export(
     from imgsearch.core.paths import path_fields, printable
 
     from .loading import open_store
+    from .progress import Line
 
     kind = transfer.form_of(file, form.value if form else None)
     if as_json and file == "-":
         raise UsageError("--json goes without -, which is JSON Lines already", hint="leave out --json")
     path = os.path.abspath(os.path.expanduser(file))
-    progress = _Progress("exporting")
-    with open_store(index) as store:
-        try:
-            done = transfer.export(
-                store, path, kind, output=sys.stdout.buffer if file == "-" else None, on_progress=progress
-            )
-        finally:
-            progress.close()
+    with open_store(index) as store, Line() as line:
+        done = transfer.export(
+            store,
+            path,
+            kind,
+            output=sys.stdout.buffer if file == "-" else None,
+            on_progress=lambda done, total: line.count("exporting", done, total),
+        )
     if as_json:
         record = {**path_fields(path), "format": kind, "photos": done.photos, "texts": done.texts}
         render.emit_json({**record, "left_out": done.left_out, "model": done.model})
@@ -77,6 +79,7 @@ def take_in(
     file: Annotated[str, typer.Argument(metavar="FILE", help="What to read: an export of any form; - for stdin.")],
     wait: options.Wait = False,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
     index: options.Index = None,
 ) -> int:
     """Take over vectors and notes from a file that `imgsearch export` wrote, perhaps on a faster machine.
@@ -93,22 +96,20 @@ def take_in(
     from imgsearch.core.store import Store, locate
 
     from .loading import waiting
+    from .progress import Line
 
     path = os.path.abspath(os.path.expanduser(file))
-    progress = _Progress("importing")
     stream: Any = None
     if file == "-":
         stream = sys.stdin.buffer if sys.stdin is not None else open(os.devnull, "rb")  # noqa: SIM115
-    try:
-        with (
-            transfer.opened(path, stream) as incoming,
-            Store.writing(locate(index), create=True, wait=waiting() if wait else None) as store,
-        ):
-            for line in store.repairs:
-                render.say(line)
-            taken = transfer.take_in(store, incoming, on_progress=progress)
-    finally:
-        progress.close()
+    with (
+        transfer.opened(path, stream) as incoming,
+        Store.writing(locate(index), create=True, wait=waiting() if wait else None) as store,
+        Line() as line,
+    ):
+        for repair in store.repairs:
+            render.say(repair)
+        taken = transfer.take_in(store, incoming, on_progress=lambda done, total: line.count("importing", done, total))
     if as_json:
         render.emit_json(
             {
@@ -136,21 +137,3 @@ def _sentences(taken: TakenIn) -> list[str]:
         f"from {render.count(taken.photos, 'photo')}",
         f"now read the photos that are here: imgsearch index FOLDER{model}",
     ]
-
-
-class _Progress:
-    """On a terminal, one line that says how far it is."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._is_shown = sys.stderr.isatty()
-
-    def __call__(self, done: int, total: int) -> None:
-        if self._is_shown:
-            sys.stderr.write(f"\r\x1b[K{self._what}: {done:,} of {total:,}")
-            sys.stderr.flush()
-
-    def close(self) -> None:
-        if self._is_shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()

@@ -27,7 +27,7 @@ def failures(as_json: options.Json = False, index: options.Index = None) -> int:
         if as_json:
             render.emit_json({**path_fields(one.path), "stage": one.stage, "reason": one.reason})
         elif render.is_terminal():
-            render.emit(f"{printable(one.path)}: {printable(one.reason)} ({one.stage})")
+            render.emit(f"{render.painted_path(printable(one.path))}: {printable(one.reason)} ({one.stage})")
         else:
             fields = [os.fsencode(one.path), one.stage.encode(), one.reason.encode("utf-8", "replace")]
             render.emit(b"\t".join(fields))

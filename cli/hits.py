@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,7 @@ class Printer:
     def print(self, hits: Sequence[Hit]) -> None:
         is_for_people = render.is_terminal() and not (self.as_json or self._paths or self._print0 or self._fields)
         if self._has_many and hits and is_for_people:
-            render.emit(render.shown(hits[0].query))
+            render.emit(render.painted(printable(hits[0].query), render.BOLD, sys.stdout))
         if is_for_people and self._previews:
             for hit, drawing in zip(hits, self._previews.of(hits), strict=True):
                 render.emit(drawing, end=b"")
@@ -122,12 +123,14 @@ class Printer:
     def _print_for_people(self, hit: Hit) -> None:
         text = f"  {printable(hit.place.text)!r}" if hit.place.text else ""
         more = f"  (+{len(hit.members)} more)" if hit.members else ""
-        render.emit(f"{hit.score:7.3f}  {linked(hit.path)}{text}{more}")
+        score = render.painted(f"{hit.score:7.3f}", render.DIM, sys.stdout)
+        render.emit(f"{score}  {linked(hit.path)}{text}{more}")
         if self._metadata and (line := facts_line(hit)):
             render.emit(f"         {printable(line)}")
 
     def _print_columns(self, hit: Hit) -> None:
-        fields = [f"{hit.score:.4f}".encode(), os.fsencode(hit.path)]
+        score = render.painted(f"{hit.score:.4f}", render.DIM, sys.stdout)
+        fields = [score.encode(), os.fsencode(render.painted_path(hit.path))]
         if self._has_many:
             fields.insert(0, os.fsencode(hit.query))
         if hit.place.text:
@@ -144,7 +147,7 @@ UNLINKED = re.compile(r"(dumb|linux|cons25|eterm.*|sun.*|vt\d+.*|ansi)?")
 
 def linked(path: str) -> str:
     """A file's name as a terminal shows it, which can be clicked where that terminal has links (OSC 8)."""
-    name = printable(path)
+    name = render.painted_path(printable(path))
     if UNLINKED.fullmatch(os.environ.get("TERM", "")) or os.environ.get("FORCE_HYPERLINK") == "0":
         return name
     import socket

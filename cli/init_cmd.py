@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from . import render
+from . import options, render
 
 
 def init(
     folder: Annotated[str, typer.Argument(metavar="[DIR]", help="The folder that holds the photos.")] = ".",
+    quiet: options.Quiet = False,
 ) -> int:
     """Make a portable index: DIR/.imgsearch/, used by every command run in DIR or below.
 

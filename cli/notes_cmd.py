@@ -42,6 +42,7 @@ def add(
     as_json: options.Json = False,
     device: options.Device = "auto",
     offline: options.Offline = False,
+    quiet: options.Quiet = False,
     index: options.Index = None,
 ) -> int:
     """Note a text about one or several photos. It is embedded at once, and found by --modality text or any.
@@ -77,6 +78,7 @@ def show(
         typer.Argument(metavar="[FILE]", help="Only those about this photo.", show_default=False),
     ] = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
     index: options.Index = None,
 ) -> int:
     """List notes, the oldest first, with the photos they are about. Exit code 1 says that there are none.
@@ -113,6 +115,7 @@ def remove(
     ] = None,
     wait: options.Wait = False,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
     index: options.Index = None,
 ) -> int:
     """Forget notes about a photo. Exit code 1 says that there were none.
@@ -141,6 +144,7 @@ def embed(
     as_json: options.Json = False,
     device: options.Device = "auto",
     offline: options.Offline = False,
+    quiet: options.Quiet = False,
     index: options.Index = None,
 ) -> int:
     """Embed the notes that have no vector of the model that search uses: after a change of the model, or a repair.

@@ -8,6 +8,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from . import render
+
 
 class SearchIn(StrEnum):
     image = "image"
@@ -118,7 +120,10 @@ Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing: use onl
 Wait = Annotated[
     bool, typer.Option("--wait", help="If another process is writing to the index, go on when it has finished.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=render.hush, help="Say nothing but errors.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say more on stderr: what is done, with what, and how long it takes.")
+]
 MinScore = Annotated[
     Optional[float],  # noqa: UP045
     typer.Option("--min-score", metavar="S", help="Only photos with at least this score."),

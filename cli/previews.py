@@ -54,7 +54,7 @@ def previews_here() -> Previews | None:
     if not render.is_terminal():
         return None
     if os.environ.get("TERM", "dumb") == "dumb":
-        render.say("--preview: this terminal draws nothing (TERM is dumb or not set)")
+        render.warn("--preview: this terminal draws nothing (TERM is dumb or not set)")
         return None
     try:
         return Previews()
@@ -99,7 +99,7 @@ class _Blocks:
             force_terminal=True,
             no_color=False,  # who asks for pictures asks for colours
             color_system=self._colours,
-            width=min(COLUMNS, max(1, _columns() - 1)),
+            width=min(COLUMNS, max(1, render.columns(sys.stdout) - 1)),
             height=ROWS,
         )
         render.flush()  # kitty's pictures go out at once, past this
@@ -118,9 +118,3 @@ class _Blocks:
             yield
         finally:
             sys.__stdout__ = terminal  # type: ignore[misc]
-
-
-def _columns() -> int:
-    import shutil
-
-    return shutil.get_terminal_size().columns

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from imgsearch.core.paths import path_fields, printable
@@ -12,6 +15,134 @@ from . import render
 
 if TYPE_CHECKING:
     from imgsearch.core.indexing import Event, Summary
+
+
+# Of a bar at most, on however wide a terminal: what is longer is read no better, and is folded when it gets narrower.
+MOST_COLUMNS = 76
+REDRAW_SECONDS = 0.05
+# From which width on a bar has which form.
+FORMS = (
+    (60, "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"),
+    (30, "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {remaining}"),
+    (0, "{n_fmt}/{total_fmt}"),
+)
+WITHOUT_TOTAL = "{desc} {n_fmt} [{elapsed}, {rate_noinv_fmt}]"
+
+
+def is_watched() -> bool:
+    """Whether somebody sees what is drawn on stderr: a person at a terminal that can, and no log of a CI."""
+    return (
+        sys.stderr.isatty()
+        and not render.is_quiet()
+        and os.environ.get("TERM", "dumb") != "dumb"
+        and os.environ.get("CI", "").lower() in ("", "0", "false")
+    )
+
+
+class Line:
+    """The last line of a terminal, drawn again and again. Where nobody watches, nothing is.
+
+    The cursor waits at its beginning. There it stays when a terminal that becomes narrower folds the line, so that the
+    next drawing erases all of it, and what the terminal writes itself, such as ^C, makes the line no longer.
+    """
+
+    def __init__(self, *, is_wanted: bool = True) -> None:
+        self.is_shown = is_wanted and is_watched()
+        self._drawn_at: float | None = None
+
+    def draw(self, *wordings: str) -> None:
+        """The first wording that fits, else as much of the last as does."""
+        now = time.monotonic()
+        if not self.is_shown or (self._drawn_at is not None and now - self._drawn_at < REDRAW_SECONDS):
+            return
+        width = render.columns(sys.stderr) - 1  # after the last column the cursor is in the next line, or is not
+        text = next((wording for wording in wordings if len(wording) <= width), wordings[-1][:width])
+        self._write(f"\r{text}\x1b[J\r")
+        self._drawn_at = now
+
+    def count(self, what: str, done: int, total: int) -> None:
+        """How far it is."""
+        share = f"{100 * done // max(1, total)} %"
+        numbers = f"{done:,} of {total:,}"
+        self.draw(f"{what}: {numbers} ({share})", f"{numbers} ({share})", numbers, share)
+
+    def clear(self) -> None:
+        if self._drawn_at is not None:
+            self._write("\r\x1b[J")
+            self._drawn_at = None
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def _write(self, text: str) -> None:
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except OSError:  # the terminal is gone, and the work goes on
+            self.is_shown = False
+
+
+class Stages:
+    """What a command does, one thing after the other: seen while it goes on, and with `verbose` told of in the end."""
+
+    def __init__(self, *, verbose: bool) -> None:
+        self._line = Line()
+        self._is_verbose = verbose
+        self._what = ""
+        self._began = 0.0
+
+    def __call__(self, what: str, done: int = 0, total: int = 0) -> None:
+        if what != self._what:
+            self._tell()
+            self._what, self._began = what, time.monotonic()
+        if total:
+            self._line.count(printable(what), done, total)
+        else:
+            self._line.draw(printable(what))
+
+    def __enter__(self) -> Stages:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._line.clear()
+        if kind is None:
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._is_verbose and self._what:
+            self._line.clear()
+            render.say(f"{printable(self._what)}: {time.monotonic() - self._began:.2f} s")
+
+
+def bar(line: Line, **options: Any) -> Any:
+    """tqdm's counts, rates and guesses, drawn on our line in a form that fits."""
+    from tqdm import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc,unused-ignore]
+        monitor_interval = 0  # no thread: every step is looked at
+
+        @property
+        def format_dict(self) -> dict[str, Any]:
+            width = min(MOST_COLUMNS, render.columns(sys.stderr) - 1)
+            form = next((form for least, form in FORMS if width >= least), "")
+            if self.total is None:
+                form = WITHOUT_TOTAL
+            return {**super().format_dict, "ncols": max(1, width), "bar_format": form}
+
+        def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+            if msg is None:
+                line.draw(str(self))
+            else:
+                line.clear()
+            return False
+
+        def clear(self, nolock: bool = False) -> None:
+            line.clear()
+
+    return Bar(file=sys.stderr, miniters=1, smoothing=0.1, leave=False, **options)
 
 
 class Progress:
@@ -24,6 +155,7 @@ class Progress:
         """Whoever read the events is gone: the run ends in order, and quietly."""
         self._quiet = quiet
         self._verbose = verbose
+        self._line = Line(is_wanted=not (quiet or as_json))
         self._bar: Any = None
         self._skipped = 0
 
@@ -35,13 +167,15 @@ class Progress:
             except BrokenPipeError:
                 self.is_deserted = True
                 self._stop.set()
-        if event.kind == "planned":
+        if event.kind == "walking":
+            self._line.draw(f"looking for files: {event.count:,}", f"{event.count:,} files", f"{event.count:,}")
+        elif event.kind == "planned":
             self._start(event.count)
         elif event.kind in ("photo", "passed", "skipped"):
             self._step(event)
         if event.kind == "skipped":
             if not (self._as_json or self._quiet):
-                self.say(f"{printable(event.path or '')}: {printable(event.reason or '')} ({event.stage})")
+                self.say(f"{printable(event.path or '')}: {printable(event.reason or '')} ({event.stage})", render.warn)
         elif event.kind == "notice":
             if not self._as_json:
                 self.say(event.reason or "")
@@ -49,27 +183,17 @@ class Progress:
             label = {"photo": "indexed", "gone": "gone"}.get(event.kind, event.reason)
             self.say(f"{label}: {printable(event.path or '')}")
 
-    def say(self, message: str) -> None:
+    def say(self, message: str, voice: Callable[[str], None] = render.say) -> None:
         """One line to the person, above the bar if there is one."""
-        if self._bar is not None:
-            self._bar.clear()
-        render.say(message)
+        self._line.clear()
+        voice(message)
         if self._bar is not None:
             self._bar.refresh()
 
     def _start(self, count: int) -> None:
-        if count and sys.stderr.isatty() and not (self._quiet or self._as_json):
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                total=count,
-                unit=" photos",
-                unit_scale=False,
-                dynamic_ncols=True,
-                smoothing=0.1,
-                leave=False,
-                desc="indexing",
-            )
+        self._line.clear()
+        if count and self._line.is_shown:
+            self._bar = bar(self._line, total=count, unit=" photos", desc="indexing")
 
     def _step(self, event: Event) -> None:
         self._skipped += event.kind == "skipped"
@@ -79,9 +203,7 @@ class Progress:
             self._bar.update(1)
 
     def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        self._line.clear()
 
 
 class Download:
@@ -91,12 +213,10 @@ class Download:
         self._bar: Any = None
 
     def __call__(self, fetched: int, total: int | None) -> None:
+        if not is_watched():
+            return
         if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                total=total, unit="B", unit_scale=True, leave=False, disable=None, desc="fetching", dynamic_ncols=True
-            )
+            self._bar = bar(Line(), total=total, unit="B", unit_scale=True, desc="fetching")
         self._bar.update(fetched - self._bar.n)
 
     def __enter__(self) -> Download:

@@ -32,6 +32,8 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be forgotten, and do nothing.")] = False,
     wait: options.Wait = False,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
     index: options.Index = None,
 ) -> int:
     """Forget photos that are gone, or are passed over now (--exclude, ignore files), and give their room back.
@@ -46,13 +48,18 @@ def prune(
 
       imgsearch prune --dry-run
     """
+    from imgsearch.core.paths import printable
     from imgsearch.core.prune import prune as forget
 
     from .loading import open_to_write
 
+    def on_lost(path: str) -> None:
+        if verbose:
+            render.say(f"{'would forget' if dry_run else 'forgetting'}: {printable(path)}")
+
     roots = [os.path.abspath(os.path.expanduser(path)) for path in offline or []]
     with open_to_write(index, wait=wait) as store:
-        pruned = forget(store, offline=roots, spaces=space or [], dry_run=dry_run)
+        pruned = forget(store, offline=roots, spaces=space or [], dry_run=dry_run, on_lost=on_lost)
     if as_json:
         render.emit_json(
             {

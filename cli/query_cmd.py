@@ -200,6 +200,8 @@ def query(
     ] = False,
     device: options.Device = "auto",
     offline: options.Offline = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
     index: options.Index = None,
 ) -> int:
     """Find photos by words, by a picture, or by a picture plus a change.

@@ -75,6 +75,8 @@ _FLAGS = {
     "no_history": "--no-history",
     "no_server": "--no-server",
     "offline": "--offline",
+    "quiet": "--quiet -q",
+    "verbose": "--verbose -v",
 }
 _EITHER = {"exact": {"--exact": True, "--ann": False}}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from imgsearch.core.errors import ImgsearchError
 from imgsearch.core.paths import path_fields, printable
@@ -59,21 +59,92 @@ def shown(name: str) -> str | bytes:
     return printable(name) if is_terminal() else os.fsencode(name)
 
 
+_is_quiet = False
+
+
+def hush(is_wanted: bool) -> bool:
+    """The callback of `--quiet`: from now on nothing is said but errors."""
+    global _is_quiet
+    _is_quiet = is_wanted
+    return is_wanted
+
+
+def is_quiet() -> bool:
+    return _is_quiet
+
+
 def say(message: str) -> None:
     """One line to the person, on stderr."""
-    sys.stderr.write(f"imgsearch: {message}\n")
-    sys.stderr.flush()
+    if not _is_quiet:
+        _speak("imgsearch:", message)
+
+
+def warn(message: str) -> None:
+    """As `say`, of what is not as it should be, though no error."""
+    if not _is_quiet:
+        _speak(painted("imgsearch:", YELLOW, sys.stderr), message)
 
 
 def complain(error: ImgsearchError, *, as_json: bool) -> None:
-    """An error: what happened, to which file, and what to do next."""
+    """An error: what happened, to which file, and what to do next. Said under `--quiet`, too."""
     if as_json:
         record = {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
         sys.stderr.write(json.dumps(record, ensure_ascii=True) + "\n")
         return
-    say(printable(str(error)))
+    _speak(painted("imgsearch:", RED, sys.stderr), printable(str(error)))
     if error.hint:
         sys.stderr.write(f"  {printable(error.hint)}\n")
+
+
+def _speak(who: str, message: str) -> None:
+    sys.stderr.write(f"{who} {message}\n")
+    sys.stderr.flush()
+
+
+DIM, BOLD, RED, YELLOW = "2", "1", "1;31", "33"
+
+
+def is_coloured(stream: TextIO) -> bool:
+    """Whether colours go there (no-color.org, bixense.com/clicolors): where both ask, NO_COLOR wins."""
+    known = os.environ.get
+    if known("NO_COLOR"):
+        return False
+    if known("CLICOLOR_FORCE", "0") not in ("", "0"):
+        return True
+    return stream.isatty() and known("CLICOLOR") != "0" and known("TERM", "dumb") != "dumb"
+
+
+def painted(text: str, style: str, stream: TextIO) -> str:
+    """The text in a colour, where colours go."""
+    return f"\x1b[{style}m{text}\x1b[0m" if text and is_coloured(stream) else text
+
+
+def seen(path: str) -> str | bytes:
+    """As `shown`, for people: on a terminal the folders are dim, so that the name is what is seen."""
+    return painted_path(printable(path)) if is_terminal() else os.fsencode(path)
+
+
+def painted_path(path: str) -> str:
+    """A path for stdout, its folders dim."""
+    folders, slash, name = path.rpartition("/")
+    return painted(folders + slash, DIM, sys.stdout) + name
+
+
+def columns(stream: TextIO) -> int:
+    """How many characters a line holds: what $COLUMNS says, else what the terminal does."""
+    try:
+        told = int(os.environ.get("COLUMNS", ""))
+    except ValueError:
+        told = 0
+    if told > 0:
+        return told
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or USUAL_COLUMNS
+    except OSError:
+        return USUAL_COLUMNS
+
+
+USUAL_COLUMNS = 80
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:

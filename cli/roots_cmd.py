@@ -64,6 +64,7 @@ def move(
     new: Annotated[str, typer.Argument(metavar="NEW", help="The folder in which they lie now.")],
     wait: options.Wait = False,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
     index: options.Index = None,
 ) -> int:
     """Say that the photos of OLD now lie in NEW. For a folder that was renamed, or a disk that is mounted elsewhere.

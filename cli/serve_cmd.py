@@ -52,6 +52,7 @@ def serve(
     ] = None,
     device: options.Device = "auto",
     offline: options.Offline = False,
+    quiet: options.Quiet = False,
     index: options.Index = None,
 ) -> int:
     """Open a gallery of your photos in the browser, and keep index and model in memory for quick queries.
@@ -177,12 +178,12 @@ def _gallery(folder: str, host: str, port: int | None, minutes: float, *, device
             listener = opened.enter_context(_listening(engine, offline=offline))
             asked.append(lambda: listener.last_asked)
         except UsageError as error:
-            render.say(f"queries are not answered by this process: {error}")
+            render.warn(f"queries are not answered by this process: {error}")
         gallery = opened.enter_context(Gallery(engine, listening, host=host))
         asked.append(lambda: gallery.last_asked)
         render.emit(gallery.link)
         render.flush()
         render.say(f"open the link above in a browser{_until(minutes)}; ^C ends it")
         if not gallery.is_loopback:
-            render.say("whoever has the link, and whoever can read the network, can see the photos")
+            render.warn("whoever has the link, and whoever can read the network, can see the photos")
         return _wait(stop, lambda: max(each() for each in asked), minutes)

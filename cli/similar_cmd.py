@@ -14,6 +14,8 @@ from .hits import Printer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .telling import Teller
+
 # Lines of standard input answered together: enough to share one pass over the vectors, few enough to see progress.
 PICTURES_AT_ONCE = 256
 BYTES_AT_ONCE = 1 << 20
@@ -39,6 +41,8 @@ def similar(
     include_offline: options.IncludeOffline = False,
     device: options.Device = "auto",
     offline: options.Offline = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
     index: options.Index = None,
 ) -> int:
     """Find photos like a picture. Several pictures have an answer each, one after the other.
@@ -58,6 +62,7 @@ def similar(
     from imgsearch.core.search import Options, Searcher
 
     from .loading import open_store, query_embedder
+    from .telling import Teller
 
     if (as_json + paths + print0) > 1:
         raise UsageError("--json, --paths and --print0 exclude each other", hint="choose one")
@@ -65,21 +70,24 @@ def similar(
         raise UsageError("`-` goes without other files", hint="put them into the lines that are read")
     has_many = files == ["-"] or len(files) > 1
     printer = Printer(as_json=as_json, paths=paths, print0=print0, has_many=has_many, metadata=metadata)
+    narrowed: dict[str, Any] = {"under": tuple(under or ())}
     search_options = Options(
         limit=limit,
         min_score=min_score,
-        filters=Filters(under=tuple(under or ())),
+        filters=Filters(**narrowed),
         group=group.value if group else None,
         strategy="auto" if exact is None else "exact" if exact else "ann",
         include_reference=include_reference,
         include_offline=include_offline,
         statistics=printer.shows_statistics,
     )
+    strategy, modality = search_options.strategy, search_options.modality
+    teller = Teller(index, strategy=strategy, modality=modality, narrowed=narrowed) if verbose else None
     with open_store(index) as store:
         space = store.space_to_search()
         embedder = query_embedder(space, device=device, offline=offline, history=False)
         searcher = Searcher(store, lambda: embedder, store.view(space))
-        answers = _Answers(searcher, search_options, printer)
+        answers = _Answers(searcher, search_options, printer, teller)
         for block in _blocks(files):
             answers.answer(block)
     code = 2 if answers.has_errors else 0 if answers.has_hits else 1
@@ -95,8 +103,8 @@ def similar(
 class _Answers:
     """What came of pictures that were asked with."""
 
-    def __init__(self, searcher: Any, search_options: Any, printer: Printer) -> None:
-        self._searcher, self._options, self._printer = searcher, search_options, printer
+    def __init__(self, searcher: Any, search_options: Any, printer: Printer, teller: Teller | None) -> None:
+        self._searcher, self._options, self._printer, self._teller = searcher, search_options, printer, teller
         self.has_hits = self.has_errors = False
 
     def answer(self, files: list[str]) -> None:
@@ -110,7 +118,8 @@ class _Answers:
                 queries.append(grammar.explicit(None, (file,)))
             except QueryError as error:
                 self._complain(None, QueryError(str(error), hint="check the name"))
-        for hits in self._searcher.search_many(queries, self._options, on_error=self._complain):
+        told = {"on_error": self._complain, "on_explained": self._teller}
+        for hits in self._searcher.search_many(queries, self._options, **told):
             self.has_hits |= bool(hits)
             self._printer.print(hits)
         render.flush()

@@ -45,6 +45,9 @@ DAMAGED = f"{CATALOG}.damaged"
 # What file managers and network disks put into any folder.
 BY_THE_SYSTEM = (".DS_Store", "._", ".nfs", "Thumbs.db", "desktop.ini")
 
+Progress = Callable[[str, int, int], None]
+"""What is being done, and how much of how much of it has been; 0 of 0 where that is not counted."""
+
 Part = Literal["catalogue", "photos", "texts", "vectors", "graph", "slots", "files"]
 
 
@@ -81,7 +84,7 @@ def check(
     *,
     embedder: Callable[[], Embedder] | None = None,
     sample: int = SAMPLE,
-    on_progress: Callable[[str], None] = lambda what: None,
+    on_progress: Progress = lambda what, done, total: None,
 ) -> Checked:
     """Hold every promise of an open index against what is there.
 
@@ -127,20 +130,20 @@ def _look(
     store: Store,
     embedder: Callable[[], Embedder] | None,
     sample: int,
-    on_progress: Callable[[str], None],
+    on_progress: Progress,
 ) -> Checked:
     findings: list[Finding] = []
     edition = -1
     looker = _Look(store, embedder is not None)
     photos = vectors = again = 0
     with store.catalog.reading(), _structural(findings):
-        on_progress("the catalogue")
+        on_progress("checking the catalogue", 0, 0)
         edition = store.catalog.edition()
         findings.extend(looker.database())
         for part in (looker.roots, looker.photos, looker.texts, looker.files, looker.without_vectors):
             findings.extend(part())
         for space in looker.spaces():
-            on_progress(f"the vectors of {space.identity.name}")
+            on_progress(f"checking the vectors of {space.identity.name}", 0, 0)
             findings.extend(looker.space(space))
         photos = store.catalog.value("select count(*) from photos where state = 'present'")
         vectors = store.catalog.value("select count(*) from vectors")
@@ -520,9 +523,7 @@ def _is_key_of(key: object, text: object) -> bool:
 class _DeepLook:
     """Photos read and embedded again, held against what the index says of them."""
 
-    def __init__(
-        self, store: Store, embedder: Callable[[], Embedder], sample: int, on_progress: Callable[[str], None]
-    ) -> None:
+    def __init__(self, store: Store, embedder: Callable[[], Embedder], sample: int, on_progress: Progress) -> None:
         self._store = store
         self._catalog = store.catalog
         self._get_embedder = embedder
@@ -545,7 +546,7 @@ class _DeepLook:
         with Workers() as workers:
             for number, (place, stamp) in enumerate(chosen):
                 if number % 100 == 0:
-                    self._on_progress(f"photo {number:,} of {len(chosen):,}")
+                    self._on_progress("reading photos again", number, len(chosen))
                 photo = named_photo(place.path)
                 if not isinstance(photo, Photo) or (photo.size, photo.mtime_ns) != (place.size, place.mtime_ns):
                     changed += 1

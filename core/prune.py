@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .catalog import Root, Space, join
@@ -27,17 +27,29 @@ class Pruned:
     """The names of the models whose vectors were removed altogether."""
 
 
-def prune(store: Store, *, offline: Sequence[str] = (), spaces: Sequence[str] = (), dry_run: bool = False) -> Pruned:
+def prune(
+    store: Store,
+    *,
+    offline: Sequence[str] = (),
+    spaces: Sequence[str] = (),
+    dry_run: bool = False,
+    on_lost: Callable[[str], None] = lambda path: None,
+) -> Pruned:
     """Forget photos that are gone, after a second look at the disk, and compact their vectors away.
 
     Roots that are offline are left alone, unless named in `offline` (absolute paths): then what cannot be found
     there now is forgotten. Spaces that search has moved on from are removed; one that is still being built only if
-    named in `spaces` (model or id). Raises UsageError for a name that is no offline root, or no space to remove.
+    named in `spaces` (model or id). `on_lost` is told of each photo, before it is forgotten. Raises UsageError for a
+    name that is no offline root, or no space to remove.
     """
     named = _named_roots(store, offline)
     superseded = _superseded(store, spaces)
     removed = tuple(space.identity.name for space in superseded)
-    photos = [row for root in store.catalog.roots() for row in _lost_photos(store, root, root.id in named)]
+    photos = []
+    for root in store.catalog.roots():
+        for number, folder, name in _lost_photos(store, root, root.id in named):
+            photos.append(number)
+            on_lost(root.path_of(join(folder, name)))
     failures = [row for root in store.catalog.roots() for row in _lost_failures(store, root)]
     if dry_run:
         return Pruned(len(photos), len(failures), 0, 0, removed)
@@ -111,18 +123,18 @@ def _named_roots(store: Store, offline: Sequence[str]) -> set[int]:
     return named
 
 
-def _lost_photos(store: Store, root: Root, is_named: bool) -> list[int]:
-    """Ids of photos to forget: marked as gone or excluded, or anything missing in a root given up by name."""
+def _lost_photos(store: Store, root: Root, is_named: bool) -> list[tuple[int, bytes, bytes]]:
+    """Id, folder and name of photos to forget: marked as gone or excluded, or missing in a root given up by name."""
     if is_named:
         is_there = why_offline(root) is None
         rows = store.catalog.rows("select id, folder, name, state from photos where root_id = :root", root=root.id)
-        return [row[0] for row in rows if not (is_there and _exists(root, row[1], row[2]))]
+        return [row[:3] for row in rows if not (is_there and _exists(root, row[1], row[2]))]
     if root.state == "offline" or why_offline(root) is not None:
         return []
     rows = store.catalog.rows(
         "select id, folder, name, state from photos where root_id = :root and state <> 'present'", root=root.id
     )
-    return [row[0] for row in rows if row[3] == "excluded" or not _exists(root, row[1], row[2])]
+    return [row[:3] for row in rows if row[3] == "excluded" or not _exists(root, row[1], row[2])]
 
 
 def _lost_failures(store: Store, root: Root) -> list[tuple[int, bytes, bytes]]:

@@ -133,7 +133,7 @@ def test_core_returns_or_raises_and_never_talks(module):
 def test_only_app_and_its_commands_know_each_other():
     """Commands share options, rendering, loading and progress; none imports another command or the app."""
     shared = set(
-        "manual options render loading progress completion hits sheets previews asking settings running".split()
+        "manual options render loading progress completion hits sheets previews asking settings running telling".split()
     )
     for module, path in CLI.items():
         known = {name.split(".")[2] for name in imports(path) if name.startswith("imgsearch.cli.")} & set(CLI)

@@ -157,7 +157,7 @@ def test_drawings_do_not_go_with_data(imgsearch, option):
 
 
 def test_names_on_a_terminal_are_links_byte_for_byte_and_steer_nothing(album):
-    terminal = Terminal([*COMMAND, "-n", "6"], album)
+    terminal = Terminal([*COMMAND, "-n", "6"], album, NO_COLOR="1")
     links = re.findall(r"\x1b\]8;;(file://[!-~]+)\x1b\\([^\x1b]*)\x1b\]8;;\x1b\\", terminal.shown)
     assert len(links) == 6
     (address,) = (address for address, name in links if name.endswith("le\\x1b[31mm\\non\\xff.jpg"))
@@ -170,7 +170,7 @@ def test_names_on_a_terminal_are_links_byte_for_byte_and_steer_nothing(album):
     "environment", [{"TERM": "dumb"}, {"TERM": "linux"}, {"TERM": ""}, {"TERM": "vt100"}, {"FORCE_HYPERLINK": "0"}]
 )
 def test_terminals_that_know_no_links_get_plain_names(album, environment):
-    terminal = Terminal([*COMMAND, "-n", "6"], album, **environment)
+    terminal = Terminal([*COMMAND, "-n", "6"], album, NO_COLOR="1", **environment)
     assert len(terminal.shown.splitlines()) == 6 and "\x1b" not in terminal.shown
 
 
