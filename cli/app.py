@@ -130,11 +130,22 @@ def _is_settled(error: Any) -> bool:
     return getattr(source, "name", None) == "DEFAULT_MAP"
 
 
+WHAT_NEXT = {
+    errno.EACCES: "check its permissions",
+    errno.EPERM: "check its permissions",
+    errno.EROFS: "it can only be read there; name another place",
+    errno.ENOENT: "check the name",
+    errno.ENAMETOOLONG: "give it a shorter name",
+    errno.EMFILE: "let it open more files: ulimit -n",
+    errno.EIO: "look after the disk, or the cable to it",
+}
+
+
 def _explain_os_error(error: OSError, *, as_json: bool) -> int:
     """A disk that is full or a folder that may not be entered is the user's to mend, not a bug."""
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else None
     reason = (error.strerror or str(error)).lower()
-    hint = None
+    hint = WHAT_NEXT.get(error.errno or 0, "try again; `imgsearch check` says whether the index is whole")
     if error.errno == errno.ENOSPC:
         hint = "free some space or name another index with --index" if name else "the output could not be written"
     if error.errno == errno.ENOENT and not _has_working_directory():

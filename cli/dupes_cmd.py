@@ -158,7 +158,8 @@ def _complain(found: Found, *, as_json: bool) -> None:
     from imgsearch.core.paths import printable
 
     for skipped in found.skipped:
-        render.complain(ImgsearchError(f"{printable(skipped.path)}: {skipped.reason}"), as_json=as_json)
+        reason = f"{printable(skipped.path)}: {skipped.reason}"
+        render.complain(ImgsearchError(reason, hint="its copies are not looked for"), as_json=as_json)
     if found.changed and not as_json:
         changed = render.count(found.changed, "photo")
         render.warn(f"{changed} left out: gone, or not as indexed; bring the index up to date with: imgsearch index")

@@ -115,7 +115,6 @@ Workers = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option("--workers", min=1, metavar="N", help="Files decoded at once. Default: one a core."),
 ]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Name every photo.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing: use only models that are on this machine.")]
 Wait = Annotated[
     bool, typer.Option("--wait", help="If another process is writing to the index, go on when it has finished.")

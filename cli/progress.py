@@ -204,6 +204,9 @@ class Progress:
 
     def close(self) -> None:
         self._line.clear()
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
 
 class Download:

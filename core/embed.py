@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp16", "bf16", "fp32"]
 
+_OTHER_MODEL = "name another model: `imgsearch models` lists some"
+
 BUILTIN_DIR = Path(__file__).parent / "builtin_model"
 
 BATCH_SIZES = {"cpu": 32, "mps": 32, "cuda": 128}
@@ -515,9 +517,9 @@ def _in_folder(spec: ModelSpec, folder: Path) -> _Source:
         with quiet():
             checkpoint = factory._find_checkpoint_in_dir(folder)
     except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"cannot read the model in {folder}: {one_line(error)}") from error
+        raise ModelError(f"cannot read the model in {folder}: {one_line(error)}", hint=_OTHER_MODEL) from error
     if not isinstance(config, dict) or "vision_cfg" not in config:
-        raise ModelError(f"cannot read the model in {folder}: {models.CONFIG_FILE} describes none")
+        raise ModelError(f"cannot read the model in {folder}: {models.CONFIG_FILE} describes none", hint=_OTHER_MODEL)
     if checkpoint is None:  # open_clip would go on with random weights
         raise ModelError(f"the model in {folder} has no weights", hint=f"expected: {models.HUB_WEIGHTS[0]}")
     _need_transformers(spec, config)
@@ -531,7 +533,7 @@ def _on_hub(spec: ModelSpec, say: Say, progress: Progress | None, offline: bool)
     with quiet():
         config = open_clip.get_model_config(spec.arch)
     if not checkpoint or not isinstance(config, dict) or "vision_cfg" not in config:
-        raise ModelError(f"{spec.name} is no open_clip model")
+        raise ModelError(f"{spec.name} is no open_clip model", hint=_OTHER_MODEL)
     _need_transformers(spec, config)
     return _Source(spec, spec.arch, checkpoint, config)
 
@@ -619,7 +621,7 @@ def _vet(path: str) -> None:
     `weights_only`: what has passed here raises none.
     """
     if not os.path.isfile(path):
-        raise ModelError(f"no weights file at {path}")
+        raise ModelError(f"no weights file at {path}", hint="put it back there, or name another with --weights")
     suffix = Path(path).suffix.lower()
     if suffix in (".npz", ".npy"):
         raise ModelError(f"{path} is a numpy file, which is not loaded", hint="convert it to safetensors")
@@ -638,7 +640,7 @@ def _vet(path: str) -> None:
             hint="save it with safetensors, or with torch.save(model.state_dict(), FILE)",
         ) from error
     if not names or not are_tensors or not all(isinstance(name, str) for name in names):
-        raise ModelError(f"{path} holds no model weights")
+        raise ModelError(f"{path} holds no model weights", hint="name the file that holds them with --weights")
 
 
 def _pickled_names(path: str) -> tuple[Sequence[Any], bool]:
@@ -669,11 +671,18 @@ def _build(source: _Source) -> Any:
             require_pretrained=True,
         )
     except MemoryError as error:
-        raise ModelError(f"{source.spec.name} does not fit in memory") from error
+        raise ModelError(
+            f"{source.spec.name} does not fit in memory", hint="close other programs, or take a smaller model"
+        ) from error
     except Exception as error:  # open_clip, timm and torch raise whatever a strange configuration leads to
         if _is_out_of_memory(error):
-            raise ModelError(f"{source.spec.name} does not fit in memory") from error
-        raise ModelError(f"{source.checkpoint} does not fit {source.spec.arch}: {one_line(error)}") from error
+            raise ModelError(
+                f"{source.spec.name} does not fit in memory", hint="close other programs, or take a smaller model"
+            ) from error
+        raise ModelError(
+            f"{source.checkpoint} does not fit {source.spec.arch}: {one_line(error)}",
+            hint="name the architecture that these weights are of with --model",
+        ) from error
 
 
 @quiet()
@@ -682,7 +691,10 @@ def _tokenizer(source: _Source) -> Any:
     try:
         return open_clip.get_tokenizer(source.name, **kwargs)
     except Exception as error:  # transformers raises many things for a tokenizer that is not there
-        raise ModelError(f"the tokenizer of {source.spec.name} cannot be loaded: {one_line(error)}") from error
+        raise ModelError(
+            f"the tokenizer of {source.spec.name} cannot be loaded: {one_line(error)}",
+            hint="remove it from the model cache, so that it is fetched again, or take another",
+        ) from error
 
 
 def _recipe(model: Any) -> Recipe:
@@ -695,7 +707,9 @@ def _recipe(model: Any) -> Recipe:
         "longest",
         "squash",
     ):
-        raise ModelError(f"unknown preprocessing: {wanted['interpolation']}, {wanted['resize_mode']}")
+        raise ModelError(
+            f"unknown preprocessing: {wanted['interpolation']}, {wanted['resize_mode']}", hint=_OTHER_MODEL
+        )
     mean, std = ([float(value) for value in wanted[key]] for key in ("mean", "std"))
     return Recipe(
         size=(int(height), int(width)),

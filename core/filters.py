@@ -532,9 +532,11 @@ def _roots(typed: str, known: Sequence[Root]) -> list[Root]:
 
 def _path(typed: str) -> str:
     if not typed:
-        raise UsageError("an empty name for a folder")
+        raise UsageError("an empty name for a folder", hint="is a variable of your shell unset?")
     if not _can_be_path(typed):
-        raise UsageError(f"{printable(typed)}: no name that a folder can have")
+        raise UsageError(
+            f"{printable(typed)}: no name that a folder can have", hint="`imgsearch status` lists what is indexed"
+        )
     return on_disk(os.path.abspath(os.path.expanduser(typed)))
 
 

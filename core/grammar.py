@@ -574,7 +574,9 @@ def _given_pictures(names: Sequence[str], option: str, directory: str | None) ->
     paths = []
     for name in names:
         if not name:
-            raise QueryError("an empty name for a picture")
+            raise QueryError(
+                "an empty name for a picture", hint=f"look what {option} is given: is a variable of your shell unset?"
+            )
         path = _resolved(name, directory)
         if not _is_file(path):
             raise QueryError(_why_not(name, directory), hint=f"check the name given to {option}")

@@ -100,6 +100,7 @@ class Alias:
         return ModelSpec(self.name, self.arch, self.weights)
 
 
+_UNREADABLE = "name the model once more: imgsearch index --model NAME"
 RECOMMENDED = "lite"
 BUILTIN = "builtin"
 
@@ -211,10 +212,10 @@ class ModelSpec:
             stored = json.loads(text)
             known = {key: stored.get(key) for key in ("name", "arch", "weights", "preprocess_from")}
         except (ValueError, AttributeError) as error:
-            raise ModelError("the model recorded here cannot be read") from error
+            raise ModelError("the model that the index names cannot be read", hint=_UNREADABLE) from error
         required = isinstance(known["name"], str) and isinstance(known["arch"], str)
         if not required or not all(value is None or isinstance(value, str) for value in known.values()):
-            raise ModelError("the model recorded here cannot be read")
+            raise ModelError("the model that the index names cannot be read", hint=_UNREADABLE)
         return cls(**known)
 
 
@@ -226,12 +227,16 @@ def parse(model: str, weights: str | None = None, preprocess_from: str | None = 
     if not model.strip():
         raise UsageError("no model was named", hint="imgsearch models lists them")
     if preprocess_from and not weights:
-        raise UsageError("--preprocess-from goes with --weights FILE")
+        raise UsageError(
+            "--preprocess-from goes with --weights FILE", hint="name the file, or leave out --preprocess-from"
+        )
     if model == "auto":
-        raise UsageError("--weights goes with the architecture they belong to: --model ARCH --weights FILE")
+        raise UsageError("--weights needs the architecture they belong to", hint="--model ARCH --weights FILE")
     if _says_it_all(model):
         if weights:
-            raise UsageError(f"--weights does not go with --model {model}, which has its own")
+            raise UsageError(
+                f"--weights does not go with --model {model}, which has its own", hint="leave out --weights"
+            )
         return _from_schema(model)
     alias = ALIASES.get(model)
     if alias and not weights:
@@ -246,11 +251,11 @@ def parse(model: str, weights: str | None = None, preprocess_from: str | None = 
         raise ModelError(f"{weights} is a folder, not a weights file", hint="a model's folder is given as --model DIR")
     if not _looks_like_file(weights):
         if preprocess_from:
-            raise UsageError(f"--preprocess-from is for a checkpoint file, and {weights} is a tag")
+            raise UsageError(f"--preprocess-from is for a checkpoint file, and {weights} is a tag", hint="leave it out")
         return ModelSpec(f"{arch}/{weights}", arch, weights)
     checkpoint = os.path.abspath(os.path.expanduser(weights))
     if not os.path.isfile(checkpoint):
-        raise ModelError(f"no weights file at {weights}")
+        raise ModelError(f"no weights file at {weights}", hint="check the name given to --weights")
     return ModelSpec(f"{arch}/{os.path.basename(checkpoint)}", arch, checkpoint, preprocess_from or tag)
 
 
@@ -271,7 +276,7 @@ def _from_schema(model: str) -> ModelSpec:
     named = model.removeprefix(DIR_PREFIX)
     folder = os.path.abspath(os.path.expanduser(named)) if named else ""
     if not folder or not os.path.isdir(folder):
-        raise ModelError(f"no model folder at {named or model}")
+        raise ModelError(f"no model folder at {named or model}", hint="check the name given to --model")
     if not _is_model_dir(folder):
         raise ModelError(
             f"{named} is no model folder: it has no {CONFIG_FILE}",
@@ -727,7 +732,9 @@ def weights_digest(path: str) -> str:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
+        raise ModelError(
+            f"cannot read {path}: {error.strerror or error}", hint="check the file and its permissions"
+        ) from error
     _remember(_digest_memory(), key, digest)
     return digest
 

@@ -376,7 +376,9 @@ class _Asked:
         assert read.square is not None
         vector: Vectors = embedder.embed_images(read.square[None])[0]
         if not np.isfinite(vector).all():
-            raise QueryError(f"{printable(path)}: the model gives no vector for this picture")
+            raise QueryError(
+                f"{printable(path)}: the model gives no vector for this picture", hint="ask with another picture"
+            )
         return vector, read.content_hash
 
 

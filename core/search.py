@@ -632,13 +632,13 @@ def _top(scores: Any, count: int) -> Any:
 
 def _validate(options: Options) -> None:
     if options.limit < 1:
-        raise UsageError(f"--limit {options.limit}: at least 1")
+        raise UsageError(f"--limit {options.limit}: at least 1", hint="for all there are, give a large number")
     for name, value in (("--min-score", options.min_score), ("--min-z", options.min_z)):
         if value is not None and math.isnan(value):
-            raise UsageError(f"{name} nan: give a number")
+            raise UsageError(f"{name} nan: no number", hint="--explain and --json show what scores are like here")
     if options.weight is not None and not 0 <= options.weight <= 1:
-        raise UsageError(f"--weight {options.weight:g}: between 0 (picture only) and 1 (words only)")
+        raise UsageError(f"--weight {options.weight:g}: no share", hint="0 is the picture alone, 1 the words alone")
     if not 0 <= options.diverse <= 1:
-        raise UsageError(f"--diverse {options.diverse:g}: between 0 (relevance only) and 1 (difference only)")
+        raise UsageError(f"--diverse {options.diverse:g}: no share", hint="0 is relevance alone, 1 difference alone")
     if options.method is not None:
         compose.method_named(options.method)

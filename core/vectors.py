@@ -153,7 +153,7 @@ class SlotMap:
         flags = np.zeros(count, np.uint8)
         for slot, modality, is_online in live:
             if not (isinstance(slot, int) and 0 <= slot < count):
-                raise IndexDamaged(f"slot {slot} of {count:,} vectors", hint=CHECK_HINT)
+                raise IndexDamaged(f"the catalogue names vector {slot} of {count:,}", hint=CHECK_HINT)
             flags[slot] = _SLOT_MODALITY[modality] | (0 if is_online else _SLOT_OFFLINE)
         return cls(flags)
 

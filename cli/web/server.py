@@ -114,7 +114,9 @@ class Gallery:
                 break
             waited.wait(0.02)
         self._opened.close()
-        raise ImgsearchError("the gallery did not start")
+        raise ImgsearchError(
+            "the gallery did not start", hint="try once more; for quick queries alone: imgsearch serve --socket-only"
+        )
 
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = True
