@@ -28,7 +28,7 @@ class Screen:
             "new-session", "-d", "-x", str(columns), "-y", str(rows), "env", "PS1=ready> ", "sh", "-i",
             env={**kept, "TERM": "xterm-256color", **environment}, cwd=folder,
         )  # fmt: skip
-        self.until("ready> ")
+        self.until("^ready>")
 
     def run(self, *arguments: str, **how) -> str:
         done = subprocess.run([*self._server, *arguments], capture_output=True, check=True, timeout=60, **how)
