@@ -34,7 +34,7 @@ from .store import CATALOG, SALVAGED, Store
 from .vectors import fault_in
 
 if TYPE_CHECKING:
-    from .types import Recipe, SpaceIdentity, Squares, Vectors
+    from .types import CarriedText, Recipe, SpaceIdentity, Squares, Vectors
 
 # Texts whose vectors are kept: 8 MB at 512 dimensions. `basic` alone asks for several hundred.
 MOST_TEXTS = 4_096
@@ -213,6 +213,7 @@ class About:
     cameras: tuple[tuple[str, int], ...]
     """Each with its number of photos, most first."""
     edition: int
+    """Another one when the index has changed."""
 
 
 class Shelf:
@@ -236,6 +237,11 @@ class Shelf:
     def photo(self, number: int) -> Place | None:
         with self._reading() as store:
             return next(iter(_shown(store, [number])), None)
+
+    def texts(self, number: int) -> list[CarriedText]:
+        """What a photo brings along in words, and the notes about it."""
+        with self._reading() as store:
+            return store.catalog.texts_of([number]).get(number, [])
 
     def photos(self, filters: Filters, *, limit: int, offset: int) -> list[Place]:
         """The newest first, those without a date last. Raises UsageError, QueryError for filters that mean nothing."""

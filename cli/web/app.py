@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 STATIC = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js", "/icon.svg": "icon.svg"}
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+LOOKED_AT_BY_ITSELF = "/api/about"
+"""The open page asks there whether the index has changed."""
 MOST_UPLOADS, MOST_UPLOADED_BYTES = 32, 256 << 20
 BYTES_AT_ONCE = 1 << 18
 THUMBNAIL_CACHING = "private, max-age=86400"
@@ -142,16 +144,24 @@ class Pages:
             "/api/photos/{number}/thumbnail": self._thumbnail,
             "/api/photos/{number}/original": self._original,
         }
-        routes = [Route(path, self._threaded(answers), methods=["GET"]) for path, answers in gets.items()]
+        routes = [
+            Route(path, self._threaded(answers, counts=path != LOOKED_AT_BY_ITSELF), methods=["GET"])
+            for path, answers in gets.items()
+        ]
         routes.append(Route("/api/search", self._reading(self._search, openapi.MOST_JSON_BYTES), methods=["POST"]))
         routes.append(Route("/api/pictures", self._reading(self._upload, openapi.MOST_PICTURE_BYTES), methods=["POST"]))
         app = Starlette(routes=routes, exception_handlers={HTTPException: _on_http_error})
         app.router.redirect_slashes = False
         return app
 
-    def _threaded(self, answers: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
+    def _threaded(
+        self, answers: Callable[[Request], Response], *, counts: bool
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """`counts`: whether somebody is there who asks, so that it is not the time to end."""
+
         async def endpoint(request: Request) -> Response:
-            self.last_asked = time.monotonic()
+            if counts:
+                self.last_asked = time.monotonic()
             return await run_sync(_said, lambda: answers(request))
 
         return endpoint
@@ -185,6 +195,7 @@ class Pages:
                 "photos": about.photos,
                 "roots": [{"path": printable(r.path), "state": r.state, "photos": n} for r, n in about.roots],
                 "cameras": [{"camera": name, "photos": count} for name, count in about.cameras],
+                "edition": about.edition,
             }
         )
 
@@ -200,7 +211,9 @@ class Pages:
         return answer({"photos": [shown(place) for place in places]})
 
     def _photo(self, request: Request) -> Response:
-        return answer(shown(self._place(_number(request))))
+        place = self._place(_number(request))
+        texts = [{"text": text.text, "source": text.source} for text in self._shelf.texts(place.id)]
+        return answer({**shown(place), "texts": texts})
 
     def _thumbnail(self, request: Request) -> Response:
         place = self._place(_number(request))

@@ -2,10 +2,14 @@
 "use strict";
 
 const PAGE = 60;
-const SMALL = 320, LARGE = 1920;
+const SMALL = 160, MIDDLE = [320, 640], LARGE = 1920;
+const NARROWEST = 0.6, WIDEST = 2.4; // what is narrower or wider than that for one high is cut in the grid
+const LOOK_MS = 10000; // so often it is looked whether the index has changed
 const ALL_DAYS = 120; // beyond so many days they are shown by month
+const MOST_BARS = 600;
 const FULL_DAY = 4; // photos a day on average, from which on each day has a heading
 
+const SVG = "http://www.w3.org/2000/svg";
 const $ = (id) => document.getElementById(id);
 const make = (tag, attributes = {}, ...inside) => {
   const element = document.createElement(tag);
@@ -15,7 +19,11 @@ const make = (tag, attributes = {}, ...inside) => {
 };
 
 // What is asked now. Pictures: {photo} or {upload}, each with a label and an address to show it by.
-const state = { pictures: [], liked: new Map(), disliked: new Map(), day: "", photos: [], more: true, asking: 0, busy: false, at: -1 };
+const state = {
+  pictures: [], liked: new Map(), disliked: new Map(), day: "", // asked
+  photos: [], passed: 0, more: true, asking: 0, busy: false, failed: false, edition: null, // answered
+  at: -1, photo: null, isStale: false, // looked at
+};
 
 // ---- asking
 
@@ -64,13 +72,15 @@ function question() {
   return asked;
 }
 
-async function load(isNew) {
+// `how` a new question is remembered, for the browser's way back: "push", "replace", or not.
+async function load(isNew, how = "push") {
   if (!isNew && (state.busy || !state.more)) return;
+  if (isNew) remember(how);
   const number = isNew ? ++state.asking : state.asking;
   state.busy = true;
   if (isNew) $("grid").setAttribute("aria-busy", "true");
   try {
-    const offset = isNew ? 0 : state.photos.length + (state.passed || 0);
+    const offset = isNew ? 0 : state.photos.length + state.passed;
     const asked = question();
     if (asked && asked.empty) throw new Error("say what to look for as well, not only what not to show");
     const found = asked ? await search(asked, offset) : await browse(offset);
@@ -81,13 +91,18 @@ async function load(isNew) {
       window.scrollTo(0, 0);
     }
     state.more = found.more;
+    state.failed = false;
     show(found.photos, !asked);
     say(found.said);
+    none(state.photos.length ? "" : found.said);
   } catch (error) {
     if (number !== state.asking) return;
     state.more = false;
+    state.failed = true;
     if (isNew) { state.photos = []; $("grid").replaceChildren(); }
-    say(error instanceof TypeError ? "the server does not answer; is `imgsearch serve` still running?" : error.message, true);
+    const said = error instanceof TypeError ? "the server does not answer; is `imgsearch serve` still running?" : error.message;
+    say(said, true);
+    none(said, true);
   } finally {
     if (number === state.asking) {
       state.busy = false;
@@ -114,8 +129,49 @@ async function browse(offset) {
   const { photos } = await call(`/api/photos?${wanted}`);
   return {
     photos, more: photos.length === PAGE,
-    said: offset + photos.length ? "All photos, newest first" : "no photos",
+    said: offset + photos.length ? `${isFiltered() ? "Photos" : "All photos"}, newest first` : "no photos",
   };
+}
+
+const isFiltered = () => Object.keys(filters()).length > 0;
+
+// What stands in place of photos, and what can be done then.
+function none(text, isBad = false) {
+  $("none").hidden = !text;
+  $("said").classList.toggle("hidden", Boolean(text)); // where only a screen reader needs to hear it
+  $("none").classList.toggle("bad", isBad);
+  $("none").querySelector("p").textContent = text && (isBad ? text : isFiltered() ? `${text} within these filters` : text);
+  $("again").hidden = !isBad;
+  $("clear").hidden = !isFiltered();
+}
+
+// ---- the way back
+
+const slim = ({ id, path, thumbnail }) => ({ id, path, thumbnail });
+
+function asked() {
+  return {
+    words: $("words").value, weight: $("weight").value, day: state.day, pictures: state.pictures,
+    filters: Object.fromEntries(new FormData($("filters"))),
+    liked: [...state.liked.values()].map(slim), disliked: [...state.disliked.values()].map(slim),
+  };
+}
+
+function remember(how) {
+  const now = asked();
+  if (how === "push" && JSON.stringify(now) !== JSON.stringify(history.state)) history.pushState(now, "");
+  else if (how) history.replaceState(now, "");
+}
+
+function restore(then) {
+  $("words").value = then.words;
+  $("weight").value = then.weight;
+  Object.assign(state, { day: then.day, pictures: then.pictures });
+  for (const name of ["liked", "disliked"]) state[name] = new Map(then[name].map((photo) => [photo.id, photo]));
+  for (const [name, value] of Object.entries(then.filters)) $("filters").elements[name].value = value;
+  sayWeight();
+  showDay();
+  showAsked();
 }
 
 function say(text, isBad = false) {
@@ -134,7 +190,10 @@ function show(photos, isTimeline) {
   for (const photo of photos) {
     if (seen.has(photo.id)) { state.passed += 1; continue; }
     const last = state.photos[state.photos.length - 1];
-    if (isTimeline && (!last || spanOf(last) !== spanOf(photo))) $("grid").append(make("h2", {}, spanTitle(spanOf(photo))));
+    if (isTimeline && (!last || spanOf(last) !== spanOf(photo))) {
+      if (last) $("grid").append(make("div", { class: "fill" }));
+      $("grid").append(make("h2", {}, spanTitle(spanOf(photo))));
+    }
     state.photos.push(photo);
     $("grid").append(card(photo, state.photos.length - 1));
   }
@@ -148,20 +207,36 @@ function spanTitle(span) {
 }
 
 function card(photo, at) {
-  const image = make("img", { loading: "lazy", decoding: "async", alt: nameOf(photo), src: thumbnail(photo, SMALL) });
+  const image = make("img", { loading: "lazy", decoding: "async", alt: nameOf(photo) });
+  const figure = make("figure", { class: "card", "data-id": photo.id });
+  const ratio = photo.width && photo.height ? photo.width / photo.height : 1;
+  const shown = Math.min(WIDEST, Math.max(NARROWEST, ratio));
+  figure.style.setProperty("--ratio", shown.toFixed(3));
+  image.sizes = `${Math.round(1.2 * shown * rowHeight())}px`;
+  image.srcset = MIDDLE.map((side) => `${thumbnail(photo, side)} ${Math.round(side * Math.min(1, ratio))}w`).join(", ");
   const open = make("button", { type: "button", class: "open", "data-at": at }, image);
   open.addEventListener("click", () => look(at));
   const name = make("span", {}, nameOf(photo));
   const text = make("figcaption", {}, name);
-  if (photo.score !== undefined) name.append(" ", make("small", {}, photo.score.toFixed(3)));
-  for (const [verb, sign] of [["like", "▲"], ["dislike", "▼"]]) {
-    const button = make("button", { type: "button", class: verb, "aria-pressed": isMarked(photo, verb), "aria-label": `${verb} ${nameOf(photo)}` }, sign);
+  if (photo.score !== undefined) name.prepend(make("small", {}, photo.score.toFixed(3)), " ");
+  for (const verb of ["like", "dislike"]) {
+    const button = make("button", { type: "button", class: verb, "aria-pressed": isMarked(photo, verb), "aria-label": `${verb} ${nameOf(photo)}` }, icon("thumb"));
     button.addEventListener("click", () => mark(photo, verb));
     text.append(button);
   }
-  const figure = make("figure", { class: "card", "data-id": photo.id }, open, text);
+  figure.append(open, text);
   if (photo.members) figure.append(make("span", { class: "badge" }, `+${photo.members.length}`));
   return figure;
+}
+
+const rowHeight = () => parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--row")) * 16;
+
+function icon(name) {
+  const svg = document.createElementNS(SVG, "svg"), use = document.createElementNS(SVG, "use");
+  svg.setAttribute("aria-hidden", "true");
+  use.setAttribute("href", `#${name}`);
+  svg.append(use);
+  return svg;
 }
 
 const isMarked = (photo, verb) => String(state[`${verb}d`].has(photo.id));
@@ -185,10 +260,14 @@ function showAsked() {
   const chips = [];
   state.pictures.forEach((picture, at) => chips.push(chip(picture.src, picture.label, () => state.pictures.splice(at, 1))));
   for (const [map, word] of [[state.liked, "liked"], [state.disliked, "not liked"]]) {
-    for (const photo of map.values()) chips.push(chip(thumbnail(photo, 160), `${word}: ${nameOf(photo)}`, () => map.delete(photo.id)));
+    for (const photo of map.values()) {
+      const each = chip(thumbnail(photo, SMALL), `${word}: ${nameOf(photo)}`, () => map.delete(photo.id));
+      each.classList.add(word === "liked" ? "liked" : "disliked");
+      chips.push(each);
+    }
   }
   if (state.day) chips.push(chip(null, state.day, () => { state.day = ""; showDay(); }));
-  $("asked").replaceChildren(...chips);
+  $("chips").replaceChildren(...chips);
   $("asked").hidden = !chips.length;
   $("mix").hidden = !(state.pictures.length && split($("words").value).text);
 }
@@ -215,7 +294,7 @@ async function bring(file) {
 }
 
 function moreLike(photo) {
-  state.pictures = [{ photo: photo.id, label: nameOf(photo), src: thumbnail(photo, 160) }];
+  state.pictures = [{ photo: photo.id, label: nameOf(photo), src: thumbnail(photo, SMALL) }];
   $("words").value = "";
   close();
   showAsked();
@@ -228,12 +307,21 @@ function look(at) {
   const photo = state.photos[at];
   if (!photo) return;
   state.at = at;
+  lookAt(photo);
+  if (at > state.photos.length - 10) load(false);
+}
+
+function lookAt(photo) {
+  state.photo = photo;
   $("large").src = thumbnail(photo, LARGE);
   $("large").alt = nameOf(photo);
   $("save").href = `/api/photos/${photo.id}/original`;
+  $("told").textContent = "";
   describe(photo);
+  showTexts(photo);
+  $("look").querySelector(".prev").hidden = !state.photos[state.at - 1];
+  $("look").querySelector(".next").hidden = !state.photos[state.at + 1];
   if (!$("look").open) $("look").showModal();
-  if (at > state.photos.length - 10) load(false);
 }
 
 function describe(photo) {
@@ -241,14 +329,24 @@ function describe(photo) {
   const place = photo.latitude == null ? "" : `${photo.latitude.toFixed(5)}, ${photo.longitude.toFixed(5)}`;
   const facts = {
     Score: photo.score === undefined ? "" : `${photo.score.toFixed(4)} (${photo.method})`,
-    Taken: (photo.taken_at || "").replace("T", " "), Size: `${photo.width} × ${photo.height} ${photo.format || ""}`,
+    Taken: (photo.taken_at || "").replace("T", " "), Size: photo.width ? `${photo.width} × ${photo.height} ${photo.format || ""}` : "",
     Camera: photo.camera, Lens: photo.lens, Place: place, Stars: photo.rating,
-    Keywords: (photo.keywords || []).join(", "), Text: photo.text,
-    Stands_for: photo.members ? photo.members.map((each) => each.path).join("\n") : "", Path: photo.path,
+    Keywords: (photo.keywords || []).join(", "), Path: photo.path,
   };
   const lines = Object.entries(facts).filter(([, value]) => value !== null && value !== undefined && value !== "");
-  $("facts").replaceChildren(...lines.flatMap(([name, value]) => [make("dt", {}, name.replace("_", " ")), make("dd", {}, String(value))]));
+  $("facts").replaceChildren(...lines.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, String(value))]));
   for (const verb of ["like", "dislike"]) $("look").querySelector(`[data-act="${verb}"]`).setAttribute("aria-pressed", isMarked(photo, verb));
+  const members = (photo.members || []).map((each) => make("img", { src: thumbnail(each, SMALL), alt: nameOf(each), title: each.path }));
+  $("members").hidden = !members.length;
+  $("members").querySelector("div").replaceChildren(...members);
+}
+
+// What stands in the photo or beside it, and the notes about it.
+async function showTexts(photo) {
+  $("texts").replaceChildren();
+  const { texts = [] } = await call(`/api/photos/${photo.id}`).catch(() => ({}));
+  if (state.photo !== photo) return;
+  $("texts").replaceChildren(...texts.map(({ text, source }) => make("blockquote", {}, text, make("small", {}, source))));
 }
 
 function close() {
@@ -264,11 +362,16 @@ $("look").addEventListener("close", () => {
 const acts = {
   more: (photo) => moreLike(photo), like: (photo) => mark(photo, "like"), dislike: (photo) => mark(photo, "dislike"),
   prev: () => look(state.at - 1), next: () => look(state.at + 1), close,
-  copy: (photo) => navigator.clipboard?.writeText(photo.path).then(() => say("copied"), () => say("the browser does not let it be copied", true)),
+  copy: (photo) => {
+    const tell = (text) => { $("told").textContent = text; };
+    const refused = () => tell("the browser does not let it be copied");
+    if (navigator.clipboard) navigator.clipboard.writeText(photo.path).then(() => tell("the path is copied"), refused);
+    else refused(); // on a page from another machine, without encryption
+  },
 };
 $("look").addEventListener("click", (event) => {
   const act = event.target.closest("[data-act]");
-  if (act) acts[act.dataset.act](state.photos[state.at]);
+  if (act) acts[act.dataset.act](state.photo);
 });
 
 // ---- days
@@ -282,19 +385,25 @@ async function showDays() {
   const spans = new Map();
   for (const { day, photos } of days) spans.set(day.slice(0, length), (spans.get(day.slice(0, length)) || 0) + photos);
   const most = Math.max(...spans.values());
+  const groups = new Map(); // the days of each month, or the months of each year
+  for (const [day, count] of [...spans].slice(0, MOST_BARS)) {
+    const group = length === 7 ? day.slice(0, 4) : spanTitle(day.slice(0, 7));
+    groups.set(group, [...(groups.get(group) || []), bar(day, count, most)]);
+  }
   $("days").hidden = spans.size < 2;
-  $("days").replaceChildren(...[...spans].slice(0, 600).map(([day, count]) => bar(day, count, most)));
+  $("days").replaceChildren(...[...groups].map(([name, bars]) => make("div", {}, make("p", {}, name), make("div", {}, ...bars))));
+  showDay();
 }
 
 function bar(day, count, most) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+  const svg = document.createElementNS(SVG, "svg"), rect = document.createElementNS(SVG, "rect");
   const height = Math.max(2, Math.round((20 * count) / most));
-  svg.setAttribute("viewBox", "0 0 12 20");
+  svg.setAttribute("viewBox", "0 0 10 20");
   svg.setAttribute("aria-hidden", "true");
-  for (const [name, value] of Object.entries({ x: 0, width: 12, y: 20 - height, height, rx: 1 })) rect.setAttribute(name, value);
+  for (const [name, value] of Object.entries({ x: 0, width: 10, y: 20 - height, height, rx: 1.5 })) rect.setAttribute(name, value);
   svg.append(rect);
-  const button = make("button", { type: "button", "aria-pressed": "false", "data-day": day, "aria-label": `${day}: ${count} photos` }, svg, day);
+  const label = day.length > 7 ? String(Number(day.slice(8))) : new Date(`${day}-15T12:00:00`).toLocaleDateString("en-GB", { month: "short" });
+  const button = make("button", { type: "button", "aria-pressed": "false", "data-day": day, "aria-label": `${day}: ${count} photos` }, svg, label);
   button.addEventListener("click", () => {
     state.day = state.day === day ? "" : day;
     showDay(); showAsked(); load(true);
@@ -302,27 +411,75 @@ function bar(day, count, most) {
   return button;
 }
 
+const bars = () => [...$("days").querySelectorAll("button")];
+
+// One of them is reached by Tab, the others from there by the arrows.
 function showDay() {
-  for (const button of $("days").children) button.setAttribute("aria-pressed", String(button.dataset.day === state.day));
+  const all = bars();
+  for (const button of all) button.setAttribute("aria-pressed", String(button.dataset.day === state.day));
+  reach(all.find((button) => button.dataset.day === state.day) || all[0]);
 }
+
+function reach(wanted) {
+  for (const button of bars()) button.tabIndex = button === wanted ? 0 : -1;
+}
+
+$("days").addEventListener("keydown", (event) => {
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  const all = bars();
+  const next = all[all.indexOf(event.target) + step];
+  if (!step || !next) return;
+  event.preventDefault();
+  event.stopPropagation();
+  reach(next);
+  next.focus();
+});
 
 async function showAbout() {
   const about = await call("/api/about").catch(() => null);
   if (!about) return;
+  state.edition = about.edition;
+  const chosen = $("filters").elements.root.value;
   $("cameras").replaceChildren(...about.cameras.map(({ camera }) => make("option", { value: camera })));
-  for (const { path } of about.roots) $("filters").elements.root.append(make("option", { value: path }, path));
+  $("filters").elements.root.replaceChildren(make("option", { value: "" }, "any"), ...about.roots.map(({ path }) => make("option", { value: path }, path)));
+  $("filters").elements.root.value = chosen;
 }
+
+// ---- what changes meanwhile
+
+async function lookAgain() {
+  if (document.hidden) return;
+  const about = await call("/api/about").catch(() => null);
+  if (!about) { state.edition = null; return; }
+  if (state.failed && state.edition === null) { refresh(); return; } // it was gone, and is there again
+  $("fresh").hidden = about.edition === state.edition;
+}
+
+function refresh() {
+  $("fresh").hidden = true;
+  return showAbout().then(showDays).then(() => load(true, "replace"));
+}
+
+$("fresh").addEventListener("click", () => { refresh(); $("photos").focus(); });
+$("again").addEventListener("click", refresh);
+$("clear").addEventListener("click", () => { state.day = ""; $("filters").reset(); showDay(); showAsked(); });
+document.addEventListener("visibilitychange", lookAgain);
+setInterval(lookAgain, LOOK_MS);
 
 // ---- hands
 
 let later = 0;
-const soon = () => { clearTimeout(later); later = setTimeout(() => load(true), 250); };
+const soon = () => { clearTimeout(later); later = setTimeout(() => load(true, "replace"), 250); };
+const sayWeight = () => $("weight").setAttribute("aria-valuetext", `words ${$("weight").value} percent`);
 
 $("ask").addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(later); showAsked(); load(true); });
 $("words").addEventListener("input", () => { showAsked(); if (!$("words").value) soon(); });
-$("weight").addEventListener("input", () => {
-  $("weight").setAttribute("aria-valuetext", `words ${$("weight").value} percent`);
-  soon();
+$("weight").addEventListener("input", () => { sayWeight(); soon(); });
+addEventListener("popstate", (event) => {
+  if (!event.state) return;
+  close();
+  restore(event.state);
+  load(true, "");
 });
 $("filters").addEventListener("input", soon);
 $("filters").addEventListener("submit", (event) => event.preventDefault());
@@ -363,19 +520,21 @@ function focusCard(at) {
   if (wanted) { wanted.focus(); wanted.scrollIntoView({ block: "nearest" }); }
 }
 
-// The card below or above: the nearest across in the next row.
+// The card below or above: in the next row, the one whose middle is nearest.
 function beside(at, step) {
   const all = cards();
+  const middle = (box) => box.left + box.width / 2;
   const from = all[at].getBoundingClientRect();
-  for (let i = at + step, row = null; all[i]; i += step) {
+  let best = at, least = Infinity, row = null;
+  for (let i = at + step; all[i]; i += step) {
     const box = all[i].getBoundingClientRect();
     if (Math.abs(box.top - from.top) < 5) continue;
     row = row ?? box.top;
-    if (Math.abs(box.top - row) > 5) return i - step;
-    if (step > 0 ? box.left >= from.left - 5 : box.left <= from.left + 5) return i;
-    if (!all[i + step]) return i;
+    if (Math.abs(box.top - row) > 5) break;
+    const away = Math.abs(middle(box) - middle(from));
+    if (away < least) [best, least] = [i, away];
   }
-  return at;
+  return best;
 }
 
 addEventListener("keydown", (event) => {
@@ -387,7 +546,7 @@ addEventListener("keydown", (event) => {
     return;
   }
   const at = isLooking ? state.at : Number(document.activeElement?.dataset?.at ?? -1);
-  const photo = state.photos[at];
+  const photo = isLooking ? state.photo : state.photos[at];
   const keys = isLooking
     ? { ArrowLeft: acts.prev, ArrowRight: acts.next, m: () => acts.more(photo), l: () => acts.like(photo), d: () => acts.dislike(photo), c: () => acts.copy(photo) }
     : { "/": () => $("words").focus(), f: () => $("show-filters").click() };
@@ -407,5 +566,9 @@ function watchEnd() { // asked anew after each page: an end that stays in sight 
 }
 
 showAbout();
+if (history.state) {
+  const kept = history.state.pictures.map(({ src, ...rest }) => (src?.startsWith("blob:") ? rest : { src, ...rest })); // such an address ends with its page
+  restore({ ...history.state, pictures: kept });
+}
 showAsked();
-showDays().finally(() => load(true));
+showDays().finally(() => load(true, "replace"));
