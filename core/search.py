@@ -60,6 +60,8 @@ SHORTLIST_PER_HIT = 10
 BACKGROUND = 4_096
 # How far a vector of the background may be from unit length.
 UNIT_ERROR = 1e-2
+# The greatest number that a score can be compared with: they are float32, and any number may be asked for.
+MOST_SCORE = 3.4028234e38
 
 
 class Searcher:
@@ -391,7 +393,7 @@ class Searcher:
             floor = _floor(background, options)
             run.floors[modality] = floor
             if floor > -math.inf:
-                keep = scores >= floor
+                keep = scores >= min(max(floor, -MOST_SCORE), MOST_SCORE)
                 slots, scores = slots[keep], scores[keep]
             if options.auto_cut:
                 slots, scores = self._cut(question, modality, slots, scores, run)

@@ -213,6 +213,9 @@ def test_min_score_cuts_and_nothing_may_be_left(searcher):
     cut = (hits[4].score + hits[5].score) / 2
     assert names(searcher.search(parse("a yellow banana"), Options(limit=100, min_score=cut))) == names(hits)[:5]
     assert searcher.search(parse("a yellow banana"), Options(min_score=2)) == []
+    assert searcher.search(parse("a yellow banana"), Options(min_score=1e300)) == []
+    assert searcher.search(parse("a yellow banana"), Options(limit=100, min_score=-1e300)) == hits
+    assert searcher.search(parse("a yellow banana"), Options(limit=100, min_z=-1e300)) == hits
 
 
 def test_texts_are_searched_on_request_and_a_shared_text_finds_each_photo_that_carries_it(searcher):
