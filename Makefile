@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := dev,raw,jxl,parquet
+EXTRAS := dev,browser,raw,jxl,parquet
 DEMO := .demo
 
 .PHONY: demo test lint types completions manual bench bench-long clean

@@ -56,7 +56,8 @@ SCREENSHOTS = os.environ.get("IMGSEARCH_SCREENSHOTS")
 
 
 @pytest.fixture(scope="module")
-def link(tmp_path_factory):
+def hostile(tmp_path_factory):
+    """A folder with photos and their index."""
     base = tmp_path_factory.mktemp("browser")
     photos = base / "photos"
     photos.mkdir()
@@ -70,7 +71,12 @@ def link(tmp_path_factory):
         exif.get_ifd(0x8769)[0x9003] = f"2024:0{3 if at < len(HOSTILE) else 1 + at % 3}:1{at % 2} 10:00:{at % 60:02}"
         Image.open(sources[at % len(sources)]).resize((64, 48)).save(photos / name, "JPEG", exif=exif)
     index(base)
-    with opened(base) as gallery:
+    return base
+
+
+@pytest.fixture(scope="module")
+def link(hostile):
+    with opened(hostile) as gallery:
         yield gallery.link
 
 
@@ -98,7 +104,7 @@ def opened(base):
 @pytest.fixture(scope="module")
 def browser():
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield browser
         browser.close()
 
@@ -416,8 +422,26 @@ def test_nothing_is_in_the_way_of_those_who_see_or_move_otherwise(page):
     assert found == []
 
 
+@pytest.mark.parametrize(("scheme", "width", "height"), LOOKS)
+def test_the_contact_sheet_is_in_nobodys_way_either(browser, hostile, imgsearch, tmp_path, scheme, width, height):
+    if AXE is None:
+        pytest.skip("no axe-core: pip install axe-playwright-python")
+    sheet = tmp_path / "sheet.html"
+    assert imgsearch("query", "fruit", "-n", "9", "--html", sheet, "--index", hostile / "index").code == 0
+    with browser.new_context(color_scheme=scheme, viewport={"width": width, "height": height}) as context:
+        page = context.new_page()
+        page.goto(sheet.as_uri())
+        page.evaluate(AXE.read_text())
+        found = axe(page, "sheet")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.locator("a.photo").first.click()
+        expect(page.locator("dialog")).to_be_visible()
+        found += axe(page, "photo")
+    assert found == []
+
+
 def axe(page, where):
-    expect(page.locator("#grid")).not_to_have_attribute("aria-busy", "true")
+    expect(page.locator("[aria-busy]")).to_have_count(0)
     page.evaluate("Promise.all(document.getAnimations().map((each) => each.finished))")
     found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
     return [

@@ -611,6 +611,9 @@ def test_the_api_is_as_it_is_described(client):
             suppress_health_check=list(HealthCheck),
         )
         def check(case):
+            number = case.path_parameters and case.path_parameters.get("number")
+            if isinstance(number, int) and statuses.total() % 2:
+                case.path_parameters["number"] = number % 12 + 1  # one that there is, or was
             response = case.call(headers={"authorization": f"Bearer {client.gallery.token}"})
             statuses[response.status_code] += 1
             assert response.status_code < 500
@@ -621,4 +624,4 @@ def test_the_api_is_as_it_is_described(client):
         check()
     print(f"{statuses.total()} examples: {dict(statuses)}")  # shown with pytest -s
     assert statuses.total() > 100
-    assert {200, 404, 422} <= set(statuses)
+    assert {200, 404, 410, 422} <= set(statuses)
