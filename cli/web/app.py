@@ -20,6 +20,7 @@ from urllib.parse import quote
 from anyio.to_thread import run_sync
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
@@ -169,7 +170,10 @@ class Pages:
     def _reading(self, answers: Callable[[bytes], Response], most: int) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             self.last_asked = time.monotonic()
-            body = await _body(request, most)
+            try:
+                body = await _body(request, most)
+            except ClientDisconnect:
+                return refusal(400, "cut short")  # which nobody hears
             if body is None:
                 return refusal(413, f"more than {most:,} bytes")
             return await run_sync(_said, lambda: answers(body))

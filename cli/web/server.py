@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
 import secrets
 import socket
 import threading
@@ -86,7 +87,7 @@ class Gallery:
                 proxy_headers=False,
                 limit_concurrency=MOST_AT_ONCE,
                 timeout_keep_alive=15,
-                timeout_graceful_shutdown=2,
+                timeout_graceful_shutdown=1,
             )
         )
         self._listening = listening
@@ -119,6 +120,7 @@ class Gallery:
         )
 
     def __exit__(self, *_: object) -> None:
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)  # of whom it has to leave in the middle
         self._server.should_exit = True
         self._opened.close()  # workers first: an answer that waits for one ends
         self._thread.join(STOP_SECONDS)
