@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 PORT = 8765
 IDLE_MINUTES = 15.0
+# How many heaps the threads of the gallery share, and glibc's number for that.
+HEAPS, M_ARENA_MAX = 2, -8
 # So often it is looked whether somebody asked lately.
 LOOK_SECONDS = 1.0
 
@@ -155,6 +158,15 @@ def _wait(stop: _Stop, last_asked: Callable[[], float], minutes: float) -> int:
     return stop.code
 
 
+def _share_heaps() -> None:
+    """Dozens of threads answer. With a heap for each, as glibc has it, memory would creep up for hours."""
+    if sys.platform == "linux":
+        import ctypes
+
+        with contextlib.suppress(OSError, AttributeError):  # other C libraries have no such thing
+            ctypes.CDLL(None).mallopt(M_ARENA_MAX, HEAPS)
+
+
 def _gallery(folder: str, host: str, port: int | None, minutes: float, *, device: str, offline: bool) -> int:
     from imgsearch.core.errors import UsageError
 
@@ -165,6 +177,7 @@ def _gallery(folder: str, host: str, port: int | None, minutes: float, *, device
             f"the gallery needs {error.name or 'a library'}, which is not installed",
             hint='pip install "imgsearch-cli[serve]"; for quick queries alone: imgsearch serve --socket-only',
         ) from error
+    _share_heaps()
     listening = bound(host, port, default=PORT)
     with (
         contextlib.closing(listening),
