@@ -102,7 +102,7 @@ def show(
     render.flush()
     lacking = sum(not note.is_searchable for note in listed)
     if lacking and not as_json:
-        render.say(f"{render.count(lacking, 'note')} not embedded with this model yet: imgsearch notes embed")
+        render.say(f"{render.count(lacking, 'note')} not embedded with this model yet: imgsearch index")
     return 0 if listed else 1
 
 
@@ -136,35 +136,6 @@ def remove(
     else:
         render.say(f"removed {render.count(removed, 'note')}")
     return 0 if removed else 1
-
-
-@notes.command()
-def embed(
-    wait: options.Wait = False,
-    as_json: options.Json = False,
-    device: options.Device = "auto",
-    offline: options.Offline = False,
-    quiet: options.Quiet = False,
-    index: options.Index = None,
-) -> int:
-    """Embed the notes that have no vector of the model that search uses: after a change of the model, or a repair.
-
-    Example:
-
-      imgsearch notes embed
-    """
-    from imgsearch.core import notes as core
-
-    from .loading import open_to_write
-
-    with open_to_write(index, wait=wait) as store:
-        count = core.embed_lacking(store, _Embed(store, device, offline))
-    if as_json:
-        render.emit_json({"embedded": count})
-        render.flush()
-    else:
-        render.say(f"embedded {render.count(count, 'note')}")
-    return 0
 
 
 class _Embed:

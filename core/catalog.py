@@ -1270,11 +1270,11 @@ class Catalog:
         """(content hash, key, text, when it was added) of every note, the oldest first."""
         return self.rows("select content_hash, key, text, added_at from notes order by added_at, content_hash, key")
 
-    def texts_without_vectors(self, space_id: str) -> dict[bytes, str]:
+    def notes_without_vectors(self, space_id: str) -> dict[bytes, str]:
         """Notes that have no vector in that space, by key."""
         rows = self.rows(
             """
-            select key, text from notes n where not exists (
+            select distinct key, text from notes n where not exists (
                 select 1 from vectors v where v.space_id = :space and v.modality = 'text' and v.key = n.key
             )
             """,
@@ -1353,8 +1353,8 @@ _HAS_VECTORS = """
         )
     )
 """
-"""Of a photo `p`: its picture and all the texts that it brings along have vectors in that space. (Reading the photo
-again would do nothing for a note.)"""
+"""Of a photo `p`: its picture and all the texts that it brings along have vectors in that space. (A note is embedded
+without reading a photo.)"""
 
 _LIVE_TEXTS = """
     select x.key, x.text, v.slot from texts x

@@ -265,10 +265,10 @@ class _Look:
         if loose:
             yield Finding("texts", f"{loose} photos lack a note that was made about them", _attach_notes)
         active = self._store.active_space()
-        if active is not None and (lacking := len(self._catalog.texts_without_vectors(active.id))):
+        if active is not None and (lacking := len(self._catalog.notes_without_vectors(active.id))):
             self.notes.append(
                 f"{lacking} {'note has' if lacking == 1 else 'notes have'} no vector of {active.identity.name}; "
-                "embed with: imgsearch notes embed"
+                "the next `imgsearch index` embeds them"
             )
 
     def without_vectors(self) -> Iterator[Finding]:

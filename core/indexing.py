@@ -146,6 +146,7 @@ class _Loop:
         self._work(todo)
         if not self.stop.is_set():
             survey.settle()
+            self._embed_notes()
         self._finish()
 
     @contextlib.contextmanager
@@ -314,6 +315,22 @@ class _Loop:
 
     # the end of a run
 
+    def _embed_notes(self) -> None:
+        """The user's own texts belong to the index and not to a file: those without a vector of this model get one."""
+        assert self.space is not None
+        lacking = list(self.catalog.notes_without_vectors(self.space.id).items())
+        for start in range(0, len(lacking), CHECKPOINT_PHOTOS):
+            if self.stop.is_set():
+                return
+            notes = dict(lacking[start : start + CHECKPOINT_PHOTOS])
+            with self._timed("embed"):
+                vectors = self._load().embed_texts(list(notes.values()))
+            with self._timed("write"):
+                batch = Batch(texts=dict(zip(notes, vectors, strict=True)))
+                self.space = self.store.commit(self.space, batch, codecs=codecs())
+        if lacking:
+            self.on_event(Event("notice", reason=f"embedded {len(lacking):,} of your notes"))
+
     def _finish(self) -> None:
         """Derived files and the switch to a completed space. All of it can be made again from the catalogue."""
         assert self.space is not None
@@ -327,7 +344,7 @@ class _Loop:
             self.store.save_slots(self.space)  # a complete space has all its files, at any moment
             self._complete(self.space)
             for space in self.store.catalog.spaces():
-                self.store.save_slots(space)
+                self.store.renew_slots(space)
 
     def _complete(self, space: Space) -> None:
         """Let search move over to a space that is whole, and say so where it answered from another one."""
@@ -339,7 +356,7 @@ class _Loop:
             self.on_event(
                 Event(
                     "notice",
-                    reason=f"{missing:,} photos have no vector of {space.identity.name} yet; search stays with "
+                    reason=f"{missing:,} photos or notes have no vector of {space.identity.name} yet; search stays with "
                     f"{before.identity.name} until they have",
                 )
             )

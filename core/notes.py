@@ -2,7 +2,7 @@
 
 A note is kept for the content of a photo: copies and renamed files have it too, and it outlives the file. When a photo
 is changed in its place, its notes go over to what it has become, if it still is the same picture (see store). A note
-is embedded when it is made, so that it is found at once.
+is embedded when it is made, so that it is found at once, and by a run of `index` with another model.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .catalog import text_key
 from .errors import UsageError
 from .paths import mtime_ns, printable
 from .store import Batch, Store
 
 if TYPE_CHECKING:
-    from .catalog import Place, Space
+    from .catalog import Place
     from .types import Vectors
 
 NOTE = "note"
@@ -72,11 +73,12 @@ def add(store: Store, paths: Sequence[str], text: str, embed: Embed) -> int:
     """
     contents = {_content_of(store, path) for path in paths}
     note = checked(text)
-    space = store.space_to_search()
-    _embed_all(store, space, embed, also=note)
+    space, key = store.space_to_search(), text_key(note)
+    if not store.catalog.has_vector(space.id, "text", key):
+        store.commit(space, Batch(texts={key: embed([note])[0]}), codecs="")
     with store.catalog.transaction():
         added = sum(store.catalog.add_note(content, note) for content in sorted(contents))
-    store.save_slots(store.space_to_search())
+    store.renew_slots(store.space_to_search())
     return added
 
 
@@ -90,39 +92,19 @@ def remove(store: Store, path: str, text: str | None) -> int:
     if keys:
         with store.catalog.transaction():
             removed = store.catalog.remove_notes(content, keys)
-        store.save_slots(store.space_to_search())
+        store.renew_slots(store.space_to_search())
         return removed
     return 0
-
-
-def embed_lacking(store: Store, embed: Embed) -> int:
-    """Embed the notes that have no vector of the model that search uses, which may be a new one. Returns how many."""
-    count = _embed_all(store, store.space_to_search(), embed)
-    if count:
-        store.save_slots(store.space_to_search())
-    return count
 
 
 def listed(store: Store, path: str | None = None) -> Iterator[Note]:
     """All notes, the oldest first, or those about one photo."""
     content = None if path is None else _known(store, path).content_hash
     space = store.active_space()
-    lacking = set() if space is None else set(store.catalog.texts_without_vectors(space.id))
+    lacking = {} if space is None else store.catalog.notes_without_vectors(space.id)
     for of, key, text, added_at in store.catalog.notes():
         if content in (None, of):
             yield Note(text, added_at, of, key, tuple(store.catalog.places_of_content(of)), key not in lacking)
-
-
-def _embed_all(store: Store, space: Space, embed: Embed, also: str | None = None) -> int:
-    from .catalog import text_key
-
-    lacking = store.catalog.texts_without_vectors(space.id)
-    if also is not None and not store.catalog.has_vector(space.id, "text", text_key(also)):
-        lacking[text_key(also)] = also
-    if lacking:
-        vectors = embed(list(lacking.values()))
-        store.commit(space, Batch(texts=dict(zip(lacking, vectors, strict=True))), codecs="")
-    return len(lacking)
 
 
 def _known(store: Store, path: str) -> Place:

@@ -332,11 +332,12 @@ class Store:
         return space
 
     def complete(self, space: Space) -> int:
-        """Let search answer from this space, if every present photo and its texts have their vectors there.
+        """Let search answer from this space, if every present photo and its texts have their vectors there, and every
+        note.
 
-        Returns how many photos have not. Photos that failed with this installation are not waited for.
+        Returns how many photos and notes have not. Photos that failed with this installation are not waited for.
         """
-        missing = len(self.catalog.without_vectors(space.id))
+        missing = len(self.catalog.without_vectors(space.id)) + len(self.catalog.notes_without_vectors(space.id))
         active = self.active_space()
         if missing or (space.slots == 0 and active is not None and active.slots > 0):
             return missing
@@ -415,7 +416,7 @@ class Store:
         """Whether nothing was committed since this space's derived files were made."""
         if space.state != "complete" or self.catalog.get_info("active_space") != space.id:
             return False
-        if not self._has_graphs(space, lambda graph: graph.is_sound(space.generation)) and Graph.available():
+        if not self._is_covered(space):
             return False
         return SlotMap.is_current(self.slots_path(space), space.slots, self.catalog.edition())
 
@@ -426,7 +427,16 @@ class Store:
             slots = SlotMap.build(space.slots, self.catalog.live_slots(space.id))
         slots.save(self.slots_path(space), edition)
 
+    def renew_slots(self, space: Space) -> None:
+        """The same after a small change, but where a graph is due now: a run makes that, and tells by the slot map."""
+        if self._is_covered(space):
+            self.save_slots(space)
+
     # graphs
+
+    def _is_covered(self, space: Space) -> bool:
+        """Whether every graph is there that can be made."""
+        return not Graph.available() or self._has_graphs(space, lambda graph: graph.is_sound(space.generation))
 
     def graphs(self, space: Space, modality: Modality) -> list[Graph]:
         """The HNSW graphs that there can be, one for each full range of slots. The tail is left to be scanned."""

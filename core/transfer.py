@@ -485,7 +485,7 @@ def take_in(store: Store, incoming: Incoming, *, on_progress: Progress = lambda 
                 on_progress(seen, incoming.photos)
     finally:
         space = commit(space)
-    store.save_slots(space)
+    store.renew_slots(space)
     after = _counts(store, space)
     active = store.active_space()
     return TakenIn(

@@ -15,7 +15,7 @@ from imgsearch.core import compose, errors
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
 GROUPED = (
-    "roots list", "roots move", "notes add", "notes list", "notes remove", "notes embed",
+    "roots list", "roots move", "notes add", "notes list", "notes remove",
     "config list", "config set", "config path",
 )  # fmt: skip
 

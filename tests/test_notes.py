@@ -6,12 +6,14 @@ import json
 import os
 import shutil
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from imgsearch.core.catalog import text_key
 from imgsearch.core.notes import MAX_CHARACTERS, as_note
 from imgsearch.core.store import Store
 
@@ -106,9 +108,16 @@ def test_a_note_that_was_bent_is_told_and_mended(imgsearch, noted, tmp_path):
     assert "1 notes are not those that were made" in imgsearch("check").out.decode()
     imgsearch("check", "--repair")
     assert listed(imgsearch)[0][:2] == ("the winter we found the cat", ["lemon.jpg"])
-    assert "1 note not embedded" in imgsearch("notes", "list").err
-    assert "embedded 1 note" in imgsearch("notes", "embed").err
     assert listed(imgsearch)[0][2] is True and imgsearch("check").code == 0
+
+
+def test_a_note_that_fills_the_range_of_a_graph_is_no_damage(imgsearch, noted):
+    for number in range(6):  # graphs of four vectors, see conftest.py
+        imgsearch("notes", "add", noted / "lemon.jpg", f"lemon number {number}")
+        assert imgsearch("check").code == 0
+    imgsearch("index")
+    (status,) = imgsearch("status", "--json").records
+    assert status["hnsw_covers_all"] and imgsearch("check").code == 0
 
 
 def test_one_or_all_notes_of_a_photo_are_removed(imgsearch, noted):
@@ -186,7 +195,23 @@ def test_photos_of_odd_names(imgsearch, photos):
     assert set(record["photos"][0]) == {"path", "path_b64"}
 
 
-def test_with_another_model_notes_are_embedded_when_told(imgsearch, noted, tmp_path):
+def test_a_note_that_lost_its_vector_has_it_again_after_the_next_run(imgsearch, noted, tmp_path):
+    (noted / "banana.txt").write_text("the summer we found the cat")
+    imgsearch("index")
+    with Store.writing(str(tmp_path / "index")) as store:
+        space = store.active_space()
+        store.forget(space, [store.catalog.slot_of(space.id, "text", text_key(NOTE))])
+    assert "1 note not embedded" in imgsearch("notes", "list").err
+    assert "the next `imgsearch index` embeds them" in imgsearch("check").err
+    outcome = imgsearch("index")
+    assert "6 unchanged" in outcome.err and "embedded 1 of your notes" in outcome.err
+    assert listed(imgsearch) == [(NOTE, ["lemon.jpg"], True)]
+    assert ("lemon.jpg", NOTE, "note") in found(imgsearch)
+    assert "notes" not in imgsearch("index").err
+
+
+def another_model(tmp_path: Path) -> str:
+    """The built-in one with another preprocessing, and so with vectors of its own."""
     from imgsearch.core import models
 
     folder = tmp_path / "other"
@@ -196,11 +221,49 @@ def test_with_another_model_notes_are_embedded_when_told(imgsearch, noted, tmp_p
     config = json.loads((builtin / "open_clip_config.json").read_text())
     config["preprocess_cfg"]["mean"] = [0.5, 0.5, 0.5]
     (folder / "open_clip_config.json").write_text(json.dumps(config))
-    outcome = imgsearch("index", "--model", f"local-dir:{folder}")
-    assert outcome.code == 0 and "search now uses" in outcome.err
-    imgsearch("notes", "embed")
+    return f"local-dir:{folder}"
+
+
+def test_another_model_embeds_the_notes_before_search_moves_over(imgsearch, noted, tmp_path):
+    imgsearch("notes", "add", noted / "banana.jpg", "of a photo that goes")
+    (noted / "banana.jpg").unlink()
+    outcome = imgsearch("index", "--model", another_model(tmp_path))
+    assert outcome.code == 0 and "search now uses" in outcome.err and "embedded 2 of your notes" in outcome.err
     assert found(imgsearch) == [("lemon.jpg", NOTE, "note")]
-    assert "6 unchanged" in imgsearch("index").err
+    assert listed(imgsearch) == [(NOTE, ["lemon.jpg"], True), ("of a photo that goes", [], True)]
+    assert "5 unchanged" in imgsearch("index").err
+    assert imgsearch("check", "--deep").code == 0
+
+
+def test_search_waits_for_the_notes(noted, tmp_path, counting):
+    """A run that is stopped between the photos and the notes."""
+    from imgsearch.core import indexing
+    from imgsearch.core.types import SpaceIdentity
+
+    class Other(type(counting)):
+        identity = SpaceIdentity("ab" * 32, "other", "other", None, 192, {})
+
+    stop = threading.Event()
+    other = Other(counting._model)
+    embed_texts = other.embed_texts
+
+    def stops(texts):
+        stop.set()
+        return embed_texts(texts)
+
+    other.embed_texts = stops
+    plan = indexing.IndexPlan((str(noted),))
+    with Store.writing(str(tmp_path / "index")) as store, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(indexing, "CHECKPOINT_PHOTOS", 1)
+        for photo in store.catalog.rows("select distinct content_hash from photos"):
+            store.catalog.add_note(photo[0], f"a note about {photo[0].hex()}")
+        indexing.run(store, lambda: (other, "{}"), plan, stop=stop)
+        space = next(space for space in store.catalog.spaces() if space.identity.name == "other")
+        assert 0 < len(store.catalog.notes_without_vectors(space.id)) < 7
+        assert store.catalog.without_vectors(space.id) == []
+        assert store.complete(space) > 0 and store.active_space().identity.name == "builtin"
+        indexing.run(store, lambda: (other, "{}"), plan)
+        assert store.active_space().id == space.id
 
 
 def test_a_catalogue_of_the_version_before_is_brought_up_to_date(imgsearch, photos, tmp_path):
