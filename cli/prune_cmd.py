@@ -29,6 +29,9 @@ def prune(
             "be repeated.",
         ),
     ] = None,
+    imported: Annotated[
+        bool, typer.Option("--imported", help="Also forget imported vectors of photos that were not met here.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be forgotten, and do nothing.")] = False,
     wait: options.Wait = False,
     as_json: options.Json = False,
@@ -42,7 +45,7 @@ def prune(
     of the one before are removed.
 
     No photo is ever touched. Folders that are offline (unmounted, empty, or missing much at once) are left alone,
-    and so are the vectors of a model that are not complete yet.
+    and so are the vectors of a model that are not complete yet, and imported ones that wait for their photos.
 
     Example:
 
@@ -59,7 +62,7 @@ def prune(
 
     roots = [os.path.abspath(os.path.expanduser(path)) for path in offline or []]
     with open_to_write(index, wait=wait) as store:
-        pruned = forget(store, offline=roots, spaces=space or [], dry_run=dry_run, on_lost=on_lost)
+        pruned = forget(store, offline=roots, spaces=space or [], imported=imported, dry_run=dry_run, on_lost=on_lost)
     if as_json:
         render.emit_json(
             {
@@ -69,6 +72,7 @@ def prune(
                 "bytes": pruned.bytes,
                 "dry_run": dry_run,
                 "spaces": list(pruned.spaces),
+                "awaited": pruned.awaited,
             }
         )
         render.flush()
@@ -85,4 +89,8 @@ def _sentence(pruned: Pruned, *, dry_run: bool) -> str:
     if pruned.spaces:
         models = ", ".join(map(printable, pruned.spaces))
         line += f"; {'would remove' if dry_run else 'removed'} the vectors of {models}"
-    return line if dry_run else f"{line}; {render.size(pruned.bytes)} freed"
+    if not dry_run:
+        line += f"; {render.size(pruned.bytes)} freed"
+    if pruned.awaited:
+        line += f"; imported vectors that wait for their photos: {pruned.awaited:,} (forget them with --imported)"
+    return line

@@ -163,6 +163,13 @@ MIGRATIONS: tuple[str, ...] = (
     ) without rowid;
     create index notes_by_key on notes (key);
     """,
+    """
+    -- Contents and texts whose vectors were taken over from elsewhere before a photo of theirs was met here: they are
+    -- not for `prune` to forget.
+    create table awaited (
+        key blob primary key
+    ) without rowid;
+    """,
 )
 MAX_DIM = 65_536
 MAX_SLOTS = 1 << 31
@@ -997,6 +1004,28 @@ class Catalog:
             "update vectors set crc = ? where space_id = ? and slot = ? and crc is null",
             [(crc, space_id, slot) for slot, crc in crcs],
         )
+
+    def await_photos(self, contents: Iterable[bytes], texts: Iterable[bytes]) -> None:
+        """Keep vectors for these until photos are met that bear them, where none does now."""
+        for keys, borne_by in (
+            (contents, "select 1 from photos where content_hash = :key and state = 'present'"),
+            (texts, "select 1 from photo_texts where key = :key"),
+        ):
+            self._connection.executemany(
+                f"insert or ignore into awaited select :key where not exists ({borne_by})",
+                [{"key": key} for key in keys],
+            )
+
+    def await_no_more(self, keys: Iterable[bytes] | None = None) -> None:
+        """Those photos were met; or, without keys, none is waited for."""
+        if keys is None:
+            self._connection.execute("delete from awaited")
+        else:
+            self._connection.executemany("delete from awaited where key = ?", [(key,) for key in keys])
+
+    def count_awaited(self) -> int:
+        """How many contents and texts vectors are kept for that no photo here bears yet."""
+        return int(self.value("select count(*) from awaited where key in (select key from vectors)"))
 
     def forget_vectors(self, space_id: str, slots: Iterable[int]) -> None:
         """Leave contents without a vector in that space: they will be embedded again."""

@@ -508,7 +508,7 @@ def _notes(store: Store) -> Iterator[Finding]:
     active = store.active_space()
     waiting = len(store.catalog.texts_without_vectors(active.id)) if active else 0
     if waiting:
-        yield INDEX.note(f"{waiting:,} of your notes are not searchable with this model yet", "imgsearch notes embed")
+        yield INDEX.note(f"{waiting:,} of your notes are not searchable with this model yet", "imgsearch index")
 
 
 def _glance(store: Store) -> Iterator[Finding]:

@@ -356,8 +356,8 @@ class _Loop:
             self.on_event(
                 Event(
                     "notice",
-                    reason=f"{missing:,} photos or notes have no vector of {space.identity.name} yet; search stays with "
-                    f"{before.identity.name} until they have",
+                    reason=f"{missing:,} photos or notes have no vector of {space.identity.name} yet; search stays "
+                    f"with {before.identity.name} until they have",
                 )
             )
         else:

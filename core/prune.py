@@ -25,6 +25,8 @@ class Pruned:
     bytes: int
     spaces: tuple[str, ...] = ()
     """The names of the models whose vectors were removed altogether."""
+    awaited: int = 0
+    """Imported vectors that stay although no photo here has their content or text yet."""
 
 
 def prune(
@@ -32,6 +34,7 @@ def prune(
     *,
     offline: Sequence[str] = (),
     spaces: Sequence[str] = (),
+    imported: bool = False,
     dry_run: bool = False,
     on_lost: Callable[[str], None] = lambda path: None,
 ) -> Pruned:
@@ -39,8 +42,9 @@ def prune(
 
     Roots that are offline are left alone, unless named in `offline` (absolute paths): then what cannot be found
     there now is forgotten. Spaces that search has moved on from are removed; one that is still being built only if
-    named in `spaces` (model or id). `on_lost` is told of each photo, before it is forgotten. Raises UsageError for a
-    name that is no offline root, or no space to remove.
+    named in `spaces` (model or id). Imported vectors wait for their photos, unless `imported` gives them up. `on_lost`
+    is told of each photo, before it is forgotten. Raises UsageError for a name that is no offline root, or no space to
+    remove.
     """
     named = _named_roots(store, offline)
     superseded = _superseded(store, spaces)
@@ -52,12 +56,14 @@ def prune(
             on_lost(root.path_of(join(folder, name)))
     failures = [row for root in store.catalog.roots() for row in _lost_failures(store, root)]
     if dry_run:
-        return Pruned(len(photos), len(failures), 0, 0, removed)
+        return Pruned(len(photos), len(failures), 0, 0, removed, 0 if imported else store.catalog.count_awaited())
     before = store.bytes_on_disk()
     store.remove_spaces(superseded)
     slots = sum(space.slots for space in store.catalog.spaces())
     with store.catalog.transaction():
         store.catalog.delete_photos(photos)
+        if imported:
+            store.catalog.await_no_more()
         for root_id, folder, name in failures:
             store.catalog.forget_failure(root_id, folder, name)
         for root in store.catalog.roots():
@@ -82,6 +88,7 @@ def prune(
         vectors=slots - sum(space.slots for space in store.catalog.spaces()),
         bytes=max(0, before - store.bytes_on_disk()),
         spaces=removed,
+        awaited=store.catalog.count_awaited(),
     )
 
 

@@ -21,7 +21,19 @@ from .store import CATALOG, SALVAGED, locked
 from .vectors import fsync_path
 
 # In the order in which rows name each other.
-TABLES = ("info", "roots", "photos", "texts", "photo_texts", "spaces", "vectors", "calibrations", "failures", "notes")
+TABLES = (
+    "info",
+    "roots",
+    "photos",
+    "texts",
+    "photo_texts",
+    "spaces",
+    "vectors",
+    "calibrations",
+    "failures",
+    "notes",
+    "awaited",
+)
 SQLITE_HEADER_BYTES = 100
 
 

@@ -76,6 +76,8 @@ class Batch:
     found_again: list[tuple[Known, Photo]] = field(default_factory=list)
     failures: list[tuple[int, Photo, Skipped, bool]] = field(default_factory=list)
     """(root id, photo, why, whether it is to be passed over silently)"""
+    is_for_later: bool = False
+    """Whether the vectors are kept also where no photo has their contents and texts yet."""
 
     def __len__(self) -> int:
         return len(self.photos) + len(self.found_again) + len(self.failures)
@@ -311,10 +313,14 @@ class Store:
         """The space of that model, made if there is none. `model` is the `ModelSpec` as JSON."""
         known = next((s for s in self.catalog.spaces() if s.identity.fingerprint == identity.fingerprint), None)
         if known:
+            values = {}
             if not identity.details.keys() <= known.identity.details.keys():  # an earlier version recorded less
-                details = json.dumps(known.identity.details | identity.details, sort_keys=True)
+                values["details"] = json.dumps(known.identity.details | identity.details, sort_keys=True)
+            if model != known.model:  # the same weights lie elsewhere now, or here and not where an import came from
+                values["model"] = model
+            if values:
                 with self.catalog.transaction():
-                    self.catalog.update_space(known.id, details=details)
+                    self.catalog.update_space(known.id, **values)
                 return self._again(known)
             return known
         space_id = identity.fingerprint[:16]
@@ -389,6 +395,9 @@ class Store:
                 self.catalog.touch_photo(known.id, found)
             for root_id, failed, skipped, is_silent in batch.failures:
                 self.catalog.write_failure(root_id, failed, skipped, codecs=codecs, is_silent=is_silent)
+            if batch.is_for_later:
+                self.catalog.await_photos(batch.images, batch.texts)
+            self.catalog.await_no_more(_met(batch))
         return self._again(space)
 
     def _edited(self, space: Space, batch: Batch) -> Iterator[tuple[bytes, bytes]]:
@@ -519,6 +528,7 @@ class Store:
                     (modality = 'image' and exists (select 1 from photos p where p.content_hash = v.key))
                     or (modality = 'text' and exists (select 1 from photo_texts t where t.key = v.key))
                     or (modality = 'text' and exists (select 1 from notes n where n.key = v.key))
+                    or exists (select 1 from awaited a where a.key = v.key)
                 ) order by slot
                 """,
                 space=space.id,
@@ -738,6 +748,15 @@ def _require_catalog(folder: str) -> None:
         raise IndexDamaged(
             f"{printable(os.path.join(folder, CATALOG))}: not a regular file", hint="name another index with --index"
         )
+
+
+def _met(batch: Batch) -> Iterator[bytes]:
+    """The contents and texts of the photos of a checkpoint."""
+    for _, photo, texts in batch.photos:
+        yield photo.content_hash
+        yield from (key for key, _ in texts)
+    for known, _ in batch.found_again:
+        yield known.content_hash
 
 
 def _is_of(space: Space) -> Callable[[Graph], bool]:

@@ -454,12 +454,12 @@ def take_in(store: Store, incoming: Incoming, *, on_progress: Progress = lambda 
     """Keep the vectors of contents that have none, and notes. The store is open for writing.
 
     What was taken over stays, also if the file turns out to be damaged further on (BadExport): every vector is
-    looked at by itself. Photos get them from the next run of `index`, by the hash of their bytes.
+    looked at by itself. Photos get them from the next run of `index` that meets them, by the hash of their bytes.
     """
     space = _space_of(store, incoming)
     before = _counts(store, space)
     seen = notes = 0
-    batch, noted = Batch(), list[tuple[bytes, str]]()
+    batch, noted = Batch(is_for_later=True), list[tuple[bytes, str]]()
 
     def commit(space: Space) -> Space:
         nonlocal notes

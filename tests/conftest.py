@@ -83,6 +83,21 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def other(tmp_path: Path) -> str:
+    """A second model: the built-in one with pictures prepared a little differently."""
+    from imgsearch.core import models
+
+    builtin = Path(models.__file__).parent / "builtin_model"
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "open_clip_model.safetensors").symlink_to(builtin / "open_clip_model.safetensors")
+    config = json.loads((builtin / "open_clip_config.json").read_text())
+    config["preprocess_cfg"]["mean"] = [0.5, 0.5, 0.5]
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    return f"local-dir:{folder}"
+
+
 @dataclass
 class Outcome:
     code: int

@@ -336,6 +336,7 @@ def test_there_is_nothing_to_check_where_there_is_no_index(imgsearch):
 
 
 def test_an_older_catalogue_is_brought_up_to_date_by_whoever_opens_it(scene, imgsearch):
+    scene.sql("drop table awaited")
     scene.sql("drop table notes")
     scene.sql("drop index vectors_without_crc")
     scene.sql("alter table vectors drop column crc")

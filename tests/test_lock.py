@@ -43,9 +43,11 @@ def indexed(imgsearch, photos, tmp_path):
     return tmp_path / "index"
 
 
-def test_a_writer_is_told_who_writes_and_that_it_can_wait(imgsearch, indexed, photos):
+def test_a_writer_is_told_who_writes_and_that_it_can_wait(imgsearch, indexed, photos, tmp_path):
+    exported = tmp_path / "out.npz"
+    assert imgsearch("export", exported).code == 0
     with writer(indexed) as other:
-        for command in (["index"], ["prune"], ["roots", "move", photos, photos]):
+        for command in (["index"], ["prune"], ["roots", "move", photos, photos], ["import", exported]):
             outcome = imgsearch(*command)
             assert outcome.code == 5
             first, hint = outcome.err.splitlines()
@@ -55,8 +57,9 @@ def test_a_writer_is_told_who_writes_and_that_it_can_wait(imgsearch, indexed, ph
 
 
 def test_a_writer_that_waits_says_so_once_and_goes_on(imgsearch, indexed, photos, tmp_path):
+    imgsearch("export", "out.npz")
     photos.rename(tmp_path / "album")
-    for command in (["roots", "move", photos, "album"], ["index"], ["prune"]):
+    for command in (["roots", "move", photos, "album"], ["index"], ["import", "out.npz"], ["prune"]):
         with writer(indexed) as other:
             end = threading.Timer(1, other.stdin.close)
             end.start()

@@ -110,7 +110,7 @@ def test_errors_are_red_and_warnings_yellow(imgsearch, photos, monkeypatch):
 
 # ---- Quiet and verbose -----------------------------------------------------------------------------------------------
 
-TALKATIVE = ["dupes", "check", "prune", "prune --dry-run", "export x.npz", "calibrate", "notes embed", "init photos"]
+TALKATIVE = ["dupes", "check", "prune", "prune --dry-run", "export x.npz", "calibrate", "init photos"]
 
 
 @pytest.mark.parametrize("command", TALKATIVE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sqlite3
@@ -210,24 +209,10 @@ def test_a_note_that_lost_its_vector_has_it_again_after_the_next_run(imgsearch, 
     assert "notes" not in imgsearch("index").err
 
 
-def another_model(tmp_path: Path) -> str:
-    """The built-in one with another preprocessing, and so with vectors of its own."""
-    from imgsearch.core import models
-
-    folder = tmp_path / "other"
-    folder.mkdir()
-    builtin = Path(models.__file__).parent / "builtin_model"
-    (folder / "open_clip_model.safetensors").symlink_to(builtin / "open_clip_model.safetensors")
-    config = json.loads((builtin / "open_clip_config.json").read_text())
-    config["preprocess_cfg"]["mean"] = [0.5, 0.5, 0.5]
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    return f"local-dir:{folder}"
-
-
-def test_another_model_embeds_the_notes_before_search_moves_over(imgsearch, noted, tmp_path):
+def test_another_model_embeds_the_notes_before_search_moves_over(imgsearch, noted, other):
     imgsearch("notes", "add", noted / "banana.jpg", "of a photo that goes")
     (noted / "banana.jpg").unlink()
-    outcome = imgsearch("index", "--model", another_model(tmp_path))
+    outcome = imgsearch("index", "--model", other)
     assert outcome.code == 0 and "search now uses" in outcome.err and "embedded 2 of your notes" in outcome.err
     assert found(imgsearch) == [("lemon.jpg", NOTE, "note")]
     assert listed(imgsearch) == [(NOTE, ["lemon.jpg"], True), ("of a photo that goes", [], True)]
@@ -269,6 +254,7 @@ def test_search_waits_for_the_notes(noted, tmp_path, counting):
 def test_a_catalogue_of_the_version_before_is_brought_up_to_date(imgsearch, photos, tmp_path):
     imgsearch("index", photos)
     with closing(sqlite3.connect(tmp_path / "index" / "catalog.sqlite3")) as database, database:
+        database.execute("drop table awaited")
         database.execute("drop table notes")
         database.execute("pragma user_version = 2")
     assert imgsearch("query", "lemon").code == 0

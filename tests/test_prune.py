@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from contextlib import closing
@@ -10,24 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from imgsearch.core import models
 from imgsearch.core.errors import StoreError
 from imgsearch.core.prune import prune
 from imgsearch.core.store import Store
-
-BUILTIN = Path(models.__file__).parent / "builtin_model"
-
-
-@pytest.fixture
-def other(tmp_path):
-    """A second model: the built-in one with pictures prepared a little differently."""
-    folder = tmp_path / "other"
-    folder.mkdir()
-    (folder / "open_clip_model.safetensors").symlink_to(BUILTIN / "open_clip_model.safetensors")
-    config = json.loads((BUILTIN / "open_clip_config.json").read_text())
-    config["preprocess_cfg"]["mean"] = [0.5, 0.5, 0.5]
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    return f"local-dir:{folder}"
 
 
 def spaces(imgsearch) -> list[tuple[str, str, bool]]:
@@ -71,7 +55,7 @@ def test_json_has_exactly_the_documented_keys(imgsearch, photos, other):
         imgsearch("index", photos, "--model", model)
     (record,) = imgsearch("prune", "--json").records
     assert record.pop("bytes") > 0
-    assert record == {"photos": 0, "failures": 0, "vectors": 0, "dry_run": False, "spaces": ["builtin"]}
+    assert record == {"photos": 0, "failures": 0, "vectors": 0, "dry_run": False, "spaces": ["builtin"], "awaited": 0}
     documented = (Path(__file__).parents[1] / "docs" / "json.md").read_text().split("imgsearch prune`")[1]
     assert all(f"`{key}`" in documented for key in record)
 

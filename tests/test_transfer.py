@@ -121,6 +121,92 @@ def test_the_three_forms_say_the_same(imgsearch, shelf):
     assert next(photo for photo in photos if "path_b64" in photo)["path"].startswith(str(shelf))
 
 
+def embedded(counting, index: Path, *folders: Path) -> int:
+    """Pictures that a run over those folders, or over all that the index has, had to embed."""
+    counting.pictures = 0
+    with Store.writing(str(index)) as store:
+        space = store.active_space()
+        indexing.run(store, lambda: (counting, space.model), IndexPlan(tuple(map(str, folders))), space=space)
+    return counting.pictures
+
+
+def vectors(imgsearch) -> dict[str, int]:
+    """How many there are of each model."""
+    (status,) = imgsearch("status", "--json").records
+    return {space["model"]: space["vectors"] for space in status["spaces"]}
+
+
+def test_imported_vectors_wait_for_photos_that_come_bit_by_bit(imgsearch, shelf, tmp_path, counting, monkeypatch):
+    imgsearch("index", shelf)
+    imgsearch("export", "out.npz")
+    laptop, library = tmp_path / "laptop", tmp_path / "library"
+    monkeypatch.setenv("IMGSEARCH_INDEX", str(laptop))
+    assert imgsearch("import", "out.npz").code == 0
+    assert "imported vectors that wait for their photos: 10" in imgsearch("prune").err
+    library.mkdir()
+    shutil.copy(shelf / "lemon.jpg", library / "one.jpg")
+    assert embedded(counting, laptop, library) == 0
+    (laptop / "catalog.sqlite3").chmod(0o644)  # something to mend
+    assert imgsearch("check", "--repair").code == 0
+    assert imgsearch("prune", "--json").records[0]["awaited"] == 9
+    for name in ("kiwi.jpg", "banana.jpg", "banana.txt"):
+        shutil.copy(shelf / name, library)
+    assert embedded(counting, laptop) == 0
+    assert imgsearch("prune", "--json").records[0]["awaited"] == 5
+    assert imgsearch("query", "breakfast in the garden", "--modality", "text", "-l").lines[0].endswith("/banana.jpg")
+    (library / "kiwi.jpg").unlink()  # a photo that was here once is waited for no more
+    imgsearch("index")
+    assert (imgsearch("prune", "--json").records[0]["vectors"], vectors(imgsearch)) == (2, {"builtin": 8})
+    assert imgsearch("check", "--deep").code == 0
+    outcome = imgsearch("prune", "--imported")
+    assert "wait" not in outcome.err and vectors(imgsearch) == {"builtin": 3}
+    assert imgsearch("import", "out.npz", "--json").records[0]["vectors"] == 6
+    assert imgsearch("check").code == 0
+
+
+def test_half_a_file_and_then_all_of_it_is_all_of_it(imgsearch, shelf, tmp_path, counting, monkeypatch):
+    imgsearch("index", shelf)
+    data = imgsearch("export", "-").out.splitlines(keepends=True)
+    before = imgsearch("query", "fruit", "--json").out
+    monkeypatch.setenv("IMGSEARCH_INDEX", str(tmp_path / "laptop"))
+    outcome = imgsearch("import", "-", stdin=b"".join(data[:5]))
+    assert outcome.code == 2 and "cut short" in outcome.err
+    assert imgsearch("prune").code == 0  # what came over stays
+    assert vectors(imgsearch) == {"builtin": 4}
+    assert imgsearch("import", "-", "--json", stdin=b"".join(data)).records[0]["vectors"] == 4
+    assert embedded(counting, tmp_path / "laptop", shelf) == 0
+    assert imgsearch("query", "fruit", "--json").out == before
+
+
+def test_a_laptop_with_an_index_of_another_model_moves_over_without_embedding(
+    imgsearch, shelf, tmp_path, other, monkeypatch
+):
+    """The photos lie elsewhere than on the box, were indexed before, and so does the model."""
+    box = tmp_path / "box"
+    shutil.copytree(shelf, box)
+    imgsearch("index", box, "--model", other)
+    imgsearch("notes", "add", box / "watermelon.jpg", "sour")
+    before = [name.split("/")[-1] for name in imgsearch("query", "fruit", "-l").lines]
+    imgsearch("export", "out.npz")
+    shutil.rmtree(box)
+
+    monkeypatch.setenv("IMGSEARCH_INDEX", str(tmp_path / "laptop"))
+    imgsearch("index", shelf, "--model", "builtin")
+    imgsearch("notes", "add", shelf / "banana.jpg", "sweet")
+    outcome = imgsearch("import", "out.npz")
+    assert f"imgsearch index FOLDER --model {other}" in outcome.err
+    assert imgsearch("prune", "--json").records[0]["spaces"] == []
+    shutil.move(other.removeprefix("local-dir:"), tmp_path / "model")
+    outcome = imgsearch("index", "--model", f"local-dir:{tmp_path / 'model'}")
+    assert "9 unchanged" in outcome.err and f"search now uses {other}" in outcome.err
+    assert [name.split("/")[-1] for name in imgsearch("query", "fruit", "-l").lines] == before
+    for words, name in (("sour", "watermelon.jpg"), ("sweet", "banana.jpg")):
+        assert imgsearch("query", words, "--modality", "text", "-l", "-n", "1").lines[0].endswith(name)
+    (shelf / "new.jpg").write_bytes((ALBUM / "leek.jpg").read_bytes())
+    assert "indexed 1 photo, 9 unchanged" in imgsearch("index").err  # by the model where it lies here
+    assert imgsearch("check", "--deep").code == 0
+
+
 def test_json_lines_go_through_pipes(imgsearch, shelf, tmp_path, monkeypatch):
     imgsearch("index", shelf)
     data = imgsearch("export", "-").out
