@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -22,7 +24,10 @@ class KeepBy(StrEnum):
 
 def dupes(
     keep: Annotated[
-        KeepBy, typer.Option("--keep", help="Which of each group would stay: the most pixels, or the first taken.")
+        KeepBy,
+        typer.Option(
+            "--keep", help="Which of each group would stay: the one of the most pixels, or the one taken first."
+        ),
     ] = KeepBy.largest,
     exact: Annotated[bool, typer.Option("--exact", help="Only files with the same bytes. Reads no photo.")] = False,
     quick: Annotated[
@@ -36,12 +41,14 @@ def dupes(
         typer.Option("--under", metavar="DIR", help="Only photos in this folder; may be repeated."),
     ] = None,
     others: Annotated[
-        bool, typer.Option("--others", help="Print all but the one of each group that would stay, without gaps.")
+        bool,
+        typer.Option(
+            "--others", "--paths", "-l", help="Print only the paths that would not stay, without gaps between groups."
+        ),
     ] = False,
     as_json: options.Json = False,
-    paths: Annotated[bool, typer.Option("--paths", "-l", help="Print bare paths, without gaps.")] = False,
     print0: Annotated[
-        bool, typer.Option("--print0", "-0", help="End each path by NUL; an empty one stands between groups.")
+        bool, typer.Option("--print0", "-0", help="The same, each path ended by NUL, for xargs -0.")
     ] = False,
     workers: Annotated[
         Optional[int],  # noqa: UP045
@@ -57,13 +64,16 @@ def dupes(
     To tell near copies every photo is read once, which takes a while; what was seen is remembered, so ^C costs little.
     Frames that are nearly all of one colour are only compared by their bytes. Exit code 1 says that there are none.
 
+    Of equally large ones the larger file stays, then the older; of equally old ones the larger; then the one with the
+    shorter path. Links to one file are one photo. What is not as it was indexed, looked up last of all, is left out.
+
     Examples:
 
       imgsearch dupes --exact
 
       imgsearch dupes --keep oldest --json | jq .kept.path
 
-      imgsearch dupes --others -0 | xargs -0 mv -t ~/Duplicates
+      imgsearch dupes -0 | xargs -0 mv -t ~/Duplicates
     """
     from contextlib import ExitStack
 
@@ -76,8 +86,8 @@ def dupes(
     from .loading import open_store
     from .progress import Stages
 
-    if as_json and (paths or print0 or others):
-        raise UsageError("--json goes without --paths, --print0 and --others", hint="choose one")
+    if as_json and (print0 or others):
+        raise UsageError("--json goes without --others and --print0", hint="choose one")
     if exact and quick:
         raise UsageError("--exact and --quick exclude each other", hint="choose one")
     wanted = core.Wanted(keep.value, Filters(under=tuple(under or ())), exact, quick)
@@ -85,7 +95,7 @@ def dupes(
         found = core.find(
             store, wanted, cache=Looks(), workers=lambda: stack.enter_context(Workers(workers)), on_progress=stages
         )
-    _print(found, as_json=as_json, is_flat=paths or others, others=others, print0=print0)
+    _print(found, as_json=as_json, others=others or print0, print0=print0)
     render.flush()
     if not as_json:
         render.say(_sentence(found))
@@ -95,13 +105,13 @@ def dupes(
     return 0 if found.groups else 1
 
 
-def _print(found: Found, *, as_json: bool, is_flat: bool, others: bool, print0: bool) -> None:
+def _print(found: Found, *, as_json: bool, others: bool, print0: bool) -> None:
     for number, group in enumerate(found.groups):
         if as_json:
             render.emit_json(group_record(group))
             continue
-        if number and not is_flat:
-            render.emit(b"", end=b"\0" if print0 else b"\n")
+        if number and not others:
+            render.emit(b"")
         shown = [other.place.path for other in group.others]
         for path in shown if others else [group.kept.path, *shown]:
             if print0:
@@ -160,6 +170,13 @@ def _complain(found: Found, *, as_json: bool) -> None:
     for skipped in found.skipped:
         reason = f"{printable(skipped.path)}: {skipped.reason}"
         render.complain(ImgsearchError(reason, hint="its copies are not looked for"), as_json=as_json)
-    if found.changed and not as_json:
-        changed = render.count(found.changed, "photo")
-        render.warn(f"{changed} left out: gone, or not as indexed; bring the index up to date with: imgsearch index")
+    for number, why in (
+        (found.changed, "left out: gone, or not as indexed; bring the index up to date with: imgsearch index"),
+        (found.linked, "left out: links to files that are counted already"),
+    ):
+        if not number:
+            continue
+        if as_json:
+            sys.stderr.write(json.dumps({"notice": f"{render.count(number, 'photo')} {why}"}) + "\n")
+        else:
+            render.warn(f"{render.count(number, 'photo')} {why}")

@@ -165,14 +165,13 @@ complete -c imgsearch -n '__imgsearch_has "similar"' -l index -r -f -a '(__imgse
 complete -c imgsearch -n '__imgsearch_has "similar"' -s h -l help -d 'Show this message and exit'
 complete -c imgsearch -n '__imgsearch_has "similar"' -F
 
-complete -c imgsearch -n '__imgsearch_has "dupes"' -l keep -r -f -a 'largest oldest' -d 'Which of each group would stay: the most pixels, or the first taken'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -l keep -r -f -a 'largest oldest' -d 'Which of each group would stay: the one of the most pixels, or the one taken first'
 complete -c imgsearch -n '__imgsearch_has "dupes"' -l exact -d 'Only files with the same bytes'
 complete -c imgsearch -n '__imgsearch_has "dupes"' -l quick -d 'Read only photos whose vectors are near: misses copies turned, tiny or without colour'
 complete -c imgsearch -n '__imgsearch_has "dupes"' -l under -r -f -a '(__imgsearch_folders)' -d 'Only photos in this folder; may be repeated'
-complete -c imgsearch -n '__imgsearch_has "dupes"' -l others -d 'Print all but the one of each group that would stay, without gaps'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -s l -l paths -l others -d 'Print only the paths that would not stay, without gaps between groups'
 complete -c imgsearch -n '__imgsearch_has "dupes"' -l json -d 'JSON Lines on stdout, one object each'
-complete -c imgsearch -n '__imgsearch_has "dupes"' -s l -l paths -d 'Print bare paths, without gaps'
-complete -c imgsearch -n '__imgsearch_has "dupes"' -s 0 -l print0 -d 'End each path by NUL; an empty one stands between groups'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -s 0 -l print0 -d 'The same, each path ended by NUL, for xargs -0'
 complete -c imgsearch -n '__imgsearch_has "dupes"' -l workers -r -f -d 'Processes that read photos'
 complete -c imgsearch -n '__imgsearch_has "dupes"' -s q -l quiet -d 'Say nothing but errors'
 complete -c imgsearch -n '__imgsearch_has "dupes"' -s v -l verbose -d 'Say more on stderr: what is done, with what, and how long it takes'

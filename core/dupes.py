@@ -7,6 +7,7 @@ where the vectors of the pictures agree, or all but equal where a model sees the
 from __future__ import annotations
 
 import datetime
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import numpy as np  # noqa: TID253
 from .catalog import Place
 from .filters import Filters, condition
 from .looks import BITS, TURNS, Looks, codes, differing, read_looks, turned
-from .paths import LEAST_INTEGER, MOST_INTEGER, mtime_ns
+from .paths import LEAST_INTEGER, MOST_INTEGER, inode, mtime_ns
 from .store import Store, View
 from .types import Photo, Skipped
 
@@ -43,9 +44,12 @@ MOST_DIFFERING_ALONE = 10 / BITS
 LEAST_CLEAR_ALONE = 64
 LEAST_SHARED_ALONE = 0.75
 
-# Cosines that are held at once, along each side: 16 MB; and pairs whose looks are compared at once.
-TILE = 2_048
-PAIRS_AT_ONCE = 1 << 18
+# Looks that can be near agree in so many more of the bits clear in both than they differ in.
+LEAST_AGREEING = LEAST_CLEAR * (1 - 2 * MOST_DIFFERING)
+# What is compared at once, along each side: 16 MB for all turns. Pairs whose looks are compared, and whose vectors are.
+TILE = 1_024
+PAIRS_AT_ONCE = 1 << 16
+VECTORS_AT_ONCE = 1 << 13
 
 Progress = Callable[[str, int, int], None]
 """What is being done, and how much of it has been."""
@@ -99,6 +103,8 @@ class Found:
     """Among so many."""
     changed: int
     """Not counted with them: gone, or not as they were when they were indexed."""
+    linked: int
+    """Nor are these: further names of files that are counted, which take no room."""
     skipped: tuple[Skipped, ...]
     """Could not be looked at."""
 
@@ -121,6 +127,8 @@ class _Spot:
     size: int
     mtime_ns: int
     inode: int
+    file: tuple[int, int]
+    """Device and inode as they are now: two names of one file are no copies."""
     rank: tuple[Any, ...]
     """The least is the one to keep."""
 
@@ -151,39 +159,47 @@ def find(
     """
     with store.catalog.reading():  # a prune gives slots other numbers
         view = store.view()
-        contents, photos, changed = _contents(store, view, wanted, on_progress)
+        contents, changed, linked = _contents(store, view, wanted, on_progress)
+    photos = sum(len(content.places) for content in contents)
     matches: dict[int, _Match] = {}
     skipped: list[Skipped] = []
     if not wanted.exact_only:
         near = _Near(contents, view.rows, wanted, on_progress)
         skipped = near.look(cache, workers)
         matches = near.matches()
-    return Found(tuple(_groups(store, contents, matches)), photos, changed, tuple(skipped))
+    groups, since = _groups(store, contents, matches)
+    return Found(tuple(groups), photos - since, changed + since, linked, tuple(skipped))
 
 
 def _contents(store: Store, view: View, wanted: Wanted, on_progress: Progress) -> tuple[list[_Content], int, int]:
-    """The contents to compare, the one to keep before those it would be kept for; and how many photos are looked
-    among, and how many are not as they were indexed."""
-    spots: dict[bytes, list[_Spot]] = {}
-    photos = changed = 0
+    """The contents to compare, the one to keep before those it would be kept for; and how many photos are not as they
+    were indexed, and how many are further names of others."""
+    files: dict[tuple[int, int], tuple[bytes, _Spot]] = {}
+    changed = linked = 0
     rows = _rows(store, wanted.filters)
     for number, row in enumerate(rows):
         if number % 1_000 == 0:
             on_progress("looking for files", number, len(rows))
-        place_id, path, content, size, mtime, inode, *facts = row
-        if _is_as_indexed(path, size, mtime):
-            spot = _Spot(place_id, path, size, mtime, inode, _rank(wanted.keep, path, size, mtime, *facts))
-            spots.setdefault(content, []).append(spot)
-            photos += 1
-        else:
+        place_id, path, content, size, mtime, number_on_disk, *facts = row
+        file = _file_as_indexed(path, size, mtime)
+        if file is None:
             changed += 1
+            continue
+        spot = _Spot(place_id, path, size, mtime, number_on_disk, file, _rank(wanted.keep, path, size, mtime, *facts))
+        if file in files:
+            linked += 1
+        if file not in files or _name_rank(spot) < _name_rank(files[file][1]):
+            files[file] = content, spot
+    spots: dict[bytes, list[_Spot]] = {}
+    for content, spot in files.values():
+        spots.setdefault(content, []).append(spot)
     slots = _slots(store, view, spots) if not wanted.exact_only else {}
     made = [
         _Content(content, tuple(sorted(places, key=lambda spot: spot.rank)), slots.get(content))
         for content, places in spots.items()
     ]
     made.sort(key=lambda content: content.places[0].rank)
-    return made, photos, changed
+    return made, changed, linked
 
 
 def _rows(store: Store, filters: Filters) -> list[tuple[Any, ...]]:
@@ -201,12 +217,32 @@ def _slots(store: Store, view: View, contents: dict[bytes, list[_Spot]]) -> dict
     return {key: slot for key, slot in slots.items() if key in contents and key not in paired and slot < len(view.rows)}
 
 
-def _is_as_indexed(path: str, size: object, mtime: object) -> bool:
+def _file_as_indexed(path: str, size: object, mtime: object) -> tuple[int, int] | None:
+    """Device and inode of what is there, if its size and time are those that were indexed."""
     try:
         info = os.stat(path)
     except (OSError, ValueError):
+        return None
+    return (info.st_dev, inode(info)) if (info.st_size, mtime_ns(info)) == (size, mtime) else None
+
+
+def _name_rank(spot: _Spot) -> tuple[Any, ...]:
+    """Of several names of one file the least stands for it: the file's own one before a symbolic link."""
+    return os.path.islink(spot.path), spot.rank
+
+
+def _is_still_there(spot: _Spot, content: bytes) -> bool:
+    """Whether what was indexed lies there to this moment. A file that has taken the name of another one, and its size
+    and time (photos of one burst, sorted anew), is read once more."""
+    if _file_as_indexed(spot.path, spot.size, spot.mtime_ns) != spot.file:
         return False
-    return (info.st_size, mtime_ns(info)) == (size, mtime)
+    if spot.inode in (0, spot.file[1]):
+        return True
+    try:
+        with open(spot.path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest() == content
+    except OSError:
+        return False
 
 
 def _rank(
@@ -273,30 +309,26 @@ class _Near:
     def _has_neighbour(self) -> NDArray[np.bool_]:
         """Of each content: whether another one's vector is near enough."""
         near = np.zeros(len(self._slots), bool)
-        for across, down, cosines in self._tiles("comparing", np.ones(len(near), bool)):
-            is_near = cosines >= LEAST_COSINE
+        for across, down in self._tiles("comparing", np.ones(len(near), bool)):
+            ones, others = (self._rows[self._slots[start : start + TILE]] for start in (across, down))
+            is_near = ones @ others.T >= LEAST_COSINE
             if across == down:
                 np.fill_diagonal(is_near, False)
             near[across : across + TILE] |= is_near.any(axis=1)
             near[down : down + TILE] |= is_near.any(axis=0)
         return near
 
-    def _tiles(self, doing: str, is_open: NDArray[np.bool_]) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
-        """Where a tile of the upper triangle begins, across and down, and its cosines. `is_open` may be changed
-        meanwhile: rows of tiles with none that is are passed over."""
-        count = len(self._slots)
-        starts = range(0, count, TILE)
+    def _tiles(self, doing: str, is_open: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+        """Where a tile of the upper triangle begins, across and down. `is_open` may be changed meanwhile: rows of tiles
+        with none that is are passed over."""
+        starts = range(0, len(is_open), TILE)
         total, done = len(starts) * (len(starts) + 1) // 2, 0
         for across in starts:
-            if is_open[across : across + TILE].any():
-                ones = self._rows[self._slots[across : across + TILE]]
-                for down in range(across, count, TILE):
-                    others = ones if down == across else self._rows[self._slots[down : down + TILE]]
-                    yield across, down, ones @ others.T
-                    done += 1
-                    self._on_progress(doing, done, total)
-            else:
-                done += len(range(across, count, TILE))
+            for down in range(across, len(is_open), TILE):
+                if is_open[across : across + TILE].any():
+                    yield across, down
+                done += 1
+                self._on_progress(doing, done, total)
 
     def matches(self) -> dict[int, _Match]:
         """By the number of a content, what it is a near copy of."""
@@ -306,68 +338,73 @@ class _Near:
         looks = codes(self._looks)
         turns = [turned(looks, quarters) for quarters in range(4)]
         is_open = np.ones(len(looks), bool)
-        for across, down, cosines in self._tiles("matching", is_open):
-            alone = None if self._quick else self._alone(looks, turns, across, down)
-            candidates = cosines >= LEAST_COSINE if alone is None else (cosines >= LEAST_COSINE) | alone
+        before, ones = -1, np.empty(0, np.float32)
+        for across, down in self._tiles("matching", is_open):
+            if across != before:
+                before, ones = across, np.concatenate([_signs(each[across : across + TILE]) for each in turns])
+            others = _signs(looks[down : down + TILE])
+            agreeing = (ones @ others.T).reshape(len(turns), -1, len(others)).max(axis=0)
+            candidates = agreeing >= LEAST_AGREEING
+            candidates &= is_open[across : across + TILE, None] & is_open[None, down : down + TILE]
             if across == down:
                 candidates = np.triu(candidates, 1)
-            candidates &= is_open[across : across + TILE, None] & is_open[None, down : down + TILE]
-            for one, other, bits, compared, quarters in self._confirmed(candidates, cosines, turns, across, down):
+            for one, other, match in self._confirmed(candidates, turns, across, down):
                 if is_open[one] and is_open[other]:  # one is kept, the other not yet a copy of anything
                     is_open[other] = False
-                    cosine = float(cosines[one - across, other - down])
-                    found[self._numbers[other]] = _Match(self._numbers[one], cosine, bits, compared, TURNS[quarters])
+                    found[self._numbers[other]] = match
         return found
 
-    @staticmethod
-    def _alone(looks: Codes, turns: Sequence[Codes], across: int, down: int) -> NDArray[np.bool_]:
-        """Pairs of a tile whose looks may be near enough without their vectors: counted by a product of signs."""
-        ones, near = _signs(looks[across : across + TILE]), None
-        for each in turns:
-            agreeing = ones @ _signs(each[down : down + TILE]).T
-            # Bits that are not clear may differ without counting; what they hide is looked at by `_confirmed`.
-            is_near = agreeing >= BITS - 2 * (BITS * MOST_DIFFERING_ALONE + (BITS - LEAST_CLEAR_ALONE) / 2)
-            near = is_near if near is None else near | is_near
-        assert near is not None
-        return near
-
-    @staticmethod
     def _confirmed(
-        candidates: NDArray[np.bool_], cosines: NDArray[np.float32], turns: Sequence[Codes], across: int, down: int
-    ) -> Iterator[tuple[int, int, int, int, int]]:
-        """Those pairs of a tile whose looks agree, in order: both numbers, bits that differ, bits compared, turns."""
+        self, candidates: NDArray[np.bool_], turns: Sequence[Codes], across: int, down: int
+    ) -> Iterator[tuple[int, int, _Match]]:
+        """Those pairs of a tile that are near, in order."""
         ones, others = np.nonzero(candidates)
         for start in range(0, len(ones), PAIRS_AT_ONCE):
-            one, other = ones[start : start + PAIRS_AT_ONCE], others[start : start + PAIRS_AT_ONCE]
-            cosine = cosines[one, other]
-            one, other = one + across, other + down
-            best = np.full(len(one), np.inf)
-            bits, compared, quarters = (np.zeros(len(one), np.int64) for _ in range(3))
-            for quarter, each in enumerate(turns):
-                differ, both, either = differing(each[one], turns[0][other])
-                share = differ / np.maximum(both, 1)
-                is_better = _is_near(share, both, either, cosine) & (share < best)
-                best[is_better], bits[is_better] = share[is_better], differ[is_better]
-                compared[is_better], quarters[is_better] = both[is_better], quarter
-            for at in np.flatnonzero(best < np.inf):
-                yield int(one[at]), int(other[at]), int(bits[at]), int(compared[at]), int(quarters[at])
+            one, other = ones[start : start + PAIRS_AT_ONCE] + across, others[start : start + PAIRS_AT_ONCE] + down
+            may_be = np.any([_agree(each[one], turns[0][other])[0] for each in turns], axis=0)
+            one, other = one[may_be], other[may_be]
+            for part in range(0, len(one), VECTORS_AT_ONCE):
+                yield from self._near(one[part : part + VECTORS_AT_ONCE], other[part : part + VECTORS_AT_ONCE], turns)
+
+    def _near(
+        self, one: NDArray[np.int64], other: NDArray[np.int64], turns: Sequence[Codes]
+    ) -> Iterator[tuple[int, int, _Match]]:
+        """Of pairs whose looks agree, those whose vectors do, too, or that agree so well that it is not needed."""
+        cosine = np.einsum("ij,ij->i", self._rows[self._slots[one]], self._rows[self._slots[other]])
+        best = np.full(len(one), np.inf)
+        bits, compared, quarters = (np.zeros(len(one), np.int64) for _ in range(3))
+        for quarter, each in enumerate(turns):
+            with_vectors, alone, differ, both = _agree(each[one], turns[0][other])
+            share = differ / np.maximum(both, 1)
+            is_near = with_vectors & (cosine >= LEAST_COSINE)
+            if not self._quick:
+                is_near |= alone
+            is_better = is_near & (share < best)
+            best[is_better], bits[is_better] = share[is_better], differ[is_better]
+            compared[is_better], quarters[is_better] = both[is_better], quarter
+        for at in np.flatnonzero(best < np.inf):
+            match = _Match(
+                self._numbers[one[at]], float(cosine[at]), int(bits[at]), int(compared[at]), TURNS[quarters[at]]
+            )
+            yield int(one[at]), int(other[at]), match
 
 
-def _is_near(
-    share: NDArray[np.float64], both: NDArray[np.int64], either: NDArray[np.int64], cosine: NDArray[np.float32]
-) -> NDArray[np.bool_]:
-    """Whether looks agree: with the vectors' consent, or so well that it is not needed."""
-    shared = both / np.maximum(either, 1)
-    with_vectors = (cosine >= LEAST_COSINE) & (share <= MOST_DIFFERING) & (both >= LEAST_CLEAR)
+def _agree(
+    ones: Codes, others: Codes
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+    """Of each pair: whether the looks agree well enough if the vectors do, and if they do not; how many bits differ,
+    and of how many."""
+    differ, both, either = differing(ones, others)
+    share, shared = differ / np.maximum(both, 1), both / np.maximum(either, 1)
+    with_vectors = (share <= MOST_DIFFERING) & (both >= LEAST_CLEAR) & (shared >= LEAST_SHARED)
     alone = (share <= MOST_DIFFERING_ALONE) & (both >= LEAST_CLEAR_ALONE) & (shared >= LEAST_SHARED_ALONE)
-    near: NDArray[np.bool_] = (with_vectors & (shared >= LEAST_SHARED)) | alone
-    return near
+    return with_vectors, alone, differ, both
 
 
 def _signs(looks: Codes) -> NDArray[np.float32]:
-    """float32, (n, 128): 1 for a bit that is set, -1 for one that is not."""
-    bits = np.unpackbits(np.ascontiguousarray(looks[:, :2]).view(np.uint8), axis=1)
-    return bits.astype(np.float32) * 2 - 1
+    """float32, (n, 128): 1 for a bit that is set, -1 for one that is not, 0 for one that is not clear."""
+    bits = np.unpackbits(np.ascontiguousarray(looks).view(np.uint8), axis=1).astype(np.float32)
+    return (bits[:, :BITS] * 2 - 1) * bits[:, BITS:]
 
 
 def _photo(spot: _Spot) -> Photo:
@@ -375,29 +412,40 @@ def _photo(spot: _Spot) -> Photo:
     return Photo(folder, name, spot.size, spot.mtime_ns, spot.inode, named=True)
 
 
-def _groups(store: Store, contents: Sequence[_Content], matches: dict[int, _Match]) -> Iterator[Group]:
-    """Contents put together, each with all its places: what is gained most by first."""
+def _groups(store: Store, contents: Sequence[_Content], matches: dict[int, _Match]) -> tuple[list[Group], int]:
+    """Contents put together, each with all its places: what is gained most by first. And how many places have changed
+    since they were looked at, which are in no group."""
     copies: dict[int, list[tuple[int, _Match]]] = {}
     for number, match in matches.items():
         copies.setdefault(match.kept, []).append((number, match))
     kept = [number for number, content in enumerate(contents) if number in copies or len(content.places) > 1]
     kept = [number for number in kept if number not in matches]
     gains = {number: _gain(contents, number, copies.get(number, ())) for number in kept}
+    groups, changed = [], 0
     for number in sorted(kept, key=lambda number: (-gains[number], number)):
         near = sorted(copies.get(number, ()))
-        members = [number, *(other for other, _ in near)]
-        ids = [spot.id for member in members for spot in contents[member].places]
-        places = {place.id: place for place in store.catalog.places_by_id(ids)}
-        first, *same = contents[number].places
+        here = {member: _still_there(contents[member]) for member in (number, *(other for other, _ in near))}
+        changed += sum(len(contents[member].places) - len(spots) for member, spots in here.items())
+        if not here[number]:
+            continue  # the others were held against nothing else
+        places = {
+            place.id: place for place in store.catalog.places_by_id([s.id for spots in here.values() for s in spots])
+        }
+        first, *same = here[number]
         others = [Duplicate(places[spot.id], "exact") for spot in same if spot.id in places]
         for other, match in near:
             others += [
                 Duplicate(places[spot.id], "near", match.cosine, match.bits, match.compared, match.turned)
-                for spot in contents[other].places
+                for spot in here[other]
                 if spot.id in places
             ]
         if first.id in places and others:  # else a prune has forgotten them meanwhile
-            yield Group(places[first.id], tuple(others))
+            groups.append(Group(places[first.id], tuple(others)))
+    return groups, changed
+
+
+def _still_there(content: _Content) -> list[_Spot]:
+    return [spot for spot in content.places if _is_still_there(spot, content.hash)]
 
 
 def _gain(contents: Sequence[_Content], number: int, copies: Sequence[tuple[int, _Match]]) -> int:

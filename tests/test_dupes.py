@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 
-from imgsearch.core import looks
+from imgsearch.core import dupes, looks
 
 from conftest import ALBUM
 from pictures import noise
@@ -167,13 +168,11 @@ def test_output_as_paths_for_people_and_for_pipes(imgsearch, tmp_path):
     top = os.fsencode(folder) + b"/"
     plain = imgsearch("dupes", "--exact").out
     assert len(plain.split(b"\n\n")) == 2
-    raw = imgsearch("dupes", "--exact", "-0").out
-    assert raw.endswith(b"\0") and {frozenset(part.strip(b"\0").split(b"\0")) for part in raw.split(b"\0\0")} == {
-        frozenset((top + names[0], top + names[1])),
-        frozenset((top + names[2], top + names[3])),
-    }
-    others = imgsearch("dupes", "--exact", "--others", "-0").out.split(b"\0")
-    assert others[-1] == b"" and len(others) == 3 and set(others[:2]) < {top + name for name in names}
+    kept = {os.fsencode(Path(r["kept"]["path"])) for r in imgsearch("dupes", "--exact", "--json").records}
+    others = imgsearch("dupes", "--exact", "-0").out.split(b"\0")
+    assert others[-1] == b"" and len(others) == 3
+    assert set(others[:2]) < {top + name for name in names} and not kept & set(others)
+    assert imgsearch("dupes", "--exact", "-l").out == imgsearch("dupes", "--exact", "--others").out
     assert b"\n\n" not in imgsearch("dupes", "--exact", "-l").out
     with_bytes = [r for r in imgsearch("dupes", "--exact", "--json").records if "path_b64" in str(r)]
     assert len(with_bytes) == 1
@@ -190,6 +189,86 @@ def test_photos_that_changed_or_vanished_are_never_said_to_be_copies(imgsearch, 
     outcome = imgsearch("dupes")
     assert (outcome.code, outcome.out) == (1, b"")
     assert "no duplicates among 1 photo" in outcome.err and "2 photos left out" in outcome.err
+
+
+def test_several_names_of_one_file_are_one_photo(imgsearch, tmp_path):
+    folder = tmp_path / "links"
+    (folder / "sub").mkdir(parents=True)
+    shutil.copy(ALBUM / "lemon.jpg", folder / "z.jpg")
+    os.link(folder / "z.jpg", folder / "hard-link.jpg")
+    (folder / "a.jpg").symlink_to("z.jpg")
+    imgsearch("index", folder)
+    outcome = imgsearch("dupes", "--exact")
+    assert (outcome.code, outcome.out) == (1, b"")
+    assert "no duplicates among 1 photo" in outcome.err and "2 photos left out: links" in outcome.err
+    shutil.copy(folder / "z.jpg", folder / "sub" / "copy.jpg")
+    os.link(folder / "sub" / "copy.jpg", folder / "sub" / "copy-too.jpg")
+    (folder / "sub" / "a.jpg").symlink_to("copy.jpg")
+    original("lemon").save(folder / "near.jpg", quality=80)
+    imgsearch("index", folder)
+    outcome = imgsearch("dupes", "--keep", "oldest", "-0")
+    listed = [Path(os.fsdecode(path)) for path in outcome.out.split(b"\0") if path]
+    files = [path.stat().st_ino for path in listed]
+    assert len(files) == len(set(files)) == 2 and not any(path.is_symlink() for path in listed)
+    for path in listed:  # what one does with such a list
+        path.unlink()
+    assert (folder / "a.jpg").read_bytes() == (ALBUM / "lemon.jpg").read_bytes()
+
+
+def test_a_photo_that_changes_while_others_are_read_is_in_no_group(imgsearch, tmp_path, monkeypatch):
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for name in ("lemon", "kiwi", "banana"):
+        shutil.copy(ALBUM / f"{name}.jpg", folder)
+        shutil.copy(ALBUM / f"{name}.jpg", folder / f"{name}-copy.jpg")
+        original(name).save(folder / f"{name}-near.jpg", quality=70)
+    imgsearch("index", folder)
+    whole = groups(imgsearch("dupes", "--json"))
+    read_looks = dupes.read_looks
+    Path(looks.Looks().path).unlink()
+
+    def meanwhile(*arguments, **options):
+        yield from read_looks(*arguments, **options)
+        shutil.copy(ALBUM / "leek.jpg", folder / whole[0][0])  # one that was to stay
+        (folder / whole[1][1]).unlink()
+
+    monkeypatch.setattr(dupes, "read_looks", meanwhile)
+    outcome = imgsearch("dupes", "--json")
+    assert groups(outcome) == [whole[0][1:], [whole[1][0], whole[1][2]], whole[2]]
+    assert json.loads(outcome.err)["notice"].startswith("2 photos left out: gone, or not as indexed")
+
+
+def test_a_file_that_took_another_one_s_name_size_and_time_is_read_once_more(imgsearch, tmp_path):
+    """Two frames of one burst, uncompressed, whose names were exchanged; a copy of the first lies elsewhere."""
+    folder = tmp_path / "burst"
+    folder.mkdir()
+    for name, source in (("1.bmp", "lemon"), ("2.bmp", "kiwi")):
+        original(source).resize((300, 300)).save(folder / name)
+    shutil.copy(folder / "1.bmp", folder / "copy.bmp")
+    for path in folder.iterdir():
+        os.utime(path, (1_500_000_000, 1_500_000_000))
+    imgsearch("index", folder)
+    assert groups(imgsearch("dupes", "--json", "--exact")) == [["1.bmp", "copy.bmp"]]
+    (folder / "1.bmp").rename(folder / "3")
+    (folder / "2.bmp").rename(folder / "1.bmp")
+    (folder / "3").rename(folder / "2.bmp")
+    outcome = imgsearch("dupes", "--exact")
+    assert (outcome.code, outcome.out) == (1, b"") and "1 photo left out: gone, or not as indexed" in outcome.err
+    imgsearch("index")
+    assert groups(imgsearch("dupes", "--json", "--exact")) == [["2.bmp", "copy.bmp"]]
+
+
+@pytest.mark.parametrize("keep", ["largest", "oldest"])
+def test_of_equals_the_shorter_path_stays(imgsearch, tmp_path, keep):
+    folder = tmp_path / "equals"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("b.jpg", "a.jpg", "sub/a.jpg"):
+        shutil.copy(ALBUM / "lemon.jpg", folder / name)
+        os.utime(folder / name, (1_000_000_000, 1_000_000_000))
+    imgsearch("index", folder)
+    (record,) = imgsearch("dupes", "--exact", "--json", "--keep", keep).records
+    shown = [os.path.relpath(each["path"], folder) for each in (record["kept"], *record["others"])]
+    assert shown == ["a.jpg", "b.jpg", "sub/a.jpg"]
 
 
 def test_a_photo_that_can_no_longer_be_decoded_is_named_and_the_rest_goes_on(imgsearch, album):
