@@ -1,138 +1,280 @@
 """How many copies `imgsearch dupes` finds, how many it only thinks it does, and what 100,000 photos cost.
 
 python bench/dupes.py copies [--data FOLDER]     copies made of the album (or of a folder's photos), found again
-python bench/dupes.py scale --count 100000       made-up vectors and looks: the comparison alone
+python bench/dupes.py scale --count 100000       made-up vectors and looks: all but reading the photos
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import resource
 import shutil
+import statistics
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
 from imgsearch.core import dupes
-from imgsearch.core.looks import Looks, codes, look
-from imgsearch.core.store import Store
+from imgsearch.core.catalog import NewPhoto
+from imgsearch.core.filters import Filters
+from imgsearch.core.looks import BITS, SIDE, Looks, look
+from imgsearch.core.store import Batch, Store
+from imgsearch.core.types import Facts, Photo, SpaceIdentity
 from imgsearch.core.workers import Workers
 
 ALBUM = Path(__file__).parents[1] / "tests" / "album"
 
 
-def cropped(image: Image.Image, share: float) -> Image.Image:
-    across, down = round(share * image.width), round(share * image.height)
-    return image.crop((across, down, image.width - across, image.height - down))
+Picture = Image.Image
 
 
-def recoded(image: Image.Image, quality: int) -> Image.Image:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
-    return Image.open(buffer).convert("RGB")
+@dataclass(frozen=True)
+class Way:
+    """How a copy comes about, or a picture that is none."""
+
+    make: Callable[[Picture], Picture] = lambda image: image
+    ending: str = "jpg"
+    quality: int = 85
+    orientation: int = 1
+    is_copy: bool = True
 
 
-WAYS: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "JPEG of quality 30": lambda image: recoded(image, 30),
-    "half the size": lambda image: image.resize((image.width // 2, image.height // 2)),
-    "a fifth of the size": lambda image: image.resize((image.width // 5, image.height // 5)),
-    "25 % brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.25),
-    "30 % darker": lambda image: ImageEnhance.Brightness(image).enhance(0.7),
-    "2 % cropped": lambda image: cropped(image, 0.02),
-    "5 % cropped": lambda image: cropped(image, 0.05),
-    "turned by 90": lambda image: image.rotate(90, expand=True),
-    "turned by 180": lambda image: image.rotate(180),
-    "turned by 270": lambda image: image.rotate(270, expand=True),
-    "without colour": lambda image: image.convert("L").convert("RGB"),
+def cropped(share: float) -> Callable[[Picture], Picture]:
+    def crop(image: Picture) -> Picture:
+        across, down = round(share * image.width), round(share * image.height)
+        return image.crop((across, down, image.width - across, image.height - down))
+
+    return crop
+
+
+def panned(share: float) -> Callable[[Picture], Picture]:
+    """What the camera sees a moment later, having turned a little: the same scene, and something new at one side."""
+
+    def pan(image: Picture) -> Picture:
+        across = round(share * image.width)
+        moved = ImageChops.offset(image, -across, 0)
+        side = image.crop((0, 0, across, image.height)).rotate(180)
+        moved.paste(side, (image.width - across, 0))
+        return moved
+
+    return pan
+
+
+def resized(divisor: int) -> Callable[[Picture], Picture]:
+    return lambda image: image.resize((max(1, image.width // divisor), max(1, image.height // divisor)))
+
+
+def marked(image: Picture) -> Picture:
+    image = image.copy()
+    words = ImageFont.load_default(max(12, image.height // 14))
+    ImageDraw.Draw(image).text((image.width // 20, image.height * 0.88), "(c) A. Nother 2024", "white", words)
+    return image
+
+
+def turned(degrees: int) -> Callable[[Picture], Picture]:
+    return lambda image: image.rotate(degrees, expand=True)
+
+
+WAYS = {
+    "JPEG of quality 90": Way(quality=90),
+    "JPEG of quality 50": Way(quality=50),
+    "JPEG of quality 30": Way(quality=30),
+    "JPEG of quality 10": Way(quality=10),
+    "PNG": Way(ending="png"),
+    "WebP": Way(ending="webp", quality=75),
+    "HEIC": Way(ending="heic", quality=60),
+    "AVIF": Way(ending="avif", quality=50),
+    "half the size": Way(resized(2)),
+    "a quarter of the size": Way(resized(4)),
+    "an eighth of the size": Way(resized(8)),
+    "25 % brighter": Way(lambda image: ImageEnhance.Brightness(image).enhance(1.25)),
+    "30 % darker": Way(lambda image: ImageEnhance.Brightness(image).enhance(0.7)),
+    "more contrast": Way(lambda image: ImageEnhance.Contrast(image).enhance(1.3)),
+    "without colour": Way(lambda image: image.convert("L").convert("RGB")),
+    "turned by EXIF only": Way(turned(90), orientation=6),
+    "turned by 90": Way(turned(90)),
+    "turned by 180": Way(turned(180)),
+    "turned by 270": Way(turned(270)),
+    "2 % cropped": Way(cropped(0.02)),
+    "5 % cropped": Way(cropped(0.05)),
+    "10 % cropped": Way(cropped(0.1)),
+    "white border of 3 %": Way(lambda image: ImageOps.expand(image, round(0.03 * image.width), "white")),
+    "a line of text on it": Way(marked),
+    "mirrored": Way(ImageOps.mirror),
+    "panned by 15 %": Way(panned(0.15), is_copy=False),
+    "panned by 30 %": Way(panned(0.3), is_copy=False),
 }
 
 
+def unlike(number: int) -> dict[str, Picture]:
+    """Pictures of the kinds that have little in them, or that are laid out alike; no two are the same."""
+    generator = np.random.default_rng(number)
+    side = np.linspace(0, 255, 256)
+    slope = np.add.outer(*(side * weight for weight in generator.dirichlet((1, 1))))
+    page = Image.new("RGB", (800, 1_100), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(20)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz      "))
+    for line in range(30):
+        draw.text((80, 80 + 32 * line), "".join(generator.choice(letters, generator.integers(30, 62))), "black", font)
+    form = Image.new("RGB", (800, 1_100), "white")
+    draw = ImageDraw.Draw(form)
+    for row in range(12):
+        draw.rectangle((60, 100 + 70 * row, 740, 150 + 70 * row), outline="black", width=2)
+        draw.text((70, 112 + 70 * row), f"Field {row}:", "black", font)
+        draw.text((250, 112 + 70 * row), str(generator.integers(10 ** int(generator.integers(3, 14)))), "black", font)
+    grey = int(generator.integers(256))
+    return {
+        "frame": Image.new("RGB", (300 + number, 200), (grey, grey, grey)),
+        "black": Image.new("RGB", (300 + number, 200), (number % 3, number % 2, 0)),
+        "gradient": Image.fromarray(np.stack([slope, slope[::-1], slope], axis=2).astype(np.uint8)),
+        "page": page,
+        "form": form,
+    }
+
+
 def copies(data: Path, most: int) -> None:
-    """One copy of every kind of each photo, and frames of one colour, indexed together."""
+    """One copy of every kind of each photo, and pictures that are no copies of anything, indexed together."""
+    from pillow_heif import register_heif_opener
+
     from imgsearch.core import embed, indexing, models
     from imgsearch.core.indexing import IndexPlan
 
+    register_heif_opener()
     originals = sorted(data.glob("*.jpg"))[:most]
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder, "photos")
-        top.mkdir()
-        for path in originals:
-            shutil.copy(path, top / f"{path.stem}@original.jpg")
-            image = Image.open(path).convert("RGB")
-            for number, make in enumerate(WAYS.values()):
-                make(image).save(top / f"{path.stem}@{number}.jpg", quality=85)
-        for number, colour in enumerate(("black", "#020202", "white", "#fefefe", "gray")):
-            Image.new("RGB", (300 + number, 200), colour).save(top / f"frame-{number}@flat.jpg")
+        for kind in (ORIGINAL, UNLIKE, *WAYS):
+            (top / kind).mkdir(parents=True)
+        for number, path in enumerate(originals):
+            shutil.copy(path, top / ORIGINAL)
+            image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+            for name, way in WAYS.items():
+                exif = Image.Exif()
+                exif[274] = way.orientation
+                way.make(image).save(top / name / f"{path.stem}.{way.ending}", quality=way.quality, exif=exif)
+            for kind, picture in unlike(number).items():
+                picture.save(top / UNLIKE / f"{kind} {number}.jpg", quality=85)
         index = str(Path(folder, "index"))
         model = embed.load(models.parse("builtin"), device="cpu")
         with Store.writing(index, create=True) as store:
             indexing.run(store, lambda: (model, models.parse("builtin").to_json()), IndexPlan((str(top),)))
-        with Store.open(index) as store:
+        with Store.open(index) as store, Workers() as workers:
+            cache = Looks(str(Path(folder, "looks.sqlite3")))
             for quick in (False, True):
-                _tell(store, quick, len(originals), Path(folder, f"looks-{quick}"))
+                print(f"\n{'--quick' if quick else 'default'}")
+                _tell_ways(store, top, quick, cache, workers, len(originals))
+                _tell_all(store, quick, cache, workers)
 
 
-def _tell(store: Store, quick: bool, count: int, cache: Path) -> None:
+ORIGINAL, UNLIKE = "original", "no copies"
+
+
+def _found(
+    store: Store, quick: bool, cache: Looks, workers: Workers, under: tuple[str, ...] = ()
+) -> list[tuple[Path, Path, dupes.Duplicate]]:
+    """(kept, other, how they compare) of every group."""
+    wanted = dupes.Wanted(quick=quick, filters=Filters(under=under))
+    found = dupes.find(store, wanted, cache=cache, workers=lambda: workers)
+    assert not found.skipped
+    return [(Path(group.kept.path), Path(each.place.path), each) for group in found.groups for each in group.others]
+
+
+def _tell_ways(store: Store, top: Path, quick: bool, cache: Looks, workers: Workers, count: int) -> None:
+    """Each kind of copies among the originals and nothing else: how many are put together with theirs."""
+    shares = []
+    for name, way in WAYS.items():
+        pairs = _found(store, quick, cache, workers, (str(top / ORIGINAL), str(top / name)))
+        share = sum(one.stem == other.stem for one, other, _ in pairs) / count
+        shares += [share] if way.is_copy else []
+        print(f"  {name:24} {share:.3f}{'' if way.is_copy else '  (no copy)'}")
+    print(f"  {'mean of the copies':24} {statistics.mean(shares):.3f}")
+
+
+def _tell_all(store: Store, quick: bool, cache: Looks, workers: Workers) -> None:
+    """All of it at once: which pairs are wrong."""
     started = time.perf_counter()
-    with Workers() as workers:
-        found = dupes.find(store, dupes.Wanted(quick=quick), cache=Looks(str(cache)), workers=lambda: workers)
-    found_ways: Counter[str] = Counter()
-    wrong = right = 0
-    for group in found.groups:
-        files = [Path(place.path).stem.split("@") for place in (group.kept, *(other.place for other in group.others))]
-        main = Counter(stem for stem, _ in files).most_common(1)[0][0]
-        for stem, kind in files[1:] if files[0][0] == main else files:
-            right += stem == main
-            wrong += stem != main or kind == "flat"
-        if ["original"] in [[kind] for stem, kind in files if stem == main]:
-            found_ways.update(kind for stem, kind in files if stem == main)
+    pairs = _found(store, quick, cache, workers)
     seconds = time.perf_counter() - started
-    print(f"\n{'--quick' if quick else 'default'}: {found.photos:,} photos, {seconds:.0f} s")
-    print(f"in a group with its original: precision {right / max(1, right + wrong):.4f} ({wrong} wrong)")
-    for number, way in enumerate(WAYS):
-        print(f"  {way:22} {found_ways[str(number)] / count:.3f}")
+    panned = {name for name, way in WAYS.items() if not way.is_copy}
+    wrong = [(one, other, how) for one, other, how in pairs if one.stem != other.stem]
+    similar = [pair for pair in pairs if pair not in wrong and {path.parent.name for path in pair[:2]} & panned]
+    print(
+        f"  all {store.status().photos['present']:,} together: {len(pairs):,} pairs in {seconds:.0f} s, "
+        f"{len(wrong)} of different pictures, {len(similar)} of a photo and one panned"
+    )
+    for one, other, how in wrong[:10]:
+        print(
+            f"    {one.parent.name}/{one.stem} and {other.parent.name}/{other.stem}: {how.bits} of {how.compared} "
+            f"bits, cosine {how.cosine}, {how.turned} degrees"
+        )
+
+
+def made_looks(generator: np.random.Generator, bases: list[bytes], count: int) -> list[bytes]:
+    """Looks of pictures that are laid out much like those of the album, and of others that are not; each tenth is all
+    but that of the one before, as if re-encoded."""
+    looks = []
+    for number in range(count):
+        if number % 10 == 1:
+            flips, base = 4, looks[-1]
+        else:
+            flips = 40 if number % 2 else 64
+            base = bases[generator.integers(len(bases))]
+        changed = np.zeros(8 * len(base), bool)  # of the code only: all of one base have the same details
+        changed[generator.choice(BITS, flips, replace=False)] = True
+        looks.append((np.frombuffer(base, np.uint8) ^ np.packbits(changed)).tobytes())
+    return looks
 
 
 def scale(count: int, dim: int) -> None:
-    """Photos of 2,000 kinds, of which two of a kind often lie above the least cosine; a tenth are near copies."""
+    """All of `imgsearch dupes` but reading photos: made-up vectors of 2,000 kinds, of which two of a kind often lie
+    above the least cosine, looks that are known, and empty files."""
     generator = np.random.default_rng(0)
     centres = generator.standard_normal((2_000, dim)).astype(np.float32)
-    with tempfile.TemporaryDirectory() as folder:
-        rows = np.memmap(Path(folder, "rows"), np.float32, "w+", shape=(count, dim))
-        looks = []
+    bases = [look(np.asarray(Image.open(path).convert("RGB").resize((SIDE, SIDE)))) for path in ALBUM.glob("*.jpg")]
+    with tempfile.TemporaryDirectory() as folder, Store.writing(str(Path(folder, "index")), create=True) as store:
+        space = store.space_for(SpaceIdentity("a" * 64, "made up", "none", None, dim), "{}")
+        top, cache = Path(folder, "photos"), Looks(str(Path(folder, "looks.sqlite3")))
+        with store.catalog.transaction():
+            root_id = store.catalog.add_root(str(top), "folder", None)
         for start in range(0, count, 10_000):
-            stop = min(count, start + 10_000)
-            part = centres[generator.integers(0, 2_000, stop - start)]
-            part = part + generator.standard_normal(part.shape).astype(np.float32) * np.float32(0.6)
-            rows[start:stop] = part / np.linalg.norm(part, axis=1, keepdims=True)
-            looks += [look(generator.integers(0, 256, (72, 72, 3), np.uint8)) for _ in range(stop - start)]
-        for at in range(0, count - 1, 10):
-            rows[at + 1], looks[at + 1] = rows[at], looks[at]
-        contents = [dupes._Content(number.to_bytes(32), (), number) for number in range(count)]
-        cache = Looks(str(Path(folder, "looks.sqlite3")))
-        cache.remember({content.hash: seen for content, seen in zip(contents, looks, strict=True)})
+            rows = centres[generator.integers(0, 2_000, min(10_000, count - start))]
+            rows = rows + generator.standard_normal(rows.shape).astype(np.float32) * np.float32(0.6)
+            rows[1::10] = rows[: len(rows) - 1 : 10]
+            rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+            hashes = [(start + number).to_bytes(32) for number in range(len(rows))]
+            batch = Batch(images=dict(zip(hashes, rows, strict=True)))
+            (top / str(start)).mkdir(parents=True)
+            for number, content in enumerate(hashes):
+                path = top / str(start) / f"{number}.jpg"
+                path.touch()
+                info = path.stat()
+                photo = Photo(str(top), f"{start}/{number}.jpg", 0, info.st_mtime_ns, info.st_ino)
+                batch.photos.append((root_id, NewPhoto(photo, content, 0, info.st_mtime_ns, Facts("JPEG", 9, 9)), ()))
+            space = store.commit(space, batch, codecs="")
+            cache.remember(dict(zip(hashes, made_looks(generator, bases, len(rows)), strict=True)))
         print(f"{count:,} photos, {dim} dimensions; cache {Path(cache.path).stat().st_size / 1e6:.0f} MB")
-        print(f"clear bits at the least: {int(np.bitwise_count(codes(looks)[:, 2:]).sum(axis=1).min())}")
         for quick in (False, True):
-            near = dupes._Near(contents, rows, dupes.Wanted(quick=quick), lambda what, done, total: None)
+            stages: dict[str, float] = {}
+
+            def on_progress(what: str, done: int, total: int, stages: dict[str, float] = stages) -> None:
+                stages.setdefault(what, time.perf_counter())
+
             started = time.perf_counter()
-            if quick:
-                share = near._has_neighbour().mean()
-                print(f"which have a neighbour: {time.perf_counter() - started:.0f} s ({share:.1%} have)")
-            started = time.perf_counter()
-            near.look(cache, lambda: (_ for _ in ()).throw(AssertionError))
-            read = time.perf_counter() - started
-            matches = near.matches()
-            seconds = time.perf_counter() - started - read
-            how = "--quick" if quick else "default"
-            print(f"{how}: {len(matches):,} matches; looks {read:.0f} s, comparison {seconds:.0f} s")
+            found = dupes.find(store, dupes.Wanted(quick=quick), cache=cache, workers=_none, on_progress=on_progress)
+            seconds = time.perf_counter() - started
+            at = ", ".join(f"{what} from {moment - started:.1f} s" for what, moment in stages.items())
+            copies = sum(len(group.others) for group in found.groups)
+            print(f"{'--quick' if quick else 'default'}: {copies:,} copies, {seconds:.0f} s ({at})")
     print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
+
+
+def _none() -> Workers:
+    raise AssertionError("every look is known")
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ what a catalogue of somebody else's may hold."""
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import random
@@ -733,6 +734,14 @@ def test_an_ending_needs_a_name_before_it(shelf):
     )
     assert library.paths(ext=("jpg",)) == ["a/x.jpg", "x.JPEG"]
     assert library.paths(ext=(".PNG, jpe",)) == ["a/x.jpg", "x.JPEG", "x.jpg.png"]
+
+
+def test_tens_of_thousands_of_endings_are_no_more_than_one(shelf):
+    library = shelf({"relpath": "a.jpg"}, {"relpath": "b.zzzz"}, {"relpath": "c.png"})
+    many = tuple("".join(letters) for letters in itertools.islice(itertools.product("abcdefgh", repeat=6), 40_000))
+    limit = library.store.catalog._connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 100)  # as some are built
+    assert limit > 100
+    assert library.paths(ext=(*many, "jpg", "zzzz")) == ["a.jpg", "b.zzzz"]
 
 
 def test_a_star_stays_in_its_folder_and_two_do_not(shelf):
