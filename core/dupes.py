@@ -43,9 +43,13 @@ LEAST_SHARED = 0.5
 MOST_DIFFERING_ALONE = 10 / BITS
 LEAST_CLEAR_ALONE = 64
 LEAST_SHARED_ALONE = 0.75
-# Of the details (see looks), which tell pages of text and other things that are laid out alike from each other: copies
-# agree by 0.8 at the least (5 % cropped; others by 0.85), different pages of one layout by 0.76 at the most.
+# Of the details (see looks), which tell pages of text and other things that are laid out alike from each other: of
+# copies .86 at the least (.73 if 5 % cropped), of different pages of one layout .71 at the most.
 LEAST_AGREEMENT = 0.8
+# Where fewer bits are clear in both (1 % of photos, and nearly all pages, forms and drawings) the details must be all
+# but equal: forms that are filled in differently agree by up to .96.
+CLEAR_OF_PHOTO = 80
+LEAST_AGREEMENT_OF_PAGES = 0.985
 
 # Looks that can be near agree in so many more of the bits clear in both than they differ in.
 LEAST_AGREEING = LEAST_CLEAR * (1 - 2 * MOST_DIFFERING)
@@ -387,21 +391,23 @@ class _Near:
             best[is_better], bits[is_better] = share[is_better], differ[is_better]
             compared[is_better], quarters[is_better] = both[is_better], quarter
         near = np.flatnonzero(best < np.inf)
-        for at in near[self._details_agree(one[near], other[near], quarters[near])]:
+        least = np.where(compared < CLEAR_OF_PHOTO, LEAST_AGREEMENT_OF_PAGES, LEAST_AGREEMENT)
+        for at in near[self._agreement(one[near], other[near], quarters[near]) >= least[near]]:
             match = _Match(
                 self._numbers[one[at]], float(cosine[at]), int(bits[at]), int(compared[at]), TURNS[quarters[at]]
             )
             yield int(one[at]), int(other[at]), match
 
-    def _details_agree(
+    def _agreement(
         self, one: NDArray[np.int64], other: NDArray[np.int64], quarters: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
-        agreeing = np.zeros(len(one), bool)
+    ) -> NDArray[np.float32]:
+        """Of the details of each pair."""
+        agreeing = np.zeros(len(one), np.float32)
         for turn in np.unique(quarters):
             at = np.flatnonzero(quarters == turn)
             ones = details([self._looks[number] for number in one[at]], int(turn))
             others = details([self._looks[number] for number in other[at]])
-            agreeing[at] = agreement(ones, others) >= LEAST_AGREEMENT
+            agreeing[at] = agreement(ones, others)
         return agreeing
 
 

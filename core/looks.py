@@ -109,9 +109,11 @@ def agreement(ones: Vectors, others: Vectors) -> Vectors:
 
 
 def _smoothing(side: int, width: int) -> Vectors:
-    """A matrix that puts the mean of so many neighbours in the place of each, as far as there are that many."""
+    """A matrix that puts the mean of so many neighbours in the place of each: as many on either side, so that nothing
+    is left of a gradient, and so fewer near the ends."""
     at = np.arange(side)
-    near = (np.abs(at[:, None] - at) <= width // 2).astype(np.float32)
+    reach = np.minimum(width // 2, np.minimum(at, side - 1 - at))
+    near = (np.abs(at[:, None] - at) <= reach[:, None]).astype(np.float32)
     means: Vectors = near / near.sum(axis=1, keepdims=True)
     return means
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageEnhance
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from imgsearch.core import dupes, looks
 
@@ -139,6 +139,35 @@ def test_frames_of_one_colour_match_only_by_their_bytes(imgsearch, tmp_path):
         image.save(folder / f"sketch-{number}.png")
     imgsearch("index", folder)
     assert groups(imgsearch("dupes", "--json")) == [["0.png", "copy.png"]]
+
+
+def written(text: str, seed: int) -> Image.Image:
+    """A page: the same layout, and other letters for each seed."""
+    page = Image.new("RGB", (800, 1_100), "white")
+    draw, letters = ImageDraw.Draw(page), np.array(list(text))
+    generator = np.random.default_rng(seed)
+    for line in range(30):
+        words = "".join(generator.choice(letters, generator.integers(30, 62)))
+        draw.text((80, 80 + 32 * line), words, "black", ImageFont.load_default(20))
+    return page
+
+
+def test_pages_of_one_layout_and_gradients_are_told_from_copies(imgsearch, tmp_path):
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    for seed in range(8):
+        written("abcdefghijklmnopqrstuvwxyz      ", seed).save(folder / f"page-{seed}.jpg", quality=90)
+        form = Image.new("RGB", (800, 1_100), "white")
+        for row in range(12):
+            ImageDraw.Draw(form).rectangle((60, 100 + 70 * row, 740, 150 + 70 * row), outline="black", width=2)
+            number = str(np.random.default_rng([seed, row]).integers(10**9))
+            ImageDraw.Draw(form).text((250, 112 + 70 * row), number, "black", ImageFont.load_default(20))
+        form.save(folder / f"form-{seed}.jpg", quality=90)
+        slope = np.add.outer(np.linspace(0, 20 * seed, 256), np.linspace(0, 250 - 20 * seed, 256)).astype(np.uint8)
+        Image.fromarray(slope).save(folder / f"slope-{seed}.png")
+    written("abcdefghijklmnopqrstuvwxyz      ", 3).save(folder / "page-3-again.jpg", quality=60)
+    imgsearch("index", folder)
+    assert groups(imgsearch("dupes", "--json")) == [["page-3.jpg", "page-3-again.jpg"]]
 
 
 def test_the_one_that_stays_is_the_largest_or_the_oldest(imgsearch, tmp_path):
@@ -322,6 +351,9 @@ def test_a_turned_look_is_the_look_of_the_turned_picture():
             expected = looks.codes([looks.look(np.ascontiguousarray(np.rot90(square, quarters)))])
             differ, both, either = looks.differing(looks.turned(upright, quarters), expected)
             assert (differ[0], both[0]) == (0, either[0])
+            seen = looks.look(np.ascontiguousarray(np.rot90(square, quarters)))
+            turned = looks.details([looks.look(square)], quarters)
+            assert looks.agreement(turned, looks.details([seen]))[0] > 0.99
 
 
 def test_no_group_is_a_chain(imgsearch, tmp_path, monkeypatch):

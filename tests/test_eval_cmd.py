@@ -769,3 +769,17 @@ def test_a_second_look_finds_the_rest_of_a_set_and_is_taken_only_for_it(imgsearc
     assert imgsearch(*asked, "--metrics", "recall@1", "--submission", tmp_path / "sent.json").code == 0
     sent = json.loads((tmp_path / "sent-recall_subset.json").read_text())
     assert all(len(names) == 3 for pair, names in sent.items() if pair.isdigit())
+
+
+def test_the_choices_of_the_command_are_those_of_the_library():
+    from typing import get_args
+
+    from imgsearch.cli import eval_cmd
+
+    choices = {
+        eval_cmd.GalleryName: benchmarks.Gallery,
+        eval_cmd.JoinName: benchmarks.Join,
+        eval_cmd.SharedConceptName: benchmarks.SharedConcept,
+    }
+    for offered, known in choices.items():
+        assert tuple(offered) == get_args(known)

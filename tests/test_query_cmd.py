@@ -254,3 +254,13 @@ def test_a_calibration_that_is_none_is_made_anew(indexed, tmp_path):
 
 def test_an_index_without_photos_cannot_be_measured(imgsearch, tmp_path):
     assert imgsearch("calibrate").code == 4
+
+
+def test_every_fact_of_the_catalogue_is_shown_with_metadata_or_always():
+    from imgsearch.cli import hits
+    from imgsearch.core.catalog import FACT_COLUMNS
+
+    left_out = {"orientation", "taken_offset"}  # of the file: what is shown is upright, in the camera's time
+    always = set(hits.FIELDS) - set(hits.FACTS)
+    assert set(hits.FACTS) == set(FACT_COLUMNS) - always - left_out
+    assert left_out < set(FACT_COLUMNS)
