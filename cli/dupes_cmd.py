@@ -117,7 +117,7 @@ def _print(found: Found, *, as_json: bool, others: bool, print0: bool) -> None:
             if print0:
                 render.emit(os.fsencode(path), end=b"\0")
             else:
-                render.emit(render.shown(path) if is_flat else render.seen(path))
+                render.emit(render.shown(path) if others else render.seen(path))
 
 
 def group_record(group: Group) -> dict[str, Any]:

@@ -506,7 +506,7 @@ def _graphs(store: Store, space: Space) -> Iterator[Finding]:
 
 def _notes(store: Store) -> Iterator[Finding]:
     active = store.active_space()
-    waiting = len(store.catalog.texts_without_vectors(active.id)) if active else 0
+    waiting = len(store.catalog.notes_without_vectors(active.id)) if active else 0
     if waiting:
         yield INDEX.note(f"{waiting:,} of your notes are not searchable with this model yet", "imgsearch index")
 
