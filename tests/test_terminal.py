@@ -239,6 +239,10 @@ def test_photos_are_drawn_in_half_blocks_and_fit(screen, indexed, columns):
 def test_looking_for_copies_shows_how_far_it_is_and_cleans_up(screen, imgsearch, many):
     assert imgsearch("index", "photos", "--model", "builtin").code == 3
     terminal = screen(80, XDG_CACHE_HOME=str(many.parent / "fresh"))
-    terminal.start("dupes", "--workers", "1", "--others", "-0", "-q")
+    command = shlex.join([sys.executable, "-P", "-m", "imgsearch", "dupes", "--workers", "1"])
+    terminal.type(f"clear; {command} >found; echo code $?")
     terminal.until(r"^reading: [\d,]+ of 366 \(\d+ %\)$")
-    assert "of 366" not in terminal.end()
+    shown = terminal.end("-J")
+    assert "of 366" not in shown and shown.splitlines()[0].startswith(
+        "imgsearch: 6 groups among 366 photos: 360 copies"
+    )
