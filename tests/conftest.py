@@ -29,7 +29,8 @@ def _no_network_and_own_caches(tmp_path_factory: pytest.TempPathFactory):
     patch.setenv("HF_HOME", str(home / "hub"))
     patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
     patch.setenv("XDG_DATA_HOME", str(home / "data"))
-    patch.delenv("IMGSEARCH_INDEX", raising=False)
+    for name in ("IMGSEARCH_INDEX", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "CI"):
+        patch.delenv(name, raising=False)
     patch.setenv("IMGSEARCH_HNSW_SLOTS", "4")  # so that the small indexes here have graphs, and a tail without
     yield
     patch.undo()

@@ -320,7 +320,7 @@ def in_a_terminal(arguments: list[str], env: dict[str, str], send: bytes = b"", 
 def test_a_terminal_gets_aligned_scores_and_no_raw_control_characters(imgsearch, photos, tmp_path):
     shutil.copy(photos / "banana.jpg", photos / "x\x1b]0;owned\x07y.jpg")
     assert imgsearch("index", photos, "--model", "builtin").code == 0
-    env = {"IMGSEARCH_INDEX": str(tmp_path / "index"), "FORCE_HYPERLINK": "0"}  # links: see test_preview.py
+    env = {"IMGSEARCH_INDEX": str(tmp_path / "index"), "FORCE_HYPERLINK": "0", "NO_COLOR": "1"}  # see test_preview.py
     code, shown = in_a_terminal(["query", str(photos / "banana.jpg")], env)
     assert code == 0 and "\x1b" not in shown and "\x07" not in shown
     lines = shown.replace("\r\n", "\n").splitlines()
