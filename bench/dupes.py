@@ -177,11 +177,12 @@ ORIGINAL, UNLIKE = "original", "no copies"
 def _found(
     store: Store, quick: bool, cache: Looks, workers: Workers, under: tuple[str, ...] = ()
 ) -> list[tuple[Path, Path, dupes.Duplicate]]:
-    """(kept, other, how they compare) of every group."""
+    """(kept, other, how they compare) of all near copies."""
     wanted = dupes.Wanted(quick=quick, filters=Filters(under=under))
     found = dupes.find(store, wanted, cache=cache, workers=lambda: workers)
     assert not found.skipped
-    return [(Path(group.kept.path), Path(each.place.path), each) for group in found.groups for each in group.others]
+    pairs = [(Path(group.kept.path), Path(each.place.path), each) for group in found.groups for each in group.others]
+    return [pair for pair in pairs if pair[2].kind == "near"]
 
 
 def _tell_ways(store: Store, top: Path, quick: bool, cache: Looks, workers: Workers, count: int) -> None:
@@ -264,12 +265,12 @@ def scale(count: int, dim: int) -> None:
             def on_progress(what: str, done: int, total: int, stages: dict[str, float] = stages) -> None:
                 stages.setdefault(what, time.perf_counter())
 
-            started = time.perf_counter()
+            started, cpu = time.perf_counter(), time.process_time()
             found = dupes.find(store, dupes.Wanted(quick=quick), cache=cache, workers=_none, on_progress=on_progress)
-            seconds = time.perf_counter() - started
+            seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
             at = ", ".join(f"{what} from {moment - started:.1f} s" for what, moment in stages.items())
             copies = sum(len(group.others) for group in found.groups)
-            print(f"{'--quick' if quick else 'default'}: {copies:,} copies, {seconds:.0f} s ({at})")
+            print(f"{'--quick' if quick else 'default'}: {copies:,} copies, {seconds:.0f} s, {cpu:.0f} s of CPU ({at})")
     print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
 
 
