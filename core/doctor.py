@@ -555,7 +555,7 @@ def server(option: str | None) -> Iterator[Finding]:
 
 
 def _is_taken(path: str, folder: str) -> bool:
-    """Asks nothing that needs an answer: a server that knows us says what is wrong with it, another one hangs up."""
+    """Asks nothing: a server that would take our questions says that it is here, another one hangs up."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(1.0)
         connection.connect(path)

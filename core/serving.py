@@ -378,7 +378,12 @@ class Listener:
         if warm.peer(connection) != os.getuid():
             return
         asked = warm.receive(connection, time.monotonic() + HELLO_SECONDS, most=MOST_BYTES_ASKED)
-        if asked.get("from") != warm.identity(self._engine.folder) or (asked["asked"]["offline"] and not self._offline):
+        if asked.get("from") != warm.identity(self._engine.folder):
+            return
+        if "asked" not in asked:  # `imgsearch doctor` wants to know whether somebody is here
+            warm.send(connection, {"state": "here"})
+            return
+        if asked["asked"]["offline"] and not self._offline:
             return
         connection.settimeout(warm.ANSWER_SECONDS)
         self.last_asked = time.monotonic()
