@@ -156,7 +156,8 @@ def _typed(key: Key, value: str) -> Any:
             raise ValueError
         return read
     except (ValueError, KeyError):
-        raise ConfigError(f"{key.full}: {value!r} is not what it takes: {key.values}") from None
+        complaint = f"{key.full}: {value!r} is not what it takes: {key.values}"
+        raise ConfigError(complaint, hint="imgsearch config list --all shows what each key takes") from None
 
 
 def _read(key: Key, setting: Setting) -> Any:

@@ -259,15 +259,15 @@ class _Voice:
     def complain(self, error: Exception) -> None:
         """Once for each thing that goes wrong, however often it is tried."""
         from imgsearch.core.errors import ImgsearchError
-        from imgsearch.core.paths import printable
 
+        said = str(error)
         if isinstance(error, OSError):
-            reason = (error.strerror or str(error)).lower()
-            error = ImgsearchError(f"{printable(os.fsdecode(error.filename))}: {reason}" if error.filename else reason)
-        if str(error) != self._complaint:
-            again = ImgsearchError(str(error), hint="the watch goes on, and tries again until it works")
+            reason = (error.strerror or said).lower()
+            said = f"{os.fsdecode(error.filename)}: {reason}" if error.filename else reason
+        if said != self._complaint:
+            again = ImgsearchError(said, hint="the watch goes on, and tries again until it works")
             render.complain(again, as_json=self._as_json)
-        self._complaint = str(error)
+        self._complaint = said
 
     def _record(self, record: dict[str, Any]) -> None:
         if self._as_json and not self.is_deserted:

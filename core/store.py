@@ -445,7 +445,8 @@ class Store:
 
     def _is_covered(self, space: Space) -> bool:
         """Whether every graph is there that can be made."""
-        return not Graph.available() or self._has_graphs(space, lambda graph: graph.is_sound(space.generation))
+        # In this order: most collections have no graphs, and need not load what makes them.
+        return self._has_graphs(space, lambda graph: graph.is_sound(space.generation)) or not Graph.available()
 
     def graphs(self, space: Space, modality: Modality) -> list[Graph]:
         """The HNSW graphs that there can be, one for each full range of slots. The tail is left to be scanned."""

@@ -98,7 +98,7 @@ def test_a_sound_machine_has_no_problem_and_nothing_is_changed_or_told_of_photos
     assert (code, said) == (0, "")
     assert all(list(record) == ["topic", "level", "found", "fix"] for record in records)
     assert [*dict.fromkeys(record["topic"] for record in records)] == [
-        "program", "device", "codecs", "models", "index", "serve", "terminal", "completions",
+        "program", "device", "codecs", "models", "index", "serve", "settings", "terminal", "completions",
     ]  # fmt: skip
     assert {record["level"] for record in records} <= {"ok", "note", "warning"}
     assert all((record["fix"] is None) or record["level"] != "ok" for record in records)
@@ -113,7 +113,7 @@ def test_a_person_reads_the_topic_once_and_what_to_do_below(imgsearch, home):
     lines = outcome.lines
     assert outcome.code == 0
     assert [line.split()[0] for line in lines if line[0] != " "] == [
-        "program", "device", "codecs", "models", "index", "serve", "terminal", "completions",
+        "program", "device", "codecs", "models", "index", "serve", "settings", "terminal", "completions",
     ]  # fmt: skip
     at = next(number for number, line in enumerate(lines) if line.startswith("index"))
     assert lines[at].startswith("index        note     none yet at ~/none (--index)")
