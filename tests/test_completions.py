@@ -279,10 +279,13 @@ def test_options_are_those_of_the_command(shell):
     assert shell.offers("imgsearch prune --") == [
         "--dry-run",
         "--help",
+        "--imported",
         "--index",
         "--json",
         "--offline",
+        "--quiet",
         "--space",
+        "--verbose",
         "--wait",
     ]
 
@@ -292,7 +295,13 @@ def test_commands_of_a_group_are_offered_with_their_own_options(shell):
     assert shell.offers("imgsearch roots m") == ["move"]
     assert shell.offers("imgsearch roots --") == ["--help"]
     assert shell.offers("imgsearch roots list --") == ["--help", "--index", "--json"]
-    assert shell.offers("imgsearch roots move other --") == ["--help", "--index", "--json", "--wait"]
+    assert shell.offers("imgsearch roots move other --") == [
+        "--help",
+        "--index",
+        "--json",
+        "--quiet",
+        "--wait",
+    ]
 
 
 def test_options_come_after_words_too(shell):

@@ -38,6 +38,8 @@ class Screen:
         subprocess.run([*self._server, "kill-server"], capture_output=True, check=False, timeout=60)
 
     def type(self, line: str) -> None:
+        """On an empty screen: the end of what ran before is not taken for the end of this."""
+        self.run("send-keys", "-R")
         self.run("send-keys", "-l", line)
         self.run("send-keys", "Enter")
 
