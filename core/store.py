@@ -62,6 +62,8 @@ _GRAPH_FILE = re.compile(r"hnsw\.(?:image|text)(?:\.\d+)?(?:\.json)?")
 SAME_PICTURE = 0.7
 # A waiting writer looks so often whether the lock is free: soon enough for a person, and next to no work.
 LOCK_POLL_SECONDS = 0.1
+UPDATE_SECONDS = 3.0
+"""How long a reader waits for another process that brings the catalogue up to date, which takes a moment."""
 
 
 @dataclass(slots=True)
@@ -128,14 +130,14 @@ class Store:
         """Open for reading; with `update`, one that an older imgsearch made is brought up to date first. Raises
         IndexNotFound, IndexTooNew, IndexTooOld, IndexDamaged."""
         _require_catalog(folder)
-        try:
-            return cls(folder, write=False)
-        except IndexTooOld:
-            if not update:
-                raise
-            with locked(folder), contextlib.closing(Catalog(os.path.join(folder, CATALOG), write=True)):
-                pass  # a writer brings the catalogue up to date, and does no more
-            return cls(folder, write=False)
+        until = time.monotonic() + UPDATE_SECONDS
+        while True:
+            try:
+                return cls(folder, write=False)
+            except IndexTooOld:
+                if not update:
+                    raise
+            _bring_up_to_date(folder, until)
 
     @classmethod
     @contextlib.contextmanager
@@ -729,6 +731,22 @@ class Store:
                 hint="run the same command again: search uses another model now",
             )
         return current
+
+
+def _bring_up_to_date(folder: str, until: float) -> None:
+    """A writer does so on opening, and here no more. Where another process is at it, wait a little, and look again.
+
+    Raises IndexLocked where it still is then: a writer of the older version.
+    """
+    try:
+        with locked(folder), contextlib.closing(Catalog(os.path.join(folder, CATALOG), write=True)):
+            pass
+    except IndexLocked as error:
+        if time.monotonic() > until:
+            raise IndexLocked(
+                f"{error}, and made by an older version", hint="it can be searched when that process has ended"
+            ) from error
+        time.sleep(LOCK_POLL_SECONDS)
 
 
 def _require_catalog(folder: str) -> None:

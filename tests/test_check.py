@@ -6,6 +6,8 @@ import os
 import shutil
 import sqlite3
 import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -14,7 +16,8 @@ import pytest
 from PIL import Image
 
 from imgsearch.cli import loading
-from imgsearch.core.store import Store
+from imgsearch.core.catalog import Catalog
+from imgsearch.core.store import Store, locked
 
 from conftest import ALBUM
 from test_indexing import present
@@ -424,3 +427,24 @@ def test_whatever_lies_in_place_of_its_files_the_index_is_mended(scene, imgsearc
     after = present(str(scene.folder))
     assert all(np.allclose(after[each], right[each], atol=1e-5) for each in right)
     assert imgsearch("check", "--deep").code == 0
+
+
+def test_of_two_who_open_an_older_catalogue_at_once_both_are_answered(scene):
+    scene.sql("drop table awaited")
+    scene.sql("pragma user_version = 3")
+    with locked(str(scene.folder)), ThreadPoolExecutor(1) as pool:
+        second = pool.submit(lambda: Store.open(str(scene.folder)).close())
+        time.sleep(0.2)
+        assert not second.done()
+        Catalog(str(scene.catalog), write=True).close()  # what the first of them does
+        assert second.result(10) is None, "it waits for the catalogue, and not for the lock"
+
+
+def test_an_older_catalogue_that_is_being_written_says_when_it_can_be_read(scene, imgsearch, monkeypatch):
+    monkeypatch.setattr("imgsearch.core.store.UPDATE_SECONDS", 0.2)
+    scene.sql("drop table awaited")
+    scene.sql("pragma user_version = 3")
+    with locked(str(scene.folder)):
+        said = imgsearch("query", "apple", "--no-server")
+    assert said.code == 5
+    assert "made by an older version" in said.err and "when that process has ended" in said.err
