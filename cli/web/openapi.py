@@ -11,6 +11,8 @@ from imgsearch import __version__
 Schema = dict[str, Any]
 
 MOST_LIMIT, MOST_OFFSET = 200, 5_000
+MOST_PHOTOS = 1 << 31
+"""All photos that there can be may be looked through; of hits, only the best are found."""
 SIDES = (160, 320, 640, 1280, 1920)
 MOST_JSON_BYTES = 1 << 16
 MOST_PICTURE_BYTES = 64 << 20
@@ -77,7 +79,7 @@ SEARCH = _object(
         "offset": _OFFSET,
     }
 )
-BROWSE: dict[str, Schema] = {**FILTERS, "limit": _LIMIT, "offset": _OFFSET}
+BROWSE: dict[str, Schema] = {**FILTERS, "limit": _LIMIT, "offset": {**_OFFSET, "maximum": MOST_PHOTOS}}
 THUMBNAIL: dict[str, Schema] = {
     "side": {"type": "integer", "enum": list(SIDES), "default": 320},
     "v": {"type": "string", "maxLength": 64, "description": "Anything; another one is another address."},
