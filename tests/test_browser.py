@@ -256,6 +256,19 @@ def test_filters_narrow_what_is_shown(page):
     expect(page.locator(".card")).to_have_count(60)
 
 
+def test_filters_outlive_a_reload_and_are_in_sight(page, hostile):
+    page.click("#show-filters")
+    page.select_option("[name=root]", str(hostile / "photos"))
+    page.select_option("[name=orientation]", "landscape")
+    expect(page.locator("#said")).to_contain_text("Photos, newest first")
+    before = names(page)
+    page.reload()
+    expect(page.locator("#said")).to_contain_text("Photos, newest first")
+    expect(page.locator("#filters")).to_be_visible()
+    expect(page.locator("[name=root]")).to_have_value(str(hostile / "photos"))
+    assert names(page) == before
+
+
 def test_hands_stay_on_the_keyboard(page):
     page.keyboard.press("/")
     expect(page.locator("#words")).to_be_focused()

@@ -119,7 +119,7 @@ async function search(asked, offset) {
   const ms = Math.max(1, Math.round(answer.seconds * 1000));
   return {
     photos: answer.hits, more: answer.more,
-    said: count ? `${count}${answer.more ? " or more" : ""} photos, best first; ${ms} ms` : "nothing found",
+    said: count ? `${answer.more ? `${count} or more photos` : counted(count)}, best first; ${ms} ms` : "nothing found",
   };
 }
 
@@ -133,6 +133,7 @@ async function browse(offset) {
   };
 }
 
+const counted = (count) => `${count} ${count === 1 ? "photo" : "photos"}`;
 const isFiltered = () => Object.keys(filters()).length > 0;
 
 // What stands in place of photos, and what can be done then.
@@ -169,6 +170,7 @@ function restore(then) {
   Object.assign(state, { day: then.day, pictures: then.pictures });
   for (const name of ["liked", "disliked"]) state[name] = new Map(then[name].map((photo) => [photo.id, photo]));
   for (const [name, value] of Object.entries(then.filters)) $("filters").elements[name].value = value;
+  if (Object.values(then.filters).some(Boolean)) showFilters(true); // what narrows the answer is in sight
   sayWeight();
   showDay();
   showAsked();
@@ -403,7 +405,7 @@ function bar(day, count, most) {
   for (const [name, value] of Object.entries({ x: 0, width: 10, y: 20 - height, height, rx: 1.5 })) rect.setAttribute(name, value);
   svg.append(rect);
   const label = day.length > 7 ? String(Number(day.slice(8))) : new Date(`${day}-15T12:00:00`).toLocaleDateString("en-GB", { month: "short" });
-  const button = make("button", { type: "button", "aria-pressed": "false", "data-day": day, "aria-label": `${day}: ${count} photos` }, svg, label);
+  const button = make("button", { type: "button", "aria-pressed": "false", "data-day": day, "aria-label": `${day}: ${counted(count)}` }, svg, label);
   button.addEventListener("click", () => {
     state.day = state.day === day ? "" : day;
     showDay(); showAsked(); load(true);
@@ -484,10 +486,11 @@ addEventListener("popstate", (event) => {
 $("filters").addEventListener("input", soon);
 $("filters").addEventListener("submit", (event) => event.preventDefault());
 $("filters").addEventListener("reset", soon);
-$("show-filters").addEventListener("click", () => {
-  $("filters").hidden = !$("filters").hidden;
-  $("show-filters").setAttribute("aria-expanded", String(!$("filters").hidden));
-});
+function showFilters(isShown) {
+  $("filters").hidden = !isShown;
+  $("show-filters").setAttribute("aria-expanded", String(isShown));
+}
+$("show-filters").addEventListener("click", () => showFilters($("filters").hidden));
 $("pick").addEventListener("click", () => $("file").click());
 $("file").addEventListener("change", () => { bring($("file").files[0]); $("file").value = ""; });
 $("home").addEventListener("click", (event) => {
@@ -565,10 +568,13 @@ function watchEnd() { // asked anew after each page: an end that stays in sight 
   if (state.more) end.observe($("end"));
 }
 
-showAbout();
-if (history.state) {
-  const kept = history.state.pictures.map(({ src, ...rest }) => (src?.startsWith("blob:") ? rest : { src, ...rest })); // such an address ends with its page
-  restore({ ...history.state, pictures: kept });
+// What was asked before the page was loaded again: once the folders are known that can be chosen.
+function askAgain() {
+  if (history.state) {
+    const kept = history.state.pictures.map(({ src, ...rest }) => (src?.startsWith("blob:") ? rest : { src, ...rest })); // such an address ends with its page
+    restore({ ...history.state, pictures: kept });
+  }
+  showAsked();
 }
-showAsked();
-showDays().finally(() => load(true, "replace"));
+
+Promise.all([showAbout().then(askAgain), showDays()]).finally(() => load(true, "replace"));
