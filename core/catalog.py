@@ -1009,7 +1009,7 @@ class Catalog:
         """Keep vectors for these until photos are met that bear them, where none does now."""
         for keys, borne_by in (
             (contents, "select 1 from photos where content_hash = :key and state = 'present'"),
-            (texts, "select 1 from photo_texts where key = :key"),
+            (texts, "select 1 from photo_texts where key = :key union all select 1 from notes where key = :key"),
         ):
             self._connection.executemany(
                 f"insert or ignore into awaited select :key where not exists ({borne_by})",

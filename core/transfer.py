@@ -463,10 +463,10 @@ def take_in(store: Store, incoming: Incoming, *, on_progress: Progress = lambda 
 
     def commit(space: Space) -> Space:
         nonlocal notes
-        space = store.commit(space, batch, codecs=codecs())
-        if noted:
+        if noted:  # first, for a note waits for no photo: it keeps its vector by itself
             with store.catalog.transaction():
                 notes += sum(store.catalog.add_note(content, text) for content, text in noted)
+        space = store.commit(space, batch, codecs=codecs())
         batch.images.clear()
         batch.texts.clear()
         noted.clear()

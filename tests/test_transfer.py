@@ -164,6 +164,20 @@ def test_imported_vectors_wait_for_photos_that_come_bit_by_bit(imgsearch, shelf,
     assert imgsearch("check").code == 0
 
 
+def test_an_imported_note_waits_for_no_photo_and_goes_when_it_is_removed(imgsearch, shelf, tmp_path, form, monkeypatch):
+    imgsearch("index", shelf)
+    imgsearch("notes", "add", shelf / "watermelon.jpg", "the party at the lake")
+    imgsearch("export", f"out.{form}")
+    monkeypatch.setenv("IMGSEARCH_INDEX", str(tmp_path / "laptop"))
+    imgsearch("import", f"out.{form}")
+    imgsearch("prune")
+    assert vectors(imgsearch) == {"builtin": 11}, "a note keeps its vector"
+    imgsearch("index", shelf)
+    assert imgsearch("prune", "--json").records[0]["awaited"] == 0, "all photos were met"
+    imgsearch("notes", "remove", shelf / "watermelon.jpg")
+    assert imgsearch("prune", "--json").records[0]["vectors"] == 1
+
+
 def test_half_a_file_and_then_all_of_it_is_all_of_it(imgsearch, shelf, tmp_path, counting, monkeypatch):
     imgsearch("index", shelf)
     data = imgsearch("export", "-").out.splitlines(keepends=True)
