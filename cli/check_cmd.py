@@ -147,11 +147,12 @@ class _Session:
         saved = salvage.salvage(self._folder, wait=wait)
         self.is_lost = saved.photos == 0
         kept = f"; the damaged one is kept: {printable(saved.kept)}" if saved.kept else ""
-        if self.is_lost:
-            say(f"nothing could be saved of the catalogue{kept}. Name your folders again: imgsearch index FOLDER")
+        again = ". Name your folders again: imgsearch index FOLDER" if self.is_lost else ""
+        if self.is_lost and not saved.vectors:
+            say(f"nothing could be saved of the catalogue{kept}{again}")
         else:
             photos, vectors = render.count(saved.photos, "photo"), render.count(saved.vectors, "vector")
-            say(f"saved {photos} and {vectors} from the damaged catalogue{kept}")
+            say(f"saved {photos} and {vectors} from the damaged catalogue{kept}{again}")
 
     def _index(self, store: Store, say: Callable[[str], None]) -> None:
         """Find what the catalogue has lost, and embed what has no vector."""

@@ -406,6 +406,19 @@ def test_a_catalogue_of_which_nothing_is_left_is_not_called_well(scene, imgsearc
     assert imgsearch("check", "--deep").code == 0
 
 
+def test_vectors_that_are_saved_without_a_photo_are_not_called_nothing(scene, imgsearch):
+    scene.sql("delete from photos")  # as where there are only imported vectors
+    with closing(sqlite3.connect(scene.catalog)) as database:
+        (page,) = database.execute("select rootpage from sqlite_master where name = 'roots'").fetchone()
+        (size,) = database.execute("pragma page_size").fetchone()
+    with open(scene.catalog, "r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+    done = imgsearch("check", "--repair")
+    assert done.code == 6
+    assert "saved 0 photos and 28 vectors from the damaged catalogue" in done.err and "Name your folders" in done.err
+
+
 @pytest.mark.parametrize("what", ["spaces", "space_folder", "vectors", "slots", "graph"])
 @pytest.mark.parametrize("instead", ["nothing", "a folder", "a file", "a pipe"])
 def test_whatever_lies_in_place_of_its_files_the_index_is_mended(scene, imgsearch, what, instead):
