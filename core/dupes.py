@@ -203,7 +203,7 @@ def _contents(store: Store, view: View, wanted: Wanted, on_progress: Progress) -
         spots.setdefault(content, []).append(spot)
     slots = _slots(store, view, spots) if not wanted.exact_only else {}
     made = [
-        _Content(content, tuple(sorted(places, key=lambda spot: spot.rank)), slots.get(content))
+        _Content(content, tuple(sorted(places, key=_name_rank)), slots.get(content))
         for content, places in spots.items()
     ]
     made.sort(key=lambda content: content.places[0].rank)
@@ -235,7 +235,8 @@ def _file_as_indexed(path: str, size: object, mtime: object) -> tuple[int, int] 
 
 
 def _name_rank(spot: _Spot) -> tuple[Any, ...]:
-    """Of several names of one file the least stands for it: the file's own one before a symbolic link."""
+    """Of several names of one file the least stands for it, and of equal files the least is kept: one that lies there
+    before a symbolic link, whose file may lie on a disk that goes."""
     return os.path.islink(spot.path), spot.rank
 
 

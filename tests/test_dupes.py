@@ -244,6 +244,19 @@ def test_several_names_of_one_file_are_one_photo(imgsearch, tmp_path):
     assert (folder / "a.jpg").read_bytes() == (ALBUM / "lemon.jpg").read_bytes()
 
 
+@pytest.mark.parametrize("keep", ["largest", "oldest"])
+def test_no_file_has_to_go_for_a_link_to_another_one(imgsearch, tmp_path, keep):
+    folder, disk = tmp_path / "album", tmp_path / "disk"
+    folder.mkdir()
+    disk.mkdir()
+    shutil.copy(ALBUM / "lemon.jpg", disk / "lemon.jpg")
+    os.utime(disk / "lemon.jpg", (1_000_000_000, 1_000_000_000))
+    (folder / "a.jpg").symlink_to(disk / "lemon.jpg")
+    shutil.copy(ALBUM / "lemon.jpg", folder / "lemon.jpg")
+    imgsearch("index", folder)
+    assert imgsearch("dupes", "--keep", keep, "-l").lines == [str(folder / "a.jpg")]
+
+
 def test_a_photo_that_changes_while_others_are_read_is_in_no_group(imgsearch, tmp_path, monkeypatch):
     folder = tmp_path / "album"
     folder.mkdir()
