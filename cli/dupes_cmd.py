@@ -64,6 +64,9 @@ def dupes(
     To tell near copies every photo is read once, which takes a while; what was seen is remembered, so ^C costs little.
     Frames that are nearly all of one colour are only compared by their bytes. Exit code 1 says that there are none.
 
+    A near copy may differ in something small: the next frame of a burst, a retouched face, a word on a page. Look at
+    them before you let go of any, or go by --exact.
+
     Of equally large ones the larger file stays, then the older; of equally old ones the larger; then the one with the
     shorter path. Links to one file are one photo. What is not as it was indexed, looked up last of all, is left out.
 
@@ -73,7 +76,7 @@ def dupes(
 
       imgsearch dupes --keep oldest --json | jq .kept.path
 
-      imgsearch dupes -0 | xargs -0 mv -t ~/Duplicates
+      imgsearch dupes -0 | xargs -0 mv --backup=numbered -t ~/Duplicates
     """
     from contextlib import ExitStack
 
