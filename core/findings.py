@@ -69,7 +69,8 @@ class About:
             yield self.raised(error)
 
     def _finding(self, level: Level, found: str, fix: str | None) -> Finding:
-        return Finding(self.topic, level, _one_line(_without_home(found)), fix and _one_line(_typed_without_home(fix)))
+        # A command is not cut or joined as prose is: `rm -r` would be of another folder.
+        return Finding(self.topic, level, _one_line(_without_home(found)), fix and printable(_typed_without_home(fix)))
 
 
 def _one_line(text: str) -> str:
@@ -97,8 +98,16 @@ def typed(path: str) -> str:
     """A path as one word of a command line, from `~` on where it can be."""
     home = _home()
     if home and path.startswith(f"{home}/"):
-        return f"~/{shlex.quote(path[len(home) + 1 :])}"
-    return shlex.quote(path)
+        return f"~/{_quoted(path[len(home) + 1 :])}"
+    return _quoted(path)
+
+
+def _quoted(path: str) -> str:
+    """As $'...', which bash and zsh read, where it has characters that are not shown as they are."""
+    if printable(path) == path:
+        return shlex.quote(path)
+    shown = "".join(f"\\{each}" if each in "\\'" else printable(each) for each in path)
+    return f"$'{shown}'"
 
 
 def install(*requirements: str) -> str:

@@ -331,6 +331,16 @@ def test_the_home_folder_is_named_by_its_sign_where_the_shell_reads_it(home):
     assert about.ok("a\x1b[31m\nred" + "!" * 400).found == ("a\\x1b[31m red" + "!" * 400)[:297] + "..."
 
 
+@pytest.mark.parametrize("name", ["two  blanks", "x" * 200 + "/" + "y" * 200, "a\nb\tc\x1b[31m", "it's\\ \u200b", "\udcff.old"])
+def test_a_fix_names_exactly_what_is_to_be_mended(home, name):
+    for path in (f"/disk/{name}", f"{home}/{name}"):
+        fix = findings.About("models").note("damaged", f"printf %s {findings.typed(path)}").fix
+        assert fix.isprintable()
+        environment = {"HOME": str(home), "LC_ALL": "C.UTF-8"}
+        done = subprocess.run(["bash", "-c", fix], env=environment, check=True, capture_output=True)
+        assert done.stdout == os.fsencode(path)
+
+
 # ---- Models ----------------------------------------------------------------------------------------------------------
 
 BUILTIN = Path(models.__file__).parent / "builtin_model"
