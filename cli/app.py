@@ -104,7 +104,8 @@ def _offer(arguments: list[str]) -> int:
 
     topic, typed, index = (*arguments, "", "", "")[:3]
     try:
-        names = offers(topic, typed, index or None)
+        settled = [str(each.value) for each in config.settings_for((), ()) if each.key == "index"]
+        names = offers(topic, typed, index or next(iter(settled), None))
     except (ImgsearchError, OSError, ValueError):
         return 1
     for name in names:

@@ -27,6 +27,20 @@ def test_only_plain_names_are_offered(imgsearch, tmp_path):
     assert imgsearch("--complete", "cameras", "c", index).out == b"canon\nCanon EOS 5D\n"
 
 
+def test_names_are_those_of_the_index_that_is_settled(imgsearch, tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    assert imgsearch("index", "photos", "--model", "builtin", "--index", "settled", "--quiet").code == 0
+    monkeypatch.delenv("IMGSEARCH_INDEX")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("IMGSEARCH_CONFIG", str(tmp_path / "config.toml"))
+    (tmp_path / "config.toml").write_text(f'index = "{tmp_path}/settled"\n')
+    assert imgsearch("--complete", "roots").out.decode() == f"{tmp_path}/photos\n"
+    assert imgsearch("--complete", "roots", "", str(tmp_path)).out == b""
+    for odd in ("index = 5\n", "index = [\n"):
+        (tmp_path / "config.toml").write_text(odd)
+        assert imgsearch("--complete", "roots").err == ""
+
+
 def test_whatever_is_wrong_nothing_is_said(imgsearch, tmp_path):
     (tmp_path / "index").mkdir()
     for content in (None, b"", b"no catalogue" * 1000):
