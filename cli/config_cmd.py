@@ -133,10 +133,11 @@ def unset(context: typer.Context, key: KeyArgument) -> int:
     """
     from imgsearch.core import config as core
 
-    if key not in {each.name for each in core.load()}:
+    setting = next((each for each in core.load() if each.name == key), None)
+    if setting is None:
         settings.known_key(key, _known(context))
         return 1
-    core.change(*_where(key), None)
+    core.change(setting.table, setting.key, None)
     return 0
 
 

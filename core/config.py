@@ -34,7 +34,8 @@ class Setting(NamedTuple):
 
     @property
     def name(self) -> str:
-        return ".".join((*self.table, self.key))
+        """As it is typed; a word with a dot in it is none of ours, and stays in quotes."""
+        return ".".join(f'"{word}"' if "." in word else word for word in (*self.table, self.key))
 
 
 def path() -> str | None:

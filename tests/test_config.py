@@ -158,6 +158,17 @@ def test_keys_are_set_and_comments_stay(imgsearch, settle):
     assert tomllib.loads(where.read_text())["index"] == {}
 
 
+def test_a_key_with_a_dot_in_it_is_none_of_ours_and_can_be_taken_out(imgsearch, settle):
+    where = settle('"query.limit" = 1\n[query]\nsort = "path"\n')
+    outcome = imgsearch("config", "list")
+    assert outcome.out == b'"query.limit" = 1\nquery.sort = "path"\n'
+    assert outcome.code == 2 and '"query.limit": there is no such option' in outcome.err
+    assert imgsearch("config", "get", "query.limit").code == 1
+    assert imgsearch("config", "unset", "query.limit").code == 1
+    assert imgsearch("config", "unset", '"query.limit"').code == 0
+    assert tomllib.loads(where.read_text()) == {"query": {"sort": "path"}}
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
