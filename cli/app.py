@@ -84,7 +84,7 @@ def exit_code(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> object:
     """A plain query is read without typer, which takes as long to load as a warm answer."""
-    if arguments[:1] == ["query"]:
+    if arguments[:1] == ["query"] and arguments[1:] not in (["--help"], ["-h"]):
         quick.refuse_dashed_words(arguments[1:])
         asked = quick.read(arguments[1:], config.settings_for(arguments[:1], arguments))
         if asked is not None:

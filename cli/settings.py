@@ -97,7 +97,8 @@ def default_map(program: Any, arguments: Sequence[str]) -> dict[str, Any]:
         words.append(word)
         command = command.commands[word]
     known = {key.name: key for key in keys(command, tuple(words))}
-    if not known:
+    # The program itself has nothing that can be settled, and help is wanted most where the file is broken.
+    if not (words and known) or list(arguments[len(words) :]) in (["--help"], ["-h"]):
         return {}
     values = {}
     try:

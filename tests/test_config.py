@@ -106,6 +106,18 @@ def test_what_is_wrong_names_the_file(indexed, settle, written, complaint):
     assert complaint in outcome.err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["--show-manual"], ["--show-completion", "fish"], ["query", "--help"], ["index", "-h"]],
+)
+def test_a_broken_file_keeps_nobody_from_reading_the_help(imgsearch, settle, arguments):
+    expected = imgsearch(*arguments)
+    for broken in ("[query", "limit = 'x'", "[index]\nlimmit = 1"):
+        settle(broken)
+        assert imgsearch(*arguments) == expected
+    assert expected.code == 0 and imgsearch("index", "nowhere").code == 2
+
+
 def test_what_is_meant_for_others_is_passed_over(indexed, settle):
     settle("time-limit = 5\nnonsense = 1\nprune = 3\n[index]\nlimit = 'x'\n[nosuch]\nx = 1\n")
     assert indexed("query", "fruit", "-l").code == 0
