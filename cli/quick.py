@@ -196,7 +196,13 @@ def refuse_dashed_words(arguments: list[str]) -> None:
         is_value = previous == "-t" or (is_long and previous not in _VALUELESS)
         letters = word[1:]
         is_word = word.startswith("-") and len(letters) > 1 and letters.isalpha()
-        if is_word and not is_value and not all(f"-{letter}" in _VALUELESS for letter in letters):
+        if is_word and not is_value and not _are_together(letters):
             hint = f"to leave out photos of that: --not {letters}, or the whole query in quotes"
             raise UsageError(f"{word} is no option", hint=hint)
         previous = word
+
+
+def _are_together(letters: str) -> bool:
+    """Whether these are short options in one word; only the last of them may take a value: `-ln 5`."""
+    *flags, last = (f"-{letter}" for letter in letters)
+    return all(flag in _VALUELESS for flag in flags) and (last in _VALUELESS or last in _OPTIONS)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from .errors import ConfigError
@@ -20,8 +21,10 @@ from .places import config_folder, is_settled
 
 VARIABLE = "IMGSEARCH_CONFIG"
 MOST_BYTES = 1 << 20
-FORMS = frozenset(("json", "paths", "print0", "fields", "preview"))
+RIVALS = (frozenset(("json", "paths", "others", "print0", "fields", "preview")), frozenset(("quiet", "verbose")))
 """Options that exclude each other: one that is typed puts aside what is settled of the others."""
+SHORT = {"l": "paths", "0": "print0", "q": "quiet", "v": "verbose", "r": "reverse"}
+"""The letters of options that take no value, which may stand together: `-ql`."""
 
 
 class Setting(NamedTuple):
@@ -86,8 +89,10 @@ def settings_for(command: Sequence[str], arguments: Sequence[str]) -> list[Setti
     """
     chosen = [each for each in load() if each.table == tuple(command)[: len(each.table)]]
     by_key = {each.key: each for each in sorted(chosen, key=lambda each: len(each.table))}
-    if FORMS & _typed_names(arguments):
-        by_key = {key: each for key, each in by_key.items() if key not in FORMS}
+    typed = _typed_names(arguments)
+    for rivals in RIVALS:
+        if rivals & typed:
+            by_key = {key: each for key, each in by_key.items() if key not in rivals}
     if "index" in by_key and is_settled():
         del by_key["index"]
     return list(by_key.values())
@@ -95,8 +100,9 @@ def settings_for(command: Sequence[str], arguments: Sequence[str]) -> list[Setti
 
 def _typed_names(arguments: Sequence[str]) -> set[str]:
     """Long names of options. A value that looks like one counts, which does no harm."""
-    shorts = {"-l": "paths", "-0": "print0"}
-    return {shorts.get(each) or each.partition("=")[0][2:] for each in arguments if each.startswith("-")}
+    names = {each.partition("=")[0][2:] for each in arguments if each.startswith("--")}
+    together = (each[1:] for each in arguments if each.startswith("-") and not each.startswith("--"))
+    return names | {SHORT[letter] for letters in together for letter in takewhile(SHORT.__contains__, letters)}
 
 
 def _settings(table: tuple[str, ...], values: dict[str, Any]) -> Iterator[Setting]:

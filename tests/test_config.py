@@ -57,6 +57,15 @@ def test_what_is_typed_wins(indexed, settle):
     assert typed.out == outcome.out
 
 
+def test_what_is_typed_puts_aside_what_it_excludes(indexed, settle):
+    settle("quiet = true\n[query]\njson = true\n[dupes]\nothers = true\n")
+    assert names(indexed("query", "lemon", "-qln", "1")) == ["lemon.jpg"]
+    assert indexed("query", "lemon", "-qrl0").err.startswith("imgsearch: --json, --paths and --print0 exclude")
+    assert "answered by this process" in indexed("query", "lemon", "-lv").err
+    assert indexed("query", "lemon", "-l").err == ""
+    assert indexed("dupes", "--exact", "--json").code == 1
+
+
 def test_typer_and_the_quick_reading_agree(indexed, settle, monkeypatch):
     from imgsearch.cli import quick
 

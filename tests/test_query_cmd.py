@@ -69,6 +69,7 @@ def test_an_unquoted_minus_is_refused_with_what_was_meant(indexed, word):
 def test_what_only_looks_like_such_a_word_is_let_through(indexed):
     assert len(indexed("query", "-n1", "fruit").lines) == 1
     assert len(indexed("query", "-ln2", "fruit").lines) == 2
+    assert len(indexed("query", "fruit", "-lrn", "2").lines) == 2
     assert indexed("query", "-lr", "fruit").code == 0
     assert indexed("query", "fruit", "--not", "-night").code == 0
     assert indexed("query", "fruit", "--keyword", "-wedding").code == 1
