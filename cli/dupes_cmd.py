@@ -76,7 +76,7 @@ def dupes(
 
       imgsearch dupes --keep oldest --json | jq .kept.path
 
-      imgsearch dupes -0 | xargs -0 mv --backup=numbered -t ~/Duplicates
+      imgsearch dupes -0 | xargs -0r mv --backup=numbered -t ~/Duplicates
     """
     from contextlib import ExitStack
 
