@@ -332,7 +332,7 @@ def index(option: str | None, *, may_check: bool = True) -> Iterator[Finding]:
 
 def _why(option: str | None, folder: str) -> str:
     if option:
-        return "--index"
+        return "--index, typed or settled"
     if os.environ.get("IMGSEARCH_INDEX"):
         return "$IMGSEARCH_INDEX"
     return f"the nearest {PORTABLE}/" if os.path.basename(folder) == PORTABLE else "in your data directory"

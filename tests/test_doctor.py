@@ -105,7 +105,7 @@ def test_a_sound_machine_has_no_problem_and_nothing_is_changed_or_told_of_photos
     assert tree(home) == before
     text = json.dumps(records)
     assert "secret" not in text and str(home) not in text
-    assert {"topic": "index", "level": "ok", "found": "~/index (--index)", "fix": None} in records
+    assert {"topic": "index", "level": "ok", "found": "~/index (--index, typed or settled)", "fix": None} in records
 
 
 def test_a_person_reads_the_topic_once_and_what_to_do_below(imgsearch, home):
@@ -116,7 +116,7 @@ def test_a_person_reads_the_topic_once_and_what_to_do_below(imgsearch, home):
         "program", "device", "codecs", "models", "index", "serve", "settings", "terminal", "completions",
     ]  # fmt: skip
     at = next(number for number, line in enumerate(lines) if line.startswith("index"))
-    assert lines[at].startswith("index        note     none yet at ~/none (--index)")
+    assert lines[at].startswith("index        note     none yet at ~/none (--index, typed or settled)")
     assert lines[at + 1] == "                      fix: imgsearch index FOLDER"
     assert re.fullmatch(r"imgsearch: (all is well|\d+ warnings?|).*\d+ notes?\n", outcome.err)
 
@@ -331,7 +331,9 @@ def test_the_home_folder_is_named_by_its_sign_where_the_shell_reads_it(home):
     assert about.ok("a\x1b[31m\nred" + "!" * 400).found == ("a\\x1b[31m red" + "!" * 400)[:297] + "..."
 
 
-@pytest.mark.parametrize("name", ["two  blanks", "x" * 200 + "/" + "y" * 200, "a\nb\tc\x1b[31m", "it's\\ \u200b", "\udcff.old"])
+@pytest.mark.parametrize(
+    "name", ["two  blanks", "x" * 200 + "/" + "y" * 200, "a\nb\tc\x1b[31m", "it's\\ \u200b", "\udcff.old"]
+)
 def test_a_fix_names_exactly_what_is_to_be_mended(home, name):
     for path in (f"/disk/{name}", f"{home}/{name}"):
         fix = findings.About("models").note("damaged", f"printf %s {findings.typed(path)}").fix
