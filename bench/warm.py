@@ -1,6 +1,8 @@
 """Queries asked warm, through the socket of `imgsearch serve --socket-only`, beside the same ones asked cold.
 
-    python bench/warm.py [--index DIR] [--rounds 100] [--cold-rounds 20]
+    python bench/warm.py [--index DIR | --count N] [--rounds 100] [--cold-rounds 20]
+
+`--count` makes an index of so many made-up photos in the space of the built-in model.
 
 Prints p50 and p99 in milliseconds, of whole processes and of what they take above the start of an interpreter that does
 nothing, for words asked before, words never asked before, and a photo of the index.
@@ -19,6 +21,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+
+import numpy as np
+
+from imgsearch.core import embed, models
+from imgsearch.core.store import Store
 
 PROGRAM = [sys.executable, "-P", "-m", "imgsearch"]
 numbers = itertools.count()
@@ -49,6 +56,7 @@ def milliseconds(command: list[str], environment: dict[str, str]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--index", default=os.environ.get("IMGSEARCH_INDEX"))
+    parser.add_argument("--count", type=int)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--cold-rounds", type=int, default=20)
     given = parser.parse_args()
@@ -56,6 +64,10 @@ def main() -> None:
         environment = {**os.environ, "XDG_RUNTIME_DIR": runtime}
         if given.index:
             environment["IMGSEARCH_INDEX"] = os.path.abspath(given.index)
+        if given.count:
+            environment["IMGSEARCH_INDEX"] = os.path.join(runtime, "index")
+            made_up(environment["IMGSEARCH_INDEX"], given.count)
+            subprocess.run([*PROGRAM, "calibrate", "--quiet"], env=environment, check=True)
         found = subprocess.run(
             [*PROGRAM, "query", "a photo", "-l", "-n", "1", "--no-server"], env=environment, capture_output=True
         )
@@ -64,13 +76,29 @@ def main() -> None:
             table(environment, photo, given.rounds, given.cold_rounds)
 
 
+def made_up(folder: str, count: int) -> None:
+    from growth import batch_of
+
+    spec = models.parse("builtin")
+    identity = embed.load(spec).identity
+    with Store.writing(folder, create=True) as store:
+        space = store.space_for(identity, spec.to_json())
+        with store.catalog.transaction():
+            store.catalog.add_root("/photos", "folder", None)
+        for start in range(0, count, 1024):
+            numbers = range(start, min(start + 1024, count))
+            space = store.commit(space, batch_of(numbers, identity.dim, np.random.default_rng(start)), codecs="")
+        store.complete(space)
+
+
 def table(environment: dict[str, str], photo: str, rounds: int, cold_rounds: int) -> None:
     """Every kind in turn in each round, so that what else the machine does is felt by all of them alike."""
     kinds: dict[str, Callable[[], list[str]]] = {
         "words asked before": lambda: ["a photo of a dog"],
         "words never asked before": lambda: [f"a photo of a dog number {next(numbers)}"],
-        "a photo of the index": lambda: [photo],
     }
+    if os.path.exists(photo):
+        kinds["a photo of the index"] = lambda: [photo]
     runs = {"the interpreter": (lambda: [sys.executable, "-P", "-c", "pass"], rounds)}
     for name, words in kinds.items():
         runs[f"{name}, warm"] = partial(asked, words), rounds
