@@ -224,9 +224,9 @@ def _answer_lines(
         has_errors = True
         render.complain(error, as_json=printer.as_json)
 
-    for lines in _blocks():
+    for lines in typed_lines(QUERIES_AT_ONCE):
         queries = []
-        for line in lines:
+        for line in _queries(lines):
             try:
                 queries.append(query_of_line(asked, line))
             except QueryError as error:
@@ -240,17 +240,17 @@ def _answer_lines(
     return 0 if has_hits else 1
 
 
-def _blocks() -> Iterator[list[str]]:
-    """The lines of standard input as they come, many at a time if many are there."""
+def typed_lines(at_once: int) -> Iterator[list[bytes]]:
+    """The lines of standard input as they come, several at a time if several are there."""
     if sys.stdin is None:
         return
     rest = b""
     source: Any = sys.stdin.buffer  # typed without read1, which it has
     while data := source.read1(BYTES_AT_ONCE):
         *lines, rest = (rest + data).split(b"\n")
-        for start in range(0, len(lines), QUERIES_AT_ONCE):
-            yield _queries(lines[start : start + QUERIES_AT_ONCE])
-    yield _queries([rest])
+        for start in range(0, len(lines), at_once):
+            yield lines[start : start + at_once]
+    yield [rest]
 
 
 def _queries(lines: list[bytes]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from imgsearch.core.errors import ImgsearchError
 from imgsearch.core.paths import path_fields, printable
+from imgsearch.core.paths import size as size
 
 if TYPE_CHECKING:
     from imgsearch.core.catalog import Root
@@ -150,13 +151,3 @@ USUAL_COLUMNS = 80
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """`1 photo`, `1,234 photos`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
-def size(number: int) -> str:
-    """Bytes as a person reads them: `3.4 MB`."""
-    amount = float(number)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import options, render
+from .asking import typed_lines
 from .hits import Printer
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 # Lines of standard input answered together: enough to share one pass over the vectors, few enough to see progress.
 PICTURES_AT_ONCE = 256
-BYTES_AT_ONCE = 1 << 20
 
 
 def similar(
@@ -135,16 +134,5 @@ def _blocks(files: list[str]) -> Iterator[list[str]]:
         for start in range(0, len(files), PICTURES_AT_ONCE):
             yield files[start : start + PICTURES_AT_ONCE]
         return
-    if sys.stdin is None:
-        return
-    rest = b""
-    source: Any = sys.stdin.buffer  # typed without read1, which it has
-    while data := source.read1(BYTES_AT_ONCE):
-        *lines, rest = (rest + data).split(b"\n")
-        for start in range(0, len(lines), PICTURES_AT_ONCE):
-            yield _names(lines[start : start + PICTURES_AT_ONCE])
-    yield _names([rest])
-
-
-def _names(lines: list[bytes]) -> list[str]:
-    return [os.fsdecode(line) for line in lines if line.strip()]
+    for lines in typed_lines(PICTURES_AT_ONCE):
+        yield [os.fsdecode(line) for line in lines if line.strip()]

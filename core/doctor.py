@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from . import machine, shells, warm
 from .errors import ImgsearchError, IndexNotFound, IndexTooOld, ModelError
-from .findings import About, Finding, install, size, typed
+from .findings import About, Finding, install, typed
 from .light import FORMAT, MANIFEST, SHIPPED, TOWERS, Light, Manifest
 from .models import (
     ALIASES,
@@ -38,7 +38,7 @@ from .models import (
     is_as_before,
     network_switch,
 )
-from .paths import cache_folder, filesystem, is_network_filesystem, printable
+from .paths import cache_folder, filesystem, is_network_filesystem, printable, size
 from .probe import Probe, Unanswered
 from .store import MODALITIES, PORTABLE, Store, locate, writer_of
 

@@ -133,13 +133,3 @@ def install_system(**packages: str) -> str | None:
     }
     here = [manager for manager in commands if manager in packages and shutil.which(manager)]
     return f"{commands[here[0]]} {packages[here[0]]}" if here else None
-
-
-def size(number: int) -> str:
-    """Bytes as a person reads them: `3.4 GB`."""
-    amount = float(number)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping
 import imgsearch
 
 from .codecs import version_of
-from .findings import About, Finding, install, size, typed
-from .paths import processor_cores
+from .findings import About, Finding, install, typed
+from .paths import processor_cores, size
 from .probe import Probe, Unanswered
 from .workers import cgroups, memory_available
 

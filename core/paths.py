@@ -1,4 +1,4 @@
-"""How file names are read, told apart and shown."""
+"""How file names are read, told apart and shown, and how large files are."""
 
 from __future__ import annotations
 
@@ -167,3 +167,13 @@ def cache_folder() -> str:
 def processor_cores() -> int:
     """The processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def size(number: int) -> str:
+    """Bytes as a person reads them: `3.4 MB`."""
+    amount = float(number)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
