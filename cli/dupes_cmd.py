@@ -72,11 +72,11 @@ def dupes(
 
     Examples:
 
-      imgsearch dupes --exact
+      imgsearch dupes
 
       imgsearch dupes --keep oldest --json | jq .kept.path
 
-      imgsearch dupes -0 | xargs -0r mv --backup=numbered -t ~/Duplicates
+      imgsearch dupes --exact -0 | xargs -0r mv --backup=numbered -t ~/Duplicates
     """
     from contextlib import ExitStack
 

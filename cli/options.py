@@ -61,7 +61,7 @@ Index = Annotated[
         "--index",
         metavar="DIR",
         help="The index to use. Default: $IMGSEARCH_INDEX, else the nearest .imgsearch/ at or above the "
-        "working directory, else one in your data directory.",
+        "working directory, else the one that `imgsearch config` settles, else one in your data directory.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON Lines on stdout, one object each.")]
