@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,8 +24,8 @@ PORT = 8765
 IDLE_MINUTES = 15.0
 # How many heaps the threads of the gallery share, and glibc's number for that.
 HEAPS, M_ARENA_MAX = 2, -8
-# So often it is looked whether somebody asked lately.
-LOOK_SECONDS = 1.0
+# So often it is looked whether it is to end, or whether somebody asked lately.
+LOOK_SECONDS = 0.1
 
 
 def serve(
@@ -89,14 +88,13 @@ class _Stop:
     """The wish to end: set by the first ^C, SIGTERM or SIGHUP."""
 
     def __init__(self) -> None:
-        self.wanted = threading.Event()
         self.number: int | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.wanted.is_set():  # the second time, at once
+        # No Event: set where its own thread is about to wait for it, it would never come free.
+        if self.number is not None:  # the second time, at once
             raise KeyboardInterrupt
         self.number = number
-        self.wanted.set()
 
     @property
     def code(self) -> int:
@@ -152,7 +150,8 @@ def _until(minutes: float) -> str:
 
 def _wait(stop: _Stop, last_asked: Callable[[], float], minutes: float) -> int:
     """Until it is to end: the exit code."""
-    while not stop.wanted.wait(LOOK_SECONDS):
+    while stop.number is None:
+        time.sleep(LOOK_SECONDS)
         if minutes and time.monotonic() - last_asked() > minutes * 60:
             return 0
     return stop.code
