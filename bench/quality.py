@@ -24,9 +24,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import numpy as np
 
 from imgsearch.core import embed, evaluate, indexing, models
-from imgsearch.core.calibration import neutral_phrases
 from imgsearch.core.compose import METHODS
 from imgsearch.core.grammar import Query
+from imgsearch.core.phrases import neutral_phrases
 from imgsearch.core.search import Options, Searcher
 from imgsearch.core.store import Store
 from imgsearch.core.types import Embedder, Photo, Recipe, SpaceIdentity

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 from quality import REPOSITORY, SEED, indexed, read_lines
 
-from imgsearch.core import calibration, embed, evaluate, models
+from imgsearch.core import embed, evaluate, models
+from imgsearch.core.phrases import neutral_phrases
 
 Vectors = NDArray[np.float32]
 Scores = NDArray[np.floating]
@@ -718,7 +719,7 @@ class Scene:
 
 def cut(data: str) -> None:
     photos = flickr(data)
-    phrases = plain(calibration.neutral_phrases())
+    phrases = plain(neutral_phrases())
     real = recorded(data, ours=False)
     ours = builtin_scene(photos, phrases, real.class_names)
     scenes = [ours, *(clip_scene(real, bank) for bank in ("classes", "half captions"))]
@@ -982,7 +983,7 @@ DEPTHS = (1, 5, 10)
 
 def hubness(data: str) -> None:
     photos = flickr(data)
-    phrases = plain(calibration.neutral_phrases())
+    phrases = plain(neutral_phrases())
     captions = plain([caption for of_photo in photos.captions for caption in of_photo])
     own = np.repeat(np.arange(len(photos.rows)), [len(of_photo) for of_photo in photos.captions])
     print_hubness("flickr8k-dev, builtin, phrases", photos.rows, captions, own, phrases)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -107,16 +106,3 @@ def low_end(scores: NDArray[np.float32]) -> float:
         return low
     spread = float(scores.std())
     return -spread if spread > FLAT else 0.0
-
-
-def neutral_phrases() -> Sequence[str]:
-    """Our list of ordinary things and scenes, whose mean stands for "any text" in a space."""
-    return word_list("phrases")
-
-
-@functools.cache
-def word_list(name: str) -> Sequence[str]:
-    """A list of ours: `phrases`, `subjects` or `styles`."""
-    from importlib import resources
-
-    return tuple(resources.files(__package__).joinpath(f"{name}.txt").read_text(encoding="utf-8").split("\n")[:-1])

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np  # noqa: TID253
 import torch  # noqa: TID253
 
-from .calibration import neutral_phrases
 from .embed import CausalText, OpenClipEmbedder, is_causal, one_line, quiet
 from .light import (
     MANIFEST,
@@ -31,7 +30,8 @@ from .light import (
     runtime,
     session,
 )
-from .vectors import fsync_path
+from .paths import fsync_path
+from .phrases import neutral_phrases
 from .workers import memory_available
 
 if TYPE_CHECKING:

@@ -6,14 +6,13 @@ is kept as well as can be: whatever is wrong with it, the model is asked instead
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from .cache import CacheFile
 from .late import LateModule
 from .paths import cache_folder
 
@@ -26,42 +25,6 @@ else:
 
 MOST = 10_000
 """Texts that are remembered: 20 MB at 512 dimensions. The one not asked for the longest goes first."""
-
-
-class CacheFile:
-    """One SQLite file in the user's cache, as well as can be: where it cannot be read or written, nothing is known."""
-
-    TABLE = ""
-    """What is made where it is not there yet: a name and its columns."""
-    TIMEOUT_SECONDS = 0.1
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def forget(self) -> None:
-        """Forget all of it."""
-        with contextlib.suppress(OSError):
-            os.unlink(self.path)
-
-    @contextlib.contextmanager
-    def _best_effort(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, UnicodeError):
-            pass
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", None)
-            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):  # damaged, or not ours
-                self.forget()  # and begun anew; else it is busy, full or read-only
-
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-        with contextlib.closing(sqlite3.connect(self.path, timeout=self.TIMEOUT_SECONDS)) as database, database:
-            database.execute("pragma synchronous = off")
-            database.execute(f"create table if not exists {self.TABLE}")
-            yield database
 
 
 class History(CacheFile):

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from .calibration import CALIBRATION_VERSION, Calibration, calibrate, neutral_phrases, sampled
+from .calibration import CALIBRATION_VERSION, Calibration, calibrate, sampled
 from .catalog import Catalog, NewPhoto, Space, text_key
 from .codecs import codecs
 from .errors import IndexDamaged
 from .late import LateModule
 from .paths import has_picture_extension, is_network_filesystem
+from .phrases import neutral_phrases
 from .store import Batch, Store
 from .survey import Event, IndexPlan, Listener, Summary, Survey, Todo, TodoList
 from .types import CarriedText, Embedder, NotAPicture, Skipped, SkipPhoto

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np  # noqa: TID253
 
-from .history import CacheFile
+from .cache import CacheFile
 from .paths import cache_folder
 from .types import NotAPicture, Photo, Recipe, Skipped, SkipPhoto
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np  # noqa: TID253
 
 from . import compose
-from .calibration import Calibration, word_list
+from .calibration import Calibration
 from .compose import Context, Method
-from .errors import IndexDamaged, QueryError
+from .errors import QueryError
 from .filters import Filters
 from .grammar import Query, Term
 from .light import QueryEmbedder
 from .paths import mtime_ns, printable
+from .phrases import word_list
 from .scoring import Clause, Question
 from .types import Embedder, Photo, SkipPhoto, SpaceIdentity
-from .vectors import CHECK_HINT, crc_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -346,8 +346,8 @@ class _Asked:
         if slot is None:
             return None
         if not 0 <= slot < len(self._view.rows):
-            raise damaged(self._store)
-        vouch_for(self._store, self._view, [slot])
+            raise self._store.damaged_vector()
+        self._store.verify_checksums(self._view, [slot])
         return np.array(self._view.rows[slot])
 
     def _outside_vector(self, path: str, content_hash: bytes) -> Vectors:
@@ -380,17 +380,6 @@ class _Asked:
                 f"{printable(path)}: the model gives no vector for this picture", hint="ask with another picture"
             )
         return vector, read.content_hash
-
-
-def vouch_for(store: Store, view: View, slots: Sequence[int]) -> None:
-    """Nothing is shown on the word of a vector that is not the one that was written. Raises IndexDamaged."""
-    crcs = store.catalog.crcs_of(view.space.id, slots)
-    if any(crc_of(view.rows[slot]) != crc for slot, crc in crcs.items()):
-        raise damaged(store)
-
-
-def damaged(store: Store) -> IndexDamaged:
-    return IndexDamaged(f"{printable(store.folder)}: a vector is damaged", hint=CHECK_HINT)
 
 
 def corrects_hubness(store: Store, space: Space) -> bool:

@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .catalog import APPLICATION_ID, MIGRATIONS, Catalog, connect_for_salvage
-from .paths import free_name
+from .paths import free_name, fsync_path
 from .store import CATALOG, SALVAGED, locked
-from .vectors import fsync_path
 
 # In the order in which rows name each other.
 TABLES = (

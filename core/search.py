@@ -24,7 +24,7 @@ from .explain import Explanation, Timings
 from .filters import Condition, condition
 from .grammar import Query
 from .paths import processor_cores
-from .questions import Asker, Options, damaged, unit, vouch_for
+from .questions import Asker, Options, unit
 from .scoring import Background, Question
 from .store import Store, View
 from .types import Embedder, Modality
@@ -326,7 +326,7 @@ class Searcher:
     def _sane(self, scores: Any) -> Any:
         """Scores that can be ranked. Raises IndexDamaged where a vector was none."""
         if not np.isfinite(scores).all():
-            raise damaged(self.store)
+            raise self.store.damaged_vector()
         return scores
 
     def _products(self, questions: Sequence[Question], rows: Vectors) -> NDArray[np.float32]:
@@ -503,7 +503,7 @@ class Searcher:
                     best[place.id] = (score, place)
             if len(best) >= wanted or len(opened) == len(scores):
                 ranked = sorted(best.values(), key=lambda item: (-item[0], os.fsencode(item[1].path)))[:wanted]
-                vouch_for(self.store, self.view, [place.slot for _, place in ranked])
+                self.store.verify_checksums(self.view, [place.slot for _, place in ranked])
                 return ranked
             take *= 4
 

@@ -22,7 +22,7 @@ from .calibration import Calibration
 from .catalog import Catalog, Known, NewPhoto, NewVector, Place, Root, Space, join, split
 from .errors import IndexDamaged, IndexLocked, IndexNotFound, IndexTooOld, StoreError, UsageError
 from .late import LateModule
-from .paths import free_name, printable
+from .paths import free_name, fsync_path, naming, printable
 from .places import CATALOG as CATALOG
 from .places import PORTABLE as PORTABLE
 from .places import locate as locate
@@ -36,9 +36,7 @@ from .vectors import (
     Graph,
     SlotMap,
     crc_of,
-    fsync_path,
     graph_slots,
-    naming,
 )
 
 if TYPE_CHECKING:
@@ -635,6 +633,15 @@ class Store:
                     slots = SlotMap.build(current.slots, self.catalog.live_slots(current.id))
                 return View(current, rows, slots, edition)
         raise AssertionError("unreachable")
+
+    def verify_checksums(self, view: View, slots: Sequence[int]) -> None:
+        """Check that the vectors in these slots are those that were written. Raises IndexDamaged."""
+        crcs = self.catalog.crcs_of(view.space.id, slots)
+        if any(crc_of(view.rows[slot]) != crc for slot, crc in crcs.items()):
+            raise self.damaged_vector()
+
+    def damaged_vector(self) -> IndexDamaged:
+        return IndexDamaged(f"{printable(self.folder)}: a vector is damaged", hint=CHECK_HINT)
 
     def place_of(self, path: str) -> Place | None:
         """What the catalogue says of the photo at that absolute path, if it lies in a root and is known."""

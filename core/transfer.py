@@ -27,11 +27,9 @@ from .codecs import codecs
 from .errors import ImgsearchError, ModelError, UsageError
 from .models import ModelSpec
 from .notes import NOTE, as_note
-from .paths import path_fields, printable
-from .questions import vouch_for
+from .paths import fsync_path, naming, path_fields, printable
 from .store import MODALITIES, Batch, Store, View
 from .types import CarriedText, SpaceIdentity
-from .vectors import fsync_path, naming
 
 if TYPE_CHECKING:
     from .catalog import Space
@@ -132,7 +130,7 @@ def _written(writer: _Writer, store: Store, view: View, on_progress: Progress) -
 
 
 def _rows(store: Store, view: View, slots: Sequence[int]) -> Vectors:
-    vouch_for(store, view, slots)
+    store.verify_checksums(view, slots)
     return np.ascontiguousarray(view.rows[list(slots)], np.float32)
 
 

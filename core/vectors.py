@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import IndexDamaged, UsageError
 from .late import LateModule
+from .paths import fsync_path, naming
 from .types import Modality
 
 if TYPE_CHECKING:
@@ -419,26 +420,6 @@ def write_durably(path: str, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def naming(path: str) -> Iterator[None]:
-    """What fails on a descriptor says which file it was."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            error.filename = path
-        raise
-
-
-def fsync_path(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with naming(path):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # Seals

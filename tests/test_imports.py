@@ -41,7 +41,7 @@ def test_light_commands_load_nothing_heavy(arguments):
 # --------------------------------------------------------------------------------------- the order of core
 
 ORDER = (
-    "errors", "types", "paths", "places", "config", "offers", "late", "models", "codecs",
+    "errors", "types", "paths", "places", "config", "offers", "late", "cache", "phrases", "models", "codecs",
     "walk",
     "jxl", "exif", "facts", "decode",
     "preprocess",

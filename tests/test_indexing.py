@@ -416,7 +416,7 @@ def test_a_calibration_is_renewed_when_the_index_has_grown_by_a_tenth(folder, ph
 
 
 def test_the_list_of_neutral_phrases_is_clean():
-    from imgsearch.core.calibration import neutral_phrases
+    from imgsearch.core.phrases import neutral_phrases
 
     phrases = neutral_phrases()
     assert len(phrases) == len(set(phrases)) >= 250

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgsearch.core import embed, export, light, models
-from imgsearch.core.calibration import neutral_phrases
 from imgsearch.core.history import History
 from imgsearch.core.light import MANIFEST, Light, QueryEmbedder
+from imgsearch.core.phrases import neutral_phrases
 from imgsearch.core.tokens import Tokenizer
 
 MERGES = os.path.join(light.SHIPPED, "merges.txt")

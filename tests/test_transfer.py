@@ -17,6 +17,7 @@ from PIL import Image
 from imgsearch.core import indexing, transfer
 from imgsearch.core.errors import ImgsearchError, UsageError
 from imgsearch.core.indexing import IndexPlan
+from imgsearch.core.phrases import neutral_phrases
 from imgsearch.core.store import Store
 
 from conftest import ALBUM
@@ -67,7 +68,7 @@ def test_what_one_machine_embedded_another_one_need_not(imgsearch, shelf, tmp_pa
         model = space.model
         summary = indexing.run(store, lambda: (counting, model), IndexPlan((str(shelf),)), space=space)
     assert (summary.reused, summary.new, counting.pictures) == (9, 0, 0)
-    phrases = set(indexing.neutral_phrases())
+    phrases = set(neutral_phrases())
     assert [text for text in counting.texts if text not in phrases] == []
     after = hits(imgsearch, "fruit"), hits(imgsearch, "party at the lake"), hits(imgsearch, shelf / "lemon.jpg")
     for ours, theirs in zip(after, before, strict=True):
