@@ -20,7 +20,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import numpy as np
 from PIL import Image
 
-from imgsearch.core import decode, embed, evaluate, models, preprocess
+from imgsearch.core import embed, evaluate, models
+from imgsearch.core.photos import decode, preprocess
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LONG_SIDE = 4000

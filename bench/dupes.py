@@ -22,10 +22,10 @@ from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFont, ImageOps
 from imgsearch.core import dupes
 from imgsearch.core.catalog import NewPhoto
 from imgsearch.core.filters import Filters
-from imgsearch.core.looks import BITS, SIDE, Looks, look
+from imgsearch.core.photos.decode_pool import Workers
+from imgsearch.core.photos.perceptual_hash import BITS, SIDE, Looks, look
 from imgsearch.core.store import Batch, Store
 from imgsearch.core.types import Facts, Photo, SpaceIdentity
-from imgsearch.core.workers import Workers
 
 ALBUM = Path(__file__).parents[1] / "tests" / "album"
 

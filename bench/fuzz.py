@@ -45,12 +45,13 @@ import pillow_heif
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
-from imgsearch.core import embed, models, preprocess
+from imgsearch.core import embed, models
 from imgsearch.core.catalog import join
+from imgsearch.core.photos import preprocess
+from imgsearch.core.photos.decode_pool import Workers
 from imgsearch.core.store import Store
 from imgsearch.core.survey import RETRIED_STAGES
 from imgsearch.core.types import NotAPicture, Photo, SkipPhoto
-from imgsearch.core.workers import Workers
 
 ALBUM = Path(__file__).parents[1] / "tests" / "album"
 PROGRAM = (sys.executable, "-m", "imgsearch")

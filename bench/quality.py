@@ -26,11 +26,11 @@ import numpy as np
 from imgsearch.core import embed, evaluate, indexing, models
 from imgsearch.core.compose import METHODS
 from imgsearch.core.grammar import Query
+from imgsearch.core.photos.decode_pool import Workers
 from imgsearch.core.phrases import neutral_phrases
 from imgsearch.core.search import Options, Searcher
 from imgsearch.core.store import Store
 from imgsearch.core.types import Embedder, Photo, Recipe, SpaceIdentity
-from imgsearch.core.workers import Workers
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SEED = 0

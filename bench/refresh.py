@@ -23,9 +23,9 @@ import numpy as np
 from PIL import Image
 
 from imgsearch.core import indexing, models
+from imgsearch.core.photos.decode_pool import Read
 from imgsearch.core.store import Store
 from imgsearch.core.types import Facts, Photo, Recipe, SpaceIdentity
-from imgsearch.core.workers import Read
 
 FILES_PER_FOLDER = 500
 DIM = 64
@@ -38,7 +38,7 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 
 WALK = """
 import sys
-from imgsearch.core.walk import Walk
+from imgsearch.core.photos.walk import Walk
 print(sum(map(len, Walk(sys.argv[1]).listings())))
 """
 

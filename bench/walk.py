@@ -12,8 +12,8 @@ import tempfile
 import time
 from collections.abc import Callable
 
+from imgsearch.core.photos.walk import Walk
 from imgsearch.core.types import Photo
-from imgsearch.core.walk import Walk
 
 FILES_PER_FOLDER = 500
 

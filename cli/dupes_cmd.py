@@ -83,8 +83,8 @@ def dupes(
     from imgsearch.core import dupes as core
     from imgsearch.core.errors import UsageError
     from imgsearch.core.filters import Filters
-    from imgsearch.core.looks import Looks
-    from imgsearch.core.workers import Workers
+    from imgsearch.core.photos.decode_pool import Workers
+    from imgsearch.core.photos.perceptual_hash import Looks
 
     from .loading import open_store
     from .progress import Stages

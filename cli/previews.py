@@ -33,7 +33,7 @@ class Previews:
     def of(self, hits: Sequence[Hit]) -> Iterator[str]:
         """For each hit the lines that draw it, or one that says why it cannot be drawn."""
         from imgsearch.core.paths import printable, processor_cores
-        from imgsearch.core.thumbnails import Thumbnails
+        from imgsearch.core.photos.thumbnails import Thumbnails
 
         if not hits:
             return

@@ -36,7 +36,7 @@ class Sheet:
 
         from imgsearch.core import sheet
         from imgsearch.core.paths import printable, processor_cores
-        from imgsearch.core.thumbnails import Thumbnails
+        from imgsearch.core.photos.thumbnails import Thumbnails
 
         facts = sheet.facts_of(hits, options, made_at=datetime.datetime.now().strftime("%Y-%m-%d %H:%M"))
         with Thumbnails(workers=min(processor_cores(), max(1, len(hits)))) as thumbnails:

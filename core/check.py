@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np  # noqa: TID253
 
-from . import preprocess
 from .catalog import FACT_COLUMNS, NewVector, Place, Space, is_inside, join, sidecar_stamp, text_key
 from .errors import IndexDamaged
 from .paths import keeps_permissions, printable
+from .photos import preprocess
+from .photos.decode_pool import Workers
+from .photos.walk import named_photo
 from .store import CATALOG, LOST_AND_FOUND, MODALITIES, TEMPORARY, Store
 from .types import Embedder, Modality, NotAPicture, Photo, SkipPhoto
 from .vectors import Graph, SlotMap, crc_of
-from .walk import named_photo
-from .workers import Workers
 
 if TYPE_CHECKING:
     from .types import Vectors

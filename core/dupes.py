@@ -17,17 +17,17 @@ import numpy as np  # noqa: TID253
 
 from .catalog import Place
 from .filters import Filters, condition
-from .looks import BITS, TURNS, Looks, agreement, codes, details, differing, read_looks, turned
 from .paths import LEAST_INTEGER, MOST_INTEGER, inode, mtime_ns
+from .photos.perceptual_hash import BITS, TURNS, Looks, agreement, codes, details, differing, read_looks, turned
 from .store import Store, View
 from .types import Photo, Skipped
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .looks import Codes
+    from .photos.decode_pool import Workers
+    from .photos.perceptual_hash import Codes
     from .types import Vectors
-    from .workers import Workers
 
 Keep = Literal["largest", "oldest"]
 Kind = Literal["exact", "near"]

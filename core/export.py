@@ -31,8 +31,8 @@ from .light import (
     session,
 )
 from .paths import fsync_path
+from .photos.decode_pool import memory_available
 from .phrases import neutral_phrases
-from .workers import memory_available
 
 if TYPE_CHECKING:
     from .types import Squares, Vectors

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from .calibration import CALIBRATION_VERSION, Calibration, calibrate, sampled
 from .catalog import Catalog, NewPhoto, Space, text_key
-from .codecs import codecs
 from .errors import IndexDamaged
 from .late import LateModule
 from .paths import has_picture_extension, is_network_filesystem
+from .photos.codecs import codecs
 from .phrases import neutral_phrases
 from .store import Batch, Store
 from .survey import Event, IndexPlan, Listener, Summary, Survey, Todo, TodoList
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from . import preprocess
+    from .photos import preprocess
+    from .photos.decode_pool import Workers
     from .types import Squares, Vectors
-    from .workers import Workers
 else:  # not needed where nothing is new
-    np, preprocess = LateModule("numpy"), LateModule("imgsearch.core.preprocess")
+    np, preprocess = LateModule("numpy"), LateModule("imgsearch.core.photos.preprocess")
 
 # A kill costs at most one checkpoint.
 CHECKPOINT_PHOTOS = 256
@@ -79,7 +79,7 @@ def run(
     with contextlib.ExitStack() as stack:
 
         def readers() -> Workers:
-            from .workers import Workers
+            from .photos.decode_pool import Workers
 
             return workers or stack.enter_context(Workers(plan.workers, seconds=plan.seconds))
 

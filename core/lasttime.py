@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from .catalog import Catalog
 from .errors import ImgsearchError
-from .walk import Listing
+from .photos.walk import Listing
 
 _DIGEST_BYTES = 16
 

@@ -18,10 +18,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from .codecs import version_of
 from .history import History
 from .late import LateModule
 from .paths import cache_folder, processor_cores
+from .photos.codecs import version_of
 from .tokens import Tokenizer
 from .types import Embedder, Recipe, SpaceIdentity
 

@@ -16,11 +16,11 @@ from collections.abc import Iterator, Mapping
 
 import imgsearch
 
-from .codecs import version_of
 from .findings import About, Finding, install, typed
 from .paths import processor_cores, size
+from .photos.codecs import version_of
+from .photos.decode_pool import cgroups, memory_available
 from .probe import Probe, Unanswered
-from .workers import cgroups, memory_available
 
 REQUIREMENTS = {
     "torch": "torch>=2.6,<3",

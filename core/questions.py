@@ -361,8 +361,8 @@ class _Asked:
 
     def _fresh_vector(self, path: str) -> tuple[Vectors, bytes]:
         """And the hash of the bytes that it is of: the file may be another by now."""
-        from .preprocess import draft_side  # Pillow only when pixels are needed
-        from .workers import Workers
+        from .photos.decode_pool import Workers
+        from .photos.preprocess import draft_side  # Pillow only when pixels are needed
 
         embedder = self._embedder()
         if isinstance(embedder, QueryEmbedder):

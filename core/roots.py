@@ -16,9 +16,9 @@ from typing import Literal
 from .catalog import Root, join
 from .errors import UsageError
 from .paths import mtime_ns, printable
+from .photos.walk import named_photo, reaches
 from .store import Store
 from .types import Photo, Sidecar, Skipped
-from .walk import named_photo, reaches
 
 NOT_THERE = "not there"
 

@@ -26,8 +26,8 @@ from .types import SkipPhoto
 
 if TYPE_CHECKING:
     from .arrange import Hit
+    from .photos.thumbnails import Thumbnails
     from .questions import Options
-    from .thumbnails import Thumbnails
 
 MOST_PHOTOS = 1_000
 """On one page: some 25 MB of thumbnails, which browsers still scroll smoothly."""

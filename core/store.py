@@ -28,16 +28,7 @@ from .places import PORTABLE as PORTABLE
 from .places import locate as locate
 from .places import remember_index
 from .types import CarriedText, Modality, Photo, Skipped, SpaceIdentity
-from .vectors import (
-    CHECK_HINT,
-    HNSW_SHARE,
-    ROWS_AT_ONCE,
-    FlatVectors,
-    Graph,
-    SlotMap,
-    crc_of,
-    graph_slots,
-)
+from .vectors import CHECK_HINT, HNSW_SHARE, ROWS_AT_ONCE, FlatVectors, Graph, SlotMap, crc_of, graph_slots
 
 if TYPE_CHECKING:
     import numpy as np

@@ -23,11 +23,11 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np  # noqa: TID253
 
 from .catalog import FACT_COLUMNS, MAX_DIM, TEXT_FACTS, WHOLE_FACTS, Place, text_key
-from .codecs import codecs
 from .errors import ImgsearchError, ModelError, UsageError
 from .models import ModelSpec
 from .notes import NOTE, as_note
 from .paths import fsync_path, naming, path_fields, printable
+from .photos.codecs import codecs
 from .store import MODALITIES, Batch, Store, View
 from .types import CarriedText, SpaceIdentity
 

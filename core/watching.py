@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .paths import is_network_filesystem, is_utf8, mounts_below, printable
+from .photos.walk import may_matter
 from .store import Store
 from .survey import IndexPlan, folders_of
-from .walk import may_matter
 
 if TYPE_CHECKING:
     from watchfiles._rust_notify import RustNotify

@@ -35,10 +35,10 @@ from imgsearch.cli import app, loading
 from imgsearch.core import indexing, models
 from imgsearch.core.errors import IndexNotFound
 from imgsearch.core.grammar import explicit
+from imgsearch.core.photos.decode_pool import Workers
 from imgsearch.core.search import Options, Searcher
 from imgsearch.core.store import MODALITIES, Store
 from imgsearch.core.vectors import Graph, SlotMap
-from imgsearch.core.workers import Workers
 
 CANNOT_RUN = 77
 ALBUM = Path(__file__).parent / "album"

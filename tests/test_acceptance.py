@@ -86,8 +86,8 @@ def test_a_scene_gives_one_vector_whichever_way_the_camera_was_held(imgsearch, t
 
 def test_real_scenes_in_all_orientations_agree_but_for_the_digit_drawn_on_each(shared, model):
     """Each file of these scenes has its own number drawn in the middle, which moves this model's vector by itself."""
-    from imgsearch.core.decode import read_picture
-    from imgsearch.core.preprocess import draft_side, square
+    from imgsearch.core.photos.decode import read_picture
+    from imgsearch.core.photos.preprocess import draft_side, square
 
     for scene in ("Landscape", "Portrait"):
         squares = []

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from imgsearch.core import decode
-from imgsearch.core.codecs import codecs
-from imgsearch.core.decode import read_picture
+from imgsearch.core.photos import decode
+from imgsearch.core.photos.codecs import codecs
+from imgsearch.core.photos.decode import read_picture
 from imgsearch.core.types import NotAPicture, SkipPhoto
 
 from pictures import BLUE, GREEN, RED, YELLOW, corners, display_p3, exif_block, laid_down, noise, png_header, save

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
-from imgsearch.core import dupes, looks
+from imgsearch.core import dupes
+from imgsearch.core.photos import perceptual_hash
 
 from conftest import ALBUM
 from pictures import noise
@@ -23,7 +24,7 @@ NAMES = ("banana", "lemon", "carrots", "watermelon", "oatly-oat-milk", "pineappl
 @pytest.fixture(autouse=True)
 def _own_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test knows what another one has read."""
-    monkeypatch.setattr(looks, "cache_folder", lambda: str(tmp_path / "cache"))
+    monkeypatch.setattr(perceptual_hash, "cache_folder", lambda: str(tmp_path / "cache"))
 
 
 def original(name: str) -> Image.Image:
@@ -82,7 +83,7 @@ def test_copies_are_found_and_photos_that_are_merely_alike_are_not(imgsearch, al
 
 
 def test_quickly_only_what_has_a_near_vector_is_read(imgsearch, album, monkeypatch):
-    from imgsearch.core.workers import Workers
+    from imgsearch.core.photos.decode_pool import Workers
 
     read, names = Workers.read, []
     monkeypatch.setattr(
@@ -98,14 +99,18 @@ def test_quickly_only_what_has_a_near_vector_is_read(imgsearch, album, monkeypat
 
 def test_exact_copies_need_no_reading(imgsearch, album, monkeypatch):
     imgsearch("index", album)
-    monkeypatch.setattr("imgsearch.core.workers.Workers.read", lambda *a, **b: pytest.fail("a photo was read"))
+    monkeypatch.setattr(
+        "imgsearch.core.photos.decode_pool.Workers.read", lambda *a, **b: pytest.fail("a photo was read")
+    )
     assert groups(imgsearch("dupes", "--exact", "--json")) == [["lemon.jpg", "lemon-copy.jpg"]]
 
 
 def test_what_was_read_is_remembered_and_an_index_that_is_read_only_will_do(imgsearch, album, tmp_path, monkeypatch):
     imgsearch("index", album)
     first = imgsearch("dupes", "--json").out
-    monkeypatch.setattr("imgsearch.core.workers.Workers.read", lambda *a, **b: pytest.fail("a photo was read"))
+    monkeypatch.setattr(
+        "imgsearch.core.photos.decode_pool.Workers.read", lambda *a, **b: pytest.fail("a photo was read")
+    )
     before = sorted((p.name, p.stat().st_mtime_ns) for p in (tmp_path / "index").rglob("*.sqlite3"))
     (tmp_path / "index").chmod(0o500)
     try:
@@ -118,7 +123,7 @@ def test_what_was_read_is_remembered_and_an_index_that_is_read_only_will_do(imgs
 def test_a_cache_that_is_damaged_is_made_anew(imgsearch, album):
     imgsearch("index", album)
     first = imgsearch("dupes", "--json").out
-    path = Path(looks.Looks().path)
+    path = Path(perceptual_hash.Looks().path)
     path.write_bytes(b"no database" * 1000)
     assert imgsearch("dupes", "--json").out == first
     assert imgsearch("dupes", "--json").out == first
@@ -267,7 +272,7 @@ def test_a_photo_that_changes_while_others_are_read_is_in_no_group(imgsearch, tm
     imgsearch("index", folder)
     whole = groups(imgsearch("dupes", "--json"))
     read_looks = dupes.read_looks
-    Path(looks.Looks().path).unlink()
+    Path(perceptual_hash.Looks().path).unlink()
 
     def meanwhile(*arguments, **options):
         yield from read_looks(*arguments, **options)
@@ -358,15 +363,15 @@ def test_no_index_says_how_to_make_one(imgsearch):
 
 def test_a_turned_look_is_the_look_of_the_turned_picture():
     for seed in range(20):
-        square = np.asarray(noise(looks.SIDE, looks.SIDE, seed))
-        upright = looks.codes([looks.look(square)])
+        square = np.asarray(noise(perceptual_hash.SIDE, perceptual_hash.SIDE, seed))
+        upright = perceptual_hash.codes([perceptual_hash.look(square)])
         for quarters in range(4):
-            expected = looks.codes([looks.look(np.ascontiguousarray(np.rot90(square, quarters)))])
-            differ, both, either = looks.differing(looks.turned(upright, quarters), expected)
+            expected = perceptual_hash.codes([perceptual_hash.look(np.ascontiguousarray(np.rot90(square, quarters)))])
+            differ, both, either = perceptual_hash.differing(perceptual_hash.turned(upright, quarters), expected)
             assert (differ[0], both[0]) == (0, either[0])
-            seen = looks.look(np.ascontiguousarray(np.rot90(square, quarters)))
-            turned = looks.details([looks.look(square)], quarters)
-            assert looks.agreement(turned, looks.details([seen]))[0] > 0.99
+            seen = perceptual_hash.look(np.ascontiguousarray(np.rot90(square, quarters)))
+            turned = perceptual_hash.details([perceptual_hash.look(square)], quarters)
+            assert perceptual_hash.agreement(turned, perceptual_hash.details([seen]))[0] > 0.99
 
 
 def test_no_group_is_a_chain(imgsearch, tmp_path, monkeypatch):

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
-from imgsearch.core.decode import read_picture
-from imgsearch.core.exif import read_tags, tags_in
-from imgsearch.core.facts import Header, SidecarContent, clean, facts_of, is_boilerplate
+from imgsearch.core.photos.decode import read_picture
+from imgsearch.core.photos.exif import read_tags, tags_in
+from imgsearch.core.photos.facts import Header, SidecarContent, clean, facts_of, is_boilerplate
 from imgsearch.core.types import CarriedText, Facts, Sidecar
 
 from pictures import corners, exif_block, jpeg_with_iptc, save, xmp, xmp_list

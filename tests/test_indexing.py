@@ -48,8 +48,8 @@ def present(folder: str) -> dict[str, np.ndarray]:
 
 
 def one_vector(model: Embedder, path: Path) -> np.ndarray:
-    from imgsearch.core.decode import read_picture
-    from imgsearch.core.preprocess import draft_side, square
+    from imgsearch.core.photos.decode import read_picture
+    from imgsearch.core.photos.preprocess import draft_side, square
 
     picture = read_picture(str(path), draft_side=draft_side(model.recipe))
     return model.embed_images(square(picture.image, model.recipe)[None])[0]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imgsearch.core.preprocess import draft_side, normalise, square
+from imgsearch.core.photos.preprocess import draft_side, normalise, square
 from imgsearch.core.types import Recipe
 
 from pictures import noise
@@ -78,9 +78,9 @@ def test_a_line_of_pixels_that_open_clip_refuses_becomes_a_letterbox(size):
 def test_a_long_strip_is_cut_before_it_is_enlarged_and_looks_the_same(size, monkeypatch):
     recipe = RECIPES["small-bilinear"]
     image = noise(*size)
-    monkeypatch.setattr("imgsearch.core.preprocess.MAX_RESIZED_PIXELS", 10**12)
+    monkeypatch.setattr("imgsearch.core.photos.preprocess.MAX_RESIZED_PIXELS", 10**12)
     whole = square(image, recipe).astype(int)
-    monkeypatch.setattr("imgsearch.core.preprocess.MAX_RESIZED_PIXELS", 1 << 16)
+    monkeypatch.setattr("imgsearch.core.photos.preprocess.MAX_RESIZED_PIXELS", 1 << 16)
     cut = square(image, recipe).astype(int)
     assert np.abs(whole - cut).max() <= 1
 

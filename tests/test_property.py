@@ -25,17 +25,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from PIL import Image
 
-from imgsearch.core import decode, indexing, models, preprocess
+from imgsearch.core import indexing, models
 from imgsearch.core.catalog import Catalog, Space
 from imgsearch.core.errors import IndexNotFound, StoreError
 from imgsearch.core.grammar import Query
 from imgsearch.core.indexing import Event, IndexPlan, Summary
+from imgsearch.core.photos import decode, preprocess
+from imgsearch.core.photos.decode_pool import Workers
 from imgsearch.core.prune import prune
 from imgsearch.core.search import Options, Searcher
 from imgsearch.core.store import Store, View
 from imgsearch.core.types import Embedder, SkipPhoto
 from imgsearch.core.vectors import FlatVectors
-from imgsearch.core.workers import Workers
 
 from conftest import ALBUM
 

@@ -290,7 +290,7 @@ def test_whoever_presses_ctrl_c_waits_for_no_photo_and_keeps_the_old_page(imgsea
     stuck = f"open({str(tmp_path / 'stuck')!r}, 'wb'), time.sleep(60)"
     (plug_ins / "sitecustomize.py").write_text(
         "import hashlib, sys, time\n"
-        f"if 'imgsearch.core.worker' in sys.orig_argv:\n    hashlib.file_digest = lambda *_: ({stuck})\n"
+        f"if 'imgsearch.core.photos.decode_worker' in sys.orig_argv:\n    hashlib.file_digest = lambda *_: ({stuck})\n"
     )
     command = [sys.executable, "-m", "imgsearch", "query", "fruit", "--no-server", "--html", "sheet.html"]
     env = {**os.environ, "PYTHONPATH": str(plug_ins), "XDG_CACHE_HOME": str(tmp_path / "cache")}

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from imgsearch.core.thumbnails import Thumbnails
+from imgsearch.core.photos.decode_pool import Closed
+from imgsearch.core.photos.thumbnails import Thumbnails
 from imgsearch.core.types import SkipPhoto
-from imgsearch.core.workers import Closed
 
 from conftest import ALBUM
 from pictures import BLUE, GREEN, RED, YELLOW, corners, exif_block, laid_down

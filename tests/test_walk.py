@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsearch.core import walk as walk_module
 from imgsearch.core.errors import UsageError
+from imgsearch.core.photos import walk as walk_module
+from imgsearch.core.photos.walk import Walk, named_photo
 from imgsearch.core.types import Photo, Skipped
-from imgsearch.core.walk import Walk, named_photo
 
 
 def plant(root: Path, *relpaths: str) -> None:

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from imgsearch.core.decode import read_picture
 from imgsearch.core.errors import ImgsearchError
-from imgsearch.core.preprocess import draft_side, square
+from imgsearch.core.photos.decode import read_picture
+from imgsearch.core.photos.decode_pool import Closed, Workers
+from imgsearch.core.photos.preprocess import draft_side, square
 from imgsearch.core.types import NotAPicture, Photo, SkipPhoto
-from imgsearch.core.workers import Closed, Workers
 
 from conftest import ALBUM
 
@@ -201,7 +201,7 @@ def test_workers_die_with_the_process_that_started_them(hostile, tmp_path):
     program = (
         "import os, sys\n"
         "from imgsearch.core.types import Photo, Recipe\n"
-        "from imgsearch.core.workers import Workers\n"
+        "from imgsearch.core.photos.decode_pool import Workers\n"
         "recipe = Recipe((64, 64), (0, 0, 0), (1, 1, 1))\n"
         f"Workers(1).read(Photo({str(tmp_path)!r}, {path.name!r}, 1, 1, 1), recipe)\n"
     )
@@ -233,7 +233,7 @@ def test_time_in_which_everything_was_stopped_is_not_held_against_a_file(hostile
     path = hostile(tmp_path / "photo.jpg", "sleep 2")
     program = (
         "from imgsearch.core.types import Photo, Recipe\n"
-        "from imgsearch.core.workers import Workers\n"
+        "from imgsearch.core.photos.decode_pool import Workers\n"
         "recipe = Recipe((64, 64), (0, 0, 0), (1, 1, 1))\n"
         "workers = Workers(1, seconds=6)\n"
         f"print(workers.read(Photo({str(tmp_path)!r}, {path.name!r}, 1, 1, 1), recipe).square.shape)\n"
@@ -306,7 +306,9 @@ def test_closing_ends_a_read_at_once(hostile, tmp_path, model):
 
 
 def test_the_worker_never_imports_torch():
-    program = "import sys; from imgsearch.core import decode, preprocess, worker; print('torch' in sys.modules)"
+    program = (
+        "import sys; from imgsearch.core.photos import decode, decode_worker, preprocess; print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert done.stdout == b"False\n"
 

@@ -15,9 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import setup
 
-from imgsearch.core import embed, models, preprocess
+from imgsearch.core import embed, models
+from imgsearch.core.photos import preprocess
+from imgsearch.core.photos.decode_pool import Workers
 from imgsearch.core.types import Photo, Recipe
-from imgsearch.core.workers import Workers
 
 ROUNDS = 3
 

@@ -27,11 +27,11 @@ from starlette.routing import Route
 from imgsearch.core import grammar
 from imgsearch.core.errors import ImgsearchError, ModelError, QueryError, StoreError, UsageError
 from imgsearch.core.paths import mtime_ns, printable
+from imgsearch.core.photos.decode_pool import Closed
+from imgsearch.core.photos.thumbnails import Thumbnails
 from imgsearch.core.search import Options
 from imgsearch.core.serving import Shelf, Warm, filters_from
-from imgsearch.core.thumbnails import Thumbnails
 from imgsearch.core.types import SkipPhoto
-from imgsearch.core.workers import Closed
 
 from . import openapi
 from .answers import answer, found, refusal, shown

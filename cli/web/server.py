@@ -14,8 +14,8 @@ import uvicorn
 
 from imgsearch.core.errors import ImgsearchError, UsageError
 from imgsearch.core.paths import printable
+from imgsearch.core.photos.thumbnails import Thumbnails
 from imgsearch.core.serving import Shelf, Warm
-from imgsearch.core.thumbnails import Thumbnails
 
 from .app import Pages, Uploads
 from .guard import Guard

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from imgsearch.core.exif import Directory, Tags, read_tags, tags_in
 from imgsearch.core.paths import extension, printable
+from imgsearch.core.photos.exif import Directory, Tags, read_tags, tags_in
 from imgsearch.core.types import CarriedText, Facts, Sidecar
 
 if TYPE_CHECKING:

@@ -19,17 +19,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np  # noqa: TID253
 
-from .cache import CacheFile
-from .paths import cache_folder
-from .types import NotAPicture, Photo, Recipe, Skipped, SkipPhoto
+from imgsearch.core.cache import CacheFile
+from imgsearch.core.paths import cache_folder
+from imgsearch.core.types import NotAPicture, Photo, Recipe, Skipped, SkipPhoto
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
-    from .types import Vectors
-    from .workers import Workers
+    from imgsearch.core.types import Vectors
+
+    from .decode_pool import Workers
 
     Codes = NDArray[np.uint64]
     """uint64, (..., 4): two words of bits, and two that say which of them are clear."""

@@ -22,16 +22,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from .errors import ImgsearchError
-from .late import LateModule
-from .paths import processor_cores
-from .types import DECODE_SECONDS, Facts, NotAPicture, Photo, Recipe, SkipPhoto, Stage
-from .worker import LIMIT_BYTES, Channel, Gone, Late, facts_from
+from imgsearch.core.errors import ImgsearchError
+from imgsearch.core.late import LateModule
+from imgsearch.core.paths import processor_cores
+from imgsearch.core.types import DECODE_SECONDS, Facts, NotAPicture, Photo, Recipe, SkipPhoto, Stage
+
+from .decode_worker import LIMIT_BYTES, Channel, Gone, Late, facts_from
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .types import Squares
+    from imgsearch.core.types import Squares
 else:
     np = LateModule("numpy")
 
@@ -330,7 +331,7 @@ class _Process:
         self._is_ready = False
         self._last_words = ""
         isolation = ["-I"] if sys.flags.isolated else ["-P"]  # never the working directory: it may hold a PIL.py
-        command = [sys.executable, *isolation, "-m", "imgsearch.core.worker"]
+        command = [sys.executable, *isolation, "-m", "imgsearch.core.photos.decode_worker"]
         command += [str(number) for number in (theirs.fileno(), os.getpid(), share, most, niceness)]
         try:
             with theirs, _endings_blocked():

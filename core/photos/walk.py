@@ -29,8 +29,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from .errors import UsageError
-from .paths import (
+from imgsearch.core.errors import UsageError
+from imgsearch.core.paths import (
     LEAST_INTEGER,
     MOST_INTEGER,
     PICTURE_EXTENSIONS,
@@ -40,7 +40,7 @@ from .paths import (
     is_raw,
     mtime_ns,
 )
-from .types import Photo, Sidecar, Skipped
+from imgsearch.core.types import Photo, Sidecar, Skipped
 
 IGNORE_FILE = ".imgsearchignore"
 MAX_IGNORE_BYTES = 1 << 20

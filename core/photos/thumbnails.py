@@ -16,9 +16,10 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from .paths import cache_folder
-from .types import SkipPhoto
-from .workers import JPEG_START, Workers
+from imgsearch.core.paths import cache_folder
+from imgsearch.core.types import SkipPhoto
+
+from .decode_pool import JPEG_START, Workers
 
 MOST_SIDE = 4_096
 MOST_BYTES = 512 << 20

@@ -31,7 +31,7 @@ from imgsearch.core.types import CarriedText, Facts, NotAPicture, Recipe, Sideca
 if TYPE_CHECKING:
     from PIL import Image
 
-    from imgsearch.core.decode import Picture
+    from imgsearch.core.photos.decode import Picture
 
 MAX_RECORD_BYTES = 16 << 20
 MAX_DATA_BYTES = 64 << 20
@@ -161,8 +161,11 @@ def facts_from(record: dict[str, Any]) -> Facts:
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m imgsearch.core.worker DESCRIPTOR PARENT SHARE ALONE NICENESS`: the socket, who started it, bytes of
-    memory beside other workers and alone, and by how much it gives way to others."""
+    """`python -m imgsearch.core.photos.decode_worker DESCRIPTOR PARENT SHARE ALONE NICENESS`.
+
+    DESCRIPTOR is the socket, PARENT the process that started it, SHARE and ALONE how many bytes of memory it may use
+    beside other workers and alone, NICENESS by how much it yields to others.
+    """
     descriptor, parent, share, alone, niceness = map(int, arguments)
     _die_with(parent)
     _write_nothing()
@@ -202,7 +205,7 @@ def _write_nothing() -> None:
 
 class _Worker:
     def __init__(self, channel: Channel, share: int, alone: int) -> None:
-        from imgsearch.core import decode, preprocess  # Pillow and numpy; in memory before it is measured
+        from imgsearch.core.photos import decode, preprocess  # Pillow and numpy; in memory before it is measured
 
         self._read_picture = decode.read_picture
         self._square = preprocess.square

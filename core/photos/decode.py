@@ -29,17 +29,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np  # noqa: TID253 - this module is itself imported late
 from PIL import Image, ImageChops, ImageCms, UnidentifiedImageError  # noqa: TID253
 
-from imgsearch.core import jxl
-from imgsearch.core.exif import Tags, read_tags, tags_in
-from imgsearch.core.facts import (
-    Header,
-    SidecarContent,
-    facts_of,
-    header_of,
-    is_turned_by_decoder,
-    read_sidecars,
-)
 from imgsearch.core.paths import extension, has_picture_extension, is_raw, mtime_ns, printable
+from imgsearch.core.photos import jxl
+from imgsearch.core.photos.exif import Tags, read_tags, tags_in
+from imgsearch.core.photos.facts import Header, SidecarContent, facts_of, header_of, is_turned_by_decoder, read_sidecars
 from imgsearch.core.types import Facts, NotAPicture, Sidecar, SkipPhoto
 
 if TYPE_CHECKING:
