@@ -141,8 +141,9 @@ def copies(data: Path, most: int) -> None:
     """One copy of every kind of each photo, and pictures that are no copies of anything, indexed together."""
     from pillow_heif import register_heif_opener
 
-    from imgsearch.core import embed, indexing, models
+    from imgsearch.core import indexing
     from imgsearch.core.indexing import IndexPlan
+    from imgsearch.core.models import embedding, registry
 
     register_heif_opener()
     originals = sorted(data.glob("*.jpg"))[:most]
@@ -160,9 +161,9 @@ def copies(data: Path, most: int) -> None:
             for kind, picture in unlike(number).items():
                 picture.save(top / UNLIKE / f"{kind} {number}.jpg", quality=85)
         index = str(Path(folder, "index"))
-        model = embed.load(models.parse("builtin"), device="cpu")
+        model = embedding.load(registry.parse("builtin"), device="cpu")
         with Store.writing(index, create=True) as store:
-            indexing.run(store, lambda: (model, models.parse("builtin").to_json()), IndexPlan((str(top),)))
+            indexing.run(store, lambda: (model, registry.parse("builtin").to_json()), IndexPlan((str(top),)))
         with Store.open(index) as store, Workers() as workers:
             cache = Looks(str(Path(folder, "looks.sqlite3")))
             for quick in (False, True):

@@ -45,8 +45,8 @@ import pillow_heif
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
-from imgsearch.core import embed, models
 from imgsearch.core.catalog import join
+from imgsearch.core.models import embedding, registry
 from imgsearch.core.photos import preprocess
 from imgsearch.core.photos.decode_pool import Workers
 from imgsearch.core.store import Store
@@ -959,7 +959,7 @@ class Trial:
 
     def check_vectors(self, files: set[str]) -> None:
         """Read every file once more, one by one: it must come out the same, a photo with the vector of its pixels."""
-        model = embed.load(models.parse("builtin"), device="cpu")
+        model = embedding.load(registry.parse("builtin"), device="cpu")
         stored, rows = self.stored()
         squares: list[tuple[str, Any]] = []
         with Workers(1, seconds=TIME_LIMIT_SECONDS) as workers:

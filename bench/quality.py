@@ -23,11 +23,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import numpy as np
 
-from imgsearch.core import embed, evaluate, indexing, models
+from imgsearch.core import evaluate, indexing
 from imgsearch.core.compose import METHODS
 from imgsearch.core.grammar import Query
+from imgsearch.core.models import embedding, registry
+from imgsearch.core.models.phrases import neutral_phrases
 from imgsearch.core.photos.decode_pool import Workers
-from imgsearch.core.phrases import neutral_phrases
 from imgsearch.core.search import Options, Searcher
 from imgsearch.core.store import Store
 from imgsearch.core.types import Embedder, Photo, Recipe, SpaceIdentity
@@ -54,8 +55,8 @@ def main() -> None:
 @contextlib.contextmanager
 def indexed(folder: str) -> Iterator[Searcher]:
     """A folder of pictures in an index that goes away afterwards."""
-    spec = models.parse("builtin")
-    embedder = embed.load(spec, device="cpu")
+    spec = registry.parse("builtin")
+    embedder = embedding.load(spec, device="cpu")
     with tempfile.TemporaryDirectory() as scratch:
         index = os.path.join(scratch, "index")
         with Store.writing(index, create=True) as store:

@@ -22,7 +22,8 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image
 
-from imgsearch.core import indexing, models
+from imgsearch.core import indexing
+from imgsearch.core.models import registry
 from imgsearch.core.photos.decode_pool import Read
 from imgsearch.core.store import Store
 from imgsearch.core.types import Facts, Photo, Recipe, SpaceIdentity
@@ -139,7 +140,7 @@ def index_once(photos: str, index: str) -> None:
     plan = indexing.IndexPlan((photos,))
     with Store.writing(index, create=True) as store:
         space = store.active_space()
-        spec = models.parse("builtin").to_json()
+        spec = registry.parse("builtin").to_json()
         indexing.run(store, lambda: (Model(), spec), plan, space=space, workers=Reader())  # type: ignore[arg-type]
 
 

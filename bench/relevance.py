@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 from quality import REPOSITORY, SEED, indexed, read_lines
 
-from imgsearch.core import embed, evaluate, models
-from imgsearch.core.phrases import neutral_phrases
+from imgsearch.core import evaluate
+from imgsearch.core.models import embedding, registry
+from imgsearch.core.models.phrases import neutral_phrases
 
 Vectors = NDArray[np.float32]
 Scores = NDArray[np.floating]
@@ -144,8 +145,8 @@ def main() -> None:
 
 
 @functools.cache
-def model() -> embed.OpenClipEmbedder:
-    return embed.load(models.parse("builtin"), device="cpu")
+def model() -> embedding.OpenClipEmbedder:
+    return embedding.load(registry.parse("builtin"), device="cpu")
 
 
 def unit(vectors: NDArray[np.floating]) -> Vectors:

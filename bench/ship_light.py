@@ -3,8 +3,8 @@
     python bench/ship_light.py
 
 Nothing of the weights is copied. Each tensor of a graph names its place in open_clip_model.safetensors, where it lies
-in half precision, and is widened when it is used. To be run whenever the built-in model or `core/light.py`'s FORMAT
-changes; tests/test_light.py holds the result to the model.
+in half precision, and is widened when it is used. Run it whenever the built-in model or
+FORMAT in `core/models/onnx_towers.py` changes; tests/test_light.py checks the result against the model.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from imgsearch.core import embed, export, models
-from imgsearch.core.light import MANIFEST, TOWERS
+from imgsearch.core.models import embedding, onnx_export, registry
+from imgsearch.core.models.onnx_towers import MANIFEST, TOWERS
 
 WEIGHTS = "open_clip_model.safetensors"
 SUMS = "SHA256SUMS"
@@ -72,24 +72,24 @@ def write_sums(folder: str) -> None:
 
 
 def main() -> None:
-    folder = str(embed.BUILTIN_DIR)
-    embedder = embed.load(models.parse(models.BUILTIN), device="cpu")
+    folder = str(embedding.BUILTIN_DIR)
+    embedder = embedding.load(registry.parse(registry.BUILTIN), device="cpu")
     assert embedder.again is not None
     model = embedder.again().eval().requires_grad_(False)
     places = tensors(os.path.join(folder, WEIGHTS))
     for name in TOWERS:
         path = os.path.join(folder, f"{name}.onnx")
-        export.trace(export.tower_of(model, embedder, name), path, keep_weights=True)
+        onnx_export.trace(onnx_export.tower_of(model, embedder, name), path, keep_weights=True)
         traced = onnx.load(path)
         point_into(traced.graph, places)
         onnx.save(traced, path)
         print(f"{path}: {os.path.getsize(path):,} bytes")
-    export.write_merges(embedder.tokenizer, folder)
-    light = export.described(
+    onnx_export.write_merges(embedder.tokenizer, folder)
+    light = onnx_export.described(
         embedder, model, folder, {}, only=(*(f"{name}.onnx" for name in TOWERS), "merges.txt", WEIGHTS)
     )
     for name in TOWERS:
-        assert not (why := export.disagreement(light, model, embedder, name)), why
+        assert not (why := onnx_export.disagreement(light, model, embedder, name)), why
     with open(os.path.join(folder, MANIFEST), "w", encoding="utf-8") as file:
         file.write(light.manifest.to_json() + "\n")
     write_sums(folder)

@@ -24,7 +24,7 @@ from functools import partial
 
 import numpy as np
 
-from imgsearch.core import embed, models
+from imgsearch.core.models import embedding, registry
 from imgsearch.core.store import Store
 
 PROGRAM = [sys.executable, "-P", "-m", "imgsearch"]
@@ -79,8 +79,8 @@ def main() -> None:
 def made_up(folder: str, count: int) -> None:
     from growth import batch_of
 
-    spec = models.parse("builtin")
-    identity = embed.load(spec).identity
+    spec = registry.parse("builtin")
+    identity = embedding.load(spec).identity
     with Store.writing(folder, create=True) as store:
         space = store.space_for(identity, spec.to_json())
         with store.catalog.transaction():

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from imgsearch.core.errors import QueryError
     from imgsearch.core.explain import Explanation
     from imgsearch.core.grammar import Query
-    from imgsearch.core.light import QueryEmbedder
+    from imgsearch.core.models.onnx_towers import QueryEmbedder
     from imgsearch.core.search import Options, Searcher
     from imgsearch.core.store import Store
     from imgsearch.core.types import Embedder

@@ -138,7 +138,7 @@ def _value(parameter: Any, context: Any) -> Value:
             known = tuple(dict.fromkeys(name for key in keys(context.find_root().command) for name in key.names))
             return Value(metavar, "choices", tuple(map(_plain, sorted(known))))
         case "NAME":
-            from imgsearch.core.models import ALIASES  # only here: 8 ms that no other command should wait for
+            from imgsearch.core.models.registry import ALIASES  # only here: 8 ms that no other command should wait for
 
             names = ("auto", *ALIASES)
             notes = (

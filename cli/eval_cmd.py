@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from imgsearch.core.benchmarks import Benchmark
     from imgsearch.core.catalog import Space
     from imgsearch.core.evaluate import Interval
-    from imgsearch.core.models import ModelSpec
+    from imgsearch.core.models.registry import ModelSpec
     from imgsearch.core.runs import Answer, Asked, Plan, Run
     from imgsearch.core.search import Options as SearchOptions
     from imgsearch.core.store import Store
@@ -470,15 +470,15 @@ class _Model:
         return load
 
     def _spec(self) -> ModelSpec:
-        from imgsearch.core import models
+        from imgsearch.core.models import registry
 
         from .progress import Download
 
         if self.name in (None, "auto"):
             with Download() as progress:
-                return models.resolve_auto(self._say, offline=self._offline, progress=progress)
+                return registry.resolve_auto(self._say, offline=self._offline, progress=progress)
         assert self.name is not None
-        return models.parse(self.name, None, None)
+        return registry.parse(self.name, None, None)
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from . import render
 
 if TYPE_CHECKING:
     from imgsearch.core.catalog import Space
-    from imgsearch.core.light import QueryEmbedder
-    from imgsearch.core.models import ModelSpec
+    from imgsearch.core.models.onnx_towers import QueryEmbedder
+    from imgsearch.core.models.registry import ModelSpec
     from imgsearch.core.store import Store
     from imgsearch.core.types import Embedder
 
@@ -52,7 +52,7 @@ def embedder_of(
     def load() -> Embedder:
         if not loaded:
             from imgsearch.core.errors import ModelError
-            from imgsearch.core.models import ModelSpec
+            from imgsearch.core.models.registry import ModelSpec
 
             spec = ModelSpec.from_json(space.model)
             embedder = load_model(spec, device=device, precision=precision, offline=offline, say=say)
@@ -71,9 +71,9 @@ def embedder_of(
 def query_embedder(space: Space, *, device: str, offline: bool, history: bool) -> QueryEmbedder:
     """For questions to a space: by the light towers of its model where they have been made, else by all of it."""
     from imgsearch.core.errors import ModelError
-    from imgsearch.core.history import History
-    from imgsearch.core.light import Light, QueryEmbedder
-    from imgsearch.core.models import ModelSpec, is_as_before
+    from imgsearch.core.models.onnx_towers import Light, QueryEmbedder
+    from imgsearch.core.models.query_cache import History
+    from imgsearch.core.models.registry import ModelSpec, is_as_before
 
     identity, whole = space.identity, embedder_of(space, device=device, offline=offline)
     try:
@@ -93,7 +93,7 @@ def query_embedder(space: Space, *, device: str, offline: bool, history: bool) -
 
 def make_light(embedder: Embedder, *, say: Say = render.say) -> None:
     """Write the light towers of a loaded model for the queries to come, if there are none yet. Says so, once."""
-    from imgsearch.core.light import Light
+    from imgsearch.core.models.onnx_towers import Light
 
     name, fingerprint = embedder.identity.name, embedder.identity.fingerprint
     if getattr(embedder, "again", None) is None:
@@ -103,8 +103,8 @@ def make_light(embedder: Embedder, *, say: Say = render.say) -> None:
         return
     say(f"preparing quick queries with {name}, once (^C leaves it for another time)")
     try:
-        from imgsearch.core.embed import OpenClipEmbedder
-        from imgsearch.core.export import export
+        from imgsearch.core.models.embedding import OpenClipEmbedder
+        from imgsearch.core.models.onnx_export import export
 
         assert isinstance(embedder, OpenClipEmbedder)
         light = export(embedder)
@@ -127,10 +127,10 @@ def load_model(spec: ModelSpec, *, device: str, precision: str, offline: bool, s
     except OSError:  # it was removed: every path is absolute by now, but torch's libraries insist on a folder
         os.chdir("/")
     try:
-        from imgsearch.core import embed
+        from imgsearch.core.models import embedding
 
         with Download() as progress:
-            return embed.load(spec, device=device, precision=precision, offline=offline, say=say, progress=progress)
+            return embedding.load(spec, device=device, precision=precision, offline=offline, say=say, progress=progress)
     except (ImportError, MemoryError) as error:
         if isinstance(error, MemoryError) or re.search(r"map segment|cannot allocate|memory", str(error)):
             hint = "close other programs, or raise the limit (ulimit -v)"

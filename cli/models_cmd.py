@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from . import options, render
 
 if TYPE_CHECKING:
-    from imgsearch.core.models import Alias
+    from imgsearch.core.models.registry import Alias
 
 
 def models(as_json: options.Json = False) -> int:
@@ -20,7 +20,7 @@ def models(as_json: options.Json = False) -> int:
 
       imgsearch models --json | jq -r 'select(.cached) | .name'
     """
-    from imgsearch.core.models import ALIASES
+    from imgsearch.core.models.registry import ALIASES
 
     records = [_record(alias) for alias in ALIASES.values()]
     if as_json:
@@ -34,7 +34,7 @@ def models(as_json: options.Json = False) -> int:
 
 
 def _record(alias: Alias) -> dict[str, Any]:
-    from imgsearch.core.models import RECOMMENDED, cached
+    from imgsearch.core.models.registry import RECOMMENDED, cached
 
     return {
         "name": alias.name,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from imgsearch.core.catalog import Space
-    from imgsearch.core.models import ModelSpec
+    from imgsearch.core.models.registry import ModelSpec
     from imgsearch.core.store import Store
     from imgsearch.core.types import Embedder
 
@@ -77,15 +77,15 @@ class Choice:
         return space is None or space.identity.fingerprint == self.loaded.identity.fingerprint
 
     def _spec(self) -> ModelSpec:
-        from imgsearch.core import models
+        from imgsearch.core.models import registry
 
         from .progress import Download
 
         if self._model in (None, "auto"):
             with Download() as progress:
-                return models.resolve_auto(self._say, offline=self._offline, progress=progress)
+                return registry.resolve_auto(self._say, offline=self._offline, progress=progress)
         assert self._model is not None
-        return models.parse(self._model, self._weights, self._preprocess_from)
+        return registry.parse(self._model, self._weights, self._preprocess_from)
 
 
 class Received:

@@ -17,7 +17,7 @@ from . import options, render
 
 if TYPE_CHECKING:
     from imgsearch.core.catalog import Space
-    from imgsearch.core.light import QueryEmbedder
+    from imgsearch.core.models.onnx_towers import QueryEmbedder
     from imgsearch.core.serving import Listener, Warm
 
 PORT = 8765

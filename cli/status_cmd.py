@@ -70,7 +70,7 @@ def status_record(folder: str, status: Status) -> dict[str, Any]:
 
 def _light(fingerprint: str) -> dict[str, bool | str]:
     """By tower: whether questions are answered without loading the whole model; where it cannot be made so, why."""
-    from imgsearch.core.light import TOWERS, Light
+    from imgsearch.core.models.onnx_towers import TOWERS, Light
 
     light = Light.find(fingerprint)
     return {tower: light is not None and light.manifest.lacking.get(tower, True) for tower in TOWERS}

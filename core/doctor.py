@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 from . import machine, shells, warm
 from .errors import ImgsearchError, IndexNotFound, IndexTooOld, ModelError
 from .findings import About, Finding, install, typed
-from .light import FORMAT, MANIFEST, SHIPPED, TOWERS, Light, Manifest
-from .models import (
+from .models.onnx_towers import FORMAT, MANIFEST, SHIPPED, TOWERS, Light, Manifest
+from .models.registry import (
     ALIASES,
     BUILTIN,
     DIR_PREFIX,

@@ -121,9 +121,9 @@ def _raw() -> Record:
 
 
 def _devices() -> Iterator[Record]:
-    from imgsearch.core import embed
+    from imgsearch.core.models import embedding
 
-    yield embed.devices()
+    yield embedding.devices()
 
 
 def _folders(*paths: str) -> Iterator[Record]:

@@ -17,9 +17,9 @@ from .compose import Context, Method
 from .errors import QueryError
 from .filters import Filters
 from .grammar import Query, Term
-from .light import QueryEmbedder
+from .models.onnx_towers import QueryEmbedder
+from .models.phrases import word_list
 from .paths import mtime_ns, printable
-from .phrases import word_list
 from .scoring import Clause, Question
 from .types import Embedder, Photo, SkipPhoto, SpaceIdentity
 

@@ -27,7 +27,7 @@ from .errors import ImgsearchError, QueryError, UsageError
 from .explain import Explanation
 from .filters import Filters, condition
 from .grammar import Query
-from .light import QueryEmbedder
+from .models.onnx_towers import QueryEmbedder
 from .paths import printable
 from .search import Options, Searcher
 from .store import CATALOG, SALVAGED, Store

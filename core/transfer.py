@@ -24,7 +24,7 @@ import numpy as np  # noqa: TID253
 
 from .catalog import FACT_COLUMNS, MAX_DIM, TEXT_FACTS, WHOLE_FACTS, Place, text_key
 from .errors import ImgsearchError, ModelError, UsageError
-from .models import ModelSpec
+from .models.registry import ModelSpec
 from .notes import NOTE, as_note
 from .paths import fsync_path, naming, path_fields, printable
 from .photos.codecs import codecs

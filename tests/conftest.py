@@ -39,9 +39,9 @@ def _no_network_and_own_caches(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="session")
 def model():
     """The built-in model, loaded once."""
-    from imgsearch.core import embed, models
+    from imgsearch.core.models import embedding, registry
 
-    return embed.load(models.parse("builtin"), device="cpu")
+    return embedding.load(registry.parse("builtin"), device="cpu")
 
 
 class Counting:
@@ -87,9 +87,9 @@ def photos(tmp_path: Path) -> Path:
 @pytest.fixture
 def other(tmp_path: Path) -> str:
     """A second model: the built-in one with pictures prepared a little differently."""
-    from imgsearch.core import models
+    from imgsearch.core.models import registry
 
-    builtin = Path(models.__file__).parent / "builtin_model"
+    builtin = Path(registry.__file__).parent / "builtin_model"
     folder = tmp_path / "other"
     folder.mkdir()
     (folder / "open_clip_model.safetensors").symlink_to(builtin / "open_clip_model.safetensors")

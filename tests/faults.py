@@ -32,9 +32,10 @@ from typing import Any
 import numpy as np
 
 from imgsearch.cli import app, loading
-from imgsearch.core import indexing, models
+from imgsearch.core import indexing
 from imgsearch.core.errors import IndexNotFound
 from imgsearch.core.grammar import explicit
+from imgsearch.core.models import registry
 from imgsearch.core.photos.decode_pool import Workers
 from imgsearch.core.search import Options, Searcher
 from imgsearch.core.store import MODALITIES, Store
@@ -430,11 +431,11 @@ class Bench:
     """Runs scenarios and says what went wrong."""
 
     def __init__(self, disk: Disk, work: Path) -> None:
-        from imgsearch.core import embed  # torch
+        from imgsearch.core.models import embedding as embed  # torch
 
         self.disk, self.work = disk, work
         self.index, self.photos = disk.folder / "index", work / "photos"
-        model = Remembering(embed.load(models.parse("builtin"), device="cpu"))
+        model = Remembering(embed.load(registry.parse("builtin"), device="cpu"))
         moved = Moved(model)
         by_name = {"builtin": model, OTHER_MODEL: moved}
         loading.load_model = lambda spec, **_: by_name[spec.name]

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgsearch.core import evaluate, models
+from imgsearch.core import evaluate
 from imgsearch.core.grammar import explicit
+from imgsearch.core.models import registry
 from imgsearch.core.search import Options, Searcher
 from imgsearch.core.store import Store
 
@@ -145,7 +146,7 @@ def test_a_checkpoint_of_any_architecture_goes_the_same_way_as_real_weights(imgs
 
 def test_an_index_refuses_a_model_whose_weights_were_swapped(imgsearch, photos, tmp_path):
     copy = tmp_path / "model"
-    shutil.copytree(Path(models.__file__).parent / "builtin_model", copy)
+    shutil.copytree(Path(registry.__file__).parent / "builtin_model", copy)
     assert imgsearch("index", photos, "--model", f"local-dir:{copy}").code == 0
     assert imgsearch("query", "a lemon").code == 0
     from safetensors.torch import load_file, save_file

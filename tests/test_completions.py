@@ -15,7 +15,8 @@ import typer
 from PIL import Image
 
 from imgsearch.cli import commands, completion
-from imgsearch.core import compose, models
+from imgsearch.core import compose
+from imgsearch.core.models import registry
 
 SCRIPTS = Path(__file__).parents[1] / "completions"
 FILES = {"bash": "imgsearch", "zsh": "_imgsearch", "fish": "imgsearch.fish"}
@@ -315,7 +316,7 @@ def test_options_come_after_words_too(shell):
         ("imgsearch index --precision ", ["auto", "bf16", "fp16", "fp32"]),
         ("imgsearch query --compose ", sorted(compose.METHODS)),
         ("imgsearch query dog --device ", ["auto", "cpu", "cuda", "mps"]),
-        ("imgsearch index -m ", sorted(["auto", *models.ALIASES])),
+        ("imgsearch index -m ", sorted(["auto", *registry.ALIASES])),
         ("imgsearch --show-completion ", ["bash", "fish", "zsh"]),
         ("imgsearch query hol", ["holiday", "holiday.jpg", "holidays 2024"]),
         ("imgsearch query --image hol", ["holiday", "holiday.jpg", "holidays 2024"]),

@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from imgsearch.cli import doctor_cmd
-from imgsearch.core import doctor, findings, light, machine, models, shells, warm
+from imgsearch.core import doctor, findings, machine, shells, warm
+from imgsearch.core.models import onnx_towers, registry
 from imgsearch.core.probe import Probe, Unanswered
 from imgsearch.core.store import Store
 
@@ -345,7 +346,7 @@ def test_a_fix_names_exactly_what_is_to_be_mended(home, name):
 
 # ---- Models ----------------------------------------------------------------------------------------------------------
 
-BUILTIN = Path(models.__file__).parent / "builtin_model"
+BUILTIN = Path(registry.__file__).parent / "builtin_model"
 
 
 def test_the_sums_of_the_builtin_model_name_all_of_its_files():
@@ -422,7 +423,7 @@ def test_quick_towers_that_are_broken_or_of_another_model_are_found(place, home)
     (towers / "broken").mkdir(parents=True)
     (towers / "broken" / "light.json").write_text("{")
     other = towers / "of another"
-    shutil.copytree(light.SHIPPED, other)
+    shutil.copytree(onnx_towers.SHIPPED, other)
     manifest = json.loads((other / "light.json").read_text())
     (other / "light.json").write_text(json.dumps({**manifest, "fingerprint": "f" * 64}))
     found = list(doctor.light_towers(str(place)))

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgsearch.core import embed, models
-from imgsearch.core.embed import OpenClipEmbedder, load, open_clip, torch
 from imgsearch.core.errors import ModelError, UsageError
-from imgsearch.core.models import ModelSpec, parse
+from imgsearch.core.models import embedding, registry
+from imgsearch.core.models.embedding import OpenClipEmbedder, load, open_clip, torch
+from imgsearch.core.models.registry import ModelSpec, parse
 
 BUILTIN = parse("builtin")
 TINY = "tiny-for-tests"
@@ -52,7 +52,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     torch.manual_seed(0)
-    with embed.quiet():
+    with embedding.quiet():
         model = open_clip.create_model(TINY)
     checkpoint = tmp_path / "tiny.pt"
     torch.save(model.state_dict(), checkpoint)
@@ -71,7 +71,7 @@ def squares(count: int, height: int, width: int) -> np.ndarray:
 
 
 def as_open_clip_does(name: str, weights: str | None, pictures: np.ndarray, texts: list[str], **more: Any) -> Any:
-    with embed.quiet(), torch.inference_mode():
+    with embedding.quiet(), torch.inference_mode():
         model, _, preprocess = open_clip.create_model_and_transforms(name, weights, **more)
         tokenizer = open_clip.get_tokenizer(name)
         model.eval()
@@ -95,7 +95,7 @@ def assert_same(ours: np.ndarray, theirs: np.ndarray) -> None:
 
 def test_builtin_embeds_exactly_as_open_clip_does(builtin: OpenClipEmbedder) -> None:
     pictures, texts = squares(40, 128, 128), ["a dog", "two children on a beach", "", "été 🌊" * 30]
-    images, words, preprocess = as_open_clip_does(f"local-dir:{embed.BUILTIN_DIR}", None, pictures, texts)
+    images, words, preprocess = as_open_clip_does(f"local-dir:{embedding.BUILTIN_DIR}", None, pictures, texts)
 
     assert_same(builtin.embed_images(pictures), images)
     assert_same(builtin.embed_texts(texts), words)
@@ -123,7 +123,7 @@ def test_tag_in_the_cache_loads_as_open_clip_loads_it(tiny: Path, monkeypatch: p
     from safetensors.torch import save_file
 
     tag_for_tiny(monkeypatch, mine={**PLAIN, "hf_hub": "org/tiny/", "quick_gelu": False})
-    snapshot = Path(models.hub_cache()) / "models--org--tiny" / "snapshots" / ("a" * 40)
+    snapshot = Path(registry.hub_cache()) / "models--org--tiny" / "snapshots" / ("a" * 40)
     snapshot.mkdir(parents=True)
     save_file(torch.load(tiny, weights_only=True), snapshot / "open_clip_model.safetensors")
     pictures = squares(3, 64, 96)
@@ -160,7 +160,7 @@ def test_tags_that_agree_need_no_question(tiny: Path, monkeypatch: pytest.Monkey
 
 def test_weights_trained_with_quick_gelu_get_it(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tag_for_tiny(monkeypatch, quick={**PLAIN, "hf_hub": "org/quick/", "quick_gelu": True})
-    snapshot = Path(models.hub_cache()) / "models--org--quick" / "snapshots" / ("a" * 40)
+    snapshot = Path(registry.hub_cache()) / "models--org--quick" / "snapshots" / ("a" * 40)
     snapshot.mkdir(parents=True)
     shutil.copy(tiny, snapshot / "open_clip_pytorch_model.bin")
     _, words, _ = as_open_clip_does(TINY, str(tiny), squares(1, 64, 96), ["x"], force_quick_gelu=True)
@@ -279,7 +279,7 @@ def test_architecture_without_weights_lists_them(tiny: Path, monkeypatch: pytest
 
 
 def test_model_that_needs_transformers_says_so_before_it_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embed.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(embedding.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelError) as caught:
         load(parse("fast"))
     assert caught.value.hint == "needs: pip install 'imgsearch-cli[siglip]'"
@@ -292,7 +292,7 @@ def test_folder_that_is_no_whole_model_is_said(tmp_path: Path) -> None:
         config.write_text(content)
         with pytest.raises(ModelError, match=message):
             load(spec)
-    config.write_text((embed.BUILTIN_DIR / "open_clip_config.json").read_text())
+    config.write_text((embedding.BUILTIN_DIR / "open_clip_config.json").read_text())
     with pytest.raises(ModelError, match="has no weights"):
         load(spec)
 
@@ -305,7 +305,7 @@ def test_fingerprint_is_the_model_and_not_its_name_or_precision(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     copy = tmp_path / "copy"
-    shutil.copytree(embed.BUILTIN_DIR, copy)
+    shutil.copytree(embedding.BUILTIN_DIR, copy)
     same = load(parse(str(copy)), device="cpu", precision="bf16")
     assert same.identity.fingerprint == builtin.identity.fingerprint
     assert same.identity.name != builtin.identity.name
@@ -338,7 +338,7 @@ def test_cuda_that_is_not_there_is_an_error_when_asked_for() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device that works")
 def test_cuda_that_fails_late_gives_way_to_the_cpu_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embed, "choose_device", lambda device, say: torch.device("cuda"))
+    monkeypatch.setattr(embedding, "choose_device", lambda device, say: torch.device("cuda"))
     said: list[str] = []
 
     fallen = load(BUILTIN, say=said.append)
@@ -351,14 +351,14 @@ def test_cuda_that_fails_late_gives_way_to_the_cpu_in_one_line(monkeypatch: pyte
 
 
 def test_convolutional_tower_stays_fp32_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embed, "cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(embedding, "cpu_has_bf16", lambda: True)
     assert load(BUILTIN, device="cpu").precision == "fp32"
 
 
 def test_transformer_runs_in_bf16_where_the_cpu_does(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = squares(9, 64, 96)
     exact = load(parse(TINY, str(tiny)), device="cpu", precision="fp32")
-    monkeypatch.setattr(embed, "cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(embedding, "cpu_has_bf16", lambda: True)
     quick = load(parse(TINY, str(tiny)), device="cpu")
 
     cosines = (quick.embed_images(pictures) * exact.embed_images(pictures)).sum(axis=1)
@@ -373,8 +373,8 @@ def test_transformer_runs_in_bf16_where_the_cpu_does(tiny: Path, monkeypatch: py
 def test_bf16_that_is_too_coarse_is_given_up(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = squares(9, 64, 96)
     exact = load(parse(TINY, str(tiny)), device="cpu", precision="fp32").embed_images(pictures)
-    monkeypatch.setattr(embed, "cpu_has_bf16", lambda: True)
-    monkeypatch.setattr(embed, "BF16_COSINE", 1.1)
+    monkeypatch.setattr(embedding, "cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(embedding, "BF16_COSINE", 1.1)
     said: list[str] = []
     careful = load(parse(TINY, str(tiny)), device="cpu", say=said.append)
 
@@ -509,7 +509,7 @@ def test_wrong_shape_is_refused(builtin: OpenClipEmbedder) -> None:
 def test_no_library_prints_or_touches_logging() -> None:
     program = """
 import logging, numpy
-from imgsearch.core import embed, models
+from imgsearch.core.models import embedding as embed, registry as models
 model = embed.load(models.parse("builtin"))
 model.embed_images(numpy.zeros((1, 128, 128, 3), "uint8"))
 model.embed_texts(["a dog"])
@@ -527,10 +527,10 @@ def test_a_model_trained_to_give_probabilities_says_its_scale_and_bias(
     (tmp_path / "sigmoid.json").write_text(json.dumps(config))
     monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", [tmp_path / "sigmoid.json"])
     monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", {"sigmoid": config})
-    with embed.quiet():
+    with embedding.quiet():
         model = open_clip.create_model("sigmoid")
     torch.save(model.state_dict(), tmp_path / "sigmoid.pt")
-    spec = models.parse("sigmoid", weights=str(tmp_path / "sigmoid.pt"), preprocess_from=None)
-    details = embed.load(spec, device="cpu").identity.details
+    spec = registry.parse("sigmoid", weights=str(tmp_path / "sigmoid.pt"), preprocess_from=None)
+    details = embedding.load(spec, device="cpu").identity.details
     assert float(details["logit_bias"]) == -10
     assert float(details["logit_scale"]) == pytest.approx(np.exp(2.0))

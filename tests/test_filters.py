@@ -935,7 +935,7 @@ def test_what_is_typed_never_becomes_sql(library):
 def test_word_lists_are_plain_lists_without_repeats():
     lists = {}
     for name in ("subjects", "styles"):
-        text = (resources.files("imgsearch.core") / f"{name}.txt").read_text(encoding="ascii")
+        text = (resources.files("imgsearch.core.models") / f"{name}.txt").read_text(encoding="ascii")
         assert text.endswith("\n") and not text.endswith("\n\n")
         words = text.split("\n")[:-1]
         assert all(word == " ".join(word.lower().split()) and word for word in words)

@@ -146,7 +146,7 @@ def test_a_key_that_others_may_read_is_not_used(scene, tmp_path, monkeypatch):
 
 def test_a_made_up_fingerprint_leads_nowhere(imgsearch, photos, folder, tmp_path):
     """Neither to a model of somebody else's making, nor to files that would be taken for one and removed."""
-    from imgsearch.core.light import MANIFEST, SHIPPED
+    from imgsearch.core.models.onnx_towers import MANIFEST, SHIPPED
     from imgsearch.core.paths import cache_folder
 
     assert imgsearch("index", photos, "--model", "builtin").code == 0

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from imgsearch.core import indexing, models
+from imgsearch.core import indexing
 from imgsearch.core.errors import IndexDamaged, IndexLocked, IndexNotFound, IndexTooNew, UsageError
 from imgsearch.core.indexing import Event, IndexPlan, Summary
+from imgsearch.core.models import registry
 from imgsearch.core.prune import prune
 from imgsearch.core.store import Store, locate
 from imgsearch.core.survey import folders_of
@@ -23,7 +24,7 @@ from imgsearch.core.types import Embedder
 
 from conftest import Counting
 
-SPEC = models.parse("builtin").to_json()
+SPEC = registry.parse("builtin").to_json()
 
 
 def index(folder: str, model: Embedder, *paths: Path, on_event=lambda event: None, **plan: object) -> Summary:
@@ -416,7 +417,7 @@ def test_a_calibration_is_renewed_when_the_index_has_grown_by_a_tenth(folder, ph
 
 
 def test_the_list_of_neutral_phrases_is_clean():
-    from imgsearch.core.phrases import neutral_phrases
+    from imgsearch.core.models.phrases import neutral_phrases
 
     phrases = neutral_phrases()
     assert len(phrases) == len(set(phrases)) >= 250

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsearch.core import embed, export, light, models
-from imgsearch.core.history import History
-from imgsearch.core.light import MANIFEST, Light, QueryEmbedder
-from imgsearch.core.phrases import neutral_phrases
-from imgsearch.core.tokens import Tokenizer
+from imgsearch.core.models import embedding, onnx_export, onnx_towers, registry
+from imgsearch.core.models.onnx_towers import MANIFEST, Light, QueryEmbedder
+from imgsearch.core.models.phrases import neutral_phrases
+from imgsearch.core.models.query_cache import History
+from imgsearch.core.models.tokens import Tokenizer
 
-MERGES = os.path.join(light.SHIPPED, "merges.txt")
+MERGES = os.path.join(onnx_towers.SHIPPED, "merges.txt")
 ODD = [
     "", " ", "a", "'s", "it's we'll I'd", "C++ & T-shirts: 3/4", "<start_of_text> x <end_of_text> y", "<START_OF_TEXT>",
     "&lt;b&gt; &amp;amp; &eacute;", "ﬁn Ｆｕｌｌ “quotes” – —", "東京の夜 Привет Straße İstanbul ΣΑΣ",
@@ -72,7 +72,7 @@ def test_captions_have_open_clips_tokens(both, shared):
 def shipped(model) -> Light:
     found = Light.find(model.identity.fingerprint)
     assert found is not None
-    assert found.path == light.SHIPPED
+    assert found.path == onnx_towers.SHIPPED
     return found
 
 
@@ -87,7 +87,7 @@ def test_the_built_in_model_ships_with_its_light_towers(model, photos):
 
 def test_the_shipped_graphs_name_no_folder_of_the_machine_that_made_them():
     for name in ("text.onnx", "image.onnx"):
-        with open(os.path.join(light.SHIPPED, name), "rb") as file:
+        with open(os.path.join(onnx_towers.SHIPPED, name), "rb") as file:
             assert b"site-packages" not in (content := file.read())
             assert os.path.expanduser("~").encode() + b"/" not in content
 
@@ -117,12 +117,12 @@ def other(tmp_path_factory):
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
     torch.manual_seed(5)
     torch.save(open_clip.model.CLIP(**config).state_dict(), folder / "open_clip_pytorch_model.bin")
-    return models.parse(f"local-dir:{folder}")
+    return registry.parse(f"local-dir:{folder}")
 
 
 def test_export_writes_towers_that_agree_with_the_model(other, tmp_path):
-    embedder = embed.load(other, device="cpu")
-    made = export.export(embedder, str(tmp_path / "light" / "x"))
+    embedder = embedding.load(other, device="cpu")
+    made = onnx_export.export(embedder, str(tmp_path / "light" / "x"))
     assert made.manifest.lacking == {}
     assert made.manifest.is_causal
     found = Light.find(embedder.identity.fingerprint, made.path)
@@ -136,9 +136,9 @@ def test_export_writes_towers_that_agree_with_the_model(other, tmp_path):
 
 
 def test_a_tower_that_does_not_agree_is_left_out_with_its_reason(other, tmp_path, monkeypatch):
-    embedder = embed.load(other, device="cpu")
-    monkeypatch.setattr(export, "MIN_COSINE", 1.1)
-    made = export.export(embedder, str(tmp_path / "x"))
+    embedder = embedding.load(other, device="cpu")
+    monkeypatch.setattr(onnx_export, "MIN_COSINE", 1.1)
+    made = onnx_export.export(embedder, str(tmp_path / "x"))
     assert set(made.manifest.lacking) == {"text", "image"}
     assert all("cosine" in why for why in made.manifest.lacking.values())
     assert sorted(os.listdir(made.path)) == [MANIFEST, "merges.txt"]
@@ -147,7 +147,7 @@ def test_a_tower_that_does_not_agree_is_left_out_with_its_reason(other, tmp_path
 
 
 def test_another_tokenizer_leaves_the_text_tower_out(other, tmp_path):
-    embedder = embed.load(other, device="cpu")
+    embedder = embedding.load(other, device="cpu")
     simple = embedder.tokenizer
 
     class Sentences:
@@ -157,22 +157,22 @@ def test_another_tokenizer_leaves_the_text_tower_out(other, tmp_path):
             return simple(texts)
 
     embedder.tokenizer = Sentences()
-    made = export.export(embedder, str(tmp_path / "x"))
+    made = onnx_export.export(embedder, str(tmp_path / "x"))
     assert list(made.manifest.lacking) == ["text"]
     assert "Sentences" in made.manifest.lacking["text"]
 
 
 def test_no_room_on_the_disk_is_said_and_leaves_nothing(other, tmp_path, monkeypatch):
-    embedder = embed.load(other, device="cpu")
-    monkeypatch.setattr(export, "SPACE_NEEDED", 1e12)
-    with pytest.raises(light.LightError, match="no room"):
-        export.export(embedder, str(tmp_path / "light" / "x"))
+    embedder = embedding.load(other, device="cpu")
+    monkeypatch.setattr(onnx_export, "SPACE_NEEDED", 1e12)
+    with pytest.raises(onnx_towers.LightError, match="no room"):
+        onnx_export.export(embedder, str(tmp_path / "light" / "x"))
     assert os.listdir(tmp_path / "light") == []
 
 
 REPORTS = """
 import os, sys
-from imgsearch.core.light import SHIPPED, session
+from imgsearch.core.models.onnx_towers import SHIPPED, session
 session(os.path.join(SHIPPED, "image.onnx"))
 assert "onnxruntime" in sys.modules
 """
@@ -192,35 +192,35 @@ def test_a_full_disk_is_no_property_of_the_model(other, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    embedder = embed.load(other, device="cpu")
-    monkeypatch.setattr(export, "_make", full)
-    with pytest.raises(light.LightError, match="no space left"):
-        export.export(embedder, str(tmp_path / "light" / "x"))
+    embedder = embedding.load(other, device="cpu")
+    monkeypatch.setattr(onnx_export, "_make", full)
+    with pytest.raises(onnx_towers.LightError, match="no space left"):
+        onnx_export.export(embedder, str(tmp_path / "light" / "x"))
     assert os.listdir(tmp_path / "light") == []
 
 
 def test_whoever_is_second_keeps_what_the_first_has_made(other, tmp_path, monkeypatch):
-    embedder = embed.load(other, device="cpu")
+    embedder = embedding.load(other, device="cpu")
     path = str(tmp_path / "light" / "x")
-    write = export._write
+    write = onnx_export._write
 
     def overtaken(*arguments):
-        monkeypatch.setattr(export, "_write", write)
-        export.export(embedder, path)
+        monkeypatch.setattr(onnx_export, "_write", write)
+        onnx_export.export(embedder, path)
         return write(*arguments)
 
-    monkeypatch.setattr(export, "_write", overtaken)
-    assert export.export(embedder, path).path == path
+    monkeypatch.setattr(onnx_export, "_write", overtaken)
+    assert onnx_export.export(embedder, path).path == path
     assert os.listdir(tmp_path / "light") == ["x"]
     assert Light.find(embedder.identity.fingerprint, path).has("text")
 
 
 def test_what_failed_with_other_libraries_is_tried_again(other, tmp_path, monkeypatch):
-    embedder = embed.load(other, device="cpu")
-    monkeypatch.setattr(export, "MIN_COSINE", 1.1)
-    made = export.export(embedder, str(tmp_path / "x"))
+    embedder = embedding.load(other, device="cpu")
+    monkeypatch.setattr(onnx_export, "MIN_COSINE", 1.1)
+    made = onnx_export.export(embedder, str(tmp_path / "x"))
     assert not made.is_worth_another_try()
-    monkeypatch.setattr(light, "libraries", lambda: "others")
+    monkeypatch.setattr(onnx_towers, "libraries", lambda: "others")
     assert made.is_worth_another_try()
 
 
@@ -242,7 +242,9 @@ class Whole:
 @pytest.fixture
 def copied(model, tmp_path) -> Light:
     shutil.copytree(
-        light.SHIPPED, tmp_path / "towers", ignore=shutil.ignore_patterns("README.md", "SHA256SUMS", "*config.json")
+        onnx_towers.SHIPPED,
+        tmp_path / "towers",
+        ignore=shutil.ignore_patterns("README.md", "SHA256SUMS", "*config.json"),
     )
     found = Light.find(model.identity.fingerprint, str(tmp_path / "towers"))
     assert found is not None
@@ -321,7 +323,7 @@ def test_what_is_no_unit_vector_is_not_believed(tmp_path):
 
 
 def test_the_history_keeps_the_latest(tmp_path, monkeypatch):
-    monkeypatch.setattr("imgsearch.core.history.MOST", 3)
+    monkeypatch.setattr("imgsearch.core.models.query_cache.MOST", 3)
     history = History("x", 2, str(tmp_path / "q.sqlite3"))
     for n in range(5):
         history.remember({str(n): np.array([1, 0], np.float32)})

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from imgsearch.core import models
 from imgsearch.core.errors import ModelError, UsageError
-from imgsearch.core.models import ALIASES, HubFiles, ModelSpec, parse
+from imgsearch.core.models import registry
+from imgsearch.core.models.registry import ALIASES, HubFiles, ModelSpec, parse
 
 LITE = ALIASES["lite"].spec
 
@@ -46,8 +46,8 @@ def put_in_cache(hub: Path, repo: str, name: str, commit: str = "c0ffee", conten
 
 
 @pytest.mark.parametrize("alias", [a for a in ALIASES.values() if a.name != "builtin"], ids=lambda a: a.name)
-def test_alias_is_what_open_clip_knows_under_that_name(alias: models.Alias) -> None:
-    from imgsearch.core.embed import open_clip
+def test_alias_is_what_open_clip_knows_under_that_name(alias: registry.Alias) -> None:
+    from imgsearch.core.models.embedding import open_clip
 
     entry = open_clip.get_pretrained_cfg(alias.arch, alias.weights)
     config = open_clip.get_model_config(alias.arch)
@@ -55,11 +55,11 @@ def test_alias_is_what_open_clip_knows_under_that_name(alias: models.Alias) -> N
     assert (alias.arch, alias.weights) in open_clip.list_pretrained()
     assert entry["hf_hub"] == f"{alias.repo}/"
     assert config["embed_dim"] == alias.dim
-    assert models.tokenizer_repos_of(config) == ([alias.tokenizer_repo] if alias.tokenizer_repo else [])
+    assert registry.tokenizer_repos_of(config) == ([alias.tokenizer_repo] if alias.tokenizer_repo else [])
 
 
 def test_builtin_alias_is_what_the_shipped_configuration_says() -> None:
-    folder = Path(models.__file__).parent / "builtin_model"
+    folder = Path(registry.__file__).parent / "builtin_model"
     assert (
         json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]["embed_dim"] == ALIASES["builtin"].dim
     )
@@ -74,7 +74,7 @@ def test_every_alias_states_its_licence_and_research_ones_are_marked() -> None:
 def test_importing_models_loads_nothing_heavy() -> None:
     program = """
 import sys
-import imgsearch.core.models
+import imgsearch.core.models.registry
 heavy = {"torch", "open_clip", "huggingface_hub", "numpy", "PIL", "platformdirs", "transformers"}
 print(sorted(heavy & set(sys.modules)))
 """
@@ -183,23 +183,23 @@ def test_damaged_record_of_a_model_is_an_error(text: str) -> None:
 
 
 def test_weights_in_the_hub_cache_are_found_without_asking_anyone(a_machine_without_models: Path) -> None:
-    assert not models.cached(LITE)
+    assert not registry.cached(LITE)
     path = put_in_cache(a_machine_without_models, ALIASES["lite"].repo, "open_clip_pytorch_model.bin")
-    assert models.cached(LITE)
-    files = models.hub_files(LITE)
-    assert files and models.cached_weights(files) == str(path)
+    assert registry.cached(LITE)
+    files = registry.hub_files(LITE)
+    assert files and registry.cached_weights(files) == str(path)
 
 
 def test_cache_follows_the_variables_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "a"))
-    assert models.hub_cache() == str(tmp_path / "a")
+    assert registry.hub_cache() == str(tmp_path / "a")
     monkeypatch.delenv("HF_HUB_CACHE")
-    assert models.hub_cache() == str(tmp_path / "hf" / "hub")
+    assert registry.hub_cache() == str(tmp_path / "hf" / "hub")
     monkeypatch.delenv("HF_HOME")
-    assert models.hub_cache() == str(tmp_path / "cache" / "huggingface" / "hub")
+    assert registry.hub_cache() == str(tmp_path / "cache" / "huggingface" / "hub")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert models.hub_cache() == str(tmp_path / ".cache" / "huggingface" / "hub")
+    assert registry.hub_cache() == str(tmp_path / ".cache" / "huggingface" / "hub")
 
 
 def test_main_snapshot_goes_before_others(a_machine_without_models: Path) -> None:
@@ -208,26 +208,26 @@ def test_main_snapshot_goes_before_others(a_machine_without_models: Path) -> Non
     ref = a_machine_without_models / "models--o--r" / "refs" / "main"
     ref.parent.mkdir()
     ref.write_text("1111")
-    assert models.in_hub_cache("o/r", ("absent", "w")) == str(main)
+    assert registry.in_hub_cache("o/r", ("absent", "w")) == str(main)
 
 
 def test_model_without_its_tokenizer_is_not_all_here(a_machine_without_models: Path) -> None:
     repo = ALIASES["fast"].repo
     put_in_cache(a_machine_without_models, repo, "open_clip_model.safetensors")
-    assert not models.cached(ALIASES["fast"].spec)
+    assert not registry.cached(ALIASES["fast"].spec)
     put_in_cache(a_machine_without_models, repo, "tokenizer.json")
-    assert models.cached(ALIASES["fast"].spec)
+    assert registry.cached(ALIASES["fast"].spec)
 
 
 def test_hub_model_needs_the_tokenizer_its_configuration_names(a_machine_without_models: Path) -> None:
     spec = parse("hf-hub:o/r")
     put_in_cache(a_machine_without_models, "o/r", "open_clip_model.safetensors")
-    assert not models.cached(spec)
+    assert not registry.cached(spec)
     config = {"model_cfg": {"text_cfg": {"hf_tokenizer_name": "o/words"}}}
     put_in_cache(a_machine_without_models, "o/r", "open_clip_config.json", content=json.dumps(config).encode())
-    assert not models.cached(spec)
+    assert not registry.cached(spec)
     put_in_cache(a_machine_without_models, "o/words", "spiece.model")
-    assert models.cached(spec)
+    assert registry.cached(spec)
 
 
 # ---- the network
@@ -328,7 +328,7 @@ def test_bad_hub_costs_seconds_and_one_plain_line(hub: Callable[[Answer], Hub], 
     start = time.monotonic()
 
     with pytest.raises(ModelError) as caught:
-        models.ensure_weights(LITE, answer_seconds=2)
+        registry.ensure_weights(LITE, answer_seconds=2)
 
     assert str(caught.value) == f"cannot fetch lite from {address}: {reason}"
     assert "--model builtin" in (caught.value.hint or "")
@@ -340,31 +340,31 @@ def test_refused_connection_and_unknown_name_are_said(monkeypatch: pytest.Monkey
         free = listener.getsockname()[1]
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free}")
     with pytest.raises(ModelError, match="the connection was refused"):
-        models.ensure_weights(LITE)
+        registry.ensure_weights(LITE)
     monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
     with pytest.raises(
         ModelError, match=r"cannot fetch lite from hub\.invalid: (its name cannot be resolved|no answer)"
     ):
-        models.ensure_weights(LITE)
+        registry.ensure_weights(LITE)
 
 
 def test_broken_tls_is_said(hub: Callable[[Answer], Hub], monkeypatch: pytest.MonkeyPatch) -> None:
     address = hub(lambda connection, request: connection.sendall(b"this is not TLS\r\n")).address
     monkeypatch.setenv("HF_ENDPOINT", f"https://{address}")
     with pytest.raises(ModelError, match="no secure connection"):
-        models.ensure_weights(LITE)
+        registry.ensure_weights(LITE)
 
 
 def test_switched_off_network_is_not_touched(hub: Callable[[Answer], Hub], monkeypatch: pytest.MonkeyPatch) -> None:
     server = hub(silence)
     said: list[str] = []
 
-    assert models.resolve_auto(said.append, offline=True).name == "builtin"
+    assert registry.resolve_auto(said.append, offline=True).name == "builtin"
     for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.setenv(variable, "1")
-        assert models.resolve_auto(said.append).name == "builtin"
+        assert registry.resolve_auto(said.append).name == "builtin"
         with pytest.raises(ModelError, match="lite is not here and the network is switched off"):
-            models.ensure_weights(LITE)
+            registry.ensure_weights(LITE)
         monkeypatch.delenv(variable)
 
     assert not server.requests and not server.connections
@@ -375,7 +375,7 @@ def test_auto_falls_back_to_builtin_in_one_line(hub: Callable[[Answer], Hub]) ->
     address = hub(status("403 Forbidden")).address
     said: list[str] = []
 
-    assert models.resolve_auto(said.append) == ALIASES["builtin"].spec
+    assert registry.resolve_auto(said.append) == ALIASES["builtin"].spec
 
     assert said == [
         f"cannot fetch lite from {address}: "
@@ -392,7 +392,7 @@ def test_auto_takes_the_recommended_model_that_is_here(
     put_in_cache(a_machine_without_models, ALIASES["lite"].repo, "open_clip_model.safetensors")
     said: list[str] = []
 
-    assert models.resolve_auto(said.append) == LITE
+    assert registry.resolve_auto(said.append) == LITE
     assert not said and not server.connections
 
 
@@ -423,10 +423,10 @@ def test_weights_are_fetched_and_then_here(hub: Callable[[Answer], Hub]) -> None
     said: list[str] = []
     seen: list[tuple[int, int | None]] = []
 
-    assert models.resolve_auto(said.append, progress=lambda come, all_: seen.append((come, all_))) == LITE
+    assert registry.resolve_auto(said.append, progress=lambda come, all_: seen.append((come, all_))) == LITE
 
     assert said == [f"fetching lite (about 605 MB) from {server.address}"]
-    path = models.cached_weights(HubFiles(ALIASES["lite"].repo))
+    path = registry.cached_weights(HubFiles(ALIASES["lite"].repo))
     assert path and Path(path).read_bytes() == body
     assert seen[-1] == (len(body), len(body))
 
@@ -434,7 +434,7 @@ def test_weights_are_fetched_and_then_here(hub: Callable[[Answer], Hub]) -> None
 def test_research_licence_is_said_when_fetching(hub: Callable[[Answer], Hub]) -> None:
     hub(serving({"open_clip_model.safetensors": b"w"}))
     said: list[str] = []
-    models.ensure_weights(ALIASES["mobileclip2-s0"].spec, said.append)
+    registry.ensure_weights(ALIASES["mobileclip2-s0"].spec, said.append)
     assert said[0].endswith("its licence: Apple AMLR (research only), no commercial use")
 
 
@@ -442,9 +442,9 @@ def test_download_that_stops_is_given_up(hub: Callable[[Answer], Hub]) -> None:
     hub(serving({"open_clip_model.safetensors": bytes(5_000_000)}, stop_after=2_500_000))
     start = time.monotonic()
     with pytest.raises(ModelError, match="the download stopped for 2 seconds"):
-        models.ensure_weights(LITE, stall_seconds=2)
+        registry.ensure_weights(LITE, stall_seconds=2)
     assert time.monotonic() - start < 20
-    assert not models.cached(LITE)
+    assert not registry.cached(LITE)
 
 
 def test_fetching_never_imports_what_lies_in_the_working_directory(
@@ -455,7 +455,7 @@ def test_fetching_never_imports_what_lies_in_the_working_directory(
     monkeypatch.chdir(tmp_path)
     hub(status("403 Forbidden"))
     with pytest.raises(ModelError, match="403"):
-        models.ensure_weights(LITE)
+        registry.ensure_weights(LITE)
     assert not (tmp_path / "sprung").exists()
 
 
@@ -465,13 +465,13 @@ def test_fetching_never_imports_what_lies_in_the_working_directory(
 def test_digest_is_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = tmp_path / "w.bin"
     weights.write_bytes(b"one")
-    assert models.weights_digest(str(weights)) == hashlib.sha256(b"one").hexdigest()
+    assert registry.weights_digest(str(weights)) == hashlib.sha256(b"one").hexdigest()
 
     with monkeypatch.context() as patch:
         patch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("hashed again"))
-        assert models.weights_digest(str(weights)) == hashlib.sha256(b"one").hexdigest()
+        assert registry.weights_digest(str(weights)) == hashlib.sha256(b"one").hexdigest()
     weights.write_bytes(b"three")
-    assert models.weights_digest(str(weights)) == hashlib.sha256(b"three").hexdigest()
+    assert registry.weights_digest(str(weights)) == hashlib.sha256(b"three").hexdigest()
 
     memory = next((tmp_path / "cache").rglob("*.json"))
     assert stat.S_IMODE(memory.stat().st_mode) == 0o600
@@ -483,7 +483,7 @@ def test_digest_needs_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     weights = tmp_path / "w.bin"
     weights.write_bytes(b"one")
     (tmp_path / "a file").write_bytes(b"")
-    monkeypatch.setattr(models, "_digest_memory", lambda: str(tmp_path / "a file" / "memory.json"))
-    assert models.weights_digest(str(weights)) == hashlib.sha256(b"one").hexdigest()
+    monkeypatch.setattr(registry, "_digest_memory", lambda: str(tmp_path / "a file" / "memory.json"))
+    assert registry.weights_digest(str(weights)) == hashlib.sha256(b"one").hexdigest()
     with pytest.raises(ModelError, match="cannot read"):
-        models.weights_digest(str(tmp_path / "gone"))
+        registry.weights_digest(str(tmp_path / "gone"))

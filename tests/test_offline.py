@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from imgsearch.core import models
+from imgsearch.core.models import registry
 
 
 class Touched(Exception):
@@ -24,7 +24,7 @@ def wire(monkeypatch, tmp_path):
     """
     from huggingface_hub import constants
 
-    import imgsearch.core.embed  # noqa: F401 - so that the libraries' own switches are there
+    import imgsearch.core.models.embedding  # noqa: F401 - so that the libraries' own switches are there
 
     def touched(*_, **__):
         raise Touched
@@ -38,7 +38,7 @@ def wire(monkeypatch, tmp_path):
     for name in ("connect", "connect_ex", "sendto"):
         monkeypatch.setattr(socket.socket, name, touched)
     monkeypatch.setattr(socket, "getaddrinfo", touched)
-    monkeypatch.setattr(models, "_child_messages", touched)
+    monkeypatch.setattr(registry, "_child_messages", touched)
 
 
 MODELS = ["lite", "ViT-B-32/openai", "RN50/cc12m", "hf-hub:org/repo"]
@@ -63,7 +63,7 @@ def test_half_of_a_model_is_not_completed(imgsearch, photos, wire, tmp_path):
     """An `hf-hub:` model whose configuration is here and whose weights are not."""
     snapshot = tmp_path / "hub" / "hub" / "models--org--repo" / "snapshots" / "c0ffee"
     snapshot.mkdir(parents=True)
-    shutil.copy(f"{models.__file__.rpartition('/')[0]}/builtin_model/open_clip_config.json", snapshot)
+    shutil.copy(f"{registry.__file__.rpartition('/')[0]}/builtin_model/open_clip_config.json", snapshot)
     outcome = imgsearch("index", photos, "--model", "hf-hub:org/repo", "--offline")
     assert outcome.code == 2 and "switched off by --offline" in outcome.err
 
@@ -73,7 +73,7 @@ def test_an_hf_hub_model_that_is_here_is_used(imgsearch, photos, wire, tmp_path)
     (folder / "snapshots").mkdir(parents=True)
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text("c0ffee")
-    shutil.copytree(f"{models.__file__.rpartition('/')[0]}/builtin_model", folder / "snapshots" / "c0ffee")
+    shutil.copytree(f"{registry.__file__.rpartition('/')[0]}/builtin_model", folder / "snapshots" / "c0ffee")
     assert imgsearch("index", photos, "--model", "hf-hub:org/repo", "--offline").code == 0
     found = imgsearch("query", "a lemon", "--offline", "--json", "-n", "1")
     assert found.code == 0 and found.records[0]["model"] == "hf-hub:org/repo"
@@ -89,7 +89,7 @@ def test_auto_takes_the_built_in_model_and_says_why(imgsearch, photos, wire):
 def test_a_query_whose_model_is_no_longer_here_says_so(imgsearch, photos, wire, tmp_path):
     imgsearch("index", photos, "--model", "builtin")
     with closing(sqlite3.connect(tmp_path / "index" / "catalog.sqlite3")) as connection, connection:
-        connection.execute("update spaces set model = ?", (models.parse("lite").to_json(),))
+        connection.execute("update spaces set model = ?", (registry.parse("lite").to_json(),))
     assert imgsearch("query", "a yellow banana", "--offline").code == 0  # its light towers are here
     with closing(sqlite3.connect(tmp_path / "index" / "catalog.sqlite3")) as connection, connection:
         connection.execute("update spaces set fingerprint = ?", ("0" * 64,))

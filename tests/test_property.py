@@ -25,11 +25,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from PIL import Image
 
-from imgsearch.core import indexing, models
+from imgsearch.core import indexing
 from imgsearch.core.catalog import Catalog, Space
 from imgsearch.core.errors import IndexNotFound, StoreError
 from imgsearch.core.grammar import Query
 from imgsearch.core.indexing import Event, IndexPlan, Summary
+from imgsearch.core.models import registry as models
 from imgsearch.core.photos import decode, preprocess
 from imgsearch.core.photos.decode_pool import Workers
 from imgsearch.core.prune import prune

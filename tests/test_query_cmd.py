@@ -10,7 +10,8 @@ from contextlib import closing
 import pytest
 
 from imgsearch.cli import render
-from imgsearch.core import indexing, models
+from imgsearch.core import indexing
+from imgsearch.core.models import registry
 from imgsearch.core.store import Store
 
 from conftest import ALBUM
@@ -24,7 +25,7 @@ def library(tmp_path_factory, model):
     for name in ("banana", "lemon", "red-delicious", "carrots", "oatly-oat-milk", "watermelon"):
         shutil.copy(ALBUM / f"{name}.jpg", top / "photos")
     with Store.writing(str(top / "index"), create=True) as store:
-        spec = models.parse("builtin").to_json()
+        spec = registry.parse("builtin").to_json()
         indexing.run(store, lambda: (model, spec), indexing.IndexPlan((str(top / "photos"),)))
     return top
 

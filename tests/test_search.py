@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgsearch.core import compose, indexing, models, questions, search
+from imgsearch.core import compose, indexing, questions, search
 from imgsearch.core.catalog import NewPhoto
 from imgsearch.core.errors import IndexDamaged, QueryError, UsageError
 from imgsearch.core.filters import Filters
 from imgsearch.core.grammar import Query, explicit, parse
+from imgsearch.core.models import registry
 from imgsearch.core.search import Options, Searcher
 from imgsearch.core.store import Batch, Store
 from imgsearch.core.types import Facts, Photo, SpaceIdentity
@@ -38,7 +39,7 @@ def library(tmp_path_factory, model):
     (pictures / "fruit" / "plum.txt").write_text("bought at the harbour market")
     (pictures / "other" / "leek.txt").write_text("soup for a rainy evening")
     with Store.writing(str(top / "index"), create=True) as store:
-        spec = models.parse("builtin").to_json()
+        spec = registry.parse("builtin").to_json()
         indexing.run(store, lambda: (model, spec), indexing.IndexPlan((str(pictures),)))
     return top
 

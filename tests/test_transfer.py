@@ -17,7 +17,7 @@ from PIL import Image
 from imgsearch.core import indexing, transfer
 from imgsearch.core.errors import ImgsearchError, UsageError
 from imgsearch.core.indexing import IndexPlan
-from imgsearch.core.phrases import neutral_phrases
+from imgsearch.core.models.phrases import neutral_phrases
 from imgsearch.core.store import Store
 
 from conftest import ALBUM

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import setup
 
-from imgsearch.core import embed, models
+from imgsearch.core.models import embedding, registry
 from imgsearch.core.photos import preprocess
 from imgsearch.core.photos.decode_pool import Workers
 from imgsearch.core.types import Photo, Recipe
@@ -25,7 +25,7 @@ ROUNDS = 3
 
 def main() -> None:
     folder, count = sys.argv[1], int(sys.argv[2])
-    embedder = embed.load(models.parse(setup.ARCH, str(setup.WEIGHTS), setup.TAG), offline=True)
+    embedder = embedding.load(registry.parse(setup.ARCH, str(setup.WEIGHTS), setup.TAG), offline=True)
     rates = {"decode": decoded_a_second(folder, count, embedder.recipe), "embed": embedded_a_second(embedder, count)}
     print(json.dumps(rates))
 
@@ -43,7 +43,7 @@ def decoded_a_second(folder: str, count: int, recipe: Recipe) -> float:
         return len(photos) / best(read_all)
 
 
-def embedded_a_second(embedder: embed.OpenClipEmbedder, count: int) -> float:
+def embedded_a_second(embedder: embedding.OpenClipEmbedder, count: int) -> float:
     squares = np.random.default_rng(0).integers(0, 256, (count, *embedder.recipe.size, 3), np.uint8)
     return count / best(lambda: embedder.embed_images(squares))
 

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np  # noqa: TID253
 import torch  # noqa: TID253
 
-from .embed import CausalText, OpenClipEmbedder, is_causal, one_line, quiet
-from .light import (
+from imgsearch.core.paths import fsync_path
+from imgsearch.core.photos.decode_pool import memory_available
+
+from .embedding import CausalText, OpenClipEmbedder, is_causal, one_line, quiet
+from .onnx_towers import (
     MANIFEST,
     MERGES,
     TOWERS,
@@ -30,12 +33,10 @@ from .light import (
     runtime,
     session,
 )
-from .paths import fsync_path
-from .photos.decode_pool import memory_available
 from .phrases import neutral_phrases
 
 if TYPE_CHECKING:
-    from .types import Squares, Vectors
+    from imgsearch.core.types import Squares, Vectors
 
 MIN_COSINE = 0.999
 """A tower is kept if it comes this close to the model in fp32 (measured: 1.000000 for all that export at all)."""

@@ -1,8 +1,8 @@
 """Text or one picture to a unit vector without torch, whose import alone takes longer than a whole search.
 
-The two towers of a model lie in the user's cache as ONNX files that `core/export.py` wrote once, by the fingerprint of
-the space they answer for. ONNX Runtime maps their weights into memory instead of reading them, so that a question costs
-what it computes: a text its own few tokens, not all that the model could read. The only file that names onnxruntime.
+The two towers of a model are ONNX files in the user's cache, written once by `core/models/onnx_export.py` and named by
+the fingerprint of the space they answer for. ONNX Runtime maps their weights into memory instead of reading them, so a
+query costs only what it computes. The only file that names onnxruntime.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from .history import History
-from .late import LateModule
-from .paths import cache_folder, processor_cores
-from .photos.codecs import version_of
+from imgsearch.core.late import LateModule
+from imgsearch.core.paths import cache_folder, processor_cores
+from imgsearch.core.photos.codecs import version_of
+from imgsearch.core.types import Embedder, Recipe, SpaceIdentity
+
+from .query_cache import History
 from .tokens import Tokenizer
-from .types import Embedder, Recipe, SpaceIdentity
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .types import Squares, Vectors
+    from imgsearch.core.types import Squares, Vectors
 else:  # the first towers begin to load before it is needed
     np = LateModule("numpy")
 

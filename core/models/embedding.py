@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from imgsearch.core import models
 from imgsearch.core.errors import ModelError, UsageError
-from imgsearch.core.models import ModelSpec, Progress, Say
+from imgsearch.core.models import registry
+from imgsearch.core.models.registry import ModelSpec, Progress, Say
 from imgsearch.core.types import Recipe, SpaceIdentity
 
 # The decoders need the cores between two steps of the model: torch's threads are not to wait for the next one spinning.
@@ -482,15 +482,15 @@ class _Source:
 
 
 def _find(spec: ModelSpec, say: Say, progress: Progress | None, offline: bool) -> _Source:
-    if spec.arch == models.BUILTIN:
+    if spec.arch == registry.BUILTIN:
         return _in_folder(spec, BUILTIN_DIR)
-    if spec.arch.startswith(models.DIR_PREFIX):
-        return _in_folder(spec, Path(spec.arch.removeprefix(models.DIR_PREFIX)))
-    if spec.arch.startswith(models.HUB_PREFIX):
+    if spec.arch.startswith(registry.DIR_PREFIX):
+        return _in_folder(spec, Path(spec.arch.removeprefix(registry.DIR_PREFIX)))
+    if spec.arch.startswith(registry.HUB_PREFIX):
         return _on_hub(spec, say, progress, offline)
     config = open_clip.get_model_config(spec.arch)
     if config is None:
-        near = models.closest(spec.arch, [*open_clip.list_models(), *models.ALIASES])
+        near = registry.closest(spec.arch, [*open_clip.list_models(), *registry.ALIASES])
         hint = f"did you mean {' or '.join(near)}?" if near else "imgsearch models lists some"
         raise ModelError(f"there is no model {spec.name}", hint=hint)
     _need_transformers(spec, config)
@@ -499,19 +499,19 @@ def _find(spec: ModelSpec, say: Say, progress: Progress | None, offline: bool) -
     tag = _tag(spec)
     repo, file = os.path.split(tag["hf_hub"])
     safe = os.path.splitext(file)[0] + ".safetensors"
-    files = models.HubFiles(
+    files = registry.HubFiles(
         repo,
-        tuple(dict.fromkeys((safe, file))) if file else models.HUB_WEIGHTS,
-        tokenizer_repos=tuple(models.tokenizer_repos_of(config)),
+        tuple(dict.fromkeys((safe, file))) if file else registry.HUB_WEIGHTS,
+        tokenizer_repos=tuple(registry.tokenizer_repos_of(config)),
     )
-    models.ensure_weights(spec, say, files=files, progress=progress, offline=offline)
-    checkpoint = models.cached_weights(files)
+    registry.ensure_weights(spec, say, files=files, progress=progress, offline=offline)
+    checkpoint = registry.cached_weights(files)
     assert checkpoint, "ensure_weights returned without weights"
     return _Source(spec, spec.arch, checkpoint, config, _preprocess_of(tag), _needs_quick_gelu(tag, config))
 
 
 def _in_folder(spec: ModelSpec, folder: Path) -> _Source:
-    name = models.DIR_PREFIX + str(folder)
+    name = registry.DIR_PREFIX + str(folder)
     try:
         config = open_clip.get_model_config(name)
         with quiet():
@@ -519,17 +519,17 @@ def _in_folder(spec: ModelSpec, folder: Path) -> _Source:
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"cannot read the model in {folder}: {one_line(error)}", hint=_OTHER_MODEL) from error
     if not isinstance(config, dict) or "vision_cfg" not in config:
-        raise ModelError(f"cannot read the model in {folder}: {models.CONFIG_FILE} describes none", hint=_OTHER_MODEL)
+        raise ModelError(f"cannot read the model in {folder}: {registry.CONFIG_FILE} describes none", hint=_OTHER_MODEL)
     if checkpoint is None:  # open_clip would go on with random weights
-        raise ModelError(f"the model in {folder} has no weights", hint=f"expected: {models.HUB_WEIGHTS[0]}")
+        raise ModelError(f"the model in {folder} has no weights", hint=f"expected: {registry.HUB_WEIGHTS[0]}")
     _need_transformers(spec, config)
     return _Source(spec, name, checkpoint, config)
 
 
 def _on_hub(spec: ModelSpec, say: Say, progress: Progress | None, offline: bool) -> _Source:
-    models.ensure_weights(spec, say, progress=progress, offline=offline)
-    files = models.hub_files(spec)
-    checkpoint = models.cached_weights(files) if files else None
+    registry.ensure_weights(spec, say, progress=progress, offline=offline)
+    files = registry.hub_files(spec)
+    checkpoint = registry.cached_weights(files) if files else None
     with quiet():
         config = open_clip.get_model_config(spec.arch)
     if not checkpoint or not isinstance(config, dict) or "vision_cfg" not in config:
@@ -540,7 +540,7 @@ def _on_hub(spec: ModelSpec, say: Say, progress: Progress | None, offline: bool)
 
 def _need_transformers(spec: ModelSpec, config: dict[str, Any]) -> None:
     """Asked before anything is downloaded."""
-    if models.tokenizer_repos_of(config) and importlib.util.find_spec("transformers") is None:
+    if registry.tokenizer_repos_of(config) and importlib.util.find_spec("transformers") is None:
         raise ModelError(
             f"{spec.name} reads text with the transformers library",
             hint="needs: pip install 'imgsearch-cli[siglip]'",
@@ -557,7 +557,7 @@ def _tag(spec: ModelSpec) -> dict[str, Any]:
         )
     tag: dict[str, Any] = open_clip.get_pretrained_cfg(spec.arch, spec.weights)
     if not tag.get("hf_hub"):
-        near = models.closest(spec.weights, tags)
+        near = registry.closest(spec.weights, tags)
         known = f"did you mean {' or '.join(near)}?" if near else f"its weights: {listed}"
         raise ModelError(f"{spec.arch} has no weights named {spec.weights}", hint=known)
     return tag
@@ -687,7 +687,7 @@ def _build(source: _Source) -> Any:
 
 @quiet()
 def _tokenizer(source: _Source) -> Any:
-    kwargs: dict[str, Any] = {"local_files_only": True} if models.tokenizer_repos_of(source.config) else {}
+    kwargs: dict[str, Any] = {"local_files_only": True} if registry.tokenizer_repos_of(source.config) else {}
     try:
         return open_clip.get_tokenizer(source.name, **kwargs)
     except Exception as error:  # transformers raises many things for a tokenizer that is not there
@@ -727,7 +727,7 @@ def _identity(source: _Source, model: Any, tokenizer: Any) -> SpaceIdentity:
         config["quick_gelu"] = True
     dim = int(config["embed_dim"])
     recipe = _recipe(model)
-    digest = models.weights_digest(source.checkpoint)
+    digest = registry.weights_digest(source.checkpoint)
     content = {
         "weights": digest,
         "model": _without_loading_switches(config),

@@ -12,14 +12,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from .cache import CacheFile
-from .late import LateModule
-from .paths import cache_folder
+from imgsearch.core.cache import CacheFile
+from imgsearch.core.late import LateModule
+from imgsearch.core.paths import cache_folder
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .types import Vectors
+    from imgsearch.core.types import Vectors
 else:
     np = LateModule("numpy")
 

@@ -1,7 +1,7 @@
 """CLIP's byte-pair encoding, without the libraries that bring torch along.
 
-Token for token what open_clip's SimpleTokenizer gives: `core/export.py` holds it to that for every model, and tests do
-over captions and over whatever hypothesis thinks of. Source: Radford et al. 2021, https://arxiv.org/abs/2103.00020, and
+Gives the same tokens as open_clip's SimpleTokenizer: `core/models/onnx_export.py` checks that for every model, and the
+tests check it over captions and generated texts. Source: Radford et al. 2021, https://arxiv.org/abs/2103.00020, and
 Sennrich et al. 2016, https://arxiv.org/abs/1508.07909.
 """
 
