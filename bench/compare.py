@@ -38,7 +38,7 @@ from peers.processes import Command, Times, imported, in_turn, resident_but, run
 from imgsearch.core import grammar
 from imgsearch.core.indexing import CHECKPOINT_PHOTOS
 from imgsearch.core.search import Options, Searcher
-from imgsearch.core.store import Store
+from imgsearch.core.store.store import Store
 
 TOP = setup.ROOT / ".bench"
 SMALL, COUNT, LONG_COUNT = 1_000, 100_000, 1_000_000

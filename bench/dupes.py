@@ -20,11 +20,11 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
 from imgsearch.core import dupes
-from imgsearch.core.catalog import NewPhoto
 from imgsearch.core.filters import Filters
 from imgsearch.core.photos.decode_pool import Workers
 from imgsearch.core.photos.perceptual_hash import BITS, SIDE, Looks, look
-from imgsearch.core.store import Batch, Store
+from imgsearch.core.store.catalog import NewPhoto
+from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import Facts, Photo, SpaceIdentity
 
 ALBUM = Path(__file__).parents[1] / "tests" / "album"

@@ -45,11 +45,11 @@ import pillow_heif
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
-from imgsearch.core.catalog import join
 from imgsearch.core.models import embedding, registry
 from imgsearch.core.photos import preprocess
 from imgsearch.core.photos.decode_pool import Workers
-from imgsearch.core.store import Store
+from imgsearch.core.store.catalog import join
+from imgsearch.core.store.store import Store
 from imgsearch.core.survey import RETRIED_STAGES
 from imgsearch.core.types import NotAPicture, Photo, SkipPhoto
 

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from imgsearch.core.catalog import NewPhoto, Space
 from imgsearch.core.indexing import CHECKPOINT_PHOTOS
-from imgsearch.core.store import Batch, Store
+from imgsearch.core.store.catalog import NewPhoto, Space
+from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import CarriedText, Facts, Photo, SpaceIdentity
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)

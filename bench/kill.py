@@ -34,10 +34,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from imgsearch.core.calibration import Calibration
-from imgsearch.core.catalog import FACT_COLUMNS, Space, join
 from imgsearch.core.errors import IndexNotFound
-from imgsearch.core.store import MODALITIES, Store
+from imgsearch.core.store.calibration import Calibration
+from imgsearch.core.store.catalog import FACT_COLUMNS, Space, join
+from imgsearch.core.store.store import MODALITIES, Store
 
 ALBUM = Path(__file__).parents[1] / "tests" / "album"
 PROGRAM = (sys.executable, "-m", "imgsearch")

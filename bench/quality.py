@@ -30,7 +30,7 @@ from imgsearch.core.models import embedding, registry
 from imgsearch.core.models.phrases import neutral_phrases
 from imgsearch.core.photos.decode_pool import Workers
 from imgsearch.core.search import Options, Searcher
-from imgsearch.core.store import Store
+from imgsearch.core.store.store import Store
 from imgsearch.core.types import Embedder, Photo, Recipe, SpaceIdentity
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -25,7 +25,7 @@ from PIL import Image
 from imgsearch.core import indexing
 from imgsearch.core.models import registry
 from imgsearch.core.photos.decode_pool import Read
-from imgsearch.core.store import Store
+from imgsearch.core.store.store import Store
 from imgsearch.core.types import Facts, Photo, Recipe, SpaceIdentity
 
 FILES_PER_FOLDER = 500

@@ -17,12 +17,12 @@ import time
 import numpy as np
 from hnsw import drawn
 
-from imgsearch.core.catalog import NewPhoto
 from imgsearch.core.grammar import explicit
 from imgsearch.core.search import Options, Searcher
-from imgsearch.core.store import Batch, Store
+from imgsearch.core.store.catalog import NewPhoto
+from imgsearch.core.store.store import Batch, Store
+from imgsearch.core.store.vectors import HNSW_EF, HNSW_EF_CONSTRUCTION, HNSW_M
 from imgsearch.core.types import Facts, Photo, SpaceIdentity
-from imgsearch.core.vectors import HNSW_EF, HNSW_EF_CONSTRUCTION, HNSW_M
 
 QUESTIONS = 200
 TOGETHER = (1, 2, 3, 4, 8, 16, 32, 64, 200)

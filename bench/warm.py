@@ -25,7 +25,7 @@ from functools import partial
 import numpy as np
 
 from imgsearch.core.models import embedding, registry
-from imgsearch.core.store import Store
+from imgsearch.core.store.store import Store
 
 PROGRAM = [sys.executable, "-P", "-m", "imgsearch"]
 numbers = itertools.count()

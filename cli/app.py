@@ -73,7 +73,7 @@ def exit_code(arguments: list[str]) -> int:
                 return _explain(error, as_json=as_json)
         # Only a command that opened an index gets here. A plain SQLITE_ERROR is SQL of ours that is wrong.
         if type(error).__module__ == "sqlite3" and getattr(error, "sqlite_errorname", "") != "SQLITE_ERROR":
-            from imgsearch.core.catalog import as_index_error
+            from imgsearch.core.store.catalog import as_index_error
 
             known = as_index_error(cast("sqlite3.Error", error))
             render.complain(known, as_json=as_json)
@@ -100,7 +100,7 @@ def _run(arguments: list[str]) -> object:
 
 def _offer(arguments: list[str]) -> int:
     """TOPIC TYPED INDEX: a name in each line. Whatever is wrong, somebody is typing, and nothing is said."""
-    from imgsearch.core.offers import offers
+    from imgsearch.core.store.completion_values import offers
 
     topic, typed, index = (*arguments, "", "", "")[:3]
     try:

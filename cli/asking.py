@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     from imgsearch.core.arrange import Hit
     from imgsearch.core.asked import Asked
-    from imgsearch.core.catalog import Space
     from imgsearch.core.errors import QueryError
     from imgsearch.core.explain import Explanation
     from imgsearch.core.grammar import Query
     from imgsearch.core.models.onnx_towers import QueryEmbedder
     from imgsearch.core.search import Options, Searcher
-    from imgsearch.core.store import Store
+    from imgsearch.core.store.catalog import Space
+    from imgsearch.core.store.store import Store
     from imgsearch.core.types import Embedder
 
     from .sheets import Sheet

@@ -10,8 +10,8 @@ import typer
 from . import options, render
 
 if TYPE_CHECKING:
-    from imgsearch.core.check import Checked
-    from imgsearch.core.store import Store
+    from imgsearch.core.store.check import Checked
+    from imgsearch.core.store.store import Store
     from imgsearch.core.types import Embedder
 
 EXIT_FOUND = 6
@@ -83,7 +83,7 @@ class _Session:
         wait: bool,
         verbose: bool,
     ) -> None:
-        from imgsearch.core.store import locate
+        from imgsearch.core.store.store import locate
 
         self._folder = locate(index)
         self._deep, self._sample = deep, sample
@@ -93,9 +93,9 @@ class _Session:
         """Whether a catalogue was damaged so badly that nothing of it could be saved."""
 
     def look(self) -> Checked:
-        from imgsearch.core.check import Checked, Finding, check, without_catalogue
         from imgsearch.core.errors import IndexDamaged, IndexNotFound
-        from imgsearch.core.store import Store
+        from imgsearch.core.store.check import Checked, Finding, check, without_catalogue
+        from imgsearch.core.store.store import Store
 
         from .progress import Stages
 
@@ -122,8 +122,8 @@ class _Session:
         return self._embedders[space.id]
 
     def repair(self, checked: Checked, say: Callable[[str], None]) -> None:
-        from imgsearch.core import check
-        from imgsearch.core.store import Store
+        from imgsearch.core.store import check
+        from imgsearch.core.store.store import Store
 
         from .loading import waiting
 
@@ -141,8 +141,8 @@ class _Session:
                 self._index(store, say)
 
     def _salvage(self, wait: Callable[[str], None] | None, say: Callable[[str], None]) -> None:
-        from imgsearch.core import salvage
         from imgsearch.core.paths import printable
+        from imgsearch.core.store import salvage
 
         saved = salvage.salvage(self._folder, wait=wait)
         self.is_lost = saved.photos == 0

@@ -13,8 +13,8 @@ import typer
 from . import options, render
 
 if TYPE_CHECKING:
-    from imgsearch.core.catalog import Place
     from imgsearch.core.dupes import Duplicate, Found, Group
+    from imgsearch.core.store.catalog import Place
 
 
 class KeepBy(StrEnum):

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from imgsearch.core.benchmarks import Benchmark
-    from imgsearch.core.catalog import Space
     from imgsearch.core.evaluate import Interval
     from imgsearch.core.models.registry import ModelSpec
     from imgsearch.core.runs import Answer, Asked, Plan, Run
     from imgsearch.core.search import Options as SearchOptions
-    from imgsearch.core.store import Store
+    from imgsearch.core.store.catalog import Space
+    from imgsearch.core.store.store import Store
     from imgsearch.core.types import Embedder
 
 
@@ -495,7 +495,7 @@ def _gallery(
         return
     from imgsearch.core.errors import UsageError
     from imgsearch.core.paths import on_disk
-    from imgsearch.core.store import Store, locate
+    from imgsearch.core.store.store import Store, locate
 
     from .loading import waiting
 

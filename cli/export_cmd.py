@@ -12,7 +12,7 @@ import typer
 from . import options, render
 
 if TYPE_CHECKING:
-    from imgsearch.core.transfer import TakenIn
+    from imgsearch.core.store.transfer import TakenIn
 
 
 class Form(StrEnum):
@@ -44,9 +44,9 @@ def export(
 
       imgsearch export - | jq -r 'select(.record == "photo") | .path'
     """
-    from imgsearch.core import transfer
     from imgsearch.core.errors import UsageError
     from imgsearch.core.paths import path_fields, printable
+    from imgsearch.core.store import transfer
 
     from .loading import open_store
     from .progress import Line
@@ -92,8 +92,8 @@ def take_in(
 
       ssh gpu imgsearch export - | imgsearch import - && imgsearch index ~/Photos
     """
-    from imgsearch.core import transfer
-    from imgsearch.core.store import Store, locate
+    from imgsearch.core.store import transfer
+    from imgsearch.core.store.store import Store, locate
 
     from .loading import waiting
     from .progress import Line

@@ -16,7 +16,7 @@ from .running import Choice, Received, orderly_stop
 
 if TYPE_CHECKING:
     from imgsearch.core.indexing import Event, IndexPlan, Summary
-    from imgsearch.core.store import Store
+    from imgsearch.core.store.store import Store
 
     from .progress import Progress
 
@@ -140,7 +140,7 @@ def _plan(
 
 @contextmanager
 def _opened(index: str | None, *, is_rehearsal: bool, wait: bool, say: Callable[[str], None]) -> Iterator[Store]:
-    from imgsearch.core.store import CATALOG, Store, locate
+    from imgsearch.core.store.store import CATALOG, Store, locate
 
     from .loading import waiting
 

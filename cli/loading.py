@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from . import render
 
 if TYPE_CHECKING:
-    from imgsearch.core.catalog import Space
     from imgsearch.core.models.onnx_towers import QueryEmbedder
     from imgsearch.core.models.registry import ModelSpec
-    from imgsearch.core.store import Store
+    from imgsearch.core.store.catalog import Space
+    from imgsearch.core.store.store import Store
     from imgsearch.core.types import Embedder
 
 Say = Callable[[str], None]
@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 def open_store(index: str | None) -> Store:
     """The index to read. Raises IndexNotFound and its kin."""
-    from imgsearch.core.store import Store, locate
+    from imgsearch.core.store.store import Store, locate
 
     return Store.open(locate(index))
 
@@ -30,7 +30,7 @@ def open_store(index: str | None) -> Store:
 @contextmanager
 def open_to_write(index: str | None, *, wait: bool) -> Iterator[Store]:
     """The index to write to, for this process alone; with `wait`, when another one has finished."""
-    from imgsearch.core.store import Store, locate
+    from imgsearch.core.store.store import Store, locate
 
     with Store.writing(locate(index), wait=waiting() if wait else None) as store:
         for line in store.repairs:

@@ -12,8 +12,8 @@ from . import options, render
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from imgsearch.core.notes import Note
-    from imgsearch.core.store import Store
+    from imgsearch.core.store.notes import Note
+    from imgsearch.core.store.store import Store
     from imgsearch.core.types import Vectors
 
 notes = typer.Typer(
@@ -51,8 +51,8 @@ def add(
 
       imgsearch notes add IMG_1.jpg IMG_2.jpg "Ada's first day at school"
     """
-    from imgsearch.core import notes as core
     from imgsearch.core.errors import UsageError
+    from imgsearch.core.store import notes as core
 
     from .loading import open_to_write
 
@@ -87,7 +87,7 @@ def show(
 
       imgsearch notes list --json | jq -r .text
     """
-    from imgsearch.core import notes as core
+    from imgsearch.core.store import notes as core
 
     from .loading import open_store
 
@@ -124,7 +124,7 @@ def remove(
 
       imgsearch notes remove beach.jpg --text "the summer we lost the dog"
     """
-    from imgsearch.core import notes as core
+    from imgsearch.core.store import notes as core
 
     from .loading import open_to_write
 

@@ -10,7 +10,7 @@ import typer
 from . import options, render
 
 if TYPE_CHECKING:
-    from imgsearch.core.prune import Pruned
+    from imgsearch.core.store.prune import Pruned
 
 
 def prune(
@@ -52,7 +52,7 @@ def prune(
       imgsearch prune --dry-run
     """
     from imgsearch.core.paths import printable
-    from imgsearch.core.prune import prune as forget
+    from imgsearch.core.store.prune import prune as forget
 
     from .loading import open_to_write
 

@@ -10,7 +10,7 @@ import typer
 from . import options, render
 
 if TYPE_CHECKING:
-    from imgsearch.core.roots import Moved
+    from imgsearch.core.store.roots import Moved
 
 roots = typer.Typer(
     name="roots",
@@ -76,8 +76,8 @@ def move(
 
       imgsearch roots move ~/Photos /media/disk/Photos
     """
-    from imgsearch.core import roots as core
     from imgsearch.core.errors import UsageError
+    from imgsearch.core.store import roots as core
 
     from .loading import open_to_write
 

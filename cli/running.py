@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import FrameType
 
-    from imgsearch.core.catalog import Space
     from imgsearch.core.models.registry import ModelSpec
-    from imgsearch.core.store import Store
+    from imgsearch.core.store.catalog import Space
+    from imgsearch.core.store.store import Store
     from imgsearch.core.types import Embedder
 
 

@@ -16,9 +16,9 @@ import typer
 from . import options, render
 
 if TYPE_CHECKING:
-    from imgsearch.core.catalog import Space
     from imgsearch.core.models.onnx_towers import QueryEmbedder
     from imgsearch.core.serving import Listener, Warm
+    from imgsearch.core.store.catalog import Space
 
 PORT = 8765
 IDLE_MINUTES = 15.0
@@ -69,7 +69,7 @@ def serve(
       imgsearch serve --socket-only &
     """
     from imgsearch.core.errors import UsageError
-    from imgsearch.core.store import locate
+    from imgsearch.core.store.store import locate
 
     if socket_only and (host != "127.0.0.1" or port is not None):
         raise UsageError("--socket-only goes without --host and --port", hint="leave out one of them")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from . import options, render
 
 if TYPE_CHECKING:
-    from imgsearch.core.store import Status
+    from imgsearch.core.store.store import Status
 
 
 def status(as_json: options.Json = False, index: options.Index = None) -> int:

@@ -16,7 +16,7 @@ from .running import Choice, Received, orderly_stop
 
 if TYPE_CHECKING:
     from imgsearch.core.indexing import Event, IndexPlan, Summary
-    from imgsearch.core.store import Store
+    from imgsearch.core.store.store import Store
     from imgsearch.core.watching import Ear, Look, Looked
 
     from .progress import Progress
@@ -63,7 +63,7 @@ def watch(
     from imgsearch.core.errors import UsageError
     from imgsearch.core.indexing import IndexPlan
     from imgsearch.core.paths import on_disk, printable
-    from imgsearch.core.store import locate
+    from imgsearch.core.store.store import locate
     from imgsearch.core.watching import Ear
     from imgsearch.core.watching import watch as watch_folders
 
@@ -99,8 +99,8 @@ class _Watcher:
         """One run. What the user can mend while the watch goes on does not end it, but for the first run."""
         import sqlite3
 
-        from imgsearch.core.catalog import as_index_error
         from imgsearch.core.errors import ImgsearchError
+        from imgsearch.core.store.catalog import as_index_error
         from imgsearch.core.watching import Looked
 
         try:
@@ -123,7 +123,7 @@ class _Watcher:
         from dataclasses import replace
 
         from imgsearch.core import indexing
-        from imgsearch.core.store import Store
+        from imgsearch.core.store.store import Store
         from imgsearch.core.watching import Looked
 
         from .loading import waiting

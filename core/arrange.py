@@ -17,8 +17,8 @@ from .relevance import near_copies
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .catalog import Place
     from .questions import Options
+    from .store.catalog import Place
     from .types import Modality, Vectors
 
     Mask = NDArray[np.bool_]

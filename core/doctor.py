@@ -40,10 +40,10 @@ from .models.registry import (
 )
 from .paths import cache_folder, filesystem, is_network_filesystem, printable, size
 from .probe import Probe, Unanswered
-from .store import MODALITIES, PORTABLE, Store, locate, writer_of
+from .store.store import MODALITIES, PORTABLE, Store, locate, writer_of
 
 if TYPE_CHECKING:
-    from .catalog import Space
+    from .store.catalog import Space
 
 # A disk that has not said within this time whether a folder is there does not answer.
 FOLDER_SECONDS = 5.0
@@ -373,7 +373,7 @@ def _writer(folder: str) -> Iterator[Finding]:
 
 def _without_catalogue(folder: str, error: ImgsearchError) -> Iterator[Finding]:
     if importlib.util.find_spec("numpy"):
-        from .check import without_catalogue
+        from .store.check import without_catalogue
 
         if lost := without_catalogue(folder):
             yield INDEX.problem(lost.what, "imgsearch check --repair")
@@ -513,7 +513,7 @@ def _notes(store: Store) -> Iterator[Finding]:
 
 def _glance(store: Store) -> Iterator[Finding]:
     """What `check` sees without reading every vector. It names photos, which is not said here."""
-    from .check import glance
+    from .store.check import glance
 
     checked = glance(store)
     parts = Counter(finding.part for finding in checked.findings)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np  # noqa: TID253
 
-from .catalog import Place
 from .filters import Filters, condition
 from .paths import LEAST_INTEGER, MOST_INTEGER, inode, mtime_ns
 from .photos.perceptual_hash import BITS, TURNS, Looks, agreement, codes, details, differing, read_looks, turned
-from .store import Store, View
+from .store.catalog import Place
+from .store.store import Store, View
 from .types import Photo, Skipped
 
 if TYPE_CHECKING:

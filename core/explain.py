@@ -13,11 +13,11 @@ from . import grammar
 from .paths import printable
 
 if TYPE_CHECKING:
-    from .calibration import Calibration
-    from .catalog import Space
     from .grammar import Term
     from .questions import Options
     from .scoring import Background, Question
+    from .store.calibration import Calibration
+    from .store.catalog import Space
     from .types import Modality
 
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from .calibration import CALIBRATION_VERSION, Calibration, calibrate, sampled
-from .catalog import Catalog, NewPhoto, Space, text_key
 from .errors import IndexDamaged
 from .late import LateModule
 from .models.phrases import neutral_phrases
 from .paths import has_picture_extension, is_network_filesystem
 from .photos.codecs import codecs
-from .store import Batch, Store
+from .store.calibration import CALIBRATION_VERSION, Calibration, calibrate, sampled
+from .store.catalog import Catalog, NewPhoto, Space, text_key
+from .store.store import Batch, Store
 from .survey import Event, IndexPlan, Listener, Summary, Survey, Todo, TodoList
 from .types import CarriedText, Embedder, NotAPicture, Skipped, SkipPhoto
 

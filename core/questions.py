@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np  # noqa: TID253
 
 from . import compose
-from .calibration import Calibration
 from .compose import Context, Method
 from .errors import QueryError
 from .filters import Filters
@@ -21,13 +20,14 @@ from .models.onnx_towers import QueryEmbedder
 from .models.phrases import word_list
 from .paths import mtime_ns, printable
 from .scoring import Clause, Question
+from .store.calibration import Calibration
 from .types import Embedder, Photo, SkipPhoto, SpaceIdentity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .catalog import Space
-    from .store import Store, View
+    from .store.catalog import Space
+    from .store.store import Store, View
     from .types import Vectors
 
 SearchIn = Literal["image", "text", "any"]

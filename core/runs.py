@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np  # noqa: TID253
 
 from .benchmarks import Benchmark, Question, submission
-from .catalog import Place
 from .errors import QueryError, UsageError
 from .evaluate import SUBSET, Interval, Measure, Resampled, Sample, resampled
 from .grammar import Query, Term
 from .paths import has_picture_extension, on_disk, printable
 from .search import Options, Searcher
-from .store import Store, View
+from .store.catalog import Place
+from .store.store import Store, View
 from .types import Embedder
 
 if TYPE_CHECKING:

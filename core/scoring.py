@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np  # noqa: TID253
 
-from .calibration import low_end
 from .compose import Context, Method, Spread
+from .store.calibration import low_end
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -17,7 +17,6 @@ import numpy as np  # noqa: TID253
 
 from . import compose, relevance, scoring
 from .arrange import Hit, arranged, depth
-from .catalog import Place
 from .compose import Spread
 from .errors import QueryError, UsageError
 from .explain import Explanation, Timings
@@ -26,14 +25,15 @@ from .grammar import Query
 from .paths import processor_cores
 from .questions import Asker, Options, unit
 from .scoring import Background, Question
-from .store import Store, View
+from .store.catalog import Place
+from .store.store import Store, View
+from .store.vectors import HNSW_EF, Graph, fault_in
 from .types import Embedder, Modality
-from .vectors import HNSW_EF, Graph, fault_in
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .calibration import Calibration
+    from .store.calibration import Calibration
     from .types import Vectors
 
     Mask = NDArray[np.bool_]

@@ -22,7 +22,6 @@ import numpy as np  # noqa: TID253
 from . import warm
 from .arrange import Hit
 from .asked import options_of, query_of
-from .catalog import Place, Root, Space
 from .errors import ImgsearchError, QueryError, UsageError
 from .explain import Explanation
 from .filters import Filters, condition
@@ -30,8 +29,9 @@ from .grammar import Query
 from .models.onnx_towers import QueryEmbedder
 from .paths import printable
 from .search import Options, Searcher
-from .store import CATALOG, SALVAGED, Store
-from .vectors import fault_in
+from .store.catalog import Place, Root, Space
+from .store.store import CATALOG, SALVAGED, Store
+from .store.vectors import fault_in
 
 if TYPE_CHECKING:
     from .types import CarriedText, Recipe, SpaceIdentity, Squares, Vectors

@@ -17,13 +17,13 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from .catalog import Catalog, Known, KnownFailure, Root, join, pair_name, sidecar_stamp, split
 from .lasttime import LastTime
 from .paths import printable
 from .photos.codecs import codecs
 from .photos.walk import FolderWalk, Listing, Walk, named_photo
-from .roots import NOT_THERE, Rules, Target, seen_from, targets, why_offline, within
-from .store import Batch, Store
+from .store.catalog import Catalog, Known, KnownFailure, Root, join, pair_name, sidecar_stamp, split
+from .store.roots import NOT_THERE, Rules, Target, seen_from, targets, why_offline, within
+from .store.store import Batch, Store
 from .types import DECODE_SECONDS, Photo, Sidecar, Skipped
 
 # Nothing in the file need change for these to go away: permissions, mounts, a disk that works again, more memory.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from .paths import is_network_filesystem, is_utf8, mounts_below, printable
 from .photos.walk import may_matter
-from .store import Store
+from .store.store import Store
 from .survey import IndexPlan, folders_of
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from imgsearch.core.calibration import calibrate
-from imgsearch.core.catalog import NewPhoto
 from imgsearch.core.search import Searcher
-from imgsearch.core.store import Batch, Store
+from imgsearch.core.store.calibration import calibrate
+from imgsearch.core.store.catalog import NewPhoto
+from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import CarriedText, Facts, Photo, Recipe, SpaceIdentity
 
 

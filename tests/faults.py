@@ -38,8 +38,8 @@ from imgsearch.core.grammar import explicit
 from imgsearch.core.models import registry
 from imgsearch.core.photos.decode_pool import Workers
 from imgsearch.core.search import Options, Searcher
-from imgsearch.core.store import MODALITIES, Store
-from imgsearch.core.vectors import Graph, SlotMap
+from imgsearch.core.store.store import MODALITIES, Store
+from imgsearch.core.store.vectors import Graph, SlotMap
 
 CANNOT_RUN = 77
 ALBUM = Path(__file__).parent / "album"

@@ -14,7 +14,7 @@ from imgsearch.core import evaluate
 from imgsearch.core.grammar import explicit
 from imgsearch.core.models import registry
 from imgsearch.core.search import Options, Searcher
-from imgsearch.core.store import Store
+from imgsearch.core.store.store import Store
 
 
 def vectors_by_name(index: Path) -> dict[str, np.ndarray]:

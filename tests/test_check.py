@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from imgsearch.cli import loading
-from imgsearch.core.catalog import Catalog
-from imgsearch.core.store import Store, locked
+from imgsearch.core.store.catalog import Catalog
+from imgsearch.core.store.store import Store, locked
 
 from conftest import ALBUM
 from test_indexing import present
@@ -357,8 +357,8 @@ def test_an_older_catalogue_is_brought_up_to_date_by_whoever_opens_it(scene, img
 
 def test_a_writer_that_works_beside_a_check_is_no_damage(scene, imgsearch, monkeypatch):
     """A prune ends between two looks: vectors have other numbers and lie in another file."""
-    from imgsearch.core import check as checking
-    from imgsearch.core.prune import prune
+    from imgsearch.core.store import check as checking
+    from imgsearch.core.store.prune import prune
 
     gone = sorted(scene.photos.glob("*.jpg"))[0]
     look = checking._Look.without_vectors
@@ -454,7 +454,7 @@ def test_of_two_who_open_an_older_catalogue_at_once_both_are_answered(scene):
 
 
 def test_an_older_catalogue_that_is_being_written_says_when_it_can_be_read(scene, imgsearch, monkeypatch):
-    monkeypatch.setattr("imgsearch.core.store.UPDATE_SECONDS", 0.2)
+    monkeypatch.setattr("imgsearch.core.store.store.UPDATE_SECONDS", 0.2)
     scene.sql("drop table awaited")
     scene.sql("pragma user_version = 3")
     with locked(str(scene.folder)):

@@ -373,7 +373,7 @@ def test_under_nohup_a_run_is_not_hung_up(photos, tmp_path):
 
 
 def test_a_bug_is_exit_70_with_its_traceback(imgsearch, monkeypatch):
-    from imgsearch.core import store
+    from imgsearch.core.store import store
 
     monkeypatch.setattr(store, "locate", lambda option: 1 / 0)
     outcome = imgsearch("status")

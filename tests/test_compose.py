@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsearch.core import calibration, compose
-from imgsearch.core.calibration import calibrate
+from imgsearch.core import compose
 from imgsearch.core.compose import METHODS, Context, Spread
 from imgsearch.core.errors import UsageError
 from imgsearch.core.grammar import Query
 from imgsearch.core.search import Options
+from imgsearch.core.store import calibration
+from imgsearch.core.store.calibration import calibrate
 
 from chosen import index_of, random_units, unit
 

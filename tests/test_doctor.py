@@ -22,7 +22,7 @@ from imgsearch.cli import doctor_cmd
 from imgsearch.core import doctor, findings, machine, shells, warm
 from imgsearch.core.models import onnx_towers, registry
 from imgsearch.core.probe import Probe, Unanswered
-from imgsearch.core.store import Store
+from imgsearch.core.store.store import Store
 
 from conftest import ALBUM
 from test_indexing import index as index_photos
@@ -513,7 +513,7 @@ def test_a_damaged_vector_is_left_to_check(place, imgsearch):
 
 HOLD = """
 import sys
-from imgsearch.core.store import Store
+from imgsearch.core.store.store import Store
 with Store.writing(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()

@@ -21,7 +21,7 @@ import pytest
 from imgsearch.core import benchmarks, runs
 from imgsearch.core.evaluate import measure_named
 from imgsearch.core.search import Options
-from imgsearch.core.store import Store
+from imgsearch.core.store.store import Store
 
 from pictures import noise
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from imgsearch.cli import loading
-from imgsearch.core.store import Store
+from imgsearch.core.store.store import Store
 
 from test_check import Scene, pristine  # noqa: F401 - a fixture
 
@@ -134,7 +134,7 @@ def test_without_a_secret_there_are_no_graphs_and_search_works(scene, imgsearch,
 
 
 def test_a_key_that_others_may_read_is_not_used(scene, tmp_path, monkeypatch):
-    from imgsearch.core.vectors import Graph
+    from imgsearch.core.store.vectors import Graph
 
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     assert Graph.available()

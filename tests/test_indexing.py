@@ -17,8 +17,8 @@ from imgsearch.core import indexing
 from imgsearch.core.errors import IndexDamaged, IndexLocked, IndexNotFound, IndexTooNew, UsageError
 from imgsearch.core.indexing import Event, IndexPlan, Summary
 from imgsearch.core.models import registry
-from imgsearch.core.prune import prune
-from imgsearch.core.store import Store, locate
+from imgsearch.core.store.prune import prune
+from imgsearch.core.store.store import Store, locate
 from imgsearch.core.survey import folders_of
 from imgsearch.core.types import Embedder
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from imgsearch.core.catalog import Catalog
-from imgsearch.core.store import Store
+from imgsearch.core.store.catalog import Catalog
+from imgsearch.core.store.store import Store
 
 from conftest import Counting
 from test_imports import HEAVY, RUN

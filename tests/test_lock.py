@@ -13,11 +13,11 @@ from contextlib import contextmanager
 import pytest
 
 from imgsearch.core.errors import IndexLocked, StoreError
-from imgsearch.core.store import Store
+from imgsearch.core.store.store import Store
 
 HOLD = """
 import sys
-from imgsearch.core.store import Store
+from imgsearch.core.store.store import Store
 with Store.writing(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.readline()

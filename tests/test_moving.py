@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgsearch.core import indexing, roots
+from imgsearch.core import indexing
 from imgsearch.core.errors import UsageError
 from imgsearch.core.indexing import IndexPlan
-from imgsearch.core.store import Store
+from imgsearch.core.store import roots
+from imgsearch.core.store.store import Store
 
 from test_indexing import index, present
 from test_roots import draw, shown
@@ -443,7 +444,7 @@ def test_a_move_that_fails_midway_changes_nothing(folder, p, counting, monkeypat
     def fail(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr("imgsearch.core.catalog.Catalog.move_into", fail)
+    monkeypatch.setattr("imgsearch.core.store.catalog.Catalog.move_into", fail)
     with pytest.raises(OSError, match="no space left"):
         move(folder, p, p.parent / "library" / "p")
     assert (listed(folder), places(folder)) == before

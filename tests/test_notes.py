@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from imgsearch.core.catalog import text_key
-from imgsearch.core.notes import MAX_CHARACTERS, as_note
-from imgsearch.core.store import Store
+from imgsearch.core.store.catalog import text_key
+from imgsearch.core.store.notes import MAX_CHARACTERS, as_note
+from imgsearch.core.store.store import Store
 
 from conftest import ALBUM
 from pictures import exif_block

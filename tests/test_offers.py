@@ -3,7 +3,8 @@
 import os
 import sqlite3
 
-from imgsearch.core import offers, places
+from imgsearch.core import places
+from imgsearch.core.store import completion_values
 
 from conftest import ALBUM
 
@@ -19,11 +20,11 @@ def test_only_plain_names_are_offered(imgsearch, tmp_path):
             connection.execute("update photos set camera = ?, keywords = '[\"sea\", 3]' where name = ?",
                                (name, os.fsencode(f"{number}.jpg")))  # fmt: skip
     index = str(tmp_path / "index")
-    assert offers.offers("cameras", "", index) == ["canon", "Canon EOS 5D"]
-    assert offers.offers("cameras", "CANON E", index) == ["Canon EOS 5D"]
-    assert offers.offers("keywords", "s", index) == ["sea"]
-    assert offers.offers("roots", "", index) == [str(tmp_path / "photos")]
-    assert offers.offers("nonsense", "", index) == []
+    assert completion_values.offers("cameras", "", index) == ["canon", "Canon EOS 5D"]
+    assert completion_values.offers("cameras", "CANON E", index) == ["Canon EOS 5D"]
+    assert completion_values.offers("keywords", "s", index) == ["sea"]
+    assert completion_values.offers("roots", "", index) == [str(tmp_path / "photos")]
+    assert completion_values.offers("nonsense", "", index) == []
     assert imgsearch("--complete", "cameras", "c", index).out == b"canon\nCanon EOS 5D\n"
 
 

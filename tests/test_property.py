@@ -26,18 +26,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from PIL import Image
 
 from imgsearch.core import indexing
-from imgsearch.core.catalog import Catalog, Space
 from imgsearch.core.errors import IndexNotFound, StoreError
 from imgsearch.core.grammar import Query
 from imgsearch.core.indexing import Event, IndexPlan, Summary
 from imgsearch.core.models import registry as models
 from imgsearch.core.photos import decode, preprocess
 from imgsearch.core.photos.decode_pool import Workers
-from imgsearch.core.prune import prune
 from imgsearch.core.search import Options, Searcher
-from imgsearch.core.store import Store, View
+from imgsearch.core.store.catalog import Catalog, Space
+from imgsearch.core.store.prune import prune
+from imgsearch.core.store.store import Store, View
+from imgsearch.core.store.vectors import FlatVectors
 from imgsearch.core.types import Embedder, SkipPhoto
-from imgsearch.core.vectors import FlatVectors
 
 from conftest import ALBUM
 

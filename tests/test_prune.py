@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from imgsearch.core.errors import StoreError
-from imgsearch.core.prune import prune
-from imgsearch.core.store import Store
+from imgsearch.core.store.prune import prune
+from imgsearch.core.store.store import Store
 
 
 def spaces(imgsearch) -> list[tuple[str, str, bool]]:

@@ -12,7 +12,7 @@ import pytest
 from imgsearch.cli import render
 from imgsearch.core import indexing
 from imgsearch.core.models import registry
-from imgsearch.core.store import Store
+from imgsearch.core.store.store import Store
 
 from conftest import ALBUM
 
@@ -260,7 +260,7 @@ def test_an_index_without_photos_cannot_be_measured(imgsearch, tmp_path):
 
 def test_every_fact_of_the_catalogue_is_shown_with_metadata_or_always():
     from imgsearch.cli import hits
-    from imgsearch.core.catalog import FACT_COLUMNS
+    from imgsearch.core.store.catalog import FACT_COLUMNS
 
     left_out = {"orientation", "taken_offset"}  # of the file: what is shown is upright, in the camera's time
     always = set(hits.FIELDS) - set(hits.FACTS)

@@ -13,7 +13,7 @@ from imgsearch.core.errors import QueryError
 from imgsearch.core.filters import Filters
 from imgsearch.core.grammar import Query, Term
 from imgsearch.core.search import Options
-from imgsearch.core.store import Store
+from imgsearch.core.store.store import Store
 from imgsearch.core.types import SpaceIdentity
 
 from chosen import index_of, random_units, unit

@@ -12,7 +12,7 @@ import pytest
 from imgsearch.core import indexing
 from imgsearch.core.grammar import Query
 from imgsearch.core.search import Options, Searcher
-from imgsearch.core.store import Store
+from imgsearch.core.store.store import Store
 
 BENCH = Path(__file__).parents[1] / "bench" / "quality.py"
 

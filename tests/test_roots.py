@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from imgsearch.core.prune import prune
-from imgsearch.core.store import Store
+from imgsearch.core.store.prune import prune
+from imgsearch.core.store.store import Store
 
 from test_indexing import index, present
 

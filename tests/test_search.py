@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from imgsearch.core import compose, indexing, questions, search
-from imgsearch.core.catalog import NewPhoto
 from imgsearch.core.errors import IndexDamaged, QueryError, UsageError
 from imgsearch.core.filters import Filters
 from imgsearch.core.grammar import Query, explicit, parse
 from imgsearch.core.models import registry
 from imgsearch.core.search import Options, Searcher
-from imgsearch.core.store import Batch, Store
+from imgsearch.core.store.catalog import NewPhoto
+from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import Facts, Photo, SpaceIdentity
 
 from conftest import ALBUM
@@ -458,7 +458,7 @@ def test_a_range_with_few_vectors_of_a_modality_is_scanned(many, monkeypatch):
         assert not any(graph.exists() for graph in store.graphs(space, "text"))
         store.save_slots(space)
         assert store.is_up_to_date(space)
-        monkeypatch.setattr("imgsearch.core.store.HNSW_SHARE", 0.124)
+        monkeypatch.setattr("imgsearch.core.store.store.HNSW_SHARE", 0.124)
         assert not store.is_up_to_date(space)
 
 

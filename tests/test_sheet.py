@@ -27,7 +27,7 @@ from PIL import Image
 
 from imgsearch.core import sheet
 from imgsearch.core.arrange import Hit
-from imgsearch.core.catalog import Place
+from imgsearch.core.store.catalog import Place
 
 from conftest import ALBUM
 from pictures import corners, exif_block, laid_down

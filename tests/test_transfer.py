@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgsearch.core import indexing, transfer
+from imgsearch.core import indexing
 from imgsearch.core.errors import ImgsearchError, UsageError
 from imgsearch.core.indexing import IndexPlan
 from imgsearch.core.models.phrases import neutral_phrases
-from imgsearch.core.store import Store
+from imgsearch.core.store import transfer
+from imgsearch.core.store.store import Store
 
 from conftest import ALBUM
 from pictures import exif_block
@@ -485,7 +486,7 @@ def test_memory_does_not_grow_with_the_photos(folder, tmp_path, counting):
 
 
 def _make_up(store: Store, space_id: str, count: int, generator: np.random.Generator) -> None:
-    from imgsearch.core.store import Batch
+    from imgsearch.core.store.store import Batch
 
     space = store.catalog.space(space_id)
     rows = generator.standard_normal((count, 192)).astype(np.float32)

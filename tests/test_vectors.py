@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from imgsearch.core.errors import IndexDamaged, UsageError
-from imgsearch.core.vectors import HNSW_SLOTS, FlatVectors, Graph, SlotMap, graph_slots
+from imgsearch.core.store.vectors import HNSW_SLOTS, FlatVectors, Graph, SlotMap, graph_slots
 
 
 def unit_rows(count: int, dim: int, seed: int = 0) -> np.ndarray:

@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgsearch.core.catalog import FACT_COLUMNS, join
 from imgsearch.core.indexing import IndexPlan
-from imgsearch.core.store import Store
+from imgsearch.core.store.catalog import FACT_COLUMNS, join
+from imgsearch.core.store.store import Store
 from imgsearch.core.watching import Agenda, Ear, Look, Looked
 
 from conftest import ALBUM
@@ -216,7 +216,7 @@ def test_folders_of_which_nothing_can_be_told_are_named(listening):
 LIMITED = """
 import sys
 from imgsearch.core.indexing import IndexPlan
-from imgsearch.core.store import Store
+from imgsearch.core.store.store import Store
 from imgsearch.core.watching import Ear
 with Store.writing(sys.argv[1], create=True) as store:
     ear = Ear()

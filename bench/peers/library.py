@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from hnsw import drawn
 
-from imgsearch.core.catalog import NewPhoto
 from imgsearch.core.indexing import CHECKPOINT_PHOTOS
-from imgsearch.core.store import Batch, Store
+from imgsearch.core.store.catalog import NewPhoto
+from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import Facts, Photo
 
 from . import setup

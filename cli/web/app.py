@@ -39,8 +39,8 @@ from .answers import answer, found, refusal, shown
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from imgsearch.core.catalog import Place
     from imgsearch.core.grammar import Query
+    from imgsearch.core.store.catalog import Place
 
 STATIC = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js", "/icon.svg": "icon.svg"}
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}

@@ -13,14 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from imgsearch.core.errors import UsageError
+from imgsearch.core.paths import mtime_ns, printable
+
 from .catalog import text_key
-from .errors import UsageError
-from .paths import mtime_ns, printable
 from .store import Batch, Store
 
 if TYPE_CHECKING:
+    from imgsearch.core.types import Vectors
+
     from .catalog import Place
-    from .types import Vectors
 
 NOTE = "note"
 """The source of such a text, as `--json` shows it."""

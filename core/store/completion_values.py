@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from .places import CATALOG, known_indexes, locate
+from imgsearch.core.places import CATALOG, known_indexes, locate
 
 if TYPE_CHECKING:
     import sqlite3

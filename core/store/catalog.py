@@ -19,9 +19,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import ImgsearchError, IndexDamaged, IndexLocked, IndexNotFound, IndexTooNew, IndexTooOld, StoreError
-from .paths import MOST_INTEGER, is_network_filesystem, printable
-from .types import CarriedText, Facts, Modality, Photo, Skipped, SpaceIdentity
+from imgsearch.core.errors import (
+    ImgsearchError,
+    IndexDamaged,
+    IndexLocked,
+    IndexNotFound,
+    IndexTooNew,
+    IndexTooOld,
+    StoreError,
+)
+from imgsearch.core.paths import MOST_INTEGER, is_network_filesystem, printable
+from imgsearch.core.types import CarriedText, Facts, Modality, Photo, Skipped, SpaceIdentity
 
 if TYPE_CHECKING:
     import sqlite_utils

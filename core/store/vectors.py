@@ -15,16 +15,16 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from .errors import IndexDamaged, UsageError
-from .late import LateModule
-from .paths import fsync_path, naming
-from .types import Modality
+from imgsearch.core.errors import IndexDamaged, UsageError
+from imgsearch.core.late import LateModule
+from imgsearch.core.paths import fsync_path, naming
+from imgsearch.core.types import Modality
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from .types import Vectors
+    from imgsearch.core.types import Vectors
 else:
     np = LateModule("numpy")
 

@@ -22,18 +22,20 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np  # noqa: TID253
 
+from imgsearch.core.errors import ImgsearchError, ModelError, UsageError
+from imgsearch.core.models.registry import ModelSpec
+from imgsearch.core.paths import fsync_path, naming, path_fields, printable
+from imgsearch.core.photos.codecs import codecs
+from imgsearch.core.types import CarriedText, SpaceIdentity
+
 from .catalog import FACT_COLUMNS, MAX_DIM, TEXT_FACTS, WHOLE_FACTS, Place, text_key
-from .errors import ImgsearchError, ModelError, UsageError
-from .models.registry import ModelSpec
 from .notes import NOTE, as_note
-from .paths import fsync_path, naming, path_fields, printable
-from .photos.codecs import codecs
 from .store import MODALITIES, Batch, Store, View
-from .types import CarriedText, SpaceIdentity
 
 if TYPE_CHECKING:
+    from imgsearch.core.types import Vectors
+
     from .catalog import Space
-    from .types import Vectors
 
 Form = Literal["jsonl", "npz", "parquet"]
 FORMS: tuple[Form, ...] = ("npz", "parquet", "jsonl")

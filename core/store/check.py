@@ -16,18 +16,19 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np  # noqa: TID253
 
+from imgsearch.core.errors import IndexDamaged
+from imgsearch.core.paths import keeps_permissions, printable
+from imgsearch.core.photos import preprocess
+from imgsearch.core.photos.decode_pool import Workers
+from imgsearch.core.photos.walk import named_photo
+from imgsearch.core.types import Embedder, Modality, NotAPicture, Photo, SkipPhoto
+
 from .catalog import FACT_COLUMNS, NewVector, Place, Space, is_inside, join, sidecar_stamp, text_key
-from .errors import IndexDamaged
-from .paths import keeps_permissions, printable
-from .photos import preprocess
-from .photos.decode_pool import Workers
-from .photos.walk import named_photo
 from .store import CATALOG, LOST_AND_FOUND, MODALITIES, TEMPORARY, Store
-from .types import Embedder, Modality, NotAPicture, Photo, SkipPhoto
 from .vectors import Graph, SlotMap, crc_of
 
 if TYPE_CHECKING:
-    from .types import Vectors
+    from imgsearch.core.types import Vectors
 
 # A unit vector of float32 is this near to length 1, whatever it was computed in.
 NORM_TOLERANCE = 1e-3

@@ -18,22 +18,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from imgsearch.core.errors import IndexDamaged, IndexLocked, IndexNotFound, IndexTooOld, StoreError, UsageError
+from imgsearch.core.late import LateModule
+from imgsearch.core.paths import free_name, fsync_path, naming, printable
+from imgsearch.core.places import CATALOG as CATALOG
+from imgsearch.core.places import PORTABLE as PORTABLE
+from imgsearch.core.places import locate as locate
+from imgsearch.core.places import remember_index
+from imgsearch.core.types import CarriedText, Modality, Photo, Skipped, SpaceIdentity
+
 from .calibration import Calibration
 from .catalog import Catalog, Known, NewPhoto, NewVector, Place, Root, Space, join, split
-from .errors import IndexDamaged, IndexLocked, IndexNotFound, IndexTooOld, StoreError, UsageError
-from .late import LateModule
-from .paths import free_name, fsync_path, naming, printable
-from .places import CATALOG as CATALOG
-from .places import PORTABLE as PORTABLE
-from .places import locate as locate
-from .places import remember_index
-from .types import CarriedText, Modality, Photo, Skipped, SpaceIdentity
 from .vectors import CHECK_HINT, HNSW_SHARE, ROWS_AT_ONCE, FlatVectors, Graph, SlotMap, crc_of, graph_slots
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .types import Vectors
+    from imgsearch.core.types import Vectors
 else:
     np = LateModule("numpy")
 

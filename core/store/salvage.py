@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from imgsearch.core.paths import free_name, fsync_path
+
 from .catalog import APPLICATION_ID, MIGRATIONS, Catalog, connect_for_salvage
-from .paths import free_name, fsync_path
 from .store import CATALOG, SALVAGED, locked
 
 # In the order in which rows name each other.

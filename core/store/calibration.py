@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .late import LateModule
+from imgsearch.core.late import LateModule
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from .types import Vectors
+    from imgsearch.core.types import Vectors
 else:
     np = LateModule("numpy")
 

@@ -7,9 +7,10 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from imgsearch.core.errors import UsageError
+from imgsearch.core.paths import printable
+
 from .catalog import Root, Space, join
-from .errors import UsageError
-from .paths import printable
 from .roots import why_offline
 from .store import Store
 

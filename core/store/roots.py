@@ -13,12 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from imgsearch.core.errors import UsageError
+from imgsearch.core.paths import mtime_ns, printable
+from imgsearch.core.photos.walk import named_photo, reaches
+from imgsearch.core.types import Photo, Sidecar, Skipped
+
 from .catalog import Root, join
-from .errors import UsageError
-from .paths import mtime_ns, printable
-from .photos.walk import named_photo, reaches
 from .store import Store
-from .types import Photo, Sidecar, Skipped
 
 NOT_THERE = "not there"
 
