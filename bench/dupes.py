@@ -141,8 +141,8 @@ def copies(data: Path, most: int) -> None:
     """One copy of every kind of each photo, and pictures that are no copies of anything, indexed together."""
     from pillow_heif import register_heif_opener
 
-    from imgsearch.core import indexing
-    from imgsearch.core.indexing import IndexPlan
+    from imgsearch.core.indexing import indexer
+    from imgsearch.core.indexing.indexer import IndexPlan
     from imgsearch.core.models import embedding, registry
 
     register_heif_opener()
@@ -163,7 +163,7 @@ def copies(data: Path, most: int) -> None:
         index = str(Path(folder, "index"))
         model = embedding.load(registry.parse("builtin"), device="cpu")
         with Store.writing(index, create=True) as store:
-            indexing.run(store, lambda: (model, registry.parse("builtin").to_json()), IndexPlan((str(top),)))
+            indexer.run(store, lambda: (model, registry.parse("builtin").to_json()), IndexPlan((str(top),)))
         with Store.open(index) as store, Workers() as workers:
             cache = Looks(str(Path(folder, "looks.sqlite3")))
             for quick in (False, True):

@@ -45,12 +45,12 @@ import pillow_heif
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
+from imgsearch.core.indexing.changes import RETRIED_STAGES
 from imgsearch.core.models import embedding, registry
 from imgsearch.core.photos import preprocess
 from imgsearch.core.photos.decode_pool import Workers
 from imgsearch.core.store.catalog import join
 from imgsearch.core.store.store import Store
-from imgsearch.core.survey import RETRIED_STAGES
 from imgsearch.core.types import NotAPicture, Photo, SkipPhoto
 
 ALBUM = Path(__file__).parents[1] / "tests" / "album"

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from imgsearch.core.indexing import CHECKPOINT_PHOTOS
+from imgsearch.core.indexing.indexer import CHECKPOINT_PHOTOS
 from imgsearch.core.store.catalog import NewPhoto, Space
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import CarriedText, Facts, Photo, SpaceIdentity

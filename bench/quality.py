@@ -23,9 +23,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import numpy as np
 
-from imgsearch.core import evaluate, indexing
+from imgsearch.core import evaluate
 from imgsearch.core.compose import METHODS
 from imgsearch.core.grammar import Query
+from imgsearch.core.indexing import indexer
 from imgsearch.core.models import embedding, registry
 from imgsearch.core.models.phrases import neutral_phrases
 from imgsearch.core.photos.decode_pool import Workers
@@ -60,7 +61,7 @@ def indexed(folder: str) -> Iterator[Searcher]:
     with tempfile.TemporaryDirectory() as scratch:
         index = os.path.join(scratch, "index")
         with Store.writing(index, create=True) as store:
-            summary = indexing.run(store, lambda: (embedder, spec.to_json()), indexing.IndexPlan((folder,)))
+            summary = indexer.run(store, lambda: (embedder, spec.to_json()), indexer.IndexPlan((folder,)))
         if summary.skipped:
             raise SystemExit(f"{summary.skipped} pictures in {folder} could not be indexed")
         with Store.open(index) as store:
@@ -314,8 +315,8 @@ def clip(data: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         index = os.path.join(scratch, "index")
         with Store.writing(index, create=True) as store:
-            plan = indexing.IndexPlan((os.path.join(folder, "images"),), decode="fast")
-            indexing.run(store, lambda: (replay, "{}"), plan)
+            plan = indexer.IndexPlan((os.path.join(folder, "images"),), decode="fast")
+            indexer.run(store, lambda: (replay, "{}"), plan)
         with Store.open(index) as store:
             searcher = Searcher(store, lambda: replay)
             print_captions(searcher, captions)

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image
 
-from imgsearch.core import indexing
+from imgsearch.core.indexing import indexer
 from imgsearch.core.models import registry
 from imgsearch.core.photos.decode_pool import Read
 from imgsearch.core.store.store import Store
@@ -137,11 +137,11 @@ class Reader:
 
 def index_once(photos: str, index: str) -> None:
     """Fill the index; where it is full already, find that out."""
-    plan = indexing.IndexPlan((photos,))
+    plan = indexer.IndexPlan((photos,))
     with Store.writing(index, create=True) as store:
         space = store.active_space()
         spec = registry.parse("builtin").to_json()
-        indexing.run(store, lambda: (Model(), spec), plan, space=space, workers=Reader())  # type: ignore[arg-type]
+        indexer.run(store, lambda: (Model(), spec), plan, space=space, workers=Reader())  # type: ignore[arg-type]
 
 
 def timed(contender: Callable[[], object]) -> float:

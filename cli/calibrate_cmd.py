@@ -35,7 +35,7 @@ def calibrate(
       imgsearch calibrate --hubness
     """
     from imgsearch.core.errors import UsageError
-    from imgsearch.core.indexing import live_pictures, renew_calibration
+    from imgsearch.core.indexing.indexer import live_pictures, renew_calibration
     from imgsearch.core.models.phrases import neutral_phrases
     from imgsearch.core.questions import correct_hubness, corrects_hubness
 

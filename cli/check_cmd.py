@@ -156,19 +156,19 @@ class _Session:
 
     def _index(self, store: Store, say: Callable[[str], None]) -> None:
         """Find what the catalogue has lost, and embed what has no vector."""
-        from imgsearch.core import indexing
+        from imgsearch.core.indexing import indexer
         from imgsearch.core.paths import printable
 
         space, load = store.active_space(), self._embedder(store)
         if space is None or load is None:
             return
 
-        def on_event(event: indexing.Event) -> None:
+        def on_event(event: indexer.Event) -> None:
             if event.kind == "skipped":
                 say(f"{printable(event.path or '')}: {event.reason}")
 
-        plan = indexing.IndexPlan(())
-        summary = indexing.run(store, lambda: (load(), space.model), plan, space=space, on_event=on_event)
+        plan = indexer.IndexPlan(())
+        summary = indexer.run(store, lambda: (load(), space.model), plan, space=space, on_event=on_event)
         if summary.indexed:
             say(f"read {render.count(summary.indexed, 'photo')} again")
 

@@ -528,7 +528,7 @@ def _own_index(benchmark: BenchmarkName, folder: str, model: str | None) -> str:
 
 def _indexed(store: Store, folder: str, choice: _Model, said: _Said) -> bool:
     """Index the pictures below `folder`. Whether that came to its end."""
-    from imgsearch.core import indexing
+    from imgsearch.core.indexing import indexer
 
     from .progress import Progress, summary_lines
 
@@ -537,8 +537,8 @@ def _indexed(store: Store, folder: str, choice: _Model, said: _Said) -> bool:
     space = choice.space(store)
     with _orderly_stop(stop, choice):
         try:
-            plan = indexing.IndexPlan(paths=(folder,))
-            summary = indexing.run(store, choice.to_index(space), plan, space=space, on_event=progress, stop=stop)
+            plan = indexer.IndexPlan(paths=(folder,))
+            summary = indexer.run(store, choice.to_index(space), plan, space=space, on_event=progress, stop=stop)
         finally:
             progress.close()
     said(summary_lines(summary, dry_run=False)[0])

@@ -15,7 +15,7 @@ from . import options, render
 from .running import Choice, Received, orderly_stop
 
 if TYPE_CHECKING:
-    from imgsearch.core.indexing import Event, IndexPlan, Summary
+    from imgsearch.core.indexing.indexer import Event, IndexPlan, Summary
     from imgsearch.core.store.store import Store
 
     from .progress import Progress
@@ -121,7 +121,7 @@ def _plan(
     seconds: float,
 ) -> IndexPlan:
     from imgsearch.core.errors import UsageError
-    from imgsearch.core.indexing import IndexPlan
+    from imgsearch.core.indexing.indexer import IndexPlan
     from imgsearch.core.paths import on_disk
 
     if "" in paths:
@@ -161,8 +161,8 @@ def _run(
 ) -> Summary:
     from dataclasses import replace
 
-    from imgsearch.core import indexing
     from imgsearch.core.errors import UsageError
+    from imgsearch.core.indexing import indexer
 
     if not plan.paths and not store.catalog.roots():
         if store.base is None:
@@ -174,7 +174,7 @@ def _run(
         progress(event)
 
     space = choice.likely_space(store) if plan.dry_run else choice.known_space(store)
-    return indexing.run(store, choice.embedder(space), plan, space=space, on_event=on_event, stop=stop)
+    return indexer.run(store, choice.embedder(space), plan, space=space, on_event=on_event, stop=stop)
 
 
 def _report(summary: Summary, plan: IndexPlan, received: Received, *, as_json: bool, quiet: bool) -> int:

@@ -14,7 +14,7 @@ from imgsearch.core.paths import path_fields, printable
 from . import render
 
 if TYPE_CHECKING:
-    from imgsearch.core.indexing import Event, Summary
+    from imgsearch.core.indexing.indexer import Event, Summary
 
 
 # Of a bar at most, on however wide a terminal: what is longer is read no better, and is folded when it gets narrower.

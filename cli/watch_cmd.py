@@ -15,9 +15,9 @@ from . import options, render
 from .running import Choice, Received, orderly_stop
 
 if TYPE_CHECKING:
-    from imgsearch.core.indexing import Event, IndexPlan, Summary
+    from imgsearch.core.indexing.indexer import Event, IndexPlan, Summary
+    from imgsearch.core.indexing.watch import Ear, Look, Looked
     from imgsearch.core.store.store import Store
-    from imgsearch.core.watching import Ear, Look, Looked
 
     from .progress import Progress
 
@@ -61,11 +61,11 @@ def watch(
       imgsearch watch ~/Photos ~/Downloads --exclude '*.gif'
     """
     from imgsearch.core.errors import UsageError
-    from imgsearch.core.indexing import IndexPlan
+    from imgsearch.core.indexing.indexer import IndexPlan
+    from imgsearch.core.indexing.watch import Ear
+    from imgsearch.core.indexing.watch import watch as watch_folders
     from imgsearch.core.paths import on_disk, printable
     from imgsearch.core.store.store import locate
-    from imgsearch.core.watching import Ear
-    from imgsearch.core.watching import watch as watch_folders
 
     if "" in (paths or []):
         raise UsageError("an empty name for a folder", hint="is a variable of your shell unset?")
@@ -100,8 +100,8 @@ class _Watcher:
         import sqlite3
 
         from imgsearch.core.errors import ImgsearchError
+        from imgsearch.core.indexing.watch import Looked
         from imgsearch.core.store.catalog import as_index_error
-        from imgsearch.core.watching import Looked
 
         try:
             looked = self._look(look)
@@ -122,9 +122,9 @@ class _Watcher:
     def _look(self, look: Look) -> Looked:
         from dataclasses import replace
 
-        from imgsearch.core import indexing
+        from imgsearch.core.indexing import indexer
+        from imgsearch.core.indexing.watch import Looked
         from imgsearch.core.store.store import Store
-        from imgsearch.core.watching import Looked
 
         from .loading import waiting
 
@@ -141,7 +141,7 @@ class _Watcher:
             space = self._choice.known_space(store)
             plan = replace(plan, settle_seconds=look.settle_seconds)
             voice.begin(is_first=self._is_first)
-            summary = indexing.run(
+            summary = indexer.run(
                 store, self._choice.embedder(space), plan, space=space, on_event=self._on_event, stop=voice.stop
             )
         voice.end(summary, is_first=self._is_first)

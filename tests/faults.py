@@ -32,9 +32,9 @@ from typing import Any
 import numpy as np
 
 from imgsearch.cli import app, loading
-from imgsearch.core import indexing
 from imgsearch.core.errors import IndexNotFound
 from imgsearch.core.grammar import explicit
+from imgsearch.core.indexing import indexer
 from imgsearch.core.models import registry
 from imgsearch.core.photos.decode_pool import Workers
 from imgsearch.core.search import Options, Searcher
@@ -442,10 +442,10 @@ class Bench:
         self.witness = Witness({one.identity.fingerprint: one for one in (model, moved)})
         # One process reads the photos of all runs: starting one takes longer than a run.
         self._workers = Workers(1)
-        indexing.Workers = lambda *_, **__: contextlib.nullcontext(self._workers)
+        indexer.Workers = lambda *_, **__: contextlib.nullcontext(self._workers)
         # Checkpoints by number only: calls are counted, so nothing may depend on time.
-        assert indexing.CHECKPOINT_PHOTOS and indexing.CHECKPOINT_SECONDS
-        indexing.CHECKPOINT_PHOTOS, indexing.CHECKPOINT_SECONDS = PHOTOS_A_CHECKPOINT, 1e9
+        assert indexer.CHECKPOINT_PHOTOS and indexer.CHECKPOINT_SECONDS
+        indexer.CHECKPOINT_PHOTOS, indexer.CHECKPOINT_SECONDS = PHOTOS_A_CHECKPOINT, 1e9
         self.committed: dict[str, bytes] = {}
         self.images: list[tuple[Path, dict[str, bytes]]] = []
         """The index as it was on the disk right after a commit, with what had been committed."""

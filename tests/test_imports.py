@@ -114,7 +114,7 @@ def test_imports_point_left_and_a_heavy_library_has_one_owner(module):
         ("photos/walk.py", "from imgsearch.core.store import catalog", "store"),
         ("photos/walk.py", "import imgsearch.core.models.registry", "models"),
         ("store/check.py", "def late():\n    from imgsearch.core.search.grammar import parse", "search"),
-        ("models/tokens.py", "from imgsearch.core import indexing", "indexing"),
+        ("models/tokens.py", "from imgsearch.core.indexing import indexer as indexing", "indexing"),
         ("search/scoring.py", "import torch", "torch"),
         ("serving/engine.py", "import sqlite_utils.db", "sqlite_utils"),
         ("paths.py", "from imgsearch.core.photos import walk", "photos"),

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from imgsearch.core import indexing
 from imgsearch.core.errors import IndexDamaged, IndexLocked, IndexNotFound, IndexTooNew, UsageError
-from imgsearch.core.indexing import Event, IndexPlan, Summary
+from imgsearch.core.indexing import indexer
+from imgsearch.core.indexing.changes import folders_of
+from imgsearch.core.indexing.indexer import Event, IndexPlan, Summary
 from imgsearch.core.models import registry
 from imgsearch.core.store.prune import prune
 from imgsearch.core.store.store import Store, locate
-from imgsearch.core.survey import folders_of
 from imgsearch.core.types import Embedder
 
 from conftest import Counting
@@ -30,7 +30,7 @@ SPEC = registry.parse("builtin").to_json()
 def index(folder: str, model: Embedder, *paths: Path, on_event=lambda event: None, **plan: object) -> Summary:
     with Store.writing(folder, create=True) as store:
         active = store.active_space()
-        return indexing.run(
+        return indexer.run(
             store,
             lambda: (model, SPEC),
             IndexPlan(tuple(str(path) for path in paths), **plan),
@@ -83,7 +83,7 @@ def test_a_second_run_embeds_nothing_and_loads_no_model(folder, photos, model):
         raise AssertionError("the model was loaded for nothing")
 
     with Store.writing(folder) as store:
-        summary = indexing.run(store, never, IndexPlan(()), space=store.active_space())
+        summary = indexer.run(store, never, IndexPlan(()), space=store.active_space())
     assert (summary.indexed, summary.unchanged) == (0, 6)
 
 
@@ -304,7 +304,7 @@ def test_a_stopped_run_keeps_what_it_did_and_the_next_one_goes_on(folder, photos
             stop.set()
 
     with Store.writing(folder, create=True) as store:
-        summary = indexing.run(
+        summary = indexer.run(
             store, lambda: (counting, SPEC), IndexPlan((str(photos),), batch_size=4), on_event=on_event, stop=stop
         )
     assert summary.was_stopped and 20 <= summary.new < 66
@@ -332,10 +332,10 @@ def test_another_model_fills_a_second_space_while_search_stays_on_the_first(fold
     with Store.writing(folder) as store:
         first = store.active_space()
         plan = IndexPlan((str(photos / "lemon.jpg"),))
-        indexing.run(store, lambda: (Other(model), '{"name": "other", "arch": "other"}'), plan)
+        indexer.run(store, lambda: (Other(model), '{"name": "other", "arch": "other"}'), plan)
         assert store.active_space() == first
         assert len(store.catalog.spaces()) == 2
-        indexing.run(store, lambda: (Other(model), '{"name": "other", "arch": "other"}'), IndexPlan(()))
+        indexer.run(store, lambda: (Other(model), '{"name": "other", "arch": "other"}'), IndexPlan(()))
         assert store.active_space().identity.name == "other"
     assert len(present(folder)) == 6
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgsearch.core import indexing
 from imgsearch.core.errors import UsageError
-from imgsearch.core.indexing import IndexPlan
+from imgsearch.core.indexing import indexer
+from imgsearch.core.indexing.indexer import IndexPlan
 from imgsearch.core.store import roots
 from imgsearch.core.store.store import Store
 
@@ -176,7 +176,7 @@ def test_an_unmounted_disk_that_is_mounted_elsewhere_is_back_with_its_vectors(fo
     with Store.writing(folder) as store:
         root = store.catalog.roots()[0]
         assert (root.note, root.device) == (None, os.stat(root.path).st_dev)
-        summary = indexing.run(store, never, IndexPlan(()), space=store.active_space())
+        summary = indexer.run(store, never, IndexPlan(()), space=store.active_space())
     assert (summary.unchanged, summary.indexed, summary.gone) == (2, 0, 0)
 
 

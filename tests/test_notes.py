@@ -222,7 +222,7 @@ def test_another_model_embeds_the_notes_before_search_moves_over(imgsearch, note
 
 def test_search_waits_for_the_notes(noted, tmp_path, counting):
     """A run that is stopped between the photos and the notes."""
-    from imgsearch.core import indexing
+    from imgsearch.core.indexing import indexer
     from imgsearch.core.types import SpaceIdentity
 
     class Other(type(counting)):
@@ -237,17 +237,17 @@ def test_search_waits_for_the_notes(noted, tmp_path, counting):
         return embed_texts(texts)
 
     other.embed_texts = stops
-    plan = indexing.IndexPlan((str(noted),))
+    plan = indexer.IndexPlan((str(noted),))
     with Store.writing(str(tmp_path / "index")) as store, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(indexing, "CHECKPOINT_PHOTOS", 1)
+        patch.setattr(indexer, "CHECKPOINT_PHOTOS", 1)
         for photo in store.catalog.rows("select distinct content_hash from photos"):
             store.catalog.add_note(photo[0], f"a note about {photo[0].hex()}")
-        indexing.run(store, lambda: (other, "{}"), plan, stop=stop)
+        indexer.run(store, lambda: (other, "{}"), plan, stop=stop)
         space = next(space for space in store.catalog.spaces() if space.identity.name == "other")
         assert 0 < len(store.catalog.notes_without_vectors(space.id)) < 7
         assert store.catalog.without_vectors(space.id) == []
         assert store.complete(space) > 0 and store.active_space().identity.name == "builtin"
-        indexing.run(store, lambda: (other, "{}"), plan)
+        indexer.run(store, lambda: (other, "{}"), plan)
         assert store.active_space().id == space.id
 
 

@@ -25,10 +25,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from PIL import Image
 
-from imgsearch.core import indexing
 from imgsearch.core.errors import IndexNotFound, StoreError
 from imgsearch.core.grammar import Query
-from imgsearch.core.indexing import Event, IndexPlan, Summary
+from imgsearch.core.indexing import indexer
+from imgsearch.core.indexing.indexer import Event, IndexPlan, Summary
 from imgsearch.core.models import registry as models
 from imgsearch.core.photos import decode, preprocess
 from imgsearch.core.photos.decode_pool import Workers
@@ -150,11 +150,11 @@ def world(model, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     known = {OURS: ours, OTHER: Turned(ours)}
     images = {(OURS, digest(content)): row for content, row in zip(good, rows, strict=True)}
     images |= {(OTHER, key): -np.roll(row, 7) for (_, key), row in images.items()}
-    texts = {(name, indexing.text_key(text)): known[name].embed_texts([text])[0] for name in known for text in CAPTIONS}
+    texts = {(name, indexer.text_key(text)): known[name].embed_texts([text])[0] for name in known for text in CAPTIONS}
     # Nothing may depend on how fast this machine is: an example has to go the same way each time.
     patch = pytest.MonkeyPatch()
-    patch.setattr(indexing, "CHECKPOINT_SECONDS", 1e9)
-    patch.setattr(indexing, "PATIENCE_SECONDS", 60.0)
+    patch.setattr(indexer, "CHECKPOINT_SECONDS", 1e9)
+    patch.setattr(indexer, "PATIENCE_SECONDS", 60.0)
     # No power is cut here; what is synced is for the kernel to know.
     patch.setattr(os, "fsync", lambda descriptor: None)
     made = World(folder, known, good, broken, images, texts)
@@ -634,7 +634,7 @@ class Library(RuleBasedStateMachine):
 
         def run(store: Store) -> Summary:
             plan = IndexPlan(())
-            return indexing.run(store, never, plan, space=store.active_space(), workers=self.world.open_workers())
+            return indexer.run(store, never, plan, space=store.active_space(), workers=self.world.open_workers())
 
         before = self.seen
         if not before.photos:
@@ -678,7 +678,7 @@ class Library(RuleBasedStateMachine):
             nonlocal model
             space = store.active_space() if how.model is None else None
             model = how.model or (OURS if space is None else self.world.model_of(space))
-            return indexing.run(
+            return indexer.run(
                 store,
                 lambda: (Watched(self.world.models[model], steps), SPECS[model]),
                 IndexPlan(paths, exclude=exclude, batch_size=how.batch),
@@ -689,7 +689,7 @@ class Library(RuleBasedStateMachine):
             )
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(indexing, "CHECKPOINT_PHOTOS", how.checkpoint)
+            patch.setattr(indexer, "CHECKPOINT_PHOTOS", how.checkpoint)
             is_whole = self._write_with(steps, index) and not stopping.is_set()
         look()
         assert self.seen.is_complete or not before.is_complete

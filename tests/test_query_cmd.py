@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from imgsearch.cli import render
-from imgsearch.core import indexing
+from imgsearch.core.indexing import indexer
 from imgsearch.core.models import registry
 from imgsearch.core.store.store import Store
 
@@ -26,7 +26,7 @@ def library(tmp_path_factory, model):
         shutil.copy(ALBUM / f"{name}.jpg", top / "photos")
     with Store.writing(str(top / "index"), create=True) as store:
         spec = registry.parse("builtin").to_json()
-        indexing.run(store, lambda: (model, spec), indexing.IndexPlan((str(top / "photos"),)))
+        indexer.run(store, lambda: (model, spec), indexer.IndexPlan((str(top / "photos"),)))
     return top
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgsearch.core import indexing
 from imgsearch.core.grammar import Query
+from imgsearch.core.indexing import indexer
 from imgsearch.core.search import Options, Searcher
 from imgsearch.core.store.store import Store
 
@@ -33,7 +33,7 @@ def test_captions_are_ranked_as_their_cosines_rank_them(quality, shared, tmp_pat
     replay = quality.Replay(folder)
     captions = [line for line in quality.read_lines(f"{folder}/texts.jsonl") if line["file"]][::5]
     with Store.writing(str(tmp_path / "index"), create=True) as store:
-        indexing.run(store, lambda: (replay, "{}"), indexing.IndexPlan((f"{folder}/images",), decode="fast"))
+        indexer.run(store, lambda: (replay, "{}"), indexer.IndexPlan((f"{folder}/images",), decode="fast"))
     recorded = np.load(f"{folder}/vectors.npz")
     images = [line["file"] for line in quality.read_lines(f"{folder}/images.jsonl")]
     with Store.open(str(tmp_path / "index")) as store:

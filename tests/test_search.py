@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgsearch.core import compose, indexing, questions, search
+from imgsearch.core import compose, questions, search
 from imgsearch.core.errors import IndexDamaged, QueryError, UsageError
 from imgsearch.core.filters import Filters
 from imgsearch.core.grammar import Query, explicit, parse
+from imgsearch.core.indexing import indexer
 from imgsearch.core.models import registry
 from imgsearch.core.search import Options, Searcher
 from imgsearch.core.store.catalog import NewPhoto
@@ -40,7 +41,7 @@ def library(tmp_path_factory, model):
     (pictures / "other" / "leek.txt").write_text("soup for a rainy evening")
     with Store.writing(str(top / "index"), create=True) as store:
         spec = registry.parse("builtin").to_json()
-        indexing.run(store, lambda: (model, spec), indexing.IndexPlan((str(pictures),)))
+        indexer.run(store, lambda: (model, spec), indexer.IndexPlan((str(pictures),)))
     return top
 
 

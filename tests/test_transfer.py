@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgsearch.core import indexing
 from imgsearch.core.errors import ImgsearchError, UsageError
-from imgsearch.core.indexing import IndexPlan
+from imgsearch.core.indexing import indexer
+from imgsearch.core.indexing.indexer import IndexPlan
 from imgsearch.core.models.phrases import neutral_phrases
 from imgsearch.core.store import transfer
 from imgsearch.core.store.store import Store
@@ -67,7 +67,7 @@ def test_what_one_machine_embedded_another_one_need_not(imgsearch, shelf, tmp_pa
     with Store.writing(str(laptop)) as store:
         space = store.active_space()
         model = space.model
-        summary = indexing.run(store, lambda: (counting, model), IndexPlan((str(shelf),)), space=space)
+        summary = indexer.run(store, lambda: (counting, model), IndexPlan((str(shelf),)), space=space)
     assert (summary.reused, summary.new, counting.pictures) == (9, 0, 0)
     phrases = set(neutral_phrases())
     assert [text for text in counting.texts if text not in phrases] == []
@@ -128,7 +128,7 @@ def embedded(counting, index: Path, *folders: Path) -> int:
     counting.pictures = 0
     with Store.writing(str(index)) as store:
         space = store.active_space()
-        indexing.run(store, lambda: (counting, space.model), IndexPlan(tuple(map(str, folders))), space=space)
+        indexer.run(store, lambda: (counting, space.model), IndexPlan(tuple(map(str, folders))), space=space)
     return counting.pictures
 
 
@@ -475,7 +475,7 @@ def test_memory_does_not_grow_with_the_photos(folder, tmp_path, counting):
     photos.mkdir()
     shutil.copy(ALBUM / "lemon.jpg", photos)
     with Store.writing(folder, create=True) as store:
-        indexing.run(store, lambda: (counting, '{"name": "builtin", "arch": "builtin"}'), IndexPlan((str(photos),)))
+        indexer.run(store, lambda: (counting, '{"name": "builtin", "arch": "builtin"}'), IndexPlan((str(photos),)))
         space = store.active_space()
         generator = np.random.default_rng(0)
         peaks = []

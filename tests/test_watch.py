@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgsearch.core.indexing import IndexPlan
+from imgsearch.core.indexing.indexer import IndexPlan
+from imgsearch.core.indexing.watch import Agenda, Ear, Look, Looked
 from imgsearch.core.store.catalog import FACT_COLUMNS, join
 from imgsearch.core.store.store import Store
-from imgsearch.core.watching import Agenda, Ear, Look, Looked
 
 from conftest import ALBUM
 from pictures import noise
@@ -215,9 +215,9 @@ def test_folders_of_which_nothing_can_be_told_are_named(listening):
 
 LIMITED = """
 import sys
-from imgsearch.core.indexing import IndexPlan
+from imgsearch.core.indexing.indexer import IndexPlan
 from imgsearch.core.store.store import Store
-from imgsearch.core.watching import Ear
+from imgsearch.core.indexing.watch import Ear
 with Store.writing(sys.argv[1], create=True) as store:
     ear = Ear()
     for _ in range(2):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from hnsw import drawn
 
-from imgsearch.core.indexing import CHECKPOINT_PHOTOS
+from imgsearch.core.indexing.indexer import CHECKPOINT_PHOTOS
 from imgsearch.core.store.catalog import NewPhoto
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import Facts, Photo

@@ -14,25 +14,26 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from .errors import IndexDamaged
-from .late import LateModule
-from .models.phrases import neutral_phrases
-from .paths import has_picture_extension, is_network_filesystem
-from .photos.codecs import codecs
-from .store.calibration import CALIBRATION_VERSION, Calibration, calibrate, sampled
-from .store.catalog import Catalog, NewPhoto, Space, text_key
-from .store.store import Batch, Store
-from .survey import Event, IndexPlan, Listener, Summary, Survey, Todo, TodoList
-from .types import CarriedText, Embedder, NotAPicture, Skipped, SkipPhoto
+from imgsearch.core.errors import IndexDamaged
+from imgsearch.core.late import LateModule
+from imgsearch.core.models.phrases import neutral_phrases
+from imgsearch.core.paths import has_picture_extension, is_network_filesystem
+from imgsearch.core.photos.codecs import codecs
+from imgsearch.core.store.calibration import CALIBRATION_VERSION, Calibration, calibrate, sampled
+from imgsearch.core.store.catalog import Catalog, NewPhoto, Space, text_key
+from imgsearch.core.store.store import Batch, Store
+from imgsearch.core.types import CarriedText, Embedder, NotAPicture, Skipped, SkipPhoto
+
+from .changes import Event, IndexPlan, Listener, Summary, Survey, Todo, TodoList
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     import numpy as np
 
-    from .photos import preprocess
-    from .photos.decode_pool import Workers
-    from .types import Squares, Vectors
+    from imgsearch.core.photos import preprocess
+    from imgsearch.core.photos.decode_pool import Workers
+    from imgsearch.core.types import Squares, Vectors
 else:  # not needed where nothing is new
     np, preprocess = LateModule("numpy"), LateModule("imgsearch.core.photos.preprocess")
 
@@ -79,7 +80,7 @@ def run(
     with contextlib.ExitStack() as stack:
 
         def readers() -> Workers:
-            from .photos.decode_pool import Workers
+            from imgsearch.core.photos.decode_pool import Workers
 
             return workers or stack.enter_context(Workers(plan.workers, seconds=plan.seconds))
 

@@ -12,9 +12,9 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 
-from .errors import ImgsearchError
-from .photos.walk import Listing
-from .store.catalog import Catalog
+from imgsearch.core.errors import ImgsearchError
+from imgsearch.core.photos.walk import Listing
+from imgsearch.core.store.catalog import Catalog
 
 _DIGEST_BYTES = 16
 

@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .paths import is_network_filesystem, is_utf8, mounts_below, printable
-from .photos.walk import may_matter
-from .store.store import Store
-from .survey import IndexPlan, folders_of
+from imgsearch.core.paths import is_network_filesystem, is_utf8, mounts_below, printable
+from imgsearch.core.photos.walk import may_matter
+from imgsearch.core.store.store import Store
+
+from .changes import IndexPlan, folders_of
 
 if TYPE_CHECKING:
     from watchfiles._rust_notify import RustNotify

@@ -17,14 +17,15 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from .lasttime import LastTime
-from .paths import printable
-from .photos.codecs import codecs
-from .photos.walk import FolderWalk, Listing, Walk, named_photo
-from .store.catalog import Catalog, Known, KnownFailure, Root, join, pair_name, sidecar_stamp, split
-from .store.roots import NOT_THERE, Rules, Target, seen_from, targets, why_offline, within
-from .store.store import Batch, Store
-from .types import DECODE_SECONDS, Photo, Sidecar, Skipped
+from imgsearch.core.paths import printable
+from imgsearch.core.photos.codecs import codecs
+from imgsearch.core.photos.walk import FolderWalk, Listing, Walk, named_photo
+from imgsearch.core.store.catalog import Catalog, Known, KnownFailure, Root, join, pair_name, sidecar_stamp, split
+from imgsearch.core.store.roots import NOT_THERE, Rules, Target, seen_from, targets, why_offline, within
+from imgsearch.core.store.store import Batch, Store
+from imgsearch.core.types import DECODE_SECONDS, Photo, Sidecar, Skipped
+
+from .folder_digests import LastTime
 
 # Nothing in the file need change for these to go away: permissions, mounts, a disk that works again, more memory.
 RETRIED_STAGES = ("walk", "read", "memory")
