@@ -35,9 +35,9 @@ from peers import library, photos, setup
 from peers.library import MODEL, OURS, Library
 from peers.processes import Command, Times, imported, in_turn, resident_but, run
 
-from imgsearch.core import grammar
 from imgsearch.core.indexing.indexer import CHECKPOINT_PHOTOS
-from imgsearch.core.search import Options, Searcher
+from imgsearch.core.search import grammar
+from imgsearch.core.search.searcher import Options, Searcher
 from imgsearch.core.store.store import Store
 
 TOP = setup.ROOT / ".bench"

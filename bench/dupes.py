@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
-from imgsearch.core import dupes
-from imgsearch.core.filters import Filters
 from imgsearch.core.photos.decode_pool import Workers
 from imgsearch.core.photos.perceptual_hash import BITS, SIDE, Looks, look
+from imgsearch.core.search import duplicates
+from imgsearch.core.search.filters import Filters
 from imgsearch.core.store.catalog import NewPhoto
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import Facts, Photo, SpaceIdentity
@@ -177,10 +177,10 @@ ORIGINAL, UNLIKE = "original", "no copies"
 
 def _found(
     store: Store, quick: bool, cache: Looks, workers: Workers, under: tuple[str, ...] = ()
-) -> list[tuple[Path, Path, dupes.Duplicate]]:
+) -> list[tuple[Path, Path, duplicates.Duplicate]]:
     """(kept, other, how they compare) of all near copies."""
-    wanted = dupes.Wanted(quick=quick, filters=Filters(under=under))
-    found = dupes.find(store, wanted, cache=cache, workers=lambda: workers)
+    wanted = duplicates.Wanted(quick=quick, filters=Filters(under=under))
+    found = duplicates.find(store, wanted, cache=cache, workers=lambda: workers)
     assert not found.skipped
     pairs = [(Path(group.kept.path), Path(each.place.path), each) for group in found.groups for each in group.others]
     return [pair for pair in pairs if pair[2].kind == "near"]
@@ -267,7 +267,9 @@ def scale(count: int, dim: int) -> None:
                 stages.setdefault(what, time.perf_counter())
 
             started, cpu = time.perf_counter(), time.process_time()
-            found = dupes.find(store, dupes.Wanted(quick=quick), cache=cache, workers=_none, on_progress=on_progress)
+            found = duplicates.find(
+                store, duplicates.Wanted(quick=quick), cache=cache, workers=_none, on_progress=on_progress
+            )
             seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
             at = ", ".join(f"{what} from {moment - started:.1f} s" for what, moment in stages.items())
             copies = sum(len(group.others) for group in found.groups)

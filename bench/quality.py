@@ -24,13 +24,13 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import numpy as np
 
 from imgsearch.core import evaluate
-from imgsearch.core.compose import METHODS
-from imgsearch.core.grammar import Query
 from imgsearch.core.indexing import indexer
 from imgsearch.core.models import embedding, registry
 from imgsearch.core.models.phrases import neutral_phrases
 from imgsearch.core.photos.decode_pool import Workers
-from imgsearch.core.search import Options, Searcher
+from imgsearch.core.search.composition import METHODS
+from imgsearch.core.search.grammar import Query
+from imgsearch.core.search.searcher import Options, Searcher
 from imgsearch.core.store.store import Store
 from imgsearch.core.types import Embedder, Photo, Recipe, SpaceIdentity
 

@@ -17,8 +17,8 @@ import time
 import numpy as np
 from hnsw import drawn
 
-from imgsearch.core.grammar import explicit
-from imgsearch.core.search import Options, Searcher
+from imgsearch.core.search.grammar import explicit
+from imgsearch.core.search.searcher import Options, Searcher
 from imgsearch.core.store.catalog import NewPhoto
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.store.vectors import HNSW_EF, HNSW_EF_CONSTRUCTION, HNSW_M

@@ -16,13 +16,13 @@ from .hits import FIELDS, Printer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from imgsearch.core.arrange import Hit
-    from imgsearch.core.asked import Asked
     from imgsearch.core.errors import QueryError
-    from imgsearch.core.explain import Explanation
-    from imgsearch.core.grammar import Query
     from imgsearch.core.models.onnx_towers import QueryEmbedder
-    from imgsearch.core.search import Options, Searcher
+    from imgsearch.core.search.explain import Explanation
+    from imgsearch.core.search.grammar import Query
+    from imgsearch.core.search.grouping import Hit
+    from imgsearch.core.search.query_arguments import Asked
+    from imgsearch.core.search.searcher import Options, Searcher
     from imgsearch.core.store.catalog import Space
     from imgsearch.core.store.store import Store
     from imgsearch.core.types import Embedder
@@ -50,8 +50,8 @@ def answer(asked: Asked) -> int:
             if teller:
                 teller.is_warm = True
             return _print_warm(found, show, teller or on_explained)
-    from imgsearch.core.asked import options_of, query_of, refuse_for_lines
-    from imgsearch.core.questions import texts_of
+    from imgsearch.core.search.encoding import texts_of
+    from imgsearch.core.search.query_arguments import options_of, query_of, refuse_for_lines
 
     from .loading import open_store, query_embedder
 
@@ -139,7 +139,7 @@ def _explainer(*, as_json: bool) -> Callable[[Explanation], None]:
 def _teller(asked: Asked, then: Callable[[Explanation], None] | None) -> Teller:
     from dataclasses import fields
 
-    from imgsearch.core.filters import Filters
+    from imgsearch.core.search.filters import Filters
 
     from .telling import Teller
 
@@ -174,7 +174,7 @@ class _Show:
             self._printer.print(hits)
             render.flush()
         if self._sheet is not None:
-            from imgsearch.core.asked import options_of
+            from imgsearch.core.search.query_arguments import options_of
 
             self._sheet.write(typed, hits, options_of(self._asked, statistics=False))
 
@@ -182,7 +182,7 @@ class _Show:
 def _print_warm(answer: warm.Answer, show: _Show, on_explained: Callable[[Explanation], None] | None) -> int:
     """What a running server found, printed as if it had been found here."""
     if on_explained and answer.explanation is not None:
-        from imgsearch.core.explain import Explanation
+        from imgsearch.core.search.explain import Explanation
 
         on_explained(Explanation(answer.explanation))
     show(answer.typed, answer.hits)
@@ -192,7 +192,7 @@ def _print_warm(answer: warm.Answer, show: _Show, on_explained: Callable[[Explan
 
 
 def _searcher(store: Store, space: Space, embedder: Embedder) -> Searcher:
-    from imgsearch.core.search import Searcher
+    from imgsearch.core.search.searcher import Searcher
 
     return Searcher(store, lambda: embedder, store.view(space))
 
@@ -214,8 +214,8 @@ def _answer_lines(
     on_explained: Callable[[Explanation], None] | None,
 ) -> int:
     """Answer every line of standard input; a line that is no query is complained of and passed over."""
-    from imgsearch.core.asked import query_of_line
     from imgsearch.core.errors import QueryError
+    from imgsearch.core.search.query_arguments import query_of_line
 
     has_hits = has_errors = False
 

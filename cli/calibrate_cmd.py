@@ -37,7 +37,7 @@ def calibrate(
     from imgsearch.core.errors import UsageError
     from imgsearch.core.indexing.indexer import live_pictures, renew_calibration
     from imgsearch.core.models.phrases import neutral_phrases
-    from imgsearch.core.questions import correct_hubness, corrects_hubness
+    from imgsearch.core.search.encoding import correct_hubness, corrects_hubness
 
     from .loading import embedder_of, open_to_write
 

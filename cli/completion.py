@@ -19,7 +19,7 @@ import typer
 from .settings import keys
 
 PROGRAM = "imgsearch"
-# Held equal to imgsearch.core.compose.METHODS by a test: that module imports numpy.
+# Held equal to imgsearch.core.search.composition.METHODS by a test: that module imports numpy.
 METHODS = ("and", "lerp", "slerp", "add", "product", "weicom", "basic", "basic-style", "pdv")
 DEVICES = ("auto", "cuda", "mps", "cpu")
 

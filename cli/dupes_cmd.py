@@ -13,7 +13,7 @@ import typer
 from . import options, render
 
 if TYPE_CHECKING:
-    from imgsearch.core.dupes import Duplicate, Found, Group
+    from imgsearch.core.search.duplicates import Duplicate, Found, Group
     from imgsearch.core.store.catalog import Place
 
 
@@ -80,11 +80,11 @@ def dupes(
     """
     from contextlib import ExitStack
 
-    from imgsearch.core import dupes as core
     from imgsearch.core.errors import UsageError
-    from imgsearch.core.filters import Filters
     from imgsearch.core.photos.decode_pool import Workers
     from imgsearch.core.photos.perceptual_hash import Looks
+    from imgsearch.core.search import duplicates as core
+    from imgsearch.core.search.filters import Filters
 
     from .loading import open_store
     from .progress import Stages

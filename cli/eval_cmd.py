@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from imgsearch.core.evaluate import Interval
     from imgsearch.core.models.registry import ModelSpec
     from imgsearch.core.runs import Answer, Asked, Plan, Run
-    from imgsearch.core.search import Options as SearchOptions
+    from imgsearch.core.search.searcher import Options as SearchOptions
     from imgsearch.core.store.catalog import Space
     from imgsearch.core.store.store import Store
     from imgsearch.core.types import Embedder
@@ -367,9 +367,9 @@ def _plan(
 
 
 def _search_options(method: str | None, weight: float | None, *, exact: bool) -> SearchOptions:
-    from imgsearch.core.compose import DEFAULT_METHOD, method_named
     from imgsearch.core.errors import UsageError
-    from imgsearch.core.search import Options
+    from imgsearch.core.search.composition import DEFAULT_METHOD, method_named
+    from imgsearch.core.search.searcher import Options
 
     chosen = method_named(method or DEFAULT_METHOD)
     if chosen.needs_origin:
@@ -583,12 +583,12 @@ def _answers(store: Store, view: Any, embedder: Callable[[], Embedder], asked: A
 
 def _head(benchmark: Benchmark, asked: Asked, plan: Plan, store: Store, space: Space) -> dict[str, Any]:
     """What was asked of what, and how."""
-    from imgsearch.core.questions import corrects_hubness
+    from imgsearch.core.search.encoding import corrects_hubness
 
     options = plan.options
     head: dict[str, Any] = {"benchmark": benchmark.name, "protocol": benchmark.protocol, "model": space.identity.name}
     if benchmark.is_composed:
-        from imgsearch.core.compose import method_named
+        from imgsearch.core.search.composition import method_named
 
         method = method_named(options.method or "")
         weight = method.default_weight if options.weight is None else options.weight

@@ -14,7 +14,7 @@ from imgsearch.core.paths import path_fields, printable
 from . import render
 
 if TYPE_CHECKING:
-    from imgsearch.core.arrange import Hit
+    from imgsearch.core.search.grouping import Hit
 
     from .previews import Previews
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import render
 
 if TYPE_CHECKING:
-    from imgsearch.core.arrange import Hit
+    from imgsearch.core.search.grouping import Hit
 
 # Of a drawing at most, in cells: three photos and their names are seen at once on a terminal of 40 rows.
 COLUMNS, ROWS = 36, 11

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from . import render
 
 if TYPE_CHECKING:
-    from imgsearch.core.arrange import Hit
-    from imgsearch.core.questions import Options
+    from imgsearch.core.search.encoding import Options
+    from imgsearch.core.search.grouping import Hit
 
 STDOUT = "-"
 

@@ -57,8 +57,8 @@ def similar(
       find ~/New -name '*.jpg' | imgsearch similar - -n 1 --json | jq -r '[.query, .path, .score] | @tsv'
     """
     from imgsearch.core.errors import UsageError
-    from imgsearch.core.filters import Filters
-    from imgsearch.core.search import Options, Searcher
+    from imgsearch.core.search.filters import Filters
+    from imgsearch.core.search.searcher import Options, Searcher
 
     from .loading import open_store, query_embedder
     from .telling import Teller
@@ -108,8 +108,8 @@ class _Answers:
 
     def answer(self, files: list[str]) -> None:
         """One answer each; a picture that cannot be used is complained of and passed over."""
-        from imgsearch.core import grammar
         from imgsearch.core.errors import QueryError
+        from imgsearch.core.search import grammar
 
         queries = []
         for file in files:

@@ -10,7 +10,7 @@ from . import render
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from imgsearch.core.explain import Explanation
+    from imgsearch.core.search.explain import Explanation
 
 
 class Teller:

@@ -22,9 +22,9 @@ import numpy as np  # noqa: TID253
 from .benchmarks import Benchmark, Question, submission
 from .errors import QueryError, UsageError
 from .evaluate import SUBSET, Interval, Measure, Resampled, Sample, resampled
-from .grammar import Query, Term
 from .paths import has_picture_extension, on_disk, printable
-from .search import Options, Searcher
+from .search.grammar import Query, Term
+from .search.searcher import Options, Searcher
 from .store.catalog import Place
 from .store.store import Store, View
 from .types import Embedder

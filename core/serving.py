@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np  # noqa: TID253
 
 from . import warm
-from .arrange import Hit
-from .asked import options_of, query_of
 from .errors import ImgsearchError, QueryError, UsageError
-from .explain import Explanation
-from .filters import Filters, condition
-from .grammar import Query
 from .models.onnx_towers import QueryEmbedder
 from .paths import printable
-from .search import Options, Searcher
+from .search.explain import Explanation
+from .search.filters import Filters, condition
+from .search.grammar import Query
+from .search.grouping import Hit
+from .search.query_arguments import options_of, query_of
+from .search.searcher import Options, Searcher
 from .store.catalog import Place, Root, Space
 from .store.store import CATALOG, SALVAGED, Store
 from .store.vectors import fault_in

@@ -25,9 +25,9 @@ from .paths import printable
 from .types import SkipPhoto
 
 if TYPE_CHECKING:
-    from .arrange import Hit
     from .photos.thumbnails import Thumbnails
-    from .questions import Options
+    from .search.encoding import Options
+    from .search.grouping import Hit
 
 MOST_PHOTOS = 1_000
 """On one page: some 25 MB of thumbnails, which browsers still scroll smoothly."""

@@ -27,7 +27,7 @@ from .places import CATALOG, locate, runtime_folder
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .arrange import Hit
+    from .search.grouping import Hit
 
 PROTOCOL = 2
 # A server that is alive and free accepts within a millisecond or two; after this long the asker goes its own way.

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from imgsearch.core.search import Searcher
+from imgsearch.core.search.searcher import Searcher
 from imgsearch.core.store.calibration import calibrate
 from imgsearch.core.store.catalog import NewPhoto
 from imgsearch.core.store.store import Batch, Store

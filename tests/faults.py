@@ -33,11 +33,11 @@ import numpy as np
 
 from imgsearch.cli import app, loading
 from imgsearch.core.errors import IndexNotFound
-from imgsearch.core.grammar import explicit
 from imgsearch.core.indexing import indexer
 from imgsearch.core.models import registry
 from imgsearch.core.photos.decode_pool import Workers
-from imgsearch.core.search import Options, Searcher
+from imgsearch.core.search.grammar import explicit
+from imgsearch.core.search.searcher import Options, Searcher
 from imgsearch.core.store.store import MODALITIES, Store
 from imgsearch.core.store.vectors import Graph, SlotMap
 

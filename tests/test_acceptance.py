@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from imgsearch.core import evaluate
-from imgsearch.core.grammar import explicit
 from imgsearch.core.models import registry
-from imgsearch.core.search import Options, Searcher
+from imgsearch.core.search.grammar import explicit
+from imgsearch.core.search.searcher import Options, Searcher
 from imgsearch.core.store.store import Store
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from imgsearch.core import arrange
-from imgsearch.core.grammar import Query
-from imgsearch.core.search import Options
+from imgsearch.core.search import grouping
+from imgsearch.core.search.grammar import Query
+from imgsearch.core.search.searcher import Options
 from imgsearch.core.types import Facts
 
 from chosen import index_of, random_units, unit
@@ -155,8 +155,8 @@ def test_what_is_cut_is_neither_shown_nor_a_member(tmp_path):
 
 
 def test_groups_are_made_among_so_many_of_the_best_and_more_where_that_gives_too_few(tmp_path, monkeypatch):
-    monkeypatch.setattr(arrange, "GROUP_DEPTH", 3)
-    monkeypatch.setattr(arrange, "GROUP_DEPTH_PER_HIT", 1)
+    monkeypatch.setattr(grouping, "GROUP_DEPTH", 3)
+    monkeypatch.setattr(grouping, "GROUP_DEPTH_PER_HIT", 1)
     facts = [at(f"2020-01-0{day}T12:00:00") for day in (1, 1, 2, 1, 1, 1, 3)]
     with scene(tmp_path, [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3], facts=facts) as (searcher, paths):
         assert shown(searcher, paths, group="day", limit=2) == [(0, [1]), (2, [])]

@@ -15,8 +15,8 @@ import typer
 from PIL import Image
 
 from imgsearch.cli import commands, completion
-from imgsearch.core import compose
 from imgsearch.core.models import registry
+from imgsearch.core.search import composition
 
 SCRIPTS = Path(__file__).parents[1] / "completions"
 FILES = {"bash": "imgsearch", "zsh": "_imgsearch", "fish": "imgsearch.fish"}
@@ -55,7 +55,7 @@ def test_zsh_script_says_on_its_first_line_what_it_completes():
 
 
 def test_composition_methods_are_those_of_core():
-    assert tuple(compose.METHODS) == completion.METHODS
+    assert tuple(composition.METHODS) == completion.METHODS
 
 
 # ----------------------------------------------------------------------------------------- the three shells
@@ -314,7 +314,7 @@ def test_options_come_after_words_too(shell):
     [
         ("imgsearch query --modality ", ["any", "image", "text"]),
         ("imgsearch index --precision ", ["auto", "bf16", "fp16", "fp32"]),
-        ("imgsearch query --compose ", sorted(compose.METHODS)),
+        ("imgsearch query --compose ", sorted(composition.METHODS)),
         ("imgsearch query dog --device ", ["auto", "cpu", "cuda", "mps"]),
         ("imgsearch index -m ", sorted(["auto", *registry.ALIASES])),
         ("imgsearch --show-completion ", ["bash", "fish", "zsh"]),

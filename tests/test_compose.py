@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsearch.core import compose
-from imgsearch.core.compose import METHODS, Context, Spread
 from imgsearch.core.errors import UsageError
-from imgsearch.core.grammar import Query
-from imgsearch.core.search import Options
+from imgsearch.core.search import composition
+from imgsearch.core.search.composition import METHODS, Context, Spread
+from imgsearch.core.search.grammar import Query
+from imgsearch.core.search.searcher import Options
 from imgsearch.core.store import calibration
 from imgsearch.core.store.calibration import calibrate
 
@@ -222,7 +222,7 @@ def test_each_method_has_a_weight_between_the_ends_and_uses_it_when_none_is_aske
 
 def test_an_unknown_method_is_refused_with_those_there_are():
     with pytest.raises(UsageError, match="no composition method 'sum'") as refused:
-        compose.method_named("sum")
+        composition.method_named("sum")
     assert refused.value.hint == "one of: and, lerp, slerp, add, product, weicom, basic, basic-style, pdv"
 
 

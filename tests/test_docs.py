@@ -10,7 +10,8 @@ import pytest
 
 import imgsearch
 from imgsearch.cli import commands
-from imgsearch.core import compose, errors
+from imgsearch.core import errors
+from imgsearch.core.search import composition
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
@@ -50,10 +51,10 @@ def test_every_option_that_the_readme_shows_exists(imgsearch):
 def test_every_composition_method_is_documented_and_named_in_the_help(imgsearch):
     document = (TOP / "docs" / "composition.md").read_text()
     text = " ".join(imgsearch("query", "--help").out.decode().split())
-    for method in compose.METHODS:
+    for method in composition.METHODS:
         assert f"`{method}`" in document
         assert method in text.split("--compose METHOD")[1].split("--weight")[0]
-    assert f"Default: {compose.DEFAULT_METHOD}, or pdv with --from." in text
+    assert f"Default: {composition.DEFAULT_METHOD}, or pdv with --from." in text
 
 
 def test_help_begins_with_what_a_command_does_and_ends_with_an_example(imgsearch):

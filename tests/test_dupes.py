@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
-from imgsearch.core import dupes
 from imgsearch.core.photos import perceptual_hash
+from imgsearch.core.search import duplicates
 
 from conftest import ALBUM
 from pictures import noise
@@ -271,7 +271,7 @@ def test_a_photo_that_changes_while_others_are_read_is_in_no_group(imgsearch, tm
         original(name).save(folder / f"{name}-near.jpg", quality=70)
     imgsearch("index", folder)
     whole = groups(imgsearch("dupes", "--json"))
-    read_looks = dupes.read_looks
+    read_looks = duplicates.read_looks
     Path(perceptual_hash.Looks().path).unlink()
 
     def meanwhile(*arguments, **options):
@@ -279,7 +279,7 @@ def test_a_photo_that_changes_while_others_are_read_is_in_no_group(imgsearch, tm
         shutil.copy(ALBUM / "leek.jpg", folder / whole[0][0])  # one that was to stay
         (folder / whole[1][1]).unlink()
 
-    monkeypatch.setattr(dupes, "read_looks", meanwhile)
+    monkeypatch.setattr(duplicates, "read_looks", meanwhile)
     outcome = imgsearch("dupes", "--json")
     assert groups(outcome) == [whole[0][1:], [whole[1][0], whole[1][2]], whole[2]]
     assert json.loads(outcome.err)["notice"].startswith("2 photos left out: gone, or not as indexed")

@@ -20,7 +20,7 @@ import pytest
 
 from imgsearch.core import benchmarks, runs
 from imgsearch.core.evaluate import measure_named
-from imgsearch.core.search import Options
+from imgsearch.core.search.searcher import Options
 from imgsearch.core.store.store import Store
 
 from pictures import noise

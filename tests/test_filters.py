@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imgsearch.core.errors import QueryError, UsageError
-from imgsearch.core.filters import Condition, Filters, condition
+from imgsearch.core.search.filters import Condition, Filters, condition
 from imgsearch.core.store.catalog import NewPhoto, text_key
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import CarriedText, Facts, Photo, SpaceIdentity

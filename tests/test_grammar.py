@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from imgsearch.core.errors import ImgsearchError, QueryError, UsageError
-from imgsearch.core.grammar import Query, Term, combine, explicit, parse, printed
+from imgsearch.core.search.grammar import Query, Term, combine, explicit, parse, printed
 
 
 @pytest.fixture

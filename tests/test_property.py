@@ -26,13 +26,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from PIL import Image
 
 from imgsearch.core.errors import IndexNotFound, StoreError
-from imgsearch.core.grammar import Query
 from imgsearch.core.indexing import indexer
 from imgsearch.core.indexing.indexer import Event, IndexPlan, Summary
 from imgsearch.core.models import registry as models
 from imgsearch.core.photos import decode, preprocess
 from imgsearch.core.photos.decode_pool import Workers
-from imgsearch.core.search import Options, Searcher
+from imgsearch.core.search.grammar import Query
+from imgsearch.core.search.searcher import Options, Searcher
 from imgsearch.core.store.catalog import Catalog, Space
 from imgsearch.core.store.prune import prune
 from imgsearch.core.store.store import Store, View

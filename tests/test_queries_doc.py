@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imgsearch.core.grammar import INSTRUCTIONS, combine, parse
+from imgsearch.core.search.grammar import INSTRUCTIONS, combine, parse
 
 from conftest import ALBUM
 

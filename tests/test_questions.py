@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from imgsearch.core import questions, scoring
-from imgsearch.core.compose import PDV_STEP
 from imgsearch.core.errors import QueryError
-from imgsearch.core.filters import Filters
-from imgsearch.core.grammar import Query, Term
-from imgsearch.core.search import Options
+from imgsearch.core.search import encoding, scoring
+from imgsearch.core.search.composition import PDV_STEP
+from imgsearch.core.search.filters import Filters
+from imgsearch.core.search.grammar import Query, Term
+from imgsearch.core.search.searcher import Options
 from imgsearch.core.store.store import Store
 from imgsearch.core.types import SpaceIdentity
 
@@ -183,8 +183,8 @@ def test_pdv_goes_with_from_and_from_with_nothing_else(scene):
 def test_basic_is_its_formula(scene, monkeypatch, method, harris, weight):
     subjects, styles = [f"subject {n}" for n in range(40)], [f"style {n}" for n in range(20)]
     lists = {"subjects": subjects, "styles": styles}
-    monkeypatch.setattr(questions, "word_list", lists.__getitem__)
-    monkeypatch.setattr(questions, "CONTEXTS", 10)
+    monkeypatch.setattr(encoding, "word_list", lists.__getitem__)
+    monkeypatch.setattr(encoding, "CONTEXTS", 10)
     embed = scene.searcher._asker._embedder()
     a, b = (embed.embed_texts(words).astype(np.float64) for words in (subjects, styles))
     image_mean = scene.rows.astype(np.float64).mean(axis=0) * 60 / 260

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from imgsearch.core import relevance
-from imgsearch.core.filters import Filters
-from imgsearch.core.grammar import Query, Term
-from imgsearch.core.questions import correct_hubness
-from imgsearch.core.search import Options
+from imgsearch.core.search import relevance
+from imgsearch.core.search.encoding import correct_hubness
+from imgsearch.core.search.filters import Filters
+from imgsearch.core.search.grammar import Query, Term
+from imgsearch.core.search.searcher import Options
 
 from chosen import index_of, random_units, unit
 
@@ -140,7 +140,7 @@ def test_the_explanation_says_how_far_the_best_stands_out(scene):
 def test_a_row_that_all_phrases_fit_alike_stands_nowhere():
     phrases = np.repeat(random_units(1, 1, DIM), 60, axis=0)
     rows = random_units(2, 3, DIM)
-    from imgsearch.core.scoring import Clause
+    from imgsearch.core.search.scoring import Clause
 
     clause = Clause("text", (rows[0],), rows[0], words=rows[0])
     standing, is_itself = relevance.standing(clause, rows, phrases, rows)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgsearch.core.grammar import Query
 from imgsearch.core.indexing import indexer
-from imgsearch.core.search import Options, Searcher
+from imgsearch.core.search.grammar import Query
+from imgsearch.core.search.searcher import Options, Searcher
 from imgsearch.core.store.store import Store
 
 BENCH = Path(__file__).parents[1] / "bench" / "quality.py"

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgsearch.core import compose, questions, search
 from imgsearch.core.errors import IndexDamaged, QueryError, UsageError
-from imgsearch.core.filters import Filters
-from imgsearch.core.grammar import Query, explicit, parse
 from imgsearch.core.indexing import indexer
 from imgsearch.core.models import registry
-from imgsearch.core.search import Options, Searcher
+from imgsearch.core.search import composition, encoding
+from imgsearch.core.search import searcher as search
+from imgsearch.core.search.filters import Filters
+from imgsearch.core.search.grammar import Query, explicit, parse
+from imgsearch.core.search.searcher import Options, Searcher
 from imgsearch.core.store.catalog import NewPhoto
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import Facts, Photo, SpaceIdentity
@@ -126,7 +127,7 @@ def test_a_picture_from_outside_is_decoded_and_embedded_once_whatever_is_asked_w
 
 
 def test_vectors_of_pictures_from_outside_are_few(library, counting, tmp_path, monkeypatch):
-    monkeypatch.setattr(questions, "MOST_OUTSIDE", 1)
+    monkeypatch.setattr(encoding, "MOST_OUTSIDE", 1)
     for name in ("a", "b"):
         Image.new("RGB", (40, 30), "red" if name == "a" else "blue").save(tmp_path / f"{name}.png")
     with Store.open(str(library / "index")) as store:
@@ -146,7 +147,7 @@ def test_a_plain_picture_query_leaves_out_the_file_itself_and_a_composed_one_its
     assert len(everything) == 82
 
 
-@pytest.mark.parametrize("method", list(compose.METHODS))
+@pytest.mark.parametrize("method", list(composition.METHODS))
 @pytest.mark.parametrize("include_reference", [False, True])
 def test_at_weight_0_and_1_composition_is_plain_search(searcher, pictures, method, include_reference):
     lemon = str(pictures / "fruit" / "lemon.jpg")
@@ -160,7 +161,7 @@ def test_at_weight_0_and_1_composition_is_plain_search(searcher, pictures, metho
     assert ranking(both, weight=1.0) == ranking(explicit("a green bottle", ()))
 
 
-@pytest.mark.parametrize("method", list(compose.METHODS))
+@pytest.mark.parametrize("method", list(composition.METHODS))
 def test_the_graph_finds_what_the_scan_finds(searcher, pictures, method):
     lemon = str(pictures / "fruit" / "lemon.jpg")
     origin = "a yellow fruit" if method == "pdv" else None
@@ -465,8 +466,8 @@ def test_a_range_with_few_vectors_of_a_modality_is_scanned(many, monkeypatch):
 
 def test_questions_one_by_one_turn_to_the_graphs_when_scanning_has_cost_as_much_as_loading(many, monkeypatch):
     folder, rows = many
-    monkeypatch.setattr("imgsearch.core.search.GRAPH_SECONDS_PER_QUESTION", 1e-9)
-    monkeypatch.setattr("imgsearch.core.search.GRAPH_LOAD_SECONDS_PER_FLOAT", 4 * search.SCAN_SECONDS_PER_FLOAT)
+    monkeypatch.setattr("imgsearch.core.search.searcher.GRAPH_SECONDS_PER_QUESTION", 1e-9)
+    monkeypatch.setattr("imgsearch.core.search.searcher.GRAPH_LOAD_SECONDS_PER_FLOAT", 4 * search.SCAN_SECONDS_PER_FLOAT)
     with Store.open(folder) as store:
         searcher = Searcher(store, lambda: Directions(rows))
         loaded = []

@@ -245,7 +245,7 @@ def test_the_document_describes_every_address(client):
 def test_every_filter_of_a_query_can_be_asked():
     from dataclasses import fields
 
-    from imgsearch.core.filters import Filters
+    from imgsearch.core.search.filters import Filters
 
     assert set(openapi.FILTERS) == {field.name for field in fields(Filters)}
 

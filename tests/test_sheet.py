@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imgsearch.core import sheet
-from imgsearch.core.arrange import Hit
+from imgsearch.core.search.grouping import Hit
 from imgsearch.core.store.catalog import Place
 
 from conftest import ALBUM

@@ -12,7 +12,7 @@ from imgsearch.cli.hits import hit_record
 from imgsearch.core.paths import printable
 
 if TYPE_CHECKING:
-    from imgsearch.core.arrange import Hit
+    from imgsearch.core.search.grouping import Hit
     from imgsearch.core.store.catalog import Place
 
 _OF_A_QUESTION = ("query", "query_b64", "rank", "score", "method", "cosine", "z", "percentile", "model")
@@ -42,7 +42,7 @@ def found(hit: Hit) -> dict[str, Any]:
 
 def shown(place: Place) -> dict[str, Any]:
     """A photo that nobody asked for in particular: the same keys, but those of a question."""
-    from imgsearch.core.arrange import Hit
+    from imgsearch.core.search.grouping import Hit
 
     hit = Hit(query="", rank=1, score=0.0, method="", modality="image", place=place, model="", cosine=0.0)
     record = found(hit)

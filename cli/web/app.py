@@ -24,12 +24,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from imgsearch.core import grammar
 from imgsearch.core.errors import ImgsearchError, ModelError, QueryError, StoreError, UsageError
 from imgsearch.core.paths import mtime_ns, printable
 from imgsearch.core.photos.decode_pool import Closed
 from imgsearch.core.photos.thumbnails import Thumbnails
-from imgsearch.core.search import Options
+from imgsearch.core.search import grammar
+from imgsearch.core.search.searcher import Options
 from imgsearch.core.serving import Shelf, Warm, filters_from
 from imgsearch.core.types import SkipPhoto
 
@@ -39,7 +39,7 @@ from .answers import answer, found, refusal, shown
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from imgsearch.core.grammar import Query
+    from imgsearch.core.search.grammar import Query
     from imgsearch.core.store.catalog import Place
 
 STATIC = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js", "/icon.svg": "icon.svg"}

@@ -11,24 +11,25 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np  # noqa: TID253
 
-from . import compose
-from .compose import Context, Method
-from .errors import QueryError
+from imgsearch.core.errors import QueryError
+from imgsearch.core.models.onnx_towers import QueryEmbedder
+from imgsearch.core.models.phrases import word_list
+from imgsearch.core.paths import mtime_ns, printable
+from imgsearch.core.store.calibration import Calibration
+from imgsearch.core.types import Embedder, Photo, SkipPhoto, SpaceIdentity
+
+from . import composition
+from .composition import Context, Method
 from .filters import Filters
 from .grammar import Query, Term
-from .models.onnx_towers import QueryEmbedder
-from .models.phrases import word_list
-from .paths import mtime_ns, printable
 from .scoring import Clause, Question
-from .store.calibration import Calibration
-from .types import Embedder, Photo, SkipPhoto, SpaceIdentity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .store.catalog import Space
-    from .store.store import Store, View
-    from .types import Vectors
+    from imgsearch.core.store.catalog import Space
+    from imgsearch.core.store.store import Store, View
+    from imgsearch.core.types import Vectors
 
 SearchIn = Literal["image", "text", "any"]
 Strategy = Literal["auto", "exact", "ann"]
@@ -83,7 +84,7 @@ class Options:
 
     def method_for(self, query: Query) -> Method:
         """Raises QueryError for a method that does not go with the query, UsageError for one that there is not."""
-        method = compose.method_named(self.method or ("pdv" if query.change_from else compose.DEFAULT_METHOD))
+        method = composition.method_named(self.method or ("pdv" if query.change_from else composition.DEFAULT_METHOD))
         if method.needs_origin and query.images and query.change_from is None:
             raise QueryError(f"--compose {method.name} needs the words it starts from", hint='--from "blue dress"')
         if query.change_from and not method.needs_origin:
@@ -204,7 +205,7 @@ class Asker:
         if method.needs_origin:
             assert query.change_from is not None
             origin = asked.text(query.change_from)
-            step = np.float32(compose.PDV_STEP) * (words - origin)
+            step = np.float32(composition.PDV_STEP) * (words - origin)
             picture, words = unit(picture + step), unit(origin + step)
         heading = unit((1 - weight) * picture + weight * words)
         context = Context(cosine=float(words @ picture))
@@ -361,8 +362,8 @@ class _Asked:
 
     def _fresh_vector(self, path: str) -> tuple[Vectors, bytes]:
         """And the hash of the bytes that it is of: the file may be another by now."""
-        from .photos.decode_pool import Workers
-        from .photos.preprocess import draft_side  # Pillow only when pixels are needed
+        from imgsearch.core.photos.decode_pool import Workers
+        from imgsearch.core.photos.preprocess import draft_side  # Pillow only when pixels are needed
 
         embedder = self._embedder()
         if isinstance(embedder, QueryEmbedder):

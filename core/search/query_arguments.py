@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .errors import UsageError
+from imgsearch.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from .encoding import Options
     from .grammar import Query
-    from .questions import Options
 
 
 Asked = Mapping[str, Any]
@@ -59,8 +59,8 @@ def options_of(asked: Asked, *, statistics: bool) -> Options:
     """How the query is to be answered. Raises UsageError for numbers that mean nothing."""
     from dataclasses import fields
 
+    from .encoding import Options
     from .filters import Filters
-    from .questions import Options
 
     given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in asked.items()}
     exact = given["exact"]

@@ -15,26 +15,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np  # noqa: TID253
 
-from . import compose, relevance, scoring
-from .arrange import Hit, arranged, depth
-from .compose import Spread
-from .errors import QueryError, UsageError
+from imgsearch.core.errors import QueryError, UsageError
+from imgsearch.core.paths import processor_cores
+from imgsearch.core.store.catalog import Place
+from imgsearch.core.store.store import Store, View
+from imgsearch.core.store.vectors import HNSW_EF, Graph, fault_in
+from imgsearch.core.types import Embedder, Modality
+
+from . import composition, relevance, scoring
+from .composition import Spread
+from .encoding import Asker, Options, unit
 from .explain import Explanation, Timings
 from .filters import Condition, condition
 from .grammar import Query
-from .paths import processor_cores
-from .questions import Asker, Options, unit
+from .grouping import Hit, arranged, depth
 from .scoring import Background, Question
-from .store.catalog import Place
-from .store.store import Store, View
-from .store.vectors import HNSW_EF, Graph, fault_in
-from .types import Embedder, Modality
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .store.calibration import Calibration
-    from .types import Vectors
+    from imgsearch.core.store.calibration import Calibration
+    from imgsearch.core.types import Vectors
 
     Mask = NDArray[np.bool_]
     Slots = NDArray[np.int64]
@@ -643,4 +644,4 @@ def _validate(options: Options) -> None:
     if not 0 <= options.diverse <= 1:
         raise UsageError(f"--diverse {options.diverse:g}: no share", hint="0 is relevance alone, 1 difference alone")
     if options.method is not None:
-        compose.method_named(options.method)
+        composition.method_named(options.method)

@@ -22,10 +22,10 @@ from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from .errors import QueryError, UsageError
-from .paths import MOST_INTEGER, on_disk, printable
-from .store.catalog import Root, below
-from .store.store import Store
+from imgsearch.core.errors import QueryError, UsageError
+from imgsearch.core.paths import MOST_INTEGER, on_disk, printable
+from imgsearch.core.store.catalog import Root, below
+from imgsearch.core.store.store import Store
 
 EARTH_RADIUS_KM = 6_371.0088
 """The mean radius; on a sphere of it a distance is at most half a percent off."""

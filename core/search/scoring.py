@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np  # noqa: TID253
 
-from .compose import Context, Method, Spread
-from .store.calibration import low_end
+from imgsearch.core.store.calibration import low_end
+
+from .composition import Context, Method, Spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from imgsearch.core.types import Vectors
+
     from .grammar import Query
-    from .types import Vectors
 
     Scores = NDArray[np.float32]
 

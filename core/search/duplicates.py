@@ -15,19 +15,30 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np  # noqa: TID253
 
+from imgsearch.core.paths import LEAST_INTEGER, MOST_INTEGER, inode, mtime_ns
+from imgsearch.core.photos.perceptual_hash import (
+    BITS,
+    TURNS,
+    Looks,
+    agreement,
+    codes,
+    details,
+    differing,
+    read_looks,
+    turned,
+)
+from imgsearch.core.store.catalog import Place
+from imgsearch.core.store.store import Store, View
+from imgsearch.core.types import Photo, Skipped
+
 from .filters import Filters, condition
-from .paths import LEAST_INTEGER, MOST_INTEGER, inode, mtime_ns
-from .photos.perceptual_hash import BITS, TURNS, Looks, agreement, codes, details, differing, read_looks, turned
-from .store.catalog import Place
-from .store.store import Store, View
-from .types import Photo, Skipped
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .photos.decode_pool import Workers
-    from .photos.perceptual_hash import Codes
-    from .types import Vectors
+    from imgsearch.core.photos.decode_pool import Workers
+    from imgsearch.core.photos.perceptual_hash import Codes
+    from imgsearch.core.types import Vectors
 
 Keep = Literal["largest", "oldest"]
 Kind = Literal["exact", "near"]

@@ -21,8 +21,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal, NamedTuple
 
-from .errors import QueryError, UsageError
-from .paths import has_picture_extension, on_disk, printable
+from imgsearch.core.errors import QueryError, UsageError
+from imgsearch.core.paths import has_picture_extension, on_disk, printable
 
 # No name and no path on any disk is longer, so no longer stretch of a query is tried as one.
 LONGEST_NAME = 255

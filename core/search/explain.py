@@ -9,16 +9,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from imgsearch.core.paths import printable
+
 from . import grammar
-from .paths import printable
 
 if TYPE_CHECKING:
+    from imgsearch.core.store.calibration import Calibration
+    from imgsearch.core.store.catalog import Space
+    from imgsearch.core.types import Modality
+
+    from .encoding import Options
     from .grammar import Term
-    from .questions import Options
     from .scoring import Background, Question
-    from .store.calibration import Calibration
-    from .store.catalog import Space
-    from .types import Modality
 
 
 @dataclass(slots=True)

@@ -17,9 +17,10 @@ from .relevance import near_copies
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .questions import Options
-    from .store.catalog import Place
-    from .types import Modality, Vectors
+    from imgsearch.core.store.catalog import Place
+    from imgsearch.core.types import Modality, Vectors
+
+    from .encoding import Options
 
     Mask = NDArray[np.bool_]
 

@@ -10,8 +10,9 @@ import numpy as np  # noqa: TID253
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from imgsearch.core.types import SpaceIdentity, Vectors
+
     from .scoring import Clause, Question
-    from .types import SpaceIdentity, Vectors
 
 # The cosine from which two photos are taken for the same shot: no two different ones of 1,600 reach it with the
 # built-in model, none of 225 with CLIP's, where the nearest are at .947 (bench/relevance.py copies).
