@@ -20,7 +20,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import numpy as np
 from PIL import Image
 
-from imgsearch.core import evaluate
+from imgsearch.core.evaluation import metrics
 from imgsearch.core.models import embedding, registry
 from imgsearch.core.photos import decode, preprocess
 
@@ -61,7 +61,7 @@ def main() -> None:
     asked = embedder.embed_texts([caption for caption, _ in captions])
     for way, found in vectors.items():
         rankings = np.argsort(-(asked @ found.T), axis=1, kind="stable")[:, :10].tolist()
-        recalls = [evaluate.recall_at_k(rankings, [{number} for _, number in captions], k) for k in (1, 5, 10)]
+        recalls = [metrics.recall_at_k(rankings, [{number} for _, number in captions], k) for k in (1, 5, 10)]
         shown = " ".join(f"{recall:.4f}" for recall in recalls)
         print(f"{way:6} recall_at_1/5/10 {shown}   {1000 * seconds[way] / len(photos):.1f} ms a photo")
 

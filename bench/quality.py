@@ -23,7 +23,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import numpy as np
 
-from imgsearch.core import evaluate
+from imgsearch.core.evaluation import metrics
 from imgsearch.core.indexing import indexer
 from imgsearch.core.models import embedding, registry
 from imgsearch.core.models.phrases import neutral_phrases
@@ -115,9 +115,9 @@ def recall(data: str) -> None:
     print(f"{len(queries)} captions, {len({file for _, file in asked})} photos, model builtin\n")
     print("| search | recall_at_1 | recall_at_5 | recall_at_10 |\n|---|---|---|---|")
     for strategy, ranked in found.items():
-        figures = (f"{evaluate.recall_at_k(ranked, relevant, k):.4f}" for k in (1, 5, 10))
+        figures = (f"{metrics.recall_at_k(ranked, relevant, k):.4f}" for k in (1, 5, 10))
         print(f"| {strategy} | {' | '.join(figures)} |")
-    agreement = evaluate.share_found_at_k(found["ann"], found["exact"], 10)
+    agreement = metrics.share_found_at_k(found["ann"], found["exact"], 10)
     print(f"\nrecall_at_10 of HNSW against exact: {agreement:.4f}")
 
 
@@ -187,11 +187,11 @@ def composed(data: str) -> None:
             for name, figures in at_default.items()
         }
         recalls = {
-            name: evaluate.recall_at_k(ranked(searcher, task, Options(method=name)), task.relevant, 10)
+            name: metrics.recall_at_k(ranked(searcher, task, Options(method=name)), task.relevant, 10)
             for name in METHODS
         }
         recalls |= {
-            name: evaluate.recall_at_k(ranked(searcher, task, Options(weight=weight)), task.relevant, 10)
+            name: metrics.recall_at_k(ranked(searcher, task, Options(weight=weight)), task.relevant, 10)
             for name, weight in (("words only", 1.0), ("picture only", 0.0))
         }
     print_methods(task, {**at_default, "words only": ends[1.0], "picture only": ends[0.0]}, recalls)
@@ -203,7 +203,7 @@ def precisions(searcher: Searcher, task: Task, options: Options) -> np.ndarray:
     """Average precision of each query over the whole ranking, the reference picture left out of every one."""
     return np.array(
         [
-            evaluate.average_precision(ranking, right)
+            metrics.average_precision(ranking, right)
             for ranking, right in zip(ranked(searcher, task, options), task.relevant, strict=True)
         ]
     )
@@ -233,13 +233,13 @@ def print_parts(searcher: Searcher, task: Task) -> None:
             own = os.path.basename(path)
             mine = task.labels[own][at]
             relevant.append({name for name, label in task.labels.items() if label[at] == mine and name != own})
-        figure = evaluate.mean_average_precision(ranked, relevant)
+        figure = metrics.mean_average_precision(ranked, relevant)
         print(f"| the picture | {wanted} | {figure:.3f} | {chance(relevant, task.pictures - 1):.3f} |")
     styles = {query.text or "": group.split()[1] for query, group in zip(task.queries, task.groups, strict=True)}
     ranked = rankings(searcher, [Query(text, text=text) for text in styles], Options(limit=task.pictures))
     relevant = [{name for name, label in task.labels.items() if label[1] == style} for style in styles.values()]
     for text, ranking, right in zip(styles, ranked, relevant, strict=True):
-        figure = evaluate.average_precision(ranking, right)
+        figure = metrics.average_precision(ranking, right)
         print(f'| "{text}" | that style | {figure:.3f} | {chance([right], task.pictures):.3f} |')
     print()
 
@@ -335,7 +335,7 @@ def print_captions(searcher: Searcher, captions: Sequence[dict]) -> None:
     words = searcher._asker._embedder().embed_texts([line["text"] for line in captions])
     bare = [[names[at] for at in np.argsort(-scores)[:10]] for scores in words @ rows.T]
     for label, ranking in (("cosines alone", bare), ("engine", rankings(searcher, queries, Options(statistics=False)))):
-        figures = (f"{evaluate.recall_at_k(ranking, relevant, k):.4f}" for k in (1, 5, 10))
+        figures = (f"{metrics.recall_at_k(ranking, relevant, k):.4f}" for k in (1, 5, 10))
         print(f"| {label} | {' | '.join(figures)} |")
     print()
 
@@ -385,8 +385,8 @@ def print_toys(searcher: Searcher, folder: str, captions: Sequence[dict]) -> Non
                 labels={},
             )
             found = ranked(searcher, task, options)
-            cells.append(f"{evaluate.mean_average_precision(found, task.relevant):.3f}")
-            cells.append(f"{evaluate.recall_at_k(found, task.relevant, 1):.3f}")
+            cells.append(f"{metrics.mean_average_precision(found, task.relevant):.3f}")
+            cells.append(f"{metrics.recall_at_k(found, task.relevant, 1):.3f}")
         weight = f"{METHODS[name].default_weight:g}" if name in METHODS else ""
         print(f"| {name} | {weight} | {' | '.join(cells)} |")
 
@@ -395,8 +395,8 @@ def intervals(task: Task, difference: np.ndarray, is_itself: bool) -> str:
     if is_itself:
         return " | "
     both = (
-        evaluate.paired_bootstrap(difference, SEED),
-        evaluate.paired_bootstrap(difference, SEED, groups=task.groups),
+        metrics.paired_bootstrap(difference, SEED),
+        metrics.paired_bootstrap(difference, SEED, groups=task.groups),
     )
     return (
         f"{both[0].mean:+.4f} ({both[0].low:+.4f} to {both[0].high:+.4f}) | {both[1].low:+.4f} to {both[1].high:+.4f}"

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 from quality import REPOSITORY, SEED, indexed, read_lines
 
-from imgsearch.core import evaluate
+from imgsearch.core.evaluation import metrics
 from imgsearch.core.models import embedding, registry
 from imgsearch.core.models.phrases import neutral_phrases
 
@@ -317,7 +317,7 @@ def precisions(scores: Scores, questions: Questions) -> Scores:
 
 
 def interval(differences: Scores, groups: Sequence[object] | None = None) -> str:
-    found = evaluate.paired_bootstrap(np.asarray(differences, np.float64), SEED, ROUNDS, groups=groups)
+    found = metrics.paired_bootstrap(np.asarray(differences, np.float64), SEED, ROUNDS, groups=groups)
     return f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
 
 

@@ -1,4 +1,4 @@
-"""What a scan and a graph cost, for the planner's constants in core/search.py.
+"""What a scan and a graph cost, for the planner's constants in core/search/searcher.py.
 
     python bench/search.py                      131,072 x 512: the slots of one graph
     python bench/search.py --count 1048576      8 graphs

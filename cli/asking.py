@@ -7,8 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from imgsearch.core import warm
 from imgsearch.core.errors import UsageError
+from imgsearch.core.serving import protocol
 
 from . import render
 from .hits import FIELDS, Printer
@@ -45,7 +45,7 @@ def answer(asked: Asked) -> int:
     statistics = asked["explain"] or printer.shows_statistics
     show = _Show(asked, printer, sheet)
     if not has_many and asked["device"] == "auto" and not (asked["no_server"] or asked["no_history"]):
-        found = warm.ask({**asked, "explain": asked["explain"] or asked["verbose"]}, statistics=statistics)
+        found = protocol.ask({**asked, "explain": asked["explain"] or asked["verbose"]}, statistics=statistics)
         if found is not None:
             if teller:
                 teller.is_warm = True
@@ -179,7 +179,7 @@ class _Show:
             self._sheet.write(typed, hits, options_of(self._asked, statistics=False))
 
 
-def _print_warm(answer: warm.Answer, show: _Show, on_explained: Callable[[Explanation], None] | None) -> int:
+def _print_warm(answer: protocol.Answer, show: _Show, on_explained: Callable[[Explanation], None] | None) -> int:
     """What a running server found, printed as if it had been found here."""
     if on_explained and answer.explanation is not None:
         from imgsearch.core.search.explain import Explanation

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from . import options, render
 
 if TYPE_CHECKING:
-    from imgsearch.core.findings import Finding
+    from imgsearch.core.doctor.findings import Finding
 
 EXIT_FOUND = 6
 TOPIC, LEVEL = 13, 9
@@ -38,7 +38,7 @@ def doctor(as_json: options.Json = False, index: options.Index = None) -> int:
 
       imgsearch doctor --json | jq -r 'select(.fix) | .found, .fix'
     """
-    from imgsearch.core.doctor import Examination
+    from imgsearch.core.doctor.checks import Examination
 
     levels: Counter[str] = Counter()
     lines, waiting = _Lines(), _Waiting()
@@ -119,7 +119,7 @@ def _script_of(shell: str) -> bytes:
 def _settings() -> Iterator[Finding]:
     """Whether the file of settings is understood, as only a process that knows all commands can tell."""
     from imgsearch.core import config
-    from imgsearch.core.findings import About
+    from imgsearch.core.doctor.findings import About
 
     about, where = About("settings"), config.path()
     if where is None or not os.path.lexists(where):
@@ -147,7 +147,7 @@ def _terminal() -> Iterator[Finding]:
 
 def _encoding() -> Iterator[Finding]:
     """How names of files are read, and in which encoding everything else writes and reads them."""
-    from imgsearch.core.findings import About
+    from imgsearch.core.doctor.findings import About
 
     about = About("terminal")
     names = ("LC_ALL", "LC_CTYPE", "LANG")
@@ -183,7 +183,7 @@ def _is_locale() -> bool:
 
 def _looks() -> Iterator[Finding]:
     """What it can show: colours and photos."""
-    from imgsearch.core.findings import About
+    from imgsearch.core.doctor.findings import About
 
     from .previews import previews_here
 

@@ -21,10 +21,10 @@ from . import options, render
 if TYPE_CHECKING:
     from types import FrameType
 
-    from imgsearch.core.benchmarks import Benchmark
-    from imgsearch.core.evaluate import Interval
+    from imgsearch.core.evaluation.loaders import Benchmark
+    from imgsearch.core.evaluation.metrics import Interval
+    from imgsearch.core.evaluation.runs import Answer, Asked, Plan, Run
     from imgsearch.core.models.registry import ModelSpec
-    from imgsearch.core.runs import Answer, Asked, Plan, Run
     from imgsearch.core.search.searcher import Options as SearchOptions
     from imgsearch.core.store.catalog import Space
     from imgsearch.core.store.store import Store
@@ -203,8 +203,8 @@ def evaluate(
 
       imgsearch eval jsonl -a queries.jsonl --compare yesterday.json
     """
-    from imgsearch.core import benchmarks, runs
     from imgsearch.core.errors import UsageError
+    from imgsearch.core.evaluation import loaders, runs
 
     if benchmark is None:
         raise UsageError("no benchmark named", hint=f"one of: {', '.join(BenchmarkName)}")
@@ -215,7 +215,7 @@ def evaluate(
     asked_for = chosen.benchmark(benchmark, annotations)
     measures = _measures(metrics, asked_for)
     plan = _plan(measures, limit, asked_for, compose, weight, exact=exact, has_submission=submission is not None)
-    sent = _names_of(submission, benchmarks.submits(asked_for)) if submission else {}
+    sent = _names_of(submission, loaders.submits(asked_for)) if submission else {}
     _can_be_written([out, *sent.values()] if out else sent.values(), annotations)
     if images is None and benchmark != BenchmarkName.jsonl:
         raise UsageError(f"{benchmark} needs its pictures", hint="name their folder with --images")
@@ -279,14 +279,14 @@ class _Chosen:
 
     def benchmark(self, name: BenchmarkName, path: str) -> Benchmark:
         """Read its files. Raises UsageError for an option that is another benchmark's, QueryError."""
-        from imgsearch.core import benchmarks
+        from imgsearch.core.evaluation import loaders
 
         self._refuse_others(name)
         path = os.path.abspath(os.path.expanduser(path))
         match name:
             case BenchmarkName.coco | BenchmarkName.flickr:
                 per_image = None if self._captions_per_image == CaptionsPerImage.all else 5
-                return benchmarks.captions(
+                return loaders.captions(
                     name.value,
                     path,
                     split=self._split,
@@ -294,22 +294,22 @@ class _Chosen:
                     prompt="{}" if self._prompt is None else self._prompt,
                 )
             case BenchmarkName.cirr:
-                return benchmarks.cirr(path, split=self._split or "val")
+                return loaders.cirr(path, split=self._split or "val")
             case BenchmarkName.fashioniq:
-                return benchmarks.fashioniq(
+                return loaders.fashioniq(
                     path,
                     split=self._split or "val",
                     gallery=(self._gallery or GalleryName.original).value,
                     join=(self._join or JoinName.mean).value,
                 )
             case BenchmarkName.circo:
-                return benchmarks.circo(
+                return loaders.circo(
                     path,
                     split=self._split,
                     shared_concept=(self._shared_concept or SharedConceptName.none).value,
                 )
             case BenchmarkName.jsonl:
-                return benchmarks.own(path, include_reference=self._include_reference)
+                return loaders.own(path, include_reference=self._include_reference)
 
     def _refuse_others(self, name: BenchmarkName) -> None:
         captions = (BenchmarkName.coco, BenchmarkName.flickr)
@@ -331,7 +331,7 @@ class _Chosen:
 
 def _measures(names: str | None, benchmark: Benchmark) -> tuple[Any, ...]:
     from imgsearch.core.errors import UsageError
-    from imgsearch.core.evaluate import SUBSET, measure_named
+    from imgsearch.core.evaluation.metrics import SUBSET, measure_named
 
     wanted = benchmark.measures if names is None else [name for name in names.split(",") if name.strip()]
     found = tuple(dict.fromkeys(measure_named(name) for name in wanted))
@@ -352,9 +352,9 @@ def _plan(
     exact: bool,
     has_submission: bool,
 ) -> Plan:
-    from imgsearch.core.benchmarks import LONGEST_SUBMISSION
     from imgsearch.core.errors import UsageError
-    from imgsearch.core.runs import Plan
+    from imgsearch.core.evaluation.loaders import LONGEST_SUBMISSION
+    from imgsearch.core.evaluation.runs import Plan
 
     if (method or weight is not None) and not benchmark.is_composed:
         option = "--compose" if method else "--weight"
@@ -569,7 +569,7 @@ def _orderly_stop(stop: threading.Event, choice: _Model) -> Iterator[None]:
 
 
 def _answers(store: Store, view: Any, embedder: Callable[[], Embedder], asked: Asked, plan: Plan) -> list[Answer]:
-    from imgsearch.core import runs
+    from imgsearch.core.evaluation import runs
 
     from .progress import Line, bar
 
@@ -653,7 +653,7 @@ def _print(run: Run, before: Run | None, *, as_json: bool) -> None:
 
 
 def _compared(run: Run, before: Run, differences: dict[str, Interval]) -> dict[str, Any]:
-    from imgsearch.core.runs import plain
+    from imgsearch.core.evaluation.runs import plain
 
     return {
         "with": {key: before.head.get(key) for key in OF_THE_OTHER} | {"gallery": before.head["counts"]["gallery"]},

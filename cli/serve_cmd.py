@@ -17,7 +17,7 @@ from . import options, render
 
 if TYPE_CHECKING:
     from imgsearch.core.models.onnx_towers import QueryEmbedder
-    from imgsearch.core.serving import Listener, Warm
+    from imgsearch.core.serving.engine import Listener, Warm
     from imgsearch.core.store.catalog import Space
 
 PORT = 8765
@@ -117,7 +117,7 @@ def _stopping() -> Iterator[_Stop]:
 
 @contextmanager
 def _warm(folder: str, *, device: str, offline: bool) -> Iterator[Warm]:
-    from imgsearch.core.serving import Warm
+    from imgsearch.core.serving.engine import Warm
 
     from .loading import query_embedder
 
@@ -138,7 +138,7 @@ def _warm_up(engine: Warm) -> None:
 
 @contextmanager
 def _listening(engine: Warm, *, offline: bool) -> Iterator[Listener]:
-    from imgsearch.core.serving import Listener
+    from imgsearch.core.serving.engine import Listener
 
     with contextlib.closing(Listener(engine, offline=offline)) as listener:
         yield listener

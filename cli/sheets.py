@@ -34,20 +34,20 @@ class Sheet:
         written."""
         import datetime
 
-        from imgsearch.core import sheet
         from imgsearch.core.paths import printable, processor_cores
         from imgsearch.core.photos.thumbnails import Thumbnails
+        from imgsearch.core.serving import contact_sheet
 
-        facts = sheet.facts_of(hits, options, made_at=datetime.datetime.now().strftime("%Y-%m-%d %H:%M"))
+        facts = contact_sheet.facts_of(hits, options, made_at=datetime.datetime.now().strftime("%Y-%m-%d %H:%M"))
         with Thumbnails(workers=min(processor_cores(), max(1, len(hits)))) as thumbnails:
-            pieces = sheet.page(query, facts, sheet.cards(hits, thumbnails))
+            pieces = contact_sheet.page(query, facts, contact_sheet.cards(hits, thumbnails))
             if self.is_stdout:
                 for piece in pieces:
                     render.emit(piece.encode("utf-8"), end=b"")
                 render.flush()
                 return
             try:
-                size = sheet.write(self.path, pieces)
+                size = contact_sheet.write(self.path, pieces)
             except OSError as error:
                 raise _unwritable(self.path, error) from error
         render.say(f"{printable(self.path)}: {render.count(len(hits), 'photo')}, {render.size(size)}")
@@ -57,8 +57,8 @@ class Sheet:
 
 def sheet_for(html: str | None, *, opens: bool, limit: int, has_many: bool, prints_otherwise: bool) -> Sheet | None:
     """What `--html` and `--open` ask for. Raises UsageError where they do not fit the rest, before anything is done."""
-    from imgsearch.core import sheet
     from imgsearch.core.errors import UsageError
+    from imgsearch.core.serving import contact_sheet
 
     if html is None:
         if opens:
@@ -68,9 +68,9 @@ def sheet_for(html: str | None, *, opens: bool, limit: int, has_many: bool, prin
         raise UsageError("--html needs the name of a file", hint="name one: --html sheet.html")
     if has_many:
         raise UsageError("`-` goes without --html", hint="make a sheet of one query at a time")
-    if limit > sheet.MOST_PHOTOS:
-        hint = f"ask for fewer with: -n {sheet.MOST_PHOTOS}"
-        raise UsageError(f"a sheet holds at most {sheet.MOST_PHOTOS:,} photos", hint=hint)
+    if limit > contact_sheet.MOST_PHOTOS:
+        hint = f"ask for fewer with: -n {contact_sheet.MOST_PHOTOS}"
+        raise UsageError(f"a sheet holds at most {contact_sheet.MOST_PHOTOS:,} photos", hint=hint)
     if html == STDOUT:
         if prints_otherwise or opens:
             raise UsageError(
@@ -81,7 +81,7 @@ def sheet_for(html: str | None, *, opens: bool, limit: int, has_many: bool, prin
     try:
         if os.path.isdir(html):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        sheet.refuse_unless_page(html)
+        contact_sheet.refuse_unless_page(html)
         os.stat(os.path.dirname(os.path.abspath(html)))
     except (OSError, ValueError) as error:
         raise _unwritable(html, error) from error
@@ -101,7 +101,7 @@ def _open(path: str) -> None:
     import subprocess
 
     from imgsearch.core.paths import printable
-    from imgsearch.core.sheet import file_url
+    from imgsearch.core.serving.contact_sheet import file_url
 
     opener = shutil.which("open" if sys.platform == "darwin" else "xdg-open")
     if opener is None:

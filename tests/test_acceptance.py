@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgsearch.core import evaluate
+from imgsearch.core.evaluation import metrics
 from imgsearch.core.models import registry
 from imgsearch.core.search.grammar import explicit
 from imgsearch.core.search.searcher import Options, Searcher
@@ -42,7 +42,7 @@ def test_text_to_image_recall_is_what_the_model_card_states_and_hnsw_agrees(imgs
             rankings[strategy] = [[os.path.basename(hit.path) for hit in hits] for hits in found]
     card = {1: 0.062, 5: 0.183, 10: 0.266}
     for k, stated in card.items():
-        recall = evaluate.recall_at_k(rankings["exact"], relevant, k)
+        recall = metrics.recall_at_k(rankings["exact"], relevant, k)
         assert recall == pytest.approx(stated, abs=0.01), k
     agreement = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(rankings["exact"], rankings["ann"], strict=True)])
     assert agreement >= 0.99

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from imgsearch.core import benchmarks
 from imgsearch.core.errors import ImgsearchError, QueryError, UsageError
+from imgsearch.core.evaluation import loaders
 
 CATEGORIES = ("dress", "shirt", "toptee")
 
@@ -28,7 +28,7 @@ def annotations(shared) -> Path:
 
 
 def test_cirr_asks_4181_queries_of_2297_pictures_and_ranks_five_others_of_each_set(annotations):
-    cirr = benchmarks.cirr(str(annotations / "cirr"))
+    cirr = loaders.cirr(str(annotations / "cirr"))
     gallery = set(cirr.galleries[""])
     assert (len(cirr.questions), len(gallery)) == (4181, 2297)
     assert cirr.measures == (
@@ -46,8 +46,8 @@ def test_cirr_asks_4181_queries_of_2297_pictures_and_ranks_five_others_of_each_s
 
 
 def test_fashioniq_has_its_queries_and_both_galleries(annotations):
-    whole = benchmarks.fashioniq(str(annotations / "fashion-iq"))
-    union = benchmarks.fashioniq(str(annotations / "fashion-iq"), gallery="union")
+    whole = loaders.fashioniq(str(annotations / "fashion-iq"))
+    union = loaders.fashioniq(str(annotations / "fashion-iq"), gallery="union")
     assert [len(whole.galleries[category]) for category in CATEGORIES] == [3817, 6346, 5373]
     assert [sum(q.part == category for q in whole.questions) for category in CATEGORIES] == [2017, 2038, 1961]
     for category in CATEGORIES:
@@ -73,13 +73,13 @@ def test_fashioniq_has_its_queries_and_both_galleries(annotations):
     ],
 )
 def test_fashioniq_joins_its_two_captions_as_it_says(annotations, join, texts):
-    found = benchmarks.fashioniq(str(annotations / "fashion-iq"), join=join)
+    found = loaders.fashioniq(str(annotations / "fashion-iq"), join=join)
     assert found.questions[0].texts == texts
     assert found.protocol["join"] == join
 
 
 def test_circo_has_220_queries_with_up_to_14_answers_that_never_hold_the_reference(annotations):
-    circo = benchmarks.circo(str(annotations / "circo"))
+    circo = loaders.circo(str(annotations / "circo"))
     assert len(circo.questions) == 220
     counts = [len(question.relevant) for question in circo.questions]
     assert max(counts) == 14 and sum(counts) / 220 == pytest.approx(4.16, abs=0.1)
@@ -106,16 +106,16 @@ def test_circo_has_220_queries_with_up_to_14_answers_that_never_hold_the_referen
     ],
 )
 def test_circo_names_the_shared_concept_or_not(annotations, concept, text):
-    circo = benchmarks.circo(str(annotations / "circo"), shared_concept=concept)
+    circo = loaders.circo(str(annotations / "circo"), shared_concept=concept)
     assert circo.questions[0].texts == (text,)
     assert circo.protocol["shared_concept"] == concept
 
 
 def test_a_submission_has_the_shape_of_circos_example(annotations):
-    circo = benchmarks.circo(str(annotations / "circo"))
+    circo = loaders.circo(str(annotations / "circo"))
     example = json.loads((annotations / "circo" / "submission_examples" / "submission_val.json").read_text())
     rankings = {name: [str(number) for number in numbers] for name, numbers in example.items()}
-    (made,) = benchmarks.submission(circo, rankings, {}).values()
+    (made,) = loaders.submission(circo, rankings, {}).values()
     assert made == example
     assert all(len(set(numbers)) == 50 for numbers in made.values())
 
@@ -151,30 +151,30 @@ LISTED = (
 )
 def test_captions_files_are_told_by_what_they_hold(tmp_path, content):
     path = written(tmp_path / "captions", content)
-    five = benchmarks.captions("flickr", path)
+    five = loaders.captions("flickr", path)
     assert five.captions == {"a.jpg": tuple(f"a {n}" for n in range(5)), "b.jpg": ("b, with a comma",)}
     assert set(five.galleries["t2i"]) == {"a.jpg", "b.jpg"}
     asked = {question.texts[0]: (dict(question.relevant), question.group) for question in five.questions}
     assert asked["a 3"] == ({"a.jpg": 1.0}, "a.jpg") and len(asked) == 6
     assert five.protocol["captions_per_image"] == 5
-    everything = benchmarks.captions("flickr", path, per_image=None)
+    everything = loaders.captions("flickr", path, per_image=None)
     assert len(everything.captions["a.jpg"]) == 6 and everything.protocol["captions_per_image"] == "all"
 
 
 def test_a_prompt_goes_around_every_caption_and_into_the_protocol(tmp_path):
     path = written(tmp_path / "captions", LISTED)
-    found = benchmarks.captions("flickr", path, prompt="a photo of {}.")
+    found = loaders.captions("flickr", path, prompt="a photo of {}.")
     assert found.questions[-1].texts == ("a photo of b, with a comma.",)
     assert found.protocol["prompt"] == "a photo of {}."
     with pytest.raises(UsageError, match="where the caption goes"):
-        benchmarks.captions("flickr", path, prompt="a photo")
+        loaders.captions("flickr", path, prompt="a photo")
 
 
 def test_a_split_that_is_not_there_is_named_beside_those_that_are(tmp_path):
     path = written(tmp_path / "dataset.json", KARPATHY)
-    assert set(benchmarks.captions("flickr", path, split="train").captions) == {"c.jpg"}
+    assert set(loaders.captions("flickr", path, split="train").captions) == {"c.jpg"}
     with pytest.raises(QueryError, match="no split 'val'") as refused:
-        benchmarks.captions("flickr", path, split="val")
+        loaders.captions("flickr", path, split="val")
     assert refused.value.hint == "it has: test, train"
 
 
@@ -196,7 +196,7 @@ def test_a_split_that_is_not_there_is_named_beside_those_that_are(tmp_path):
 def test_what_is_no_captions_file_is_refused_with_its_name_and_line(tmp_path, content, message):
     path = written(tmp_path / "captions", content)
     with pytest.raises(ImgsearchError) as refused:
-        benchmarks.captions("coco", path)
+        loaders.captions("coco", path)
     assert message in str(refused.value) and str(tmp_path) in str(refused.value)
     assert refused.value.hint
 
@@ -204,11 +204,11 @@ def test_what_is_no_captions_file_is_refused_with_its_name_and_line(tmp_path, co
 def test_bytes_that_are_no_text_and_a_file_that_is_not_there_are_errors_of_one_line(tmp_path):
     (tmp_path / "picture.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(QueryError, match="not UTF-8 text"):
-        benchmarks.captions("coco", str(tmp_path / "picture.jpg"))
+        loaders.captions("coco", str(tmp_path / "picture.jpg"))
     with pytest.raises(UsageError, match="no such file"):
-        benchmarks.captions("coco", str(tmp_path / "nowhere.json"))
+        loaders.captions("coco", str(tmp_path / "nowhere.json"))
     with pytest.raises(UsageError, match="no such file") as refused:
-        benchmarks.cirr(str(tmp_path))
+        loaders.cirr(str(tmp_path))
     assert refused.value.hint == "--annotations is the folder of captions/"
 
 
@@ -216,9 +216,9 @@ def test_a_benchmark_file_of_another_shape_is_refused(tmp_path):
     written(tmp_path / "captions" / "cap.rc2.val.json", [{"pairid": 1, "reference": "a"}])
     written(tmp_path / "image_splits" / "split.rc2.val.json", {"a": "./dev/a.png"})
     with pytest.raises(QueryError, match="no 'caption' in one of the records"):
-        benchmarks.cirr(str(tmp_path))
+        loaders.cirr(str(tmp_path))
     with pytest.raises(QueryError, match="not what was expected"):
-        benchmarks.circo(written(tmp_path / "val.json", {"a": 1}))
+        loaders.circo(written(tmp_path / "val.json", {"a": 1}))
 
 
 # ------------------------------------------------------------------------------------------- answers held back
@@ -228,32 +228,32 @@ def test_a_test_split_without_answers_is_read_for_its_submission(tmp_path):
     record = {"pairid": 9, "reference": "a", "caption": "more  fur", "img_set": {"id": 1, "members": list("abcdef")}}
     written(tmp_path / "captions" / "cap.rc2.test1.json", [record])
     written(tmp_path / "image_splits" / "split.rc2.test1.json", {name: f"./test1/{name}.png" for name in "abcdefg"})
-    cirr = benchmarks.cirr(str(tmp_path), split="test")
+    cirr = loaders.cirr(str(tmp_path), split="test")
     assert not cirr.has_answers and cirr.protocol["split"] == "test1"
-    made = benchmarks.submission(cirr, {"9": list("bcdefg")}, {"9": list("fedcb")})
+    made = loaders.submission(cirr, {"9": list("bcdefg")}, {"9": list("fedcb")})
     assert made == {
         "-recall": {"version": "rc2", "metric": "recall", "9": list("bcdefg")},
         "-recall_subset": {"version": "rc2", "metric": "recall_subset", "9": list("fed")},
     }
-    circo = benchmarks.circo(
+    circo = loaders.circo(
         written(
             tmp_path / "test.json", [{"id": 0, "reference_img_id": 1, "relative_caption": "x", "shared_concept": "y"}]
         )
     )
     assert not circo.has_answers
     with pytest.raises(UsageError, match="50 different pictures"):
-        benchmarks.submission(circo, {"0": ["1", "2"]}, {})
+        loaders.submission(circo, {"0": ["1", "2"]}, {})
 
 
 def test_fashioniq_without_targets_has_no_union_and_submits_its_records_with_rankings(tmp_path):
     for category in CATEGORIES:
         written(tmp_path / "captions" / f"cap.{category}.test.json", [{"candidate": "A", "captions": ["x", "y."]}])
         written(tmp_path / "image_splits" / f"split.{category}.test.json", ["A", "B"])
-    found = benchmarks.fashioniq(str(tmp_path), split="test")
-    made = benchmarks.submission(found, {f"{category}/0": ["B", "A"] for category in CATEGORIES}, {})
+    found = loaders.fashioniq(str(tmp_path), split="test")
+    made = loaders.submission(found, {f"{category}/0": ["B", "A"] for category in CATEGORIES}, {})
     assert made["-dress"] == [{"candidate": "A", "captions": ["x", "y."], "ranking": ["B", "A"]}]
     with pytest.raises(UsageError, match="--gallery union"):
-        benchmarks.fashioniq(str(tmp_path), split="test", gallery="union")
+        loaders.fashioniq(str(tmp_path), split="test", gallery="union")
 
 
 # --------------------------------------------------------------------------------------------- one's own queries
@@ -266,12 +266,12 @@ def test_own_queries_take_words_pictures_grades_exclusions_and_ids(tmp_path):
         {"text": "red", "image": "q.jpg", "relevant": ["q.jpg"], "exclude": ["d.jpg"]},
     ]
     path = written(tmp_path / "own.jsonl", "\n\n".join(map(json.dumps, lines)))
-    first, second, third = benchmarks.own(path).questions
+    first, second, third = loaders.own(path).questions
     assert (first.id, first.texts, dict(first.relevant)) == ("1", ("a dog",), {"a.jpg": 1, "b.jpg": 1})
     assert (second.id, dict(second.relevant)) == ("mine", {"a.jpg": 2, "b.jpg": 0.5, "c.jpg": 0})
     assert second.exclude == {"q.jpg"}  # as `imgsearch query` leaves it out
     assert (third.id, third.exclude) == ("5", {"d.jpg"})  # it is relevant itself
-    assert benchmarks.own(path, include_reference=True).questions[1].exclude == set()
+    assert loaders.own(path, include_reference=True).questions[1].exclude == set()
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_own_queries_take_words_pictures_grades_exclusions_and_ids(tmp_path):
 def test_a_line_that_is_no_query_is_named_by_file_and_number(tmp_path, line, message):
     path = written(tmp_path / "own.jsonl", '{"text": "a dog", "relevant": ["a.jpg"]}\n' + line + "\n")
     with pytest.raises(QueryError) as refused:
-        benchmarks.own(path)
+        loaders.own(path)
     assert str(refused.value).startswith(f"{path}:2: {message}")
     assert "docs/evaluation.md" in refused.value.hint or "one object a line" in refused.value.hint
 
@@ -306,9 +306,9 @@ def test_a_line_that_is_no_query_is_named_by_file_and_number(tmp_path, line, mes
 def test_own_queries_need_ids_of_their_own_and_a_line_at_least(tmp_path):
     line = '{"text": "a", "relevant": ["a.jpg"], "id": 1}\n'
     with pytest.raises(QueryError, match="the id 1 is there twice"):
-        benchmarks.own(written(tmp_path / "own.jsonl", line * 2))
+        loaders.own(written(tmp_path / "own.jsonl", line * 2))
     with pytest.raises(QueryError, match="no queries in it"):
-        benchmarks.own(written(tmp_path / "own.jsonl", "\n\n"))
+        loaders.own(written(tmp_path / "own.jsonl", "\n\n"))
 
 
 # ------------------------------------------------------------------------------------- records of another kind
@@ -349,7 +349,7 @@ def test_a_cirr_record_with_a_field_of_another_kind_is_refused(tmp_path, changed
     path = written(tmp_path / "captions" / "cap.rc2.val.json", [CIRR | changed])
     written(tmp_path / "image_splits" / "split.rc2.val.json", {"a": "./dev/a.png", "b": "./dev/b.png"})
     with pytest.raises(QueryError) as refused:
-        benchmarks.cirr(str(tmp_path))
+        loaders.cirr(str(tmp_path))
     assert str(refused.value).startswith(f"{path}: ") and message in str(refused.value)
 
 
@@ -358,7 +358,7 @@ def test_a_cirr_split_that_is_no_list_of_files_by_name_is_refused(tmp_path, pict
     written(tmp_path / "captions" / "cap.rc2.val.json", [CIRR])
     path = written(tmp_path / "image_splits" / "split.rc2.val.json", pictures)
     with pytest.raises(QueryError, match="not what was expected") as refused:
-        benchmarks.cirr(str(tmp_path))
+        loaders.cirr(str(tmp_path))
     assert str(refused.value).startswith(f"{path}: ")
 
 
@@ -376,10 +376,10 @@ def test_a_fashioniq_record_with_a_field_of_another_kind_is_refused(tmp_path, ch
     for category in CATEGORIES:
         written(tmp_path / "captions" / f"cap.{category}.val.json", [FASHION])
         written(tmp_path / "image_splits" / f"split.{category}.val.json", ["A", "B"])
-    assert len(benchmarks.fashioniq(str(tmp_path)).questions) == 3
+    assert len(loaders.fashioniq(str(tmp_path)).questions) == 3
     written(tmp_path / "captions" / "cap.shirt.val.json", [FASHION | changed])
     with pytest.raises(QueryError, match=message) as refused:
-        benchmarks.fashioniq(str(tmp_path))
+        loaders.fashioniq(str(tmp_path))
     assert "cap.shirt.val.json" in str(refused.value)
 
 
@@ -388,7 +388,7 @@ def test_a_fashioniq_split_of_numbers_is_refused(tmp_path):
         written(tmp_path / "captions" / f"cap.{category}.val.json", [FASHION])
         written(tmp_path / "image_splits" / f"split.{category}.val.json", ["A", 3])
     with pytest.raises(QueryError, match=r"split.dress.val.json: .*the split is no list of words"):
-        benchmarks.fashioniq(str(tmp_path))
+        loaders.fashioniq(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -408,7 +408,7 @@ def test_a_fashioniq_split_of_numbers_is_refused(tmp_path):
 def test_a_circo_record_with_a_field_of_another_kind_is_refused(tmp_path, changed, message):
     path = written(tmp_path / "val.json", [CIRCO | changed])
     with pytest.raises(QueryError, match=message) as refused:
-        benchmarks.circo(path, shared_concept="bge")
+        loaders.circo(path, shared_concept="bge")
     assert str(refused.value).startswith(f"{path}: ")
 
 
@@ -416,11 +416,11 @@ def test_an_id_that_is_there_twice_is_named_with_its_file(tmp_path):
     path = written(tmp_path / "captions" / "cap.rc2.val.json", [CIRR, CIRR | {"pairid": "7"}])
     written(tmp_path / "image_splits" / "split.rc2.val.json", {"a": "./dev/a.png", "b": "./dev/b.png"})
     with pytest.raises(QueryError) as refused:
-        benchmarks.cirr(str(tmp_path))
+        loaders.cirr(str(tmp_path))
     assert str(refused.value) == f"{path}: the pairid 7 is there twice"
     path = written(tmp_path / "val.json", [CIRCO, CIRCO])
     with pytest.raises(QueryError) as refused:
-        benchmarks.circo(path)
+        loaders.circo(path)
     assert str(refused.value) == f"{path}: the id 3 is there twice"
 
 
@@ -439,33 +439,33 @@ def test_an_id_that_is_there_twice_is_named_with_its_file(tmp_path):
 def test_captions_with_a_field_of_another_kind_are_refused(tmp_path, content):
     path = written(tmp_path / "captions.json", content)
     with pytest.raises(QueryError, match="is no words") as refused:
-        benchmarks.captions("coco", path)
+        loaders.captions("coco", path)
     assert str(refused.value).startswith(f"{path}: ")
 
 
 def test_splits_of_several_kinds_are_refused_before_one_that_is_not_there(tmp_path):
     mixed = {"images": [KARPATHY["images"][0], {"filename": "b.jpg", "split": 3, "sentences": []}]}
     with pytest.raises(QueryError, match="split is no words"):
-        benchmarks.captions("coco", written(tmp_path / "captions.json", mixed), split="val")
+        loaders.captions("coco", written(tmp_path / "captions.json", mixed), split="val")
 
 
 @pytest.mark.parametrize("content", [COCO, TABLE, TOKENS, LISTED], ids="coco table tokens listed".split())
 def test_a_split_of_a_file_that_has_none_is_refused(tmp_path, content):
     path = written(tmp_path / "captions", content)
     with pytest.raises(UsageError, match="--split 'val': .*captions has no splits"):
-        benchmarks.captions("flickr", path, split="val")
+        loaders.captions("flickr", path, split="val")
 
 
 def test_a_circo_file_is_the_split_that_it_is_named_for(tmp_path):
     path = written(tmp_path / "test.json", [CIRCO])
-    assert benchmarks.circo(path).protocol["split"] == "test"
-    assert benchmarks.circo(path, split="test").protocol["split"] == "test"
+    assert loaders.circo(path).protocol["split"] == "test"
+    assert loaders.circo(path, split="test").protocol["split"] == "test"
     with pytest.raises(UsageError, match="--split 'val': .*test.json has no splits"):
-        benchmarks.circo(path, split="val")
+        loaders.circo(path, split="val")
 
 
 def test_lines_of_a_table_end_where_lines_end(tmp_path):
     path = tmp_path / "captions"
     path.write_text("a.jpg,a dog\u2028on a\x0cbeach\x85\nb.jpg,b\r\n", encoding="utf-8")
-    found = benchmarks.captions("flickr", str(path)).captions
+    found = loaders.captions("flickr", str(path)).captions
     assert found == {"a.jpg": ("a dog\u2028on a\x0cbeach",), "b.jpg": ("b",)}

@@ -21,7 +21,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from imgsearch.cli import app, loading
 from imgsearch.cli.web import server as web
-from imgsearch.core import serving
+from imgsearch.core.serving import engine as serving
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 _WITH_AXE = importlib.util.find_spec("axe_playwright_python")

@@ -19,9 +19,10 @@ from pathlib import Path
 import pytest
 
 from imgsearch.cli import doctor_cmd
-from imgsearch.core import doctor, findings, machine, shells, warm
+from imgsearch.core.doctor import checks, findings, machine, shells
+from imgsearch.core.doctor.probe import Probe, Unanswered
 from imgsearch.core.models import onnx_towers, registry
-from imgsearch.core.probe import Probe, Unanswered
+from imgsearch.core.serving import protocol
 from imgsearch.core.store.store import Store
 
 from conftest import ALBUM
@@ -352,17 +353,17 @@ BUILTIN = Path(registry.__file__).parent / "builtin_model"
 def test_the_sums_of_the_builtin_model_name_all_of_its_files():
     named = {line.split()[1] for line in (BUILTIN / "SHA256SUMS").read_text().splitlines()}
     assert named == {path.name for path in BUILTIN.iterdir()} - {"SHA256SUMS", "README.md"}
-    assert [finding.level for finding in doctor.builtin()] == ["ok"]
+    assert [finding.level for finding in checks.builtin()] == ["ok"]
 
 
 def test_a_builtin_model_with_one_other_byte_is_found(tmp_path, monkeypatch):
     shutil.copytree(BUILTIN, tmp_path / "model")
-    monkeypatch.setattr(doctor, "SHIPPED", str(tmp_path / "model"))
+    monkeypatch.setattr(checks, "SHIPPED", str(tmp_path / "model"))
     with open(tmp_path / "model" / "open_clip_model.safetensors", "r+b") as file:
         file.seek(30_000_000)
         file.write(b"\0\1\2\3")
     (tmp_path / "model" / "merges.txt").unlink()
-    (found,) = doctor.builtin()
+    (found,) = checks.builtin()
     assert found.level == "problem" and "--force-reinstall" in found.fix
     assert "merges.txt cannot be read" in found.found
     assert "open_clip_model.safetensors is not as it was shipped" in found.found
@@ -382,14 +383,14 @@ def lite(home, monkeypatch):
 
 
 def test_a_model_that_is_here_whole_is_named(lite):
-    assert "with lite" in of(doctor.models(), "ok")[0].found
-    assert not of(doctor.models(), "note", "warning", "problem")
+    assert "with lite" in of(checks.models(), "ok")[0].found
+    assert not of(checks.models(), "note", "warning", "problem")
 
 
 @pytest.mark.parametrize("length", [0, 5, 4_000, 30_000_000])
 def test_weights_that_are_cut_off_are_found(lite, length):
     os.truncate(lite / "blobs" / "weights", length)
-    (found,) = of(doctor.models(), "problem")
+    (found,) = of(checks.models(), "problem")
     assert "lite: open_clip_model.safetensors is cut off" in found.found
     assert found.fix.startswith("rm -r ~/.cache/huggingface/hub/models--laion")
 
@@ -399,23 +400,23 @@ def test_weights_that_are_cut_off_are_found(lite, length):
 )
 def test_weights_that_make_no_sense_are_found(lite, content):
     (lite / "blobs" / "weights").write_bytes(content)
-    assert "is damaged" in of(doctor.models(), "problem")[0].found
+    assert "is damaged" in of(checks.models(), "problem")[0].found
 
 
 def test_weights_that_are_a_link_to_nowhere_are_found(lite):
     (lite / "blobs" / "weights").unlink()
-    assert "a link to a file that is not there" in of(doctor.models(), "problem")[0].found
+    assert "a link to a file that is not there" in of(checks.models(), "problem")[0].found
 
 
 def test_a_download_that_was_interrupted_is_found(lite):
     shutil.rmtree(lite / "snapshots")
     (lite / "blobs" / "weights").rename(lite / "blobs" / "weights.incomplete")
-    assert the(doctor.models(), "its download was interrupted (37.5 MB are here)").level == "note"
+    assert the(checks.models(), "its download was interrupted (37.5 MB are here)").level == "note"
 
 
 def test_a_model_that_may_not_be_fetched_is_found(home, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert the(doctor.models(), "forbids").fix == "unset HF_HUB_OFFLINE; imgsearch index FOLDER --model lite"
+    assert the(checks.models(), "forbids").fix == "unset HF_HUB_OFFLINE; imgsearch index FOLDER --model lite"
 
 
 def test_quick_towers_that_are_broken_or_of_another_model_are_found(place, home):
@@ -426,7 +427,7 @@ def test_quick_towers_that_are_broken_or_of_another_model_are_found(place, home)
     shutil.copytree(onnx_towers.SHIPPED, other)
     manifest = json.loads((other / "light.json").read_text())
     (other / "light.json").write_text(json.dumps({**manifest, "fingerprint": "f" * 64}))
-    found = list(doctor.light_towers(str(place)))
+    found = list(checks.light_towers(str(place)))
     assert the(found, "not complete").fix == "rm -r ~/.cache/imgsearch/light/broken"
     assert the(found, "does not use").fix == "rm -r ~/'.cache/imgsearch/light/of another'"
 
@@ -442,7 +443,7 @@ def sql(place: Path, *statements: str) -> None:
 
 
 def test_a_sound_index_is_said_to_be_so(place):
-    found = list(doctor.index(str(place)))
+    found = list(checks.index(str(place)))
     assert not of(found, "warning", "problem")
     assert the(found, "whole at a glance") and the(found, "8 photos") and the(found, "its folder is there")
     failed = the(found, "1,".replace(",", " files could not be indexed"))
@@ -490,14 +491,14 @@ def damage_pages(place: Path) -> None:
 )
 def test_harm_done_to_the_index_is_found_with_what_mends_it(place, harm, level, fix):
     harm(place)
-    bad = of(doctor.index(str(place)), "problem", "warning")
+    bad = of(checks.index(str(place)), "problem", "warning")
     assert any(finding.level == level and fix in finding.fix for finding in bad), bad
     assert not [finding for finding in bad if "Traceback" in finding.found or "please report" in finding.fix]
 
 
 def test_an_older_index_is_left_as_it_is(place):
     sql(place, "pragma user_version = 2")
-    assert "made by an older imgsearch" in of(doctor.index(str(place)), "note")[-1].found
+    assert "made by an older imgsearch" in of(checks.index(str(place)), "note")[-1].found
     with contextlib.closing(sqlite3.connect(place / "catalog.sqlite3")) as connection:
         assert connection.execute("pragma user_version").fetchone() == (2,)
 
@@ -507,7 +508,7 @@ def test_a_damaged_vector_is_left_to_check(place, imgsearch):
     (vectors,) = place.glob("spaces/*/vectors.0.f32")
     with open(vectors, "r+b") as file:
         file.write(b"\xff" * 8)
-    assert not of(doctor.index(str(place)), "problem")
+    assert not of(checks.index(str(place)), "problem")
     assert imgsearch("check", "--index", place).code == 6
 
 
@@ -524,15 +525,15 @@ def test_the_process_that_writes_is_named(place):
     command = [sys.executable, "-P", "-c", HOLD, str(place)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
         assert writer.stdout.readline() == b"held\n"
-        assert the(doctor.index(str(place)), f"process {writer.pid} is writing").level == "note"
+        assert the(checks.index(str(place)), f"process {writer.pid} is writing").level == "note"
         writer.stdin.close()
-    assert not [finding for finding in doctor.index(str(place)) if "is writing" in finding.found]
+    assert not [finding for finding in checks.index(str(place)) if "is writing" in finding.found]
 
 
 def test_a_writer_can_begin_while_somebody_looks(place):
-    assert doctor.writer_of(str(place)) is None
+    assert checks.writer_of(str(place)) is None
     with Store.writing(str(place)):
-        assert doctor.writer_of(str(place)) == str(os.getpid())
+        assert checks.writer_of(str(place)) == str(os.getpid())
 
 
 def test_a_folder_that_is_gone_is_found_with_the_ways_out(place, pristine, tmp_path, model):
@@ -540,20 +541,20 @@ def test_a_folder_that_is_gone_is_found_with_the_ways_out(place, pristine, tmp_p
     folder = str(place.parent / "second")
     index_photos(folder, model, tmp_path / "my photos")
     shutil.rmtree(tmp_path / "my photos")
-    found = the(doctor.index(folder), "is not there")
+    found = the(checks.index(folder), "is not there")
     assert found.level == "warning" and f"imgsearch roots move '{tmp_path}/my photos' NEW" in found.fix
 
 
 def test_a_folder_that_came_back_is_found(place):
     sql(place, "update roots set state = 'offline', note = 'not mounted'")
-    found = the(doctor.index(str(place)), "offline in the index (not mounted), and there now")
+    found = the(checks.index(str(place)), "offline in the index (not mounted), and there now")
     assert found.level == "note" and found.fix.startswith("imgsearch index ")
 
 
 def test_a_model_whose_weights_are_gone_is_found(place):
     spec = json.dumps({"name": "mine", "arch": "ViT-B-32", "weights": "/nowhere/mine.pt", "preprocess_from": None})
     sql(place, f"update spaces set model = '{spec}'")
-    assert the(doctor.index(str(place)), "the weights of builtin are not there: /nowhere/mine.pt").level == "warning"
+    assert the(checks.index(str(place)), "the weights of builtin are not there: /nowhere/mine.pt").level == "warning"
 
 
 def test_a_model_that_is_not_complete_is_found(place):
@@ -563,19 +564,19 @@ def test_a_model_that_is_not_complete_is_found(place):
         "select substr('0123456789abcdef', 1), 'other', 'my model', model, arch, dim, details, 'building', '2099' "
         "from spaces",
     )
-    found = the(doctor.index(str(place)), "model my model is not complete (0 vectors)")
+    found = the(checks.index(str(place)), "model my model is not complete (0 vectors)")
     assert found.fix == "imgsearch index --model 'my model'; or forget it: imgsearch prune --space 'my model'"
 
 
 def test_why_this_index_is_told(place, home, monkeypatch):
     monkeypatch.setenv("IMGSEARCH_INDEX", str(place))
-    assert next(doctor.index(None)).found == "~/index ($IMGSEARCH_INDEX)"
+    assert next(checks.index(None)).found == "~/index ($IMGSEARCH_INDEX)"
     monkeypatch.delenv("IMGSEARCH_INDEX")
-    assert next(doctor.index(None)).found.startswith(
+    assert next(checks.index(None)).found.startswith(
         "none yet at ~/.local/share/imgsearch/index (in your data directory)"
     )
     place.rename(home / ".imgsearch")
-    assert next(doctor.index(None)).found == "~/.imgsearch (the nearest .imgsearch/)"
+    assert next(checks.index(None)).found == "~/.imgsearch (the nearest .imgsearch/)"
 
 
 def test_somebody_elses_index_above_is_refused_as_by_every_command(home):
@@ -583,7 +584,7 @@ def test_somebody_elses_index_above_is_refused_as_by_every_command(home):
         pytest.skip("to give a folder away takes root")
     (home / ".imgsearch").mkdir()
     os.chown(home / ".imgsearch", NOBODY, NOBODY)
-    found = list(findings.About("index").safely(lambda: doctor.index(None)))
+    found = list(findings.About("index").safely(lambda: checks.index(None)))
     assert [finding.level for finding in found] == ["problem"] and "belongs to another user" in found[0].found
 
 
@@ -594,16 +595,16 @@ def test_a_server_is_found_and_so_is_one_that_was_killed(place, monkeypatch):
     runtime = tempfile.mkdtemp(prefix="im")  # short: a socket's name is
     monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
     try:
-        assert [finding.found for finding in doctor.server(str(place))][0].startswith("no server is running")
+        assert [finding.found for finding in checks.server(str(place))][0].startswith("no server is running")
         command = [sys.executable, "-P", "-m", "imgsearch", "serve", "--socket-only", "--index", str(place)]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             assert "answered from memory" in process.stderr.readline()
-            assert of(doctor.server(str(place)), "ok")[0].found.startswith("a server of this version answers")
+            assert of(checks.server(str(place)), "ok")[0].found.startswith("a server of this version answers")
             monkeypatch.setenv("TZ", "Pacific/Apia")
-            assert "other settings" in of(doctor.server(str(place)), "note")[0].found
+            assert "other settings" in of(checks.server(str(place)), "note")[0].found
             process.kill()
-        (found,) = doctor.server(str(place))
-        assert "was killed" in found.found and found.fix == f"rm {warm.socket_path(str(place))}"
+        (found,) = checks.server(str(place))
+        assert "was killed" in found.found and found.fix == f"rm {protocol.socket_path(str(place))}"
     finally:
         shutil.rmtree(runtime)
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgsearch.core import benchmarks, runs
-from imgsearch.core.evaluate import measure_named
+from imgsearch.core.evaluation import loaders, runs
+from imgsearch.core.evaluation.metrics import measure_named
 from imgsearch.core.search.searcher import Options
 from imgsearch.core.store.store import Store
 
@@ -297,7 +297,7 @@ def test_cirr_without_answers_gives_submissions_and_no_figures(imgsearch, cirr, 
 def fashion(shared, tmp_path) -> Path:
     """Four queries of each category, with random pictures and five more in each split."""
     real = shared / "annotations" / "fashion-iq"
-    for category in benchmarks.CATEGORIES:
+    for category in loaders.CATEGORIES:
         asked = json.loads((real / "captions" / f"cap.{category}.val.json").read_text())[:4]
         named = dict.fromkeys(name for record in asked for name in (record["candidate"], record["target"]))
         more = [
@@ -325,7 +325,7 @@ def test_fashioniq_by_category_with_the_reference_in_the_gallery(imgsearch, fash
 
     vectors = Vectors(tmp_path / "i", model)
     expected, rankings = {}, {}
-    for category in benchmarks.CATEGORIES:
+    for category in loaders.CATEGORIES:
         asked = json.loads((fashion / "captions" / f"cap.{category}.val.json").read_text())
         names = json.loads((fashion / "image_splits" / f"split.{category}.val.json").read_text())
         names = names[:-5] if gallery == "union" else names
@@ -342,7 +342,7 @@ def test_fashioniq_by_category_with_the_reference_in_the_gallery(imgsearch, fash
             ranks.append(ranked.index(record["target"]) + 1)
         expected |= {f"{category}/recall@{k}": float(np.mean(np.array(ranks) <= k)) for k in (1, 3)}
     for k in (1, 3):
-        expected[f"mean/recall@{k}"] = float(np.mean([expected[f"{c}/recall@{k}"] for c in benchmarks.CATEGORIES]))
+        expected[f"mean/recall@{k}"] = float(np.mean([expected[f"{c}/recall@{k}"] for c in loaders.CATEGORIES]))
     assert values(found) == pytest.approx(expected, rel=1e-12)
     queries = json.loads((tmp_path / "run.json").read_text())["queries"]
     assert {query["id"]: query["ranking"] for query in queries} == {n: r[:50] for n, r in rankings.items()}
@@ -386,7 +386,7 @@ def test_circo_divides_by_what_could_be_found_and_submits_50_numbers(imgsearch, 
 
 def test_a_crafted_ranking_has_the_figures_that_a_hand_computes():
     """Right at ranks 2, 3 and 7 of four; the target is the one at 7."""
-    question = benchmarks.Question("q", ("x",), relevant=dict.fromkeys(("b", "c", "g", "z"), 1.0), target="g")
+    question = loaders.Question("q", ("x",), relevant=dict.fromkeys(("b", "c", "g", "z"), 1.0), target="g")
     plan = runs.Plan(tuple(map(measure_named, ("map@5", "map@10", "recall@5", "recall@10"))), 3, Options())
     answer = runs.answer(question, list("abcdefghij"), plan)
     assert answer.figures == pytest.approx(
@@ -777,9 +777,9 @@ def test_the_choices_of_the_command_are_those_of_the_library():
     from imgsearch.cli import eval_cmd
 
     choices = {
-        eval_cmd.GalleryName: benchmarks.Gallery,
-        eval_cmd.JoinName: benchmarks.Join,
-        eval_cmd.SharedConceptName: benchmarks.SharedConcept,
+        eval_cmd.GalleryName: loaders.Gallery,
+        eval_cmd.JoinName: loaders.Join,
+        eval_cmd.SharedConceptName: loaders.SharedConcept,
     }
     for offered, known in choices.items():
         assert tuple(offered) == get_args(known)

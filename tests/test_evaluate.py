@@ -11,8 +11,8 @@ import pytrec_eval
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgsearch.core import evaluate
 from imgsearch.core.errors import UsageError
+from imgsearch.core.evaluation import metrics
 
 NAMES = range(12)
 ranking_lists = st.permutations(NAMES).flatmap(lambda names: st.integers(1, 12).map(lambda n: names[:n]))
@@ -46,27 +46,27 @@ def test_recalls_are_those_of_a_loop(asked, k):
         found = [name for name in ranking[:k] if name in right]
         hits += bool(found)
         shares += len(found) / len(right)
-    assert evaluate.recall_at_k(rankings, relevant, k) == pytest.approx(hits / len(asked))
-    assert evaluate.share_found_at_k(rankings, relevant, k) == pytest.approx(shares / len(asked))
+    assert metrics.recall_at_k(rankings, relevant, k) == pytest.approx(hits / len(asked))
+    assert metrics.share_found_at_k(rankings, relevant, k) == pytest.approx(shares / len(asked))
 
 
 @given(queries, st.none() | ks)
 def test_average_precision_is_that_of_a_loop(asked, k):
     rankings, relevant = zip(*asked, strict=True)
     expected = [plain_average_precision(ranking, right, k) for ranking, right in asked]
-    found = [evaluate.average_precision(ranking, right, k) for ranking, right in asked]
+    found = [metrics.average_precision(ranking, right, k) for ranking, right in asked]
     assert found == pytest.approx(expected)
-    assert evaluate.mean_average_precision(rankings, relevant, k) == pytest.approx(statistics.mean(expected))
+    assert metrics.mean_average_precision(rankings, relevant, k) == pytest.approx(statistics.mean(expected))
 
 
 def test_average_precision_of_a_worked_example():
     # Right at ranks 1, 3 and 5 of 4 that are right: (1/1 + 2/3 + 3/5) / 4; among the first 3, (1/1 + 2/3) / 3.
-    assert evaluate.average_precision("abcde", set("acez")) == pytest.approx((1 + 2 / 3 + 3 / 5) / 4)
-    assert evaluate.average_precision("abcde", set("acez"), k=3) == pytest.approx((1 + 2 / 3) / 3)
+    assert metrics.average_precision("abcde", set("acez")) == pytest.approx((1 + 2 / 3 + 3 / 5) / 4)
+    assert metrics.average_precision("abcde", set("acez"), k=3) == pytest.approx((1 + 2 / 3) / 3)
 
 
 def test_a_short_perfect_ranking_has_average_precision_1_at_k():
-    assert evaluate.average_precision("abc", set("abcdefgh"), k=3) == 1.0
+    assert metrics.average_precision("abc", set("abcdefgh"), k=3) == 1.0
 
 
 @given(queries)
@@ -76,19 +76,19 @@ def test_median_rank_is_that_of_a_loop(asked):
         min((ranking.index(name) + 1 for name in right if name in ranking), default=math.inf)
         for ranking, right in asked
     ]
-    assert evaluate.median_rank(rankings, relevant) == statistics.median(ranks)
+    assert metrics.median_rank(rankings, relevant) == statistics.median(ranks)
 
 
 @given(ranking_lists, st.dictionaries(st.sampled_from(NAMES), st.sampled_from([0, 0.5, 1, 3]), min_size=1), ks)
 def test_ndcg_is_that_of_a_loop(ranking, grades, k):
     grades[0] = 1.0
-    found = evaluate.ndcg_at_k(ranking, grades, k)
+    found = metrics.ndcg_at_k(ranking, grades, k)
     assert found == pytest.approx(plain_ndcg(ranking, grades, k))
     assert 0 <= found <= 1 + 1e-12
 
 
 def test_ndcg_of_the_best_order_is_1():
-    assert evaluate.ndcg_at_k("abcd", {"a": 3, "b": 2, "c": 1}, k=4) == pytest.approx(1)
+    assert metrics.ndcg_at_k("abcd", {"a": 3, "b": 2, "c": 1}, k=4) == pytest.approx(1)
 
 
 @given(queries, ks)
@@ -100,10 +100,10 @@ def test_precisions_and_reciprocal_ranks_are_those_of_a_loop(asked, k):
         precisions.append(len([rank for rank in ranks if rank <= k]) / k)
         inverse.append(1 / ranks[0] if ranks else 0)
         inverse_at_k.append(1 / ranks[0] if ranks and ranks[0] <= k else 0)
-    assert evaluate.precision_at_k(rankings, relevant, k) == pytest.approx(statistics.mean(precisions))
-    assert evaluate.mean_reciprocal_rank(rankings, relevant) == pytest.approx(statistics.mean(inverse))
-    assert evaluate.mean_reciprocal_rank(rankings, relevant, k) == pytest.approx(statistics.mean(inverse_at_k))
-    assert evaluate.hit_rate_at_k(rankings, relevant, k) == evaluate.recall_at_k(rankings, relevant, k)
+    assert metrics.precision_at_k(rankings, relevant, k) == pytest.approx(statistics.mean(precisions))
+    assert metrics.mean_reciprocal_rank(rankings, relevant) == pytest.approx(statistics.mean(inverse))
+    assert metrics.mean_reciprocal_rank(rankings, relevant, k) == pytest.approx(statistics.mean(inverse_at_k))
+    assert metrics.hit_rate_at_k(rankings, relevant, k) == metrics.recall_at_k(rankings, relevant, k)
 
 
 # ---------------------------------------------------------------------------------------------- beside trec_eval
@@ -137,15 +137,15 @@ def test_metrics_are_those_of_trec_eval_on_rankings_with_ties(run, grades):
     gains = {name: 2**grade - 1 for name, grade in grades.items()}  # trec_eval takes the gain itself
     discounted = trec(run, gains, {f"ndcg_cut.{','.join(map(str, CUTS))}"})
     for k in CUTS:
-        assert evaluate.hit_rate_at_k([ranking], [right], k) == theirs[f"success_{k}"]
-        assert evaluate.share_found_at_k([ranking], [right], k) == pytest.approx(theirs[f"recall_{k}"])
-        assert evaluate.precision_at_k([ranking], [right], k) == pytest.approx(theirs[f"P_{k}"])
+        assert metrics.hit_rate_at_k([ranking], [right], k) == theirs[f"success_{k}"]
+        assert metrics.share_found_at_k([ranking], [right], k) == pytest.approx(theirs[f"recall_{k}"])
+        assert metrics.precision_at_k([ranking], [right], k) == pytest.approx(theirs[f"P_{k}"])
         # trec_eval divides by all that is right, also where no k could hold it.
         cut = theirs[f"map_cut_{k}"] * len(right) / min(len(right), k)
-        assert evaluate.average_precision(ranking, right, k) == pytest.approx(cut)
-        assert evaluate.ndcg_at_k(ranking, grades, k) == pytest.approx(discounted[f"ndcg_cut_{k}"])
-    assert evaluate.mean_reciprocal_rank([ranking], [right]) == pytest.approx(theirs["recip_rank"])
-    assert evaluate.average_precision(ranking, right) == pytest.approx(theirs["map"])
+        assert metrics.average_precision(ranking, right, k) == pytest.approx(cut)
+        assert metrics.ndcg_at_k(ranking, grades, k) == pytest.approx(discounted[f"ndcg_cut_{k}"])
+    assert metrics.mean_reciprocal_rank([ranking], [right]) == pytest.approx(theirs["recip_rank"])
+    assert metrics.average_precision(ranking, right) == pytest.approx(theirs["map"])
 
 
 # ------------------------------------------------------------------------------------------------ figures by name
@@ -169,7 +169,7 @@ def test_metrics_are_those_of_trec_eval_on_rankings_with_ties(run, grades):
 )
 def test_a_metric_by_its_name_is_what_a_hand_computes(name, figure):
     grades = {"b": 3, "d": 1, "z": 1, "c": 0}
-    measure = evaluate.measure_named(f" {name.upper()}")
+    measure = metrics.measure_named(f" {name.upper()}")
     assert measure.name == name
     assert measure.of(["a", "b", "c", "d"], grades) == pytest.approx(figure)
 
@@ -177,7 +177,7 @@ def test_a_metric_by_its_name_is_what_a_hand_computes(name, figure):
 @pytest.mark.parametrize("name", ["", "recall", "recall@0", "recall@x", "bleu@4", "median_rank@5", "map"])
 def test_an_unknown_metric_is_refused_with_those_that_are(name):
     with pytest.raises(UsageError, match="no metric") as refused:
-        evaluate.measure_named(name)
+        metrics.measure_named(name)
     assert "share_found@K" in refused.value.hint and "median_rank" in refused.value.hint
 
 
@@ -187,35 +187,35 @@ def test_an_unknown_metric_is_refused_with_those_that_are(name):
 )
 def test_what_has_no_figure_is_refused(ranking, relevant, why):
     with pytest.raises(ValueError, match=why):
-        evaluate.average_precision(ranking, set(relevant))
+        metrics.average_precision(ranking, set(relevant))
     with pytest.raises(ValueError, match=why):
-        evaluate.recall_at_k([ranking], [set(relevant)], 1)
+        metrics.recall_at_k([ranking], [set(relevant)], 1)
     with pytest.raises(ValueError, match=why):
-        evaluate.ndcg_at_k(ranking, dict.fromkeys(relevant, 1.0), 1)
+        metrics.ndcg_at_k(ranking, dict.fromkeys(relevant, 1.0), 1)
 
 
 def test_no_queries_have_no_mean():
     with pytest.raises(ValueError, match="no queries"):
-        evaluate.mean_average_precision([], [])
+        metrics.mean_average_precision([], [])
 
 
 def test_bootstrap_of_equal_differences_has_no_width():
-    assert evaluate.paired_bootstrap([0.25] * 30, seed=0) == (0.25, 0.25, 0.25)
+    assert metrics.paired_bootstrap([0.25] * 30, seed=0) == (0.25, 0.25, 0.25)
 
 
 def test_bootstrap_is_reproducible_and_as_wide_as_theory_says():
     differences = np.random.default_rng(5).normal(0.1, 0.3, 400)
-    found = evaluate.paired_bootstrap(differences, seed=1)
-    assert found == evaluate.paired_bootstrap(list(differences), seed=1)
+    found = metrics.paired_bootstrap(differences, seed=1)
+    assert found == metrics.paired_bootstrap(list(differences), seed=1)
     assert found.mean == pytest.approx(differences.mean())
     half = 1.96 * differences.std() / math.sqrt(400)
     assert (found.low, found.high) == pytest.approx((found.mean - half, found.mean + half), abs=0.003)
 
 
 def test_bootstrap_in_blocks_covers_all_rounds(monkeypatch):
-    monkeypatch.setattr(evaluate, "DRAWS_AT_ONCE", 250)
+    monkeypatch.setattr(metrics, "DRAWS_AT_ONCE", 250)
     differences = [0.0, 1.0] * 50
-    found = evaluate.paired_bootstrap(differences, seed=1, rounds=1001)
+    found = metrics.paired_bootstrap(differences, seed=1, rounds=1001)
     assert 0.3 < found.low < 0.5 < found.high < 0.7
 
 
@@ -223,15 +223,15 @@ def test_bootstrap_of_groups_is_as_wide_as_their_number_allows():
     """A hundred queries that are ten, said ten times each, are worth ten."""
     differences = np.repeat(np.random.default_rng(5).normal(0, 1, 10), 10)
     groups = [f"group {number}" for number in np.repeat(range(10), 10)]
-    alone = evaluate.paired_bootstrap(differences, seed=1)
-    grouped = evaluate.paired_bootstrap(differences, seed=1, groups=groups)
+    alone = metrics.paired_bootstrap(differences, seed=1)
+    grouped = metrics.paired_bootstrap(differences, seed=1, groups=groups)
     assert grouped.mean == alone.mean
     assert (grouped.high - grouped.low) / (alone.high - alone.low) == pytest.approx(math.sqrt(10), rel=0.1)
 
 
 def test_the_interval_of_a_median_is_that_of_medians_of_samples():
     ranks = np.random.default_rng(3).integers(1, 50, 81).astype(float)
-    found = evaluate.resampled([evaluate.Sample(ranks)], seed=4, rounds=400, statistic="median")
+    found = metrics.resampled([metrics.Sample(ranks)], seed=4, rounds=400, statistic="median")
     generator = np.random.default_rng(4)
     plain = [np.median(ranks[row]) for row in generator.integers(0, 81, (400, 81))]
     assert found.draws.tolist() == plain
@@ -240,14 +240,14 @@ def test_the_interval_of_a_median_is_that_of_medians_of_samples():
 
 def test_a_median_of_groups_counts_every_query_of_a_drawn_group():
     ranks, groups = [1.0, 2.0, 9.0, 4.0, 5.0], ["a", "a", "b", "b", "b"]
-    found = evaluate.resampled([evaluate.Sample(ranks, groups)], seed=4, rounds=50, statistic="median")
+    found = metrics.resampled([metrics.Sample(ranks, groups)], seed=4, rounds=50, statistic="median")
     by_group = {0: [1.0, 2.0], 1: [9.0, 4.0, 5.0]}
     drawn = np.random.default_rng(4).integers(0, 2, (50, 2))
     assert found.draws.tolist() == [np.median([rank for group in row for rank in by_group[group]]) for row in drawn]
 
 
 def test_ranks_of_queries_that_find_nothing_are_infinite_and_stay_so():
-    found = evaluate.resampled([evaluate.Sample([math.inf] * 9 + [1.0])], seed=0, rounds=200, statistic="median")
+    found = metrics.resampled([metrics.Sample([math.inf] * 9 + [1.0])], seed=0, rounds=200, statistic="median")
     assert found.interval == (math.inf, math.inf, math.inf)
     assert (found - found).interval == (0, 0, 0)
 
@@ -255,13 +255,13 @@ def test_ranks_of_queries_that_find_nothing_are_infinite_and_stay_so():
 def test_a_paired_difference_is_narrower_than_its_sides_where_both_rise_and_fall_together():
     one = np.random.default_rng(1).normal(0.5, 0.3, 200)
     other = one - 0.05
-    a, b = (evaluate.resampled([evaluate.Sample(figures)], seed=0) for figures in (one, other))
+    a, b = (metrics.resampled([metrics.Sample(figures)], seed=0) for figures in (one, other))
     difference = (a - b).interval
     assert difference == pytest.approx((0.05, 0.05, 0.05))
     assert a.interval.high - a.interval.low > 0.05
-    assert (a - b).interval == pytest.approx(evaluate.paired_bootstrap(one - other, seed=0))
+    assert (a - b).interval == pytest.approx(metrics.paired_bootstrap(one - other, seed=0))
 
 
 def test_the_mean_over_categories_does_not_weigh_them_by_their_size():
-    many, few = evaluate.Sample([1.0] * 30), evaluate.Sample([0.0] * 3)
-    assert evaluate.resampled([many, few], seed=0, rounds=50).interval == (0.5, 0.5, 0.5)
+    many, few = metrics.Sample([1.0] * 30), metrics.Sample([0.0] * 3)
+    assert metrics.resampled([many, few], seed=0, rounds=50).interval == (0.5, 0.5, 0.5)

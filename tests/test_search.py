@@ -467,7 +467,9 @@ def test_a_range_with_few_vectors_of_a_modality_is_scanned(many, monkeypatch):
 def test_questions_one_by_one_turn_to_the_graphs_when_scanning_has_cost_as_much_as_loading(many, monkeypatch):
     folder, rows = many
     monkeypatch.setattr("imgsearch.core.search.searcher.GRAPH_SECONDS_PER_QUESTION", 1e-9)
-    monkeypatch.setattr("imgsearch.core.search.searcher.GRAPH_LOAD_SECONDS_PER_FLOAT", 4 * search.SCAN_SECONDS_PER_FLOAT)
+    monkeypatch.setattr(
+        "imgsearch.core.search.searcher.GRAPH_LOAD_SECONDS_PER_FLOAT", 4 * search.SCAN_SECONDS_PER_FLOAT
+    )
     with Store.open(folder) as store:
         searcher = Searcher(store, lambda: Directions(rows))
         loaded = []

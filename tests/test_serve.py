@@ -23,8 +23,8 @@ pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
 from imgsearch.cli import app, loading
 from imgsearch.cli.web import openapi
 from imgsearch.cli.web import server as web
-from imgsearch.core import serving
 from imgsearch.core.errors import UsageError
+from imgsearch.core.serving import engine as serving
 
 SCRIPT_NAME = "<script>alert(1)<.jpg"
 ODD_NAME = b'pl\xffm "quoted"\n\xe2\x80\xaegpj.jpg'

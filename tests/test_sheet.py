@@ -25,8 +25,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from imgsearch.core import sheet
 from imgsearch.core.search.grouping import Hit
+from imgsearch.core.serving import contact_sheet
 from imgsearch.core.store.catalog import Place
 
 from conftest import ALBUM
@@ -194,7 +194,7 @@ def test_larger_pictures_have_a_bound_and_missing_ones_a_reason(imgsearch, photo
         path.unlink()
     assert imgsearch("index", "photos", "--model", "builtin").code == 0
     (photos / "lemon.tiff").unlink()
-    monkeypatch.setattr(sheet, "MOST_LARGE_BYTES", 20_000)
+    monkeypatch.setattr(contact_sheet, "MOST_LARGE_BYTES", 20_000)
     assert imgsearch("query", "fruit", "--html", "sheet.html").code == 0
     text = (tmp_path / "sheet.html").read_text()
     assert 1 <= text.count("data-large=") < 5 == text.count('class="photo"')
@@ -274,11 +274,11 @@ def test_a_page_is_replaced_whole_or_not_at_all(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sheet.write(str(path), broken())
+        contact_sheet.write(str(path), broken())
     assert path.read_text() == "<!doctype html>old" and os.listdir(tmp_path) == ["sheet.html"]
     link = tmp_path / "link.html"
     link.symlink_to("sheet.html")
-    assert sheet.write(str(link), ["<!doctype html>", "new"]) == 18
+    assert contact_sheet.write(str(link), ["<!doctype html>", "new"]) == 18
     assert link.is_symlink() and path.read_text() == "<!doctype html>new"
 
 
@@ -311,7 +311,7 @@ def test_what_is_no_file_is_written_into_and_not_replaced(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE)
-    sheet.write(str(pipe), ["<!doctype html>", "page"])
+    contact_sheet.write(str(pipe), ["<!doctype html>", "page"])
     assert reader.communicate(timeout=10)[0] == b"<!doctype html>page"
     assert pipe.is_fifo()
 
@@ -321,7 +321,7 @@ def test_what_is_no_file_is_written_into_and_not_replaced(tmp_path):
 )
 def test_a_path_that_was_copied_can_be_pasted_into_a_shell(name):
     bash = shutil.which("bash") or pytest.skip("needs bash")
-    copied = sheet.copyable(os.fsdecode(b"/a/" + name))
+    copied = contact_sheet.copyable(os.fsdecode(b"/a/" + name))
     assert copied.isprintable()
     word = copied if copied.startswith("$'") else f"'{copied}'"
     said = subprocess.run([bash, "-c", f"printf %s {word}"], capture_output=True, check=True).stdout
@@ -372,8 +372,8 @@ def test_whatever_photos_are_called_the_page_has_the_same_elements(
     facts = {"format": "JPEG", "width": 4, "height": 3, "taken_at": "2024-07-03T18:12:09", "camera": camera}
     place = Place(1, "/photos", name, b"", 1, 1, "present", facts, (keyword,), None, text=caption)
     hit = Hit(query, 1, 0.5, "text", "text", place, "builtin")
-    card = sheet.Card(hit, b"\xff\xd8\xff" if has_picture else None, reason)
-    text = "".join(sheet.page(query, {"Filters": keyword}, [card]))
+    card = contact_sheet.Card(hit, b"\xff\xd8\xff" if has_picture else None, reason)
+    text = "".join(contact_sheet.page(query, {"Filters": keyword}, [card]))
     text.encode("utf-8")
     elements = Elements(text)
     tags = [tag for tag, _ in elements.found]
@@ -439,7 +439,7 @@ class Browser:
         return json.loads(message)
 
     def show(self, path: Path) -> None:
-        self("Page.navigate", url=sheet.file_url(str(path)))
+        self("Page.navigate", url=contact_sheet.file_url(str(path)))
         self.until('document.readyState === "complete" && location.protocol === "file:"')
 
     def value(self, expression: str):
@@ -560,7 +560,7 @@ def test_a_script_that_got_into_the_page_would_not_run(page, browser):
 
 def test_without_script_it_is_a_list_of_photos_with_links(page, browser):
     browser("Emulation.setScriptExecutionDisabled", value=True)
-    browser("Page.navigate", url=sheet.file_url(str(page)))
+    browser("Page.navigate", url=contact_sheet.file_url(str(page)))
     time.sleep(1)
     browser.until("document.querySelectorAll('a.photo img').length > 0")
     assert browser.value("[...document.querySelectorAll('button')].every((button) => !button.checkVisibility())")

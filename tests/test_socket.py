@@ -17,8 +17,9 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from imgsearch.core import places, warm
+from imgsearch.core import places
 from imgsearch.core.errors import StoreError, UsageError
+from imgsearch.core.serving import protocol
 
 from conftest import ALBUM
 
@@ -244,19 +245,19 @@ def test_socket_only_wants_no_address(bench):
 def odd(tmp_path, monkeypatch):
     """The path where a server of an index would listen, all in order so far."""
     (tmp_path / "index").mkdir()
-    (tmp_path / "index" / warm.CATALOG).touch()
+    (tmp_path / "index" / protocol.CATALOG).touch()
     runtime = tempfile.mkdtemp(prefix="is-")
     monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
     monkeypatch.setenv("IMGSEARCH_INDEX", str(tmp_path / "index"))
-    path = warm.socket_path(str(tmp_path / "index"))
-    warm.make_private(os.path.dirname(path))
+    path = protocol.socket_path(str(tmp_path / "index"))
+    protocol.make_private(os.path.dirname(path))
     yield path
     shutil.rmtree(runtime)
 
 
 def ask():
     started = time.perf_counter()
-    answer = warm.ask(ASKED, statistics=False)
+    answer = protocol.ask(ASKED, statistics=False)
     return answer, time.perf_counter() - started
 
 
@@ -355,12 +356,12 @@ def test_nothing_is_said_where_others_could_listen(odd):
 def test_a_server_makes_no_socket_where_others_could_enter(odd):
     folder = os.path.dirname(odd)
     os.chmod(folder, 0o711)
-    with pytest.raises(warm.Odd, match="not private"):
-        warm.make_private(folder)
+    with pytest.raises(protocol.Odd, match="not private"):
+        protocol.make_private(folder)
     os.rmdir(folder)
     os.chmod(os.path.dirname(folder), 0o777)
-    with pytest.raises(warm.Odd, match="another user's"):
-        warm.make_private(folder)
+    with pytest.raises(protocol.Odd, match="another user's"):
+        protocol.make_private(folder)
 
 
 @pytest.mark.parametrize("message", [b"", b"\0", b"\0\0\0\x02{}", b"\xff\xff\xff\xff", b"\0\0\0\x04nope", b"x" * 5000])

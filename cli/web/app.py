@@ -30,7 +30,7 @@ from imgsearch.core.photos.decode_pool import Closed
 from imgsearch.core.photos.thumbnails import Thumbnails
 from imgsearch.core.search import grammar
 from imgsearch.core.search.searcher import Options
-from imgsearch.core.serving import Shelf, Warm, filters_from
+from imgsearch.core.serving.engine import Shelf, Warm, filters_from
 from imgsearch.core.types import SkipPhoto
 
 from . import openapi

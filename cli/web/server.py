@@ -15,7 +15,7 @@ import uvicorn
 from imgsearch.core.errors import ImgsearchError, UsageError
 from imgsearch.core.paths import printable
 from imgsearch.core.photos.thumbnails import Thumbnails
-from imgsearch.core.serving import Shelf, Warm
+from imgsearch.core.serving.engine import Shelf, Warm
 
 from .app import Pages, Uploads
 from .guard import Guard

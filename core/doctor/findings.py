@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from .errors import ImgsearchError
-from .paths import printable
+from imgsearch.core.errors import ImgsearchError
+from imgsearch.core.paths import printable
 
 Level = Literal["ok", "note", "warning", "problem"]
 """`note`: could be better, if one wants; `warning`: works, and not as it should; `problem`: something does not work."""

@@ -1,6 +1,6 @@
 """Questions that are asked in a process of its own: a broken library crashes or hangs it, and a dead disk holds it.
 
-`python -m imgsearch.core.probe QUESTION WORD...` answers in JSON, one object a line.
+`python -m imgsearch.core.doctor.probe QUESTION WORD...` answers in JSON, one object a line.
 """
 
 from __future__ import annotations

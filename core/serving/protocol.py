@@ -21,13 +21,13 @@ import zlib
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from .errors import ImgsearchError, QueryError, UsageError
-from .places import CATALOG, locate, runtime_folder
+from imgsearch.core.errors import ImgsearchError, QueryError, UsageError
+from imgsearch.core.places import CATALOG, locate, runtime_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .search.grouping import Hit
+    from imgsearch.core.search.grouping import Hit
 
 PROTOCOL = 2
 # A server that is alive and free accepts within a millisecond or two; after this long the asker goes its own way.

@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from .errors import UsageError
-from .paths import printable
-from .types import SkipPhoto
+from imgsearch.core.errors import UsageError
+from imgsearch.core.paths import printable
+from imgsearch.core.types import SkipPhoto
 
 if TYPE_CHECKING:
-    from .photos.thumbnails import Thumbnails
-    from .search.encoding import Options
-    from .search.grouping import Hit
+    from imgsearch.core.photos.thumbnails import Thumbnails
+    from imgsearch.core.search.encoding import Options
+    from imgsearch.core.search.grouping import Hit
 
 MOST_PHOTOS = 1_000
 """On one page: some 25 MB of thumbnails, which browsers still scroll smoothly."""
@@ -102,7 +102,7 @@ def _filters(options: Options) -> str:
 
 def page(query: str, facts: dict[str, str], shown: Iterable[Card]) -> Iterator[str]:
     """The page, piece by piece. UTF-8; nothing in it is a surrogate or a control character."""
-    style, script = _asset("sheet.css"), _asset("sheet.js")
+    style, script = _asset("contact_sheet.css"), _asset("contact_sheet.js")
     policy = (
         "default-src 'none'; img-src data: file:; "
         f"style-src '{_source_hash(style)}'; script-src '{_source_hash(script)}'; "
@@ -236,7 +236,7 @@ def _data_url(jpeg: bytes) -> str:
 
 @functools.cache
 def _asset(name: str) -> str:
-    return resources.files("imgsearch.core").joinpath(name).read_text("utf-8")
+    return resources.files(__package__).joinpath(name).read_text("utf-8")
 
 
 def _source_hash(text: str) -> str:

@@ -15,11 +15,11 @@ import sysconfig
 from collections.abc import Iterator, Mapping
 
 import imgsearch
+from imgsearch.core.paths import processor_cores, size
+from imgsearch.core.photos.codecs import version_of
+from imgsearch.core.photos.decode_pool import cgroups, memory_available
 
 from .findings import About, Finding, install, typed
-from .paths import processor_cores, size
-from .photos.codecs import version_of
-from .photos.decode_pool import cgroups, memory_available
 from .probe import Probe, Unanswered
 
 REQUIREMENTS = {

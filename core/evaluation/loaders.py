@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .errors import QueryError, UsageError
-from .paths import printable
+from imgsearch.core.errors import QueryError, UsageError
+from imgsearch.core.paths import printable
 
 Gallery = Literal["original", "union"]
 Join = Literal["mean", "and", "reversed", "comma"]

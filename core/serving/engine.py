@@ -19,22 +19,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np  # noqa: TID253
 
-from . import warm
-from .errors import ImgsearchError, QueryError, UsageError
-from .models.onnx_towers import QueryEmbedder
-from .paths import printable
-from .search.explain import Explanation
-from .search.filters import Filters, condition
-from .search.grammar import Query
-from .search.grouping import Hit
-from .search.query_arguments import options_of, query_of
-from .search.searcher import Options, Searcher
-from .store.catalog import Place, Root, Space
-from .store.store import CATALOG, SALVAGED, Store
-from .store.vectors import fault_in
+from imgsearch.core.errors import ImgsearchError, QueryError, UsageError
+from imgsearch.core.models.onnx_towers import QueryEmbedder
+from imgsearch.core.paths import printable
+from imgsearch.core.search.explain import Explanation
+from imgsearch.core.search.filters import Filters, condition
+from imgsearch.core.search.grammar import Query
+from imgsearch.core.search.grouping import Hit
+from imgsearch.core.search.query_arguments import options_of, query_of
+from imgsearch.core.search.searcher import Options, Searcher
+from imgsearch.core.store.catalog import Place, Root, Space
+from imgsearch.core.store.store import CATALOG, SALVAGED, Store
+from imgsearch.core.store.vectors import fault_in
+
+from . import protocol
 
 if TYPE_CHECKING:
-    from .types import CarriedText, Recipe, SpaceIdentity, Squares, Vectors
+    from imgsearch.core.types import CarriedText, Recipe, SpaceIdentity, Squares, Vectors
 
 # Texts whose vectors are kept: 8 MB at 512 dimensions. `basic` alone asks for several hundred.
 MOST_TEXTS = 4_096
@@ -329,7 +330,7 @@ class Listener:
         self.last_asked = time.monotonic()
         self._engine = engine
         self._offline = offline
-        self.path = warm.socket_path(engine.folder)
+        self.path = protocol.socket_path(engine.folder)
         self._askers = threading.BoundedSemaphore(MOST_ASKERS)
         self._lock = _listening_lock(self.path)
         try:
@@ -369,29 +370,29 @@ class Listener:
 
     def _serve(self, connection: socket.socket) -> None:
         try:
-            with connection, contextlib.suppress(OSError, warm.Odd, ValueError, KeyError, TypeError):
+            with connection, contextlib.suppress(OSError, protocol.Odd, ValueError, KeyError, TypeError):
                 self._converse(connection)
         finally:
             self._askers.release()
 
     def _converse(self, connection: socket.socket) -> None:
-        if warm.peer(connection) != os.getuid():
+        if protocol.peer(connection) != os.getuid():
             return
-        asked = warm.receive(connection, time.monotonic() + HELLO_SECONDS, most=MOST_BYTES_ASKED)
-        if asked.get("from") != warm.identity(self._engine.folder):
+        asked = protocol.receive(connection, time.monotonic() + HELLO_SECONDS, most=MOST_BYTES_ASKED)
+        if asked.get("from") != protocol.identity(self._engine.folder):
             return
         if "asked" not in asked:  # `imgsearch doctor` wants to know whether somebody is here
-            warm.send(connection, {"state": "here"})
+            protocol.send(connection, {"state": "here"})
             return
         if asked["asked"]["offline"] and not self._offline:
             return
-        connection.settimeout(warm.ANSWER_SECONDS)
+        connection.settimeout(protocol.ANSWER_SECONDS)
         self.last_asked = time.monotonic()
-        answer = self._answer(asked, lambda: warm.send(connection, {"state": "accepted"}))
+        answer = self._answer(asked, lambda: protocol.send(connection, {"state": "accepted"}))
         self.last_asked = time.monotonic()
-        warm.send(connection, answer)
+        protocol.send(connection, answer)
 
-    def _answer(self, asked: warm.Record, accept: Callable[[], None]) -> warm.Record:
+    def _answer(self, asked: protocol.Record, accept: Callable[[], None]) -> protocol.Record:
         """Only what the asker did wrong is an answer. Of all else it finds out alone, and says it as it should."""
         try:
             typed = asked["asked"]
@@ -405,12 +406,12 @@ class Listener:
             return {
                 "state": "answer",
                 "typed": query.typed,
-                "hits": [warm.packed(hit) for hit in found.hits],
+                "hits": [protocol.packed(hit) for hit in found.hits],
                 "explanation": found.explanation.record if found.explanation else None,
                 "offline": list(found.offline),
             }
         except (QueryError, UsageError) as error:
-            return warm.complaint(error)
+            return protocol.complaint(error)
         except (Busy, ImgsearchError, OSError):
             return {"state": "cold"}
         except Exception:  # whatever it is, it must end this question alone; asked cold, it shows itself
@@ -426,10 +427,10 @@ def filters_from(record: dict[str, Any]) -> Filters:
 def _listening_lock(path: str) -> int:
     """Held by the one process that listens there."""
     try:
-        warm.make_private(os.path.dirname(path))
+        protocol.make_private(os.path.dirname(path))
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(f"{path}.lock", flags, 0o600)
-    except (OSError, warm.Odd) as error:
+    except (OSError, protocol.Odd) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(
             f"{printable(path)}: no socket can be made there ({reason})",

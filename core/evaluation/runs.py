@@ -19,18 +19,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np  # noqa: TID253
 
-from .benchmarks import Benchmark, Question, submission
-from .errors import QueryError, UsageError
-from .evaluate import SUBSET, Interval, Measure, Resampled, Sample, resampled
-from .paths import has_picture_extension, on_disk, printable
-from .search.grammar import Query, Term
-from .search.searcher import Options, Searcher
-from .store.catalog import Place
-from .store.store import Store, View
-from .types import Embedder
+from imgsearch.core.errors import QueryError, UsageError
+from imgsearch.core.paths import has_picture_extension, on_disk, printable
+from imgsearch.core.search.grammar import Query, Term
+from imgsearch.core.search.searcher import Options, Searcher
+from imgsearch.core.store.catalog import Place
+from imgsearch.core.store.store import Store, View
+from imgsearch.core.types import Embedder
+
+from .loaders import Benchmark, Question, submission
+from .metrics import SUBSET, Interval, Measure, Resampled, Sample, resampled
 
 if TYPE_CHECKING:
-    from .types import Recipe, SpaceIdentity, Vectors
+    from imgsearch.core.types import Recipe, SpaceIdentity, Vectors
 
 # Questions asked together: enough to share passes over the vectors, few enough to see progress.
 QUESTIONS_AT_ONCE = 256

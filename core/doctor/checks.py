@@ -22,11 +22,9 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from . import machine, shells, warm
-from .errors import ImgsearchError, IndexNotFound, IndexTooOld, ModelError
-from .findings import About, Finding, install, typed
-from .models.onnx_towers import FORMAT, MANIFEST, SHIPPED, TOWERS, Light, Manifest
-from .models.registry import (
+from imgsearch.core.errors import ImgsearchError, IndexNotFound, IndexTooOld, ModelError
+from imgsearch.core.models.onnx_towers import FORMAT, MANIFEST, SHIPPED, TOWERS, Light, Manifest
+from imgsearch.core.models.registry import (
     ALIASES,
     BUILTIN,
     DIR_PREFIX,
@@ -38,12 +36,16 @@ from .models.registry import (
     is_as_before,
     network_switch,
 )
-from .paths import cache_folder, filesystem, is_network_filesystem, printable, size
+from imgsearch.core.paths import cache_folder, filesystem, is_network_filesystem, printable, size
+from imgsearch.core.serving import protocol
+from imgsearch.core.store.store import MODALITIES, PORTABLE, Store, locate, writer_of
+
+from . import machine, shells
+from .findings import About, Finding, install, typed
 from .probe import Probe, Unanswered
-from .store.store import MODALITIES, PORTABLE, Store, locate, writer_of
 
 if TYPE_CHECKING:
-    from .store.catalog import Space
+    from imgsearch.core.store.catalog import Space
 
 # A disk that has not said within this time whether a folder is there does not answer.
 FOLDER_SECONDS = 5.0
@@ -373,7 +375,7 @@ def _writer(folder: str) -> Iterator[Finding]:
 
 def _without_catalogue(folder: str, error: ImgsearchError) -> Iterator[Finding]:
     if importlib.util.find_spec("numpy"):
-        from .store.check import without_catalogue
+        from imgsearch.core.store.check import without_catalogue
 
         if lost := without_catalogue(folder):
             yield INDEX.problem(lost.what, "imgsearch check --repair")
@@ -513,7 +515,7 @@ def _notes(store: Store) -> Iterator[Finding]:
 
 def _glance(store: Store) -> Iterator[Finding]:
     """What `check` sees without reading every vector. It names photos, which is not said here."""
-    from .store.check import glance
+    from imgsearch.core.store.check import glance
 
     checked = glance(store)
     parts = Counter(finding.part for finding in checked.findings)
@@ -534,7 +536,7 @@ def server(option: str | None) -> Iterator[Finding]:
     """Whether an `imgsearch serve` answers for this index, and would answer this program."""
     try:
         folder = locate(option)
-        path = warm.socket_path(folder)
+        path = protocol.socket_path(folder)
         is_socket = stat.S_ISSOCK(os.lstat(path).st_mode)
     except (ImgsearchError, FileNotFoundError):
         is_socket = False
@@ -559,10 +561,10 @@ def _is_taken(path: str, folder: str) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(1.0)
         connection.connect(path)
-        if warm.peer(connection) != os.getuid():
+        if protocol.peer(connection) != os.getuid():
             return False
         try:
-            warm.send(connection, {"from": warm.identity(folder)})
-            return bool(warm.receive(connection, time.monotonic() + 1.0))
-        except (warm.Odd, OSError, ValueError):
+            protocol.send(connection, {"from": protocol.identity(folder)})
+            return bool(protocol.receive(connection, time.monotonic() + 1.0))
+        except (protocol.Odd, OSError, ValueError):
             return False

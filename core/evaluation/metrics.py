@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import numpy as np  # noqa: TID253
 
-from .errors import UsageError
+from imgsearch.core.errors import UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
