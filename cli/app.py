@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from imgsearch.core import config
 from imgsearch.core.errors import ImgsearchError
 
-from . import quick, render
+from . import fast_path
+from .output import render
 
 if TYPE_CHECKING:
     import sqlite3
@@ -65,7 +66,7 @@ def exit_code(arguments: list[str]) -> int:
         return _explain_os_error(error, as_json=as_json)
     except Exception as error:
         if "typer" in sys.modules:
-            from .commands import Abort, TypingError
+            from .verbs import Abort, TypingError
 
             if isinstance(error, Abort):
                 return EXIT_INTERRUPTED
@@ -85,15 +86,15 @@ def exit_code(arguments: list[str]) -> int:
 def _run(arguments: list[str]) -> object:
     """A plain query is read without typer, which takes as long to load as a warm answer."""
     if arguments[:1] == ["query"] and arguments[1:] not in (["--help"], ["-h"]):
-        quick.refuse_dashed_words(arguments[1:])
-        asked = quick.read(arguments[1:], config.settings_for(arguments[:1], arguments))
+        fast_path.refuse_dashed_words(arguments[1:])
+        asked = fast_path.read(arguments[1:], config.settings_for(arguments[:1], arguments))
         if asked is not None:
-            from .asking import answer
+            from .run_query import answer
 
             return answer(asked)
     if arguments[:1] == ["--complete"]:  # by the shells, on every TAB
         return _offer(arguments[1:])
-    from .commands import run
+    from .verbs import run
 
     return run(arguments)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from . import render
+from .output import render
 
 if TYPE_CHECKING:
     from imgsearch.core.models.onnx_towers import QueryEmbedder
@@ -120,7 +120,7 @@ def make_light(embedder: Embedder, *, say: Say = render.say) -> None:
 def load_model(spec: ModelSpec, *, device: str, precision: str, offline: bool, say: Say) -> Embedder:
     from imgsearch.core.errors import ModelError
 
-    from .progress import Download
+    from .output.progress import Download
 
     try:
         os.getcwd()

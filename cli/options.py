@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from . import render
+from .output import render
 
 
 class SearchIn(StrEnum):

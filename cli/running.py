@@ -79,7 +79,7 @@ class Choice:
     def _spec(self) -> ModelSpec:
         from imgsearch.core.models import registry
 
-        from .progress import Download
+        from .output.progress import Download
 
         if self._model in (None, "auto"):
             with Download() as progress:

@@ -119,7 +119,8 @@ def imgsearch(tmp_path, monkeypatch, capfdbinary):
     """The command, run in this process (the model's libraries are imported once), in `tmp_path`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IMGSEARCH_INDEX", str(tmp_path / "index"))
-    from imgsearch.cli import app, render
+    from imgsearch.cli import app
+    from imgsearch.cli.output import render
 
     monkeypatch.setattr(render, "close_output", render.flush)  # the tests have the same output
 

@@ -14,7 +14,7 @@ import pytest
 import typer
 from PIL import Image
 
-from imgsearch.cli import commands, completion
+from imgsearch.cli import completion, verbs
 from imgsearch.core.models import registry
 from imgsearch.core.search import composition
 
@@ -22,7 +22,7 @@ SCRIPTS = Path(__file__).parents[1] / "completions"
 FILES = {"bash": "imgsearch", "zsh": "_imgsearch", "fish": "imgsearch.fish"}
 PATIENCE_SECONDS = 30
 
-COMMANDS = sorted(commands.COMMANDS)
+COMMANDS = sorted(verbs.COMMANDS)
 # Names that a careless script splits, expands, takes for a pattern, or runs.
 NASTY = [
     "a space",

@@ -67,7 +67,7 @@ def test_what_is_typed_puts_aside_what_it_excludes(indexed, settle):
 
 
 def test_typer_and_the_quick_reading_agree(indexed, settle, monkeypatch):
-    from imgsearch.cli import quick
+    from imgsearch.cli import fast_path
 
     settle(
         'limit = 2\nquiet = true\n[query]\nafter = "2001"\nnot = "red"\ndiverse = 1\n'
@@ -75,9 +75,9 @@ def test_typer_and_the_quick_reading_agree(indexed, settle, monkeypatch):
     )
     arguments = ["query", "fruit", "--explain"]
     outcome = indexed(*arguments)
-    read = quick.read(["fruit"], config.settings_for(["query"], []))
+    read = fast_path.read(["fruit"], config.settings_for(["query"], []))
     assert (read["limit"], read["negatives"], read["diverse"], read["exact"]) == (2, ["red"], 1.0, False)
-    monkeypatch.setattr(quick, "read", lambda *_: None)
+    monkeypatch.setattr(fast_path, "read", lambda *_: None)
     again = indexed(*arguments)
     assert (outcome.code, outcome.out) == (again.code, again.out)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import imgsearch
-from imgsearch.cli import commands
+from imgsearch.cli import verbs
 from imgsearch.core import errors
 from imgsearch.core.search import composition
 
@@ -31,7 +31,7 @@ def test_the_library_example_of_the_readme_runs(photos, tmp_path, capsys):
 
 
 def test_every_command_and_exit_code_is_in_the_readme():
-    for command in (*commands.COMMANDS, *GROUPED):
+    for command in (*verbs.COMMANDS, *GROUPED):
         assert f"imgsearch {command}" in README, command
     classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.ImgsearchError)]
     for code in {c.exit_code for c in classes} | {0, 1, 3, 70}:
@@ -41,7 +41,7 @@ def test_every_command_and_exit_code_is_in_the_readme():
 def test_every_option_that_the_readme_shows_exists(imgsearch):
     shown = set(re.findall(r"(?<=\s)(--[a-z][a-z0-9-]+)", "\n".join(re.findall(r"imgsearch [^\n]*", README))))
     known = set()
-    for command in (*commands.COMMANDS, *GROUPED):
+    for command in (*verbs.COMMANDS, *GROUPED):
         known |= set(re.findall(r"--[a-z][a-z0-9-]+", imgsearch(*command.split(), "--help").out.decode()))
     known |= set(re.findall(r"--[a-z][a-z0-9-]+", imgsearch("--help").out.decode()))
     others = {"--preview", "--files-from", "--read0"}
@@ -58,7 +58,7 @@ def test_every_composition_method_is_documented_and_named_in_the_help(imgsearch)
 
 
 def test_help_begins_with_what_a_command_does_and_ends_with_an_example(imgsearch):
-    for command in (*commands.COMMANDS, *GROUPED):
+    for command in (*verbs.COMMANDS, *GROUPED):
         text = imgsearch(*command.split(), "--help").out.decode()
         assert "Example" in text and f"imgsearch {command}" in text.split("Example")[1], command
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from imgsearch.cli import doctor_cmd
+from imgsearch.cli.commands import doctor
 from imgsearch.core.doctor import checks, findings, machine, shells
 from imgsearch.core.doctor.probe import Probe, Unanswered
 from imgsearch.core.models import onnx_towers, registry
@@ -316,7 +316,7 @@ def test_settings_are_looked_at(home, written, level, said):
     if written:
         file.parent.mkdir(parents=True)
         file.write_text(written)
-    (finding,) = doctor_cmd._settings()
+    (finding,) = doctor._settings()
     assert (finding.topic, finding.level) == ("settings", level)
     assert "~/.config/imgsearch/config.toml" in finding.found and said in finding.found
     if level == "problem":
@@ -634,7 +634,7 @@ def shell(request, home, monkeypatch):
 
 
 def about(shell: str) -> list[findings.Finding]:
-    return [each for each in shells.completions(doctor_cmd._script_of) if each.found.startswith(f"{shell}:")]
+    return [each for each in shells.completions(doctor._script_of) if each.found.startswith(f"{shell}:")]
 
 
 def mend(shell: str) -> None:
@@ -683,7 +683,7 @@ def test_the_locale_is_judged(monkeypatch, value, level):
     for name in ("LC_ALL", "LC_CTYPE", "LANG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LC_ALL", value)
-    assert [finding.level for finding in doctor_cmd._encoding()] == [level]
+    assert [finding.level for finding in doctor._encoding()] == [level]
 
 
 def test_on_a_terminal_the_way_of_drawing_is_told(home, tmp_path):

@@ -209,7 +209,7 @@ def test_indexing_that_is_interrupted_goes_on_with_the_same_command(imgsearch, s
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr("imgsearch.cli.progress.Progress._step", interrupt)
+        patch.setattr("imgsearch.cli.output.progress.Progress._step", interrupt)
         stopped = imgsearch(*asked)
     assert stopped.code == 130 and stopped.out == b"" and "Go on with the same command" in stopped.err
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -647,7 +647,7 @@ def test_an_old_run_outlives_a_disk_that_fills_up(imgsearch, photos, own, monkey
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("imgsearch.cli.eval_cmd.os.fsync", full)
+        patch.setattr("imgsearch.cli.commands.eval.os.fsync", full)
         outcome = imgsearch("eval", "jsonl", "-a", own, "--metrics", "mrr", "--out", "run.json", "--json")
     assert outcome.code == 2 and "run.json: no space left on device" in outcome.err
     assert "mrr" in outcome.records[0]["metrics"]  # what was computed is not lost
@@ -680,8 +680,8 @@ def test_a_reader_that_has_gone_away_takes_no_file_along(imgsearch, photos, own,
     def gone(*_):
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
-    monkeypatch.setattr("imgsearch.cli.render.emit", gone)
-    monkeypatch.setattr("imgsearch.cli.render.leave_quietly", lambda: None)
+    monkeypatch.setattr("imgsearch.cli.output.render.emit", gone)
+    monkeypatch.setattr("imgsearch.cli.output.render.leave_quietly", lambda: None)
     imgsearch("eval", "jsonl", "-a", own, "--metrics", "mrr", "--out", "run.json")
     assert len(json.loads(Path("run.json").read_text())["queries"]) == 3
 
@@ -774,12 +774,12 @@ def test_a_second_look_finds_the_rest_of_a_set_and_is_taken_only_for_it(imgsearc
 def test_the_choices_of_the_command_are_those_of_the_library():
     from typing import get_args
 
-    from imgsearch.cli import eval_cmd
+    from imgsearch.cli.commands import eval
 
     choices = {
-        eval_cmd.GalleryName: loaders.Gallery,
-        eval_cmd.JoinName: loaders.Join,
-        eval_cmd.SharedConceptName: loaders.SharedConcept,
+        eval.GalleryName: loaders.Gallery,
+        eval.JoinName: loaders.Join,
+        eval.SharedConceptName: loaders.SharedConcept,
     }
     for offered, known in choices.items():
         assert tuple(offered) == get_args(known)

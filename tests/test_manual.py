@@ -13,7 +13,7 @@ import pytest
 import typer
 
 import imgsearch as package
-from imgsearch.cli import commands, manual
+from imgsearch.cli import manual, verbs
 
 TOP = Path(__file__).parents[1]
 PAGE = TOP / "docs" / "imgsearch.1"
@@ -63,7 +63,7 @@ def commands_of(group: typer.Context) -> Iterator[typer.Context]:
 
 @needs_mandoc
 def test_every_sentence_option_and_example_of_the_help_is_in_the_page():
-    program = typer.Context(typer.main.get_command(commands.app_for([])), info_name="imgsearch")
+    program = typer.Context(typer.main.get_command(verbs.app_for([])), info_name="imgsearch")
     contexts = list(commands_of(program))
     assert len(contexts) > 20
     shown = words_of(PAGE.read_text())

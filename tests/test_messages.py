@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from imgsearch import cli, core
-from imgsearch.cli import progress, render
+from imgsearch.cli.output import progress, render
 from imgsearch.core import errors
 
 SOURCES = sorted(path for package in (core, cli) for path in Path(package.__path__[0]).rglob("*.py"))

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from imgsearch.cli import render
+from imgsearch.cli.output import render
 from imgsearch.core.indexing import indexer
 from imgsearch.core.models import registry
 from imgsearch.core.store.store import Store
@@ -259,7 +259,7 @@ def test_an_index_without_photos_cannot_be_measured(imgsearch, tmp_path):
 
 
 def test_every_fact_of_the_catalogue_is_shown_with_metadata_or_always():
-    from imgsearch.cli import hits
+    from imgsearch.cli.output import hits
     from imgsearch.core.store.catalog import FACT_COLUMNS
 
     left_out = {"orientation", "taken_offset"}  # of the file: what is shown is upright, in the camera's time

@@ -8,24 +8,25 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imgsearch.cli import asking, commands, query_cmd, quick
+from imgsearch.cli import fast_path, run_query, verbs
+from imgsearch.cli.commands import query
 
 
 def by_typer(arguments):
     """The parameters as typer reads them; None where it complains or shows help."""
     seen = []
-    known, asking.answer = asking.answer, lambda asked: seen.append(dict(asked)) or 0
+    known, run_query.answer = run_query.answer, lambda asked: seen.append(dict(asked)) or 0
     try:
-        commands.app_for(["query"])(["query", *arguments], prog_name="imgsearch", standalone_mode=False)
-    except commands.TypingError:
+        verbs.app_for(["query"])(["query", *arguments], prog_name="imgsearch", standalone_mode=False)
+    except verbs.TypingError:
         return None
     finally:
-        asking.answer = known
+        run_query.answer = known
     return plain(seen[0]) if seen else None
 
 
 def quickly(arguments):
-    found = quick.read(arguments)
+    found = fast_path.read(arguments)
     return found and plain(found)
 
 
@@ -53,7 +54,7 @@ def test_listed_arguments_mean_the_same(line):
         assert found is not None
 
 
-NAMES = list(quick._OPTIONS)
+NAMES = list(fast_path._OPTIONS)
 PIECES = st.one_of(
     st.sampled_from(NAMES),
     st.builds("{}={}".format, st.sampled_from(NAMES), st.sampled_from(["", "1", "x", "date", "-1", "a b", "ä=\udcff"])),
@@ -72,7 +73,7 @@ def test_whatever_is_typed_means_the_same(arguments):
 
 
 def test_every_option_of_the_command_is_known():
-    assert {*quick._defaults(), "words"} == set(inspect.signature(query_cmd.query).parameters)
+    assert {*fast_path._defaults(), "words"} == set(inspect.signature(query.query).parameters)
 
 
 def test_a_plain_query_loads_no_typer(tmp_path):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from imgsearch.cli.hits import hit_record
+from imgsearch.cli.output.hits import hit_record
 from imgsearch.core.paths import printable
 
 if TYPE_CHECKING:

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from . import options, render
-from .running import Choice, Received, orderly_stop
+from imgsearch.cli import options
+from imgsearch.cli.output import render
+from imgsearch.cli.running import Choice, Received, orderly_stop
 
 if TYPE_CHECKING:
+    from imgsearch.cli.output.progress import Progress
     from imgsearch.core.indexing.indexer import Event, IndexPlan, Summary
     from imgsearch.core.indexing.watch import Ear, Look, Looked
     from imgsearch.core.store.store import Store
-
-    from .progress import Progress
 
 # What a watch tells of its later runs: what they did, and not how they went about it.
 TOLD = ("photo", "skipped", "passed", "gone", "notice")
@@ -122,11 +122,10 @@ class _Watcher:
     def _look(self, look: Look) -> Looked:
         from dataclasses import replace
 
+        from imgsearch.cli.loading import waiting
         from imgsearch.core.indexing import indexer
         from imgsearch.core.indexing.watch import Looked
         from imgsearch.core.store.store import Store
-
-        from .loading import waiting
 
         voice = self._voice
         with Store.writing(self._folder, create=self._is_first, wait=waiting(voice.say)) as store:
@@ -169,7 +168,7 @@ class _Watcher:
 
     def _begin(self) -> None:
         if self._choice.loaded is not None:
-            from .loading import make_light
+            from imgsearch.cli.loading import make_light
 
             make_light(self._choice.loaded, say=self._voice.say)
             if self._received.number is not None:  # it keeps ^C to itself
@@ -206,7 +205,7 @@ class _Voice:
             (self._progress or render).say(message)
 
     def begin(self, *, is_first: bool) -> None:
-        from .progress import Progress
+        from imgsearch.cli.output.progress import Progress
 
         self._is_first, self._complaint = is_first, None
         self._notices_before, self._notices = self._notices, set()
@@ -229,7 +228,7 @@ class _Voice:
             self._progress = None
 
     def end(self, summary: Summary, *, is_first: bool) -> None:
-        from .progress import summary_lines, summary_record
+        from imgsearch.cli.output.progress import summary_lines, summary_record
 
         self.hush()
         if self.is_deserted:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options, render, settings
+from imgsearch.cli import options, settings
+from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

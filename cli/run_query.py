@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from imgsearch.core.errors import UsageError
 from imgsearch.core.serving import protocol
 
-from . import render
-from .hits import FIELDS, Printer
+from .output import render
+from .output.hits import FIELDS, Printer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from imgsearch.core.store.store import Store
     from imgsearch.core.types import Embedder
 
-    from .sheets import Sheet
-    from .telling import Teller
+    from .output.sheets import Sheet
+    from .output.verbose import Teller
 
 # Lines of standard input answered together: enough to share one pass over the vectors, few enough to see progress.
 QUERIES_AT_ONCE = 1024
@@ -93,12 +93,12 @@ def _outputs(asked: Asked, *, has_many: bool) -> tuple[Printer, Sheet | None]:
         raise UsageError("--preview draws for people, not beside --json, --paths, --print0 or --fields", hint=hint)
     sheet = previews = None
     if html is not None or opens:
-        from .sheets import sheet_for
+        from .output.sheets import sheet_for
 
         prints_otherwise = as_json or paths or print0 or preview or fields is not None
         sheet = sheet_for(html, opens=opens, limit=asked["limit"], has_many=has_many, prints_otherwise=prints_otherwise)
     if preview:
-        from .previews import previews_here
+        from .output.previews import previews_here
 
         previews = previews_here()
     printer = Printer(
@@ -141,7 +141,7 @@ def _teller(asked: Asked, then: Callable[[Explanation], None] | None) -> Teller:
 
     from imgsearch.core.search.filters import Filters
 
-    from .telling import Teller
+    from .output.verbose import Teller
 
     exact = asked["exact"]
     return Teller(

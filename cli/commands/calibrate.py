@@ -6,7 +6,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from . import options, render
+from imgsearch.cli import options
+from imgsearch.cli.output import render
 
 
 def calibrate(
@@ -34,12 +35,11 @@ def calibrate(
 
       imgsearch calibrate --hubness
     """
+    from imgsearch.cli.loading import embedder_of, open_to_write
     from imgsearch.core.errors import UsageError
     from imgsearch.core.indexing.indexer import live_pictures, renew_calibration
     from imgsearch.core.models.phrases import neutral_phrases
     from imgsearch.core.search.encoding import correct_hubness, corrects_hubness
-
-    from .loading import embedder_of, open_to_write
 
     with open_to_write(index, wait=wait) as store:
         space = store.space_to_search()

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from . import options, render
+from imgsearch.cli import options
+from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
     from imgsearch.core.models.onnx_towers import QueryEmbedder
@@ -117,9 +118,8 @@ def _stopping() -> Iterator[_Stop]:
 
 @contextmanager
 def _warm(folder: str, *, device: str, offline: bool) -> Iterator[Warm]:
+    from imgsearch.cli.loading import query_embedder
     from imgsearch.core.serving.engine import Warm
-
-    from .loading import query_embedder
 
     def embedder_for(space: Space) -> QueryEmbedder:
         return query_embedder(space, device=device, offline=offline, history=False)
@@ -131,7 +131,7 @@ def _warm(folder: str, *, device: str, offline: bool) -> Iterator[Warm]:
 def _warm_up(engine: Warm) -> None:
     embedder = engine.warm_up()
     if embedder.whole is not None:
-        from .loading import make_light
+        from imgsearch.cli.loading import make_light
 
         make_light(embedder.whole)
 
@@ -170,7 +170,7 @@ def _gallery(folder: str, host: str, port: int | None, minutes: float, *, device
     from imgsearch.core.errors import UsageError
 
     try:
-        from .web.server import Gallery, bound
+        from imgsearch.cli.web.server import Gallery, bound
     except ImportError as error:
         raise UsageError(
             f"the gallery needs {error.name or 'a library'}, which is not installed",

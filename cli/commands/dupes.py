@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from . import options, render
+from imgsearch.cli import options
+from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
     from imgsearch.core.search.duplicates import Duplicate, Found, Group
@@ -80,14 +81,13 @@ def dupes(
     """
     from contextlib import ExitStack
 
+    from imgsearch.cli.loading import open_store
+    from imgsearch.cli.output.progress import Stages
     from imgsearch.core.errors import UsageError
     from imgsearch.core.photos.decode_pool import Workers
     from imgsearch.core.photos.perceptual_hash import Looks
     from imgsearch.core.search import duplicates as core
     from imgsearch.core.search.filters import Filters
-
-    from .loading import open_store
-    from .progress import Stages
 
     if as_json and (print0 or others):
         raise UsageError("--json goes without --others and --print0", hint="choose one")

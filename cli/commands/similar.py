@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options, render
-from .asking import typed_lines
-from .hits import Printer
+from imgsearch.cli import options
+from imgsearch.cli.output import render
+from imgsearch.cli.output.hits import Printer
+from imgsearch.cli.run_query import typed_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .telling import Teller
+    from imgsearch.cli.output.verbose import Teller
 
 # Lines of standard input answered together: enough to share one pass over the vectors, few enough to see progress.
 PICTURES_AT_ONCE = 256
@@ -56,12 +57,11 @@ def similar(
 
       find ~/New -name '*.jpg' | imgsearch similar - -n 1 --json | jq -r '[.query, .path, .score] | @tsv'
     """
+    from imgsearch.cli.loading import open_store, query_embedder
+    from imgsearch.cli.output.verbose import Teller
     from imgsearch.core.errors import UsageError
     from imgsearch.core.search.filters import Filters
     from imgsearch.core.search.searcher import Options, Searcher
-
-    from .loading import open_store, query_embedder
-    from .telling import Teller
 
     if (as_json + paths + print0) > 1:
         raise UsageError("--json, --paths and --print0 exclude each other", hint="choose one")
@@ -92,7 +92,7 @@ def similar(
     code = 2 if answers.has_errors else 0 if answers.has_hits else 1
     render.flush()
     if embedder.whole is not None:
-        from .loading import make_light
+        from imgsearch.cli.loading import make_light
 
         render.close_output()
         make_light(embedder.whole)

@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from . import asking, options
+from imgsearch.cli import options, run_query
 
 
 def query(
@@ -222,4 +222,4 @@ def query(
 
       imgsearch query dog -0 | xargs -0 feh
     """
-    return asking.answer(locals())
+    return run_query.answer(locals())

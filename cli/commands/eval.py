@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from . import options, render
+from imgsearch.cli import options
+from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -449,7 +450,7 @@ class _Model:
 
     def embedder(self, space: Space) -> Callable[[], Embedder]:
         """Of that space. The whole model, not the light towers of `imgsearch query`, which are it to 0.999."""
-        from .loading import embedder_of
+        from imgsearch.cli.loading import embedder_of
 
         load = embedder_of(space, device=self._device, precision=self._precision, offline=self._offline, say=self._say)
         return lambda: self._loaded or load()
@@ -459,7 +460,7 @@ class _Model:
             if space is not None:
                 self._loaded = self.embedder(space)()
                 return self._loaded, space.model
-            from .loading import load_model
+            from imgsearch.cli.loading import load_model
 
             spec = self._spec()
             self._loaded = load_model(
@@ -470,9 +471,8 @@ class _Model:
         return load
 
     def _spec(self) -> ModelSpec:
+        from imgsearch.cli.output.progress import Download
         from imgsearch.core.models import registry
-
-        from .progress import Download
 
         if self.name in (None, "auto"):
             with Download() as progress:
@@ -487,17 +487,16 @@ def _gallery(
 ) -> Iterator[tuple[Store, Space, str | None] | None]:
     """The index with the benchmark's pictures, brought up to date; None if that was interrupted."""
     if images is None:
-        from .loading import open_store
+        from imgsearch.cli.loading import open_store
 
         with open_store(index) as store:
             choice.space(store)
             yield store, store.space_to_search(), None
         return
+    from imgsearch.cli.loading import waiting
     from imgsearch.core.errors import UsageError
     from imgsearch.core.paths import on_disk
     from imgsearch.core.store.store import Store, locate
-
-    from .loading import waiting
 
     folder = on_disk(os.path.abspath(os.path.expanduser(images)))
     if not os.path.isdir(folder):
@@ -528,9 +527,8 @@ def _own_index(benchmark: BenchmarkName, folder: str, model: str | None) -> str:
 
 def _indexed(store: Store, folder: str, choice: _Model, said: _Said) -> bool:
     """Index the pictures below `folder`. Whether that came to its end."""
+    from imgsearch.cli.output.progress import Progress, summary_lines
     from imgsearch.core.indexing import indexer
-
-    from .progress import Progress, summary_lines
 
     stop = threading.Event()
     progress = Progress(as_json=False, quiet=said.is_quiet, verbose=False, stop=stop)
@@ -569,9 +567,8 @@ def _orderly_stop(stop: threading.Event, choice: _Model) -> Iterator[None]:
 
 
 def _answers(store: Store, view: Any, embedder: Callable[[], Embedder], asked: Asked, plan: Plan) -> list[Answer]:
+    from imgsearch.cli.output.progress import Line, bar
     from imgsearch.core.evaluation import runs
-
-    from .progress import Line, bar
 
     with Line() as line:
         steps = bar(line, total=len(asked.questions) + len(asked.pictures), unit=" queries", desc="asking")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import options, render
+from imgsearch.cli import options
+from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
     from imgsearch.core.store.store import Status
@@ -17,7 +18,7 @@ def status(as_json: options.Json = False, index: options.Index = None) -> int:
 
       imgsearch status --json | jq .photos
     """
-    from .loading import open_store
+    from imgsearch.cli.loading import open_store
 
     with open_store(index) as store:
         record = status_record(store.folder, store.status())

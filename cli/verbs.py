@@ -10,37 +10,20 @@ import typer.main
 
 from imgsearch import __version__
 
-from . import completion, render, settings
+from . import completion, settings
+from .output import render
 
 # Every error that typer raises about what was typed derives from this class of its vendored click.
 Abort = typer.Abort
 TypingError: type[Exception] = typer.BadParameter.__mro__[2]
 
-COMMANDS = {
-    "index": "index_cmd",
-    "query": "query_cmd",
-    "similar": "similar_cmd",
-    "dupes": "dupes_cmd",
-    "watch": "watch_cmd",
-    "serve": "serve_cmd",
-    "status": "status_cmd",
-    "failures": "failures_cmd",
-    "prune": "prune_cmd",
-    "check": "check_cmd",
-    "doctor": "doctor_cmd",
-    "config": "config_cmd",
-    "models": "models_cmd",
-    "init": "init_cmd",
-    "roots": "roots_cmd",
-    "notes": "notes_cmd",
-    "export": "export_cmd",
-    "import": "export_cmd",
-    "calibrate": "calibrate_cmd",
-    "eval": "eval_cmd",
-}
-"""Each verb with its module, in the order of the help; it is a function there, or a group of verbs."""
-_FUNCTIONS = {"eval": "evaluate", "import": "take_in"}
-"""Of verbs whose own name is Python's."""
+COMMANDS = (
+    "index", "query", "similar", "dupes", "watch", "serve", "status", "failures", "prune", "check", "doctor", "config",
+    "models", "init", "roots", "notes", "export", "import", "calibrate", "eval",
+)  # fmt: skip
+"""In the order of the help. Each is a function, or a group of commands, in the module of its name in `commands`."""
+_PLACES = {"eval": ("eval", "evaluate"), "import": ("export", "take_in")}
+"""Module and function of commands whose name is a keyword or a built-in function."""
 
 
 def _print_version(is_wanted: bool) -> None:
@@ -103,7 +86,8 @@ def app_for(arguments: list[str]) -> typer.Typer:
     asked = arguments[0] if arguments else ""
     is_alone = asked in COMMANDS and asked != "config"  # which knows the options of all
     for verb in [asked] if is_alone else COMMANDS:
-        command = getattr(import_module(f"{__package__}.{COMMANDS[verb]}"), _FUNCTIONS.get(verb, verb))
+        module, function = _PLACES.get(verb, (verb, verb))
+        command = getattr(import_module(f"{__package__}.commands.{module}"), function)
         if isinstance(command, typer.Typer):
             made.add_typer(command)
         else:

@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from . import options, render
+from imgsearch.cli import options
+from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
     from imgsearch.core.doctor.findings import Finding
@@ -183,9 +184,8 @@ def _is_locale() -> bool:
 
 def _looks() -> Iterator[Finding]:
     """What it can show: colours and photos."""
+    from imgsearch.cli.output.previews import previews_here
     from imgsearch.core.doctor.findings import About
-
-    from .previews import previews_here
 
     about = About("terminal")
     term = os.environ.get("TERM", "")

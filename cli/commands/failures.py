@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from . import options, render
+from imgsearch.cli import options
+from imgsearch.cli.output import render
 
 
 def failures(as_json: options.Json = False, index: options.Index = None) -> int:
@@ -17,9 +18,8 @@ def failures(as_json: options.Json = False, index: options.Index = None) -> int:
 
       imgsearch failures --json | jq -r 'select(.stage == "decode") | .path'
     """
+    from imgsearch.cli.loading import open_store
     from imgsearch.core.paths import path_fields, printable
-
-    from .loading import open_store
 
     with open_store(index) as store:
         failed = store.failures()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options, render
+from imgsearch.cli import options
+from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
     from imgsearch.core.store.check import Checked
@@ -93,11 +94,10 @@ class _Session:
         """Whether a catalogue was damaged so badly that nothing of it could be saved."""
 
     def look(self) -> Checked:
+        from imgsearch.cli.output.progress import Stages
         from imgsearch.core.errors import IndexDamaged, IndexNotFound
         from imgsearch.core.store.check import Checked, Finding, check, without_catalogue
         from imgsearch.core.store.store import Store
-
-        from .progress import Stages
 
         try:
             with Store.open(self._folder) as store, Stages(verbose=self._verbose) as stages:
@@ -112,7 +112,7 @@ class _Session:
             return Checked((lost,))
 
     def _embedder(self, store: Store) -> Callable[[], Embedder] | None:
-        from .loading import embedder_of
+        from imgsearch.cli.loading import embedder_of
 
         space = store.active_space()
         if space is None:  # nothing to embed, and nothing that could
@@ -122,10 +122,9 @@ class _Session:
         return self._embedders[space.id]
 
     def repair(self, checked: Checked, say: Callable[[str], None]) -> None:
+        from imgsearch.cli.loading import waiting
         from imgsearch.core.store import check
         from imgsearch.core.store.store import Store
-
-        from .loading import waiting
 
         wait = waiting() if self._wait else None
         is_new = any(finding.is_structural for finding in checked.findings)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from . import options, render
+from imgsearch.cli import options
+from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,10 +52,9 @@ def add(
 
       imgsearch notes add IMG_1.jpg IMG_2.jpg "Ada's first day at school"
     """
+    from imgsearch.cli.loading import open_to_write
     from imgsearch.core.errors import UsageError
     from imgsearch.core.store import notes as core
-
-    from .loading import open_to_write
 
     *files, text = arguments
     if not files:
@@ -87,9 +87,8 @@ def show(
 
       imgsearch notes list --json | jq -r .text
     """
+    from imgsearch.cli.loading import open_store
     from imgsearch.core.store import notes as core
-
-    from .loading import open_store
 
     with open_store(index) as store:
         listed = list(core.listed(store, None if file is None else _absolute(file)))
@@ -124,9 +123,8 @@ def remove(
 
       imgsearch notes remove beach.jpg --text "the summer we lost the dog"
     """
+    from imgsearch.cli.loading import open_to_write
     from imgsearch.core.store import notes as core
-
-    from .loading import open_to_write
 
     with open_to_write(index, wait=wait) as store:
         removed = core.remove(store, _absolute(file), None if text is None else core.checked(text))
@@ -145,7 +143,7 @@ class _Embed:
         self._store, self._device, self._offline = store, device, offline
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
-        from .loading import query_embedder
+        from imgsearch.cli.loading import query_embedder
 
         space = self._store.space_to_search()
         return query_embedder(space, device=self._device, offline=self._offline, history=False).embed_texts(texts)

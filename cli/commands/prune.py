@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from . import options, render
+from imgsearch.cli import options
+from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
     from imgsearch.core.store.prune import Pruned
@@ -51,10 +52,9 @@ def prune(
 
       imgsearch prune --dry-run
     """
+    from imgsearch.cli.loading import open_to_write
     from imgsearch.core.paths import printable
     from imgsearch.core.store.prune import prune as forget
-
-    from .loading import open_to_write
 
     def on_lost(path: str) -> None:
         if verbose:

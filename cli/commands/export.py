@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from . import options, render
+from imgsearch.cli import options
+from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
     from imgsearch.core.store.transfer import TakenIn
@@ -44,12 +45,11 @@ def export(
 
       imgsearch export - | jq -r 'select(.record == "photo") | .path'
     """
+    from imgsearch.cli.loading import open_store
+    from imgsearch.cli.output.progress import Line
     from imgsearch.core.errors import UsageError
     from imgsearch.core.paths import path_fields, printable
     from imgsearch.core.store import transfer
-
-    from .loading import open_store
-    from .progress import Line
 
     kind = transfer.form_of(file, form.value if form else None)
     if as_json and file == "-":
@@ -92,11 +92,10 @@ def take_in(
 
       ssh gpu imgsearch export - | imgsearch import - && imgsearch index ~/Photos
     """
+    from imgsearch.cli.loading import waiting
+    from imgsearch.cli.output.progress import Line
     from imgsearch.core.store import transfer
     from imgsearch.core.store.store import Store, locate
-
-    from .loading import waiting
-    from .progress import Line
 
     path = os.path.abspath(os.path.expanduser(file))
     stream: Any = None

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options, render
+from imgsearch.cli import options
+from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
     from imgsearch.core.store.roots import Moved
@@ -39,9 +40,8 @@ def show(as_json: options.Json = False, index: options.Index = None) -> int:
 
       imgsearch roots list --json | jq -r 'select(.state == "offline") | .path'
     """
+    from imgsearch.cli.loading import open_store
     from imgsearch.core.paths import printable
-
-    from .loading import open_store
 
     with open_store(index) as store:
         listed = store.status().roots
@@ -76,10 +76,9 @@ def move(
 
       imgsearch roots move ~/Photos /media/disk/Photos
     """
+    from imgsearch.cli.loading import open_to_write
     from imgsearch.core.errors import UsageError
     from imgsearch.core.store import roots as core
-
-    from .loading import open_to_write
 
     if not (old and new):
         raise UsageError("an empty name for a folder", hint="is a variable of your shell unset?")

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from . import options, render
-from .running import Choice, Received, orderly_stop
+from imgsearch.cli import options
+from imgsearch.cli.output import render
+from imgsearch.cli.running import Choice, Received, orderly_stop
 
 if TYPE_CHECKING:
+    from imgsearch.cli.output.progress import Progress
     from imgsearch.core.indexing.indexer import Event, IndexPlan, Summary
     from imgsearch.core.store.store import Store
-
-    from .progress import Progress
 
 
 def index(
@@ -70,7 +70,7 @@ def index(
 
       imgsearch index
     """
-    from .progress import Progress
+    from imgsearch.cli.output.progress import Progress
 
     stop, received = threading.Event(), Received()
     progress = Progress(as_json=as_json, quiet=quiet, verbose=verbose, stop=stop)
@@ -102,7 +102,7 @@ def index(
         raise BrokenPipeError
     code = _report(summary, plan, received, as_json=as_json, quiet=quiet)
     if choice.loaded is not None and not summary.was_stopped:
-        from .loading import make_light
+        from imgsearch.cli.loading import make_light
 
         make_light(choice.loaded, say=say)
     return code
@@ -140,9 +140,8 @@ def _plan(
 
 @contextmanager
 def _opened(index: str | None, *, is_rehearsal: bool, wait: bool, say: Callable[[str], None]) -> Iterator[Store]:
+    from imgsearch.cli.loading import waiting
     from imgsearch.core.store.store import CATALOG, Store, locate
-
-    from .loading import waiting
 
     folder = locate(index)
     if is_rehearsal and not os.path.exists(os.path.join(folder, CATALOG)):
@@ -178,7 +177,7 @@ def _run(
 
 
 def _report(summary: Summary, plan: IndexPlan, received: Received, *, as_json: bool, quiet: bool) -> int:
-    from .progress import summary_lines, summary_record
+    from imgsearch.cli.output.progress import summary_lines, summary_record
 
     if as_json:
         render.emit_json(summary_record(summary))

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from . import options, render
+from imgsearch.cli import options
+from imgsearch.cli.output import render
 
 
 def init(

@@ -1,0 +1,1 @@
+"""What the commands print: hits, JSON, tables, progress, previews and contact sheets."""
