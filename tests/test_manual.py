@@ -123,7 +123,7 @@ def test_queries_are_those_of_the_page_about_queries():
 
 
 def test_every_variable_that_the_program_reads_is_in_the_page():
-    sources = [path.read_text() for folder in ("cli", "core") for path in (TOP / folder).glob("*.py")]
+    sources = [path.read_text() for folder in ("cli", "core") for path in (TOP / folder).rglob("*.py")]
     read = {name for text in sources for name in re.findall(r"\bIMGSEARCH_[A-Z_]*[A-Z]\b", text)}
     read |= {name for text in sources for name in re.findall(r'environ\.get\("((?:HF|XDG)_\w+)"', text)}
     told = {name for names, _ in manual.ENVIRONMENT for name in names.split(", ")}
