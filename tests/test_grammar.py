@@ -6,14 +6,14 @@ import contextlib
 import os
 import shlex
 import time
-from dataclasses import replace
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from spelling import meaning_of, spelling_of
 
 from imgsearch.core.errors import ImgsearchError, QueryError, UsageError
-from imgsearch.core.search.grammar import Query, Term, combine, explicit, parse, printed
+from imgsearch.core.search.grammar import Query, Term, as_options, combine, explicit, parse
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_picture_that_is_plainly_meant_but_missing_is_an_error_that_says_how_t
 
 
 def test_an_empty_query_is_an_error(folder):
-    with pytest.raises(QueryError, match="empty query"):
+    with pytest.raises(QueryError, match="query is empty"):
         parse("  ")
 
 
@@ -505,41 +505,41 @@ MEANINGS = (
 
 # typed, message
 REFUSALS = (
-    ("like a.jpg in the snow", "a.jpg: a picture goes at the end of a query, after `like`"),
-    ("like a.jpg in the snow like b.jpg", "a.jpg: a picture goes at the end of a query, after `like`"),
-    ("like a.jpg, like b.jpg", "a.jpg: a picture goes at the end of a query, after `like`"),
-    ("red like a.jpg!", "a.jpg: a picture goes at the end of a query, after `like`"),
-    ("looks like this.jpg but darker", "this.jpg: a picture goes at the end of a query, after `like`"),
-    ("a.jpg, please", "a.jpg: a picture goes at the end of a query, after `like`"),
-    ("a.jpg in red", "a.jpg: a picture goes at the end of a query, after `like`"),
-    ("a.jpg + red", "a.jpg: a picture goes at the end of a query, after `like`"),
-    ('red like "a.jpg"', "a.jpg: a picture goes at the end of a query, after `like`"),
+    ("like a.jpg in the snow", "a.jpg: write a picture at the end of a query, after `like`"),
+    ("like a.jpg in the snow like b.jpg", "a.jpg: write a picture at the end of a query, after `like`"),
+    ("like a.jpg, like b.jpg", "a.jpg: write a picture at the end of a query, after `like`"),
+    ("red like a.jpg!", "a.jpg: write a picture at the end of a query, after `like`"),
+    ("looks like this.jpg but darker", "this.jpg: write a picture at the end of a query, after `like`"),
+    ("a.jpg, please", "a.jpg: write a picture at the end of a query, after `like`"),
+    ("a.jpg in red", "a.jpg: write a picture at the end of a query, after `like`"),
+    ("a.jpg + red", "a.jpg: write a picture at the end of a query, after `like`"),
+    ('red like "a.jpg"', "a.jpg: write a picture at the end of a query, after `like`"),
     ("2*(sunset + harbour)", "(sunset: no brackets, quotes or differences after a weight"),
     ('2*"red dress" + sea', '"red dress": no brackets, quotes or differences after a weight'),
     ("2*sunset - harbour", "sunset - harbour: no brackets, quotes or differences after a weight"),
     ("./nothing", "./nothing: no such picture"),
     ("sub/nothing", "sub/nothing: no such picture"),
-    ("-people", "-people: only what not to show"),
-    ('-people -"two dogs"', '-people -"two dogs": only what not to show'),
+    ("-people", "-people: the query only excludes"),
+    ('-people -"two dogs"', '-people -"two dogs": the query only excludes'),
     ('beach -"two people', '-"two: the closing quote is missing'),
     ('beach -"', '-": the closing quote is missing'),
     ('beach -""', '-"": nothing between the quotes'),
     ('beach -"  "', '-"  ": nothing between the quotes'),
-    ("0*sunset", "0*: no weight"),
-    ("0*sunset + harbour", "0*: no weight"),
-    ("0.00*sunset + harbour", "0.00*: no weight"),
-    ("sunset + 1e999*harbour", "1e999*: no weight"),
-    ("1e3*sunset", "1e3*: no weight"),
-    (".5*sunset + harbour", ".5*: no weight"),
-    ("1,5*sunset + harbour", "1,5*: no weight"),
-    ("9" * 400 + "*sunset", "9" * 200 + "...*: no weight"),
+    ("0*sunset", "0*: not a weight"),
+    ("0*sunset + harbour", "0*: not a weight"),
+    ("0.00*sunset + harbour", "0.00*: not a weight"),
+    ("sunset + 1e999*harbour", "1e999*: not a weight"),
+    ("1e3*sunset", "1e3*: not a weight"),
+    (".5*sunset + harbour", ".5*: not a weight"),
+    ("1,5*sunset + harbour", "1,5*: not a weight"),
+    ("9" * 400 + "*sunset", "9" * 200 + "...*: not a weight"),
     ("-2*sunset + harbour", "-2*sunset: a weight is above 0"),
     ("harbour -0.5*sunset", "-0.5*sunset: a weight is above 0"),
-    ("2*sunset +", "a + with nothing beside it"),
-    ("2*sunset + + harbour", "a + with nothing beside it"),
-    ("+ 2*sunset", "a + with nothing beside it"),
-    ("2*sunset + -people", "a + with nothing beside it"),
-    ("2*dog like a.jpg + cat", "like a.jpg: goes at the end of a query"),
+    ("2*sunset +", "a + with nothing next to it"),
+    ("2*sunset + + harbour", "a + with nothing next to it"),
+    ("+ 2*sunset", "a + with nothing next to it"),
+    ("2*sunset + -people", "a + with nothing next to it"),
+    ("2*dog like a.jpg + cat", "like a.jpg: write it at the end of a query"),
     ("2*gone.jpg + cat", "gone.jpg: no such picture"),
     ("gone.jpg -people", "gone.jpg: no such picture"),
     ("red like gone.jpg -people", "gone.jpg: no such picture"),
@@ -587,16 +587,27 @@ def test_a_slash_inside_a_word_is_no_path_where_no_folder_is(album):
 
 
 @pytest.mark.parametrize(
-    ("options", "line"),
+    ("base", "options", "line"),
     [
-        ({"any_of": ("a.jpg", "dog"), "verbatim": True}, "--any a.jpg --any dog --verbatim"),
-        ({"any_of": ("dog",)}, "--any dog -- '-5 degrees'"),
-        ({"negatives": ("cat",), "any_of": ("dog",)}, "--not cat --any dog -- '-5 degrees'"),
+        ("-5 degrees", {"negatives": ("cat",), "any_of": ("dog",)}, "--text '-5 degrees' --any dog --not cat"),
+        (None, {"any_of": ("a.jpg", "dog"), "verbatim": True}, "--any a.jpg --any dog"),
+        ("make it red like a.jpg", {}, "--text red --image {}/a.jpg"),
+        ("2*sunset + 0.0000001*a.jpg -x", {}, "'2*sunset + 0.0000001*{}/a.jpg' --not x"),
+        (
+            "the dog",
+            {"more_like": ("my photo.jpg",), "less_like": ("it's.png",), "any_of": ("cat",), "all_of": ("a b",)},
+            "--text 'the dog' --any cat --all 'a b' --more-like '{0}/my photo.jpg' --less-like '{0}/it'\"'\"'s.png'",
+        ),
+        (
+            None,
+            {"images": ("this.jpg",), "change_from": "blue dress", "change_to": "red dress", "negatives": ("a",)},
+            "--from 'blue dress' --to 'red dress' --image {}/this.jpg --not a",
+        ),
     ],
 )
-def test_options_are_printed_as_they_would_be_typed(album, options, line):
-    base = None if options.get("verbatim") else parse("-5 degrees")
-    assert printed(combine(base, **options)) == line
+def test_as_options_shows_a_query_as_arguments(album, base, options, line):
+    query = combine(parse(base) if base else None, **options)
+    assert as_options(query) == line.format(album)
 
 
 @pytest.mark.parametrize(("typed", "message"), REFUSALS)
@@ -610,16 +621,18 @@ def test_what_cannot_be_meant_is_refused_by_name_and_with_a_next_step(album, typ
 # ---- Round trips -----------------------------------------------------------------------------------------------------
 
 
-def meant(query: Query) -> Query:
-    return replace(query, typed="", as_written=None)
-
-
-def assert_survives_printing(typed: str) -> None:
+def assert_round_trip(typed: str) -> None:
+    """A query has a spelling that is parsed as the same query, and options that make the same query."""
     with contextlib.suppress(QueryError):
         query = parse(typed)
-        line = printed(query)
-        assert meant(parse(line)) == meant(query), line
-        assert printed(parse(line)) == line
+        line = spelling_of(query)
+        assert line is not None or query.text or query.terms or query.images
+        if line is not None:
+            assert meaning_of(parse(line)) == meaning_of(query), line
+            assert spelling_of(parse(line)) == line
+        elif not query.terms:
+            again = combine(explicit(query.text, query.images), negatives=query.negatives)
+            assert meaning_of(again) == meaning_of(query)
 
 
 PIECES = st.sampled_from(
@@ -635,21 +648,21 @@ PIECES = st.sampled_from(
 @example(["2*make", "it", "red", "like", "a.jpg"], " ")
 @example(["salt", "and", "and", "like", "a.jpg"], " ")
 @example(["like", "-y", "a.jpg"], " ")
-def test_a_query_made_of_operators_survives_printing(album, pieces, gap):
-    assert_survives_printing(gap.join(pieces))
+def test_a_query_of_operators_has_a_spelling(album, pieces, gap):
+    assert_round_trip(gap.join(pieces))
 
 
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(st.text(st.characters(exclude_categories=()), max_size=40))
 @example("\ud800 -\udfff")
 @example("\x00 -a\x00")
-def test_any_text_survives_printing(album, typed):
-    assert_survives_printing(typed)
+def test_any_text_has_a_spelling(album, typed):
+    assert_round_trip(typed)
 
 
 @pytest.mark.parametrize("typed", [*THEMSELVES, *(row[0] for row in MEANINGS)])
-def test_each_of_the_two_hundred_survives_printing(album, typed):
-    assert meant(parse(printed(parse(typed)))) == meant(parse(typed))
+def test_every_listed_query_has_a_spelling(album, typed):
+    assert meaning_of(parse(spelling_of(parse(typed)))) == meaning_of(parse(typed))
 
 
 @pytest.mark.parametrize(
@@ -669,18 +682,18 @@ def test_each_of_the_two_hundred_survives_printing(album, typed):
         ("0.0000001*a + b", "0.0000001*a + b"),
     ],
 )
-def test_the_canonical_spelling(album, typed, line):
-    assert printed(parse(typed)) == line.format(album)
+def test_the_plainest_spelling(album, typed, line):
+    assert spelling_of(parse(typed)) == line.format(album)
 
 
-def test_a_name_that_only_comes_about_by_printing_is_printed_around(tmp_path, monkeypatch):
+def test_a_spelling_avoids_the_name_of_another_picture(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.jpg").write_bytes(b"x")
     query = parse("-people a.jpg")
     (tmp_path / "a.jpg -people").write_bytes(b"x")
-    line = printed(query)
+    line = spelling_of(query)
     assert line != f"{tmp_path}/a.jpg -people"
-    assert meant(parse(line)) == meant(query)
+    assert meaning_of(parse(line)) == meaning_of(query)
 
 
 # ---- Natural and verbatim --------------------------------------------------------------------------------------------
@@ -775,40 +788,42 @@ def test_instructions_stay_where_there_is_no_picture_and_where_they_are_asked_fo
 
 
 def test_not_is_the_same_inside_the_query_and_as_an_option(album):
-    assert meant(combine(parse("beach"), negatives=("people", "umbrella"))) == meant(parse("beach -people -umbrella"))
+    assert meaning_of(combine(parse("beach"), negatives=("people", "umbrella"))) == meaning_of(
+        parse("beach -people -umbrella")
+    )
 
 
 def test_a_change_from_and_to_needs_a_picture_and_no_other_words(album):
     query = combine(None, images=("this.jpg",), change_from="blue dress", change_to="red dress")
     assert (query.change_from, query.text, query.images) == ("blue dress", "red dress", (f"{album}/this.jpg",))
     assert query.typed == "--from 'blue dress' --to 'red dress' --image this.jpg"
-    assert meant(combine(parse("this.jpg"), change_from="blue dress", change_to="red dress")) == meant(query)
+    assert meaning_of(combine(parse("this.jpg"), change_from="blue dress", change_to="red dress")) == meaning_of(query)
 
 
 @pytest.mark.parametrize(
     ("base", "options", "error", "message"),
     [
         (None, {}, UsageError, "nothing to look for"),
-        (None, {"negatives": ("x", "y z")}, QueryError, '-x -"y z": only what not to show'),
-        (None, {"less_like": ("a.jpg",)}, QueryError, "--less-like alone: only what not to show"),
+        (None, {"negatives": ("x", "y z")}, QueryError, '-x -"y z": the query only excludes'),
+        (None, {"less_like": ("a.jpg",)}, QueryError, "--less-like alone: the query only excludes"),
         (None, {"change_from": "x", "images": ("a.jpg",)}, UsageError, "--from without --to"),
         (None, {"change_to": "x", "images": ("a.jpg",)}, UsageError, "--to without --from"),
-        (None, {"change_from": "x", "change_to": "y"}, UsageError, "--from and --to without a picture"),
-        ("dog", {"change_from": "x", "change_to": "y"}, UsageError, "--from and --to beside other words"),
+        (None, {"change_from": "x", "change_to": "y"}, UsageError, "--from and --to need a picture"),
+        ("dog", {"change_from": "x", "change_to": "y"}, UsageError, "--from and --to exclude other words"),
         (
             "2*a + b like a.jpg",
             {"change_from": "x", "change_to": "y"},
             UsageError,
-            "--from and --to beside other words",
+            "--from and --to exclude other words",
         ),
-        ("a.jpg", {"change_from": " ", "change_to": "y"}, QueryError, "empty words"),
+        ("a.jpg", {"change_from": " ", "change_to": "y"}, QueryError, "--from is empty"),
         ("dog", {"images": ("gone.jpg",)}, QueryError, "gone.jpg: no such picture"),
         ("dog", {"more_like": ("gone.jpg",)}, QueryError, "gone.jpg: no such picture"),
         ("dog", {"less_like": ("sub",)}, QueryError, "sub: is a folder, not a picture"),
-        ("dog", {"less_like": ("",)}, QueryError, "an empty name for a picture"),
-        ("dog", {"negatives": ("  ",)}, QueryError, "empty words"),
+        ("dog", {"less_like": ("",)}, QueryError, "--less-like: empty file name"),
+        ("dog", {"negatives": ("  ",)}, QueryError, "--not is empty"),
         (None, {"any_of": ("gone.jpg",)}, QueryError, "gone.jpg: no such picture"),
-        (None, {"all_of": ("",)}, QueryError, "empty words"),
+        (None, {"all_of": ("",)}, QueryError, "--all is empty"),
     ],
 )
 def test_options_that_make_no_sense_say_so(album, base, options, error, message):
@@ -841,18 +856,9 @@ def test_relative_names_in_options_are_relative_to_the_directory(album, tmp_path
     assert query.any_of == (Term(image=f"{album}/a.jpg"),)
 
 
-def test_what_only_options_can_say_is_printed_as_options_that_a_shell_reads_back(album):
-    query = combine(
-        parse("the dog -people"), more_like=("my photo.jpg",), less_like=("it's.png",), any_of=("cat",), all_of=("a b",)
-    )
-    assert shlex.split(printed(query)) == [
-        *("the dog", "--not", "people"),
-        *("--more-like", f"{album}/my photo.jpg", "--less-like", f"{album}/it's.png", "--any", "cat", "--all", "a b"),
-    ]
-    change = combine(None, images=("this.jpg",), change_from="blue dress", change_to="red dress", negatives=("a",))
-    assert printed(change) == f"{album}/this.jpg --not a --from 'blue dress' --to 'red dress'"
-    assert printed(parse("red like a.jpg", verbatim=True)) == "--text 'red like a.jpg'"
-    assert printed(combine(parse("beach"), negatives=('two "big" dogs',))) == "beach --not 'two \"big\" dogs'"
+def test_as_options_quotes_for_a_shell(album):
+    query = combine(parse("red like a.jpg", verbatim=True), negatives=('two "big" dogs',))
+    assert shlex.split(as_options(query)) == ["--text", "red like a.jpg", "--not", 'two "big" dogs']
 
 
 # ---- Hostile sizes ---------------------------------------------------------------------------------------------------
@@ -897,7 +903,7 @@ def test_a_megabyte_is_answered_or_refused_in_time(album, piece):
 def test_ten_thousand_terms_are_a_sum(album):
     query = parse(" + ".join(f"2*word{n}" for n in range(10_000)))
     assert len(query.terms) == 10_000
-    assert meant(parse(printed(query))) == meant(query)
+    assert meaning_of(parse(spelling_of(query))) == meaning_of(query)
 
 
 def test_a_refusal_of_a_megabyte_is_short(album):

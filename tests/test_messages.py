@@ -173,7 +173,7 @@ def test_verbose_tells_of_graphs(indexed):
 
 def test_verbose_and_explain_say_both(indexed):
     told = indexed("query", "a lemon", "-n1", "-v", "--explain")
-    assert told.err.startswith("imgsearch: asked: a lemon\n") and "\nread as: a lemon\n" in told.err
+    assert told.err.startswith("imgsearch: asked: a lemon\n") and "\nread as: --text 'a lemon'\n" in told.err
 
 
 def test_verbose_tells_what_dupes_and_check_do(indexed):

@@ -79,7 +79,7 @@ def test_what_only_looks_like_such_a_word_is_let_through(indexed):
 
 def test_a_query_of_negatives_alone_says_what_is_missing(indexed):
     outcome = indexed("query", "--", "-night")
-    assert outcome.code == 2 and "what to look for as well" in outcome.err
+    assert outcome.code == 2 and "add what to look for" in outcome.err
 
 
 def test_each_kind_of_query_is_answered(indexed, photos):
@@ -199,7 +199,7 @@ def test_explain_says_on_stderr_how_a_query_was_read(indexed, photos):
     )
     assert outcome.code in (0, 1)
     for part in (
-        f"read as: red like {photos}/lemon.jpg -carton",
+        f"read as: --text red --image {photos}/lemon.jpg --not carton",
         "words cleaned up: 'make it red'",
         "words: red, weight 0.8",
         f"picture: {photos}/lemon.jpg, weight 0.2",

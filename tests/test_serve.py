@@ -154,7 +154,7 @@ def test_likes_and_filters_narrow_a_search(client, ids):
     ("asked", "status", "complaint"),
     [
         ({}, 422, "nothing to look for"),
-        ({"not": ["people"]}, 422, "-people: only what not to show"),
+        ({"not": ["people"]}, 422, "-people: the query only excludes"),
         ({"text": "a", "filters": {"after": "someday"}}, 422, "--after someday: takes a date"),
         ({"text": "a", "surprise": 1}, 422, "search: no 'surprise'"),
         ({"text": "a", "limit": 0}, 422, "search.limit: from 1 to 200"),

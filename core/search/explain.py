@@ -64,7 +64,7 @@ class Explanation:
         query = question.query
         record: dict[str, Any] = {
             "query": printable(query.typed),
-            "read_as": grammar.printed(query),
+            "read_as": grammar.as_options(query),
             "parts": list(_parts(question, options)),
             "method": question.method,
             "plan": {

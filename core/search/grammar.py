@@ -1,35 +1,40 @@
-"""What a query means: words, pictures, a weighted sum of them, and words for what it should not show.
+"""The query language: what a typed query means.
 
 sunset over the sea              words
-beach.jpg                        the picture, if it exists; a bare word needs a picture's extension or a `/`
+beach.jpg                        a picture, if the file exists; a bare word needs a picture's extension or a `/`
 red dress like this.jpg          words and a picture; `and like that.jpg` adds another
-beach -people -"beach umbrella"  words, and what not to show
-2*sunset + harbour               a weighted sum; `+` is an operator only where some term has a weight
+beach -people -"beach umbrella"  words, and words to exclude
+2*sunset + harbour               a weighted sum; `+` is an operator only if some term has a weight
 
-The name of a picture that exists wins over every operator, the longest reading first. docs/queries.md defines it all.
+The name of an existing picture takes precedence over every operator, the longest name first. docs/queries.md is the
+reference.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import stat
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Literal, NamedTuple
 
 from imgsearch.core.errors import QueryError, UsageError
-from imgsearch.core.paths import has_picture_extension, on_disk, printable
+from imgsearch.core.paths import has_picture_extension
 
-# No name and no path on any disk is longer, so no longer stretch of a query is tried as one.
-LONGEST_NAME = 255
-LONGEST_PATH = 4096
-# Stretches of one query that are tried as names of pictures. A query that people write needs a handful.
-MOST_READINGS = 20_000
-LONGEST_SHOWN = 200
+from .picture_names import (
+    MAX_SHOWN,
+    existing_picture,
+    given_pictures,
+    looks_like_picture,
+    shown,
+    why_not_picture,
+)
+
+# Bytes of a file name and of a path: longer parts of a query are not looked up on disk.
+MAX_NAME = 255
+MAX_PATH = 4096
+# File names looked up for one query. A real query needs a handful.
+MAX_LOOKUPS = 20_000
 
 INSTRUCTIONS = (
     "please",
@@ -49,17 +54,17 @@ INSTRUCTIONS = (
     "similar but",
     "but",
 )
-"""What words beside a picture may begin with and no caption does. IT is it, this, that, them, him or her."""
+"""Phrases removed from the start of the words beside a picture. IT is it, this, that, them, him or her."""
 
 _PUNCTUATION = ",;:.!?"
 _TOKEN = re.compile(rf'-"(?P<quoted>[^"]*)"(?:[{_PUNCTUATION}]+(?!\S))?|\S+')
-_UNWANTED = re.compile(r"-[^\W_]")
-# A temperature or a balance: -5, -1.5, -10%, -5°C.
+_NEGATIVE = re.compile(r"-[^\W_]")
+# A negative number is a word: -5, -1.5, -10%, -5°C.
 _BELOW_ZERO = re.compile(r"-\d++(?:[^\w\s]++\d++)*+(?:°[CFK]\W*|[^\w\s]*)")
 _WEIGHT = re.compile(r"(?P<number>(?=[.,]*[0-9])[0-9.,]++(?:[eE][-+]?[0-9]+)?)\*(?=[^\s\d*])")
 _PLAIN_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
-_LIKE = re.compile(r"(?:^|(?<=\s))like\s+", re.IGNORECASE)
-# What may stand around a name in a sentence.
+_LIKE_WORD = re.compile(r"(?:^|(?<=\s))like\s+", re.IGNORECASE)
+
 _AROUND_NAMES = ".,;:!?\"'()"
 _LAST_AND = re.compile(r"[\s,;]+(?:and|or)$", re.IGNORECASE)
 _INSTRUCTION = re.compile(
@@ -75,63 +80,63 @@ _INSTRUCTION = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One part of a sum or one alternative: words or a picture."""
+    """One part of a sum, or one value of --any or --all: words or a picture."""
 
     text: str | None = None
     image: str | None = None
     """Absolute path of a picture that exists."""
     weight: float = 1.0
-    """Above 0 and finite."""
+    """Positive and finite."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question, ready to be answered. There is always something to look for, never only what not to show."""
+    """A parsed query. It always has a positive part: words, a picture, a sum or alternatives."""
 
     typed: str
     text: str | None = None
-    """Plain words; None where there are none, or where `terms` says it."""
+    """None if there are no words, or if `terms` has them."""
     images: tuple[str, ...] = ()
-    """Absolute paths of pictures that it should be like. They exist."""
+    """Absolute paths of existing files."""
     terms: tuple[Term, ...] = ()
-    """Two or more parts of a weighted sum."""
+    """The parts of a weighted sum, two or more."""
     negatives: tuple[str, ...] = ()
-    """Words, or phrases, for what it should not show."""
+    """Words or phrases to exclude."""
     change_from: str | None = None
-    """What the picture shows and should not; what it should show instead is then `text`."""
+    """The value of --from; the value of --to is then `text`."""
     more_like: tuple[str, ...] = ()
     less_like: tuple[str, ...] = ()
     any_of: tuple[Term, ...] = ()
     all_of: tuple[Term, ...] = ()
     as_written: str | None = None
-    """The words beside a picture before instructions were taken off them, if there were any."""
+    """The words before instructions were removed, if any were."""
 
 
 def parse(typed: str, *, directory: str | None = None, natural: bool = False, verbatim: bool = False) -> Query:
-    """Read a query as typed; relative paths are relative to `directory` (default: the working directory).
+    """Parse a query; relative paths are relative to `directory` (default: the working directory).
 
-    `natural`: "without" and "not" leave out what follows them. `verbatim`: there is no grammar, all of it is words.
-    Raises QueryError for an empty query, one that only says what not to show, an unclosed quote, a weight that is
-    none, and for a picture that is plainly meant but is not on disk.
+    `natural`: "without" and "not" exclude the words after them. `verbatim`: the whole query is words.
+    Raises QueryError for an empty query, a query without a positive part, an unclosed quote, a wrong weight, and a
+    picture that does not exist.
     """
     words = typed.strip()
     if not words:
-        raise QueryError("an empty query", hint='say what to look for: imgsearch query "sunset over the sea"')
+        raise QueryError("the query is empty", hint='for example: imgsearch query "sunset over the sea"')
     if verbatim:
         return Query(typed, text=words)
-    picture = _existing_picture(typed, directory)  # whose name may begin or end with a space
+    picture = existing_picture(typed, directory)  # whose name may begin or end with a space
     if picture:
         return Query(typed, images=(picture,))
-    return _Reader(typed, directory, natural).query()
+    return _Parser(typed, directory, natural).query()
 
 
 def explicit(
     text: str | None, images: tuple[str, ...], *, typed: str | None = None, directory: str | None = None
 ) -> Query:
-    """A query from `--text` and `--image`, taken as they are. Raises QueryError for a picture that is not there."""
-    paths = _given_pictures(images, "--image", directory)
+    """A query from `--text` and `--image`, without any grammar. Raises QueryError for a missing picture."""
+    paths = given_pictures(images, "--image", directory)
     if text is not None and not text.strip():
-        raise QueryError("empty words", hint="give --text something to look for")
+        raise QueryError("--text is empty", hint="is a shell variable unset?")
     if typed is None:
         typed = " like ".join(part for part in (text, *images) if part)
     return Query(typed, text=text, images=paths)
@@ -151,119 +156,148 @@ def combine(
     directory: str | None = None,
     verbatim: bool = False,
 ) -> Query:
-    """What options add to a query that was parsed, or to none.
+    """Add the values of options to a parsed query, or make a query from them alone.
 
-    Words that get their first picture here are a change: instructions are taken off them, unless `verbatim`.
-    Raises UsageError for options that do not fit together, QueryError for a picture that is not there and where
-    nothing says what to look for.
+    If the words of `base` get their first picture here, instructions are removed from them, unless `verbatim`.
+    Raises UsageError for options that exclude each other, QueryError for a missing picture and a query without a
+    positive part.
     """
     query = base or Query(
-        _options_line(images, negatives, change_from, change_to, more_like, less_like, any_of, all_of)
+        _command_line(
+            (
+                ("--from", [change_from] if change_from is not None else []),
+                ("--to", [change_to] if change_to is not None else []),
+                ("--any", any_of),
+                ("--all", all_of),
+                ("--image", images),
+                ("--more-like", more_like),
+                ("--less-like", less_like),
+                ("--not", negatives),
+            )
+        )
     )
     query = replace(
         query,
-        images=(*query.images, *_given_pictures(images, "--image", directory)),
+        images=(*query.images, *given_pictures(images, "--image", directory)),
         negatives=(*query.negatives, *(_given_words(words, "--not") for words in negatives)),
-        more_like=(*query.more_like, *_given_pictures(more_like, "--more-like", directory)),
-        less_like=(*query.less_like, *_given_pictures(less_like, "--less-like", directory)),
+        more_like=(*query.more_like, *given_pictures(more_like, "--more-like", directory)),
+        less_like=(*query.less_like, *given_pictures(less_like, "--less-like", directory)),
         any_of=(*query.any_of, *(_alternative(each, "--any", directory, verbatim) for each in any_of)),
         all_of=(*query.all_of, *(_alternative(each, "--all", directory, verbatim) for each in all_of)),
     )
     if change_from is not None or change_to is not None:
         query = _changed(query, change_from, change_to)
     elif query.text is not None and images and not (verbatim or (base and base.images)):
-        text = _described(query.text)
+        text = without_instructions(query.text)
         if text != query.text:
             query = replace(query, text=text or None, as_written=query.as_written or query.text)
-    if not _says_what_to_show(query) and query.more_like:
+    if not _has_positive_part(query) and query.more_like:
         query = replace(query, images=query.more_like, more_like=())
-    if not _says_what_to_show(query):
-        raise _nothing_wanted(query)
+    if not _has_positive_part(query):
+        raise _nothing_to_find(query)
     return query
 
 
-def printed(query: Query) -> str:
-    """The query in its one canonical spelling: read again it means the same (`typed` and `as_written` aside).
-
-    What only options can say is printed as those options, in shell form.
-    """
-    wanted = replace(query, change_from=None, more_like=(), less_like=(), any_of=(), all_of=())
-    if query.change_from is not None:
-        wanted = replace(wanted, text=None)
-    options = _options_of(query)
-    if not options:
-        line = _in_grammar(wanted)
-        if line is not None:
-            return line
-    line = _in_grammar(replace(wanted, negatives=()))
-    said = [line] if line and "--verbatim" not in options else _said_by_options(wanted)
-    unwanted = [part for words in query.negatives for part in ("--not", words)]
-    if line and said == [line] and line.startswith("-"):
-        return _shell([*unwanted, *options, "--", line])
-    return _shell([*said, *unwanted, *options])
+def as_options(query: Query) -> str:
+    """The query as arguments of `imgsearch query`, quoted for a shell: a weighted sum, and an option for each part."""
+    has_change = query.change_from is not None
+    terms = " + ".join(f"{_decimal(term.weight)}*{_value(term)}" for term in query.terms)
+    options = _command_line(
+        (
+            ("--from", [query.change_from] if query.change_from is not None else []),
+            ("--to" if has_change else "--text", [query.text] if query.text is not None else []),
+            ("--any", [_value(term) for term in query.any_of]),
+            ("--all", [_value(term) for term in query.all_of]),
+            ("--image", query.images),
+            ("--more-like", query.more_like),
+            ("--less-like", query.less_like),
+            ("--not", query.negatives),
+        )
+    )
+    return " ".join(part for part in (_quote(terms) if terms else "", options) if part)
 
 
-# ---- Reading ---------------------------------------------------------------------------------------------------------
+def _command_line(options: Iterable[tuple[str, Sequence[str]]]) -> str:
+    return " ".join(f"{option} {_quote(value)}" for option, values in options for value in values)
 
-_Kind = Literal["word", "like", "and", "plus", "unwanted", "unclosed", "without", "picture"]
+
+def _value(term: Term) -> str:
+    return term.text if term.text is not None else term.image or ""
+
+
+def _decimal(number: float) -> str:
+    """All digits, without an exponent."""
+    from decimal import Decimal
+
+    return format(Decimal(repr(number)), "f").removesuffix(".0")
+
+
+def _quote(value: str) -> str:
+    import shlex
+
+    return shlex.quote(value)
+
+
+# ---- Parser ----------------------------------------------------------------------------------------------------------
+
+_Kind = Literal["word", "like", "and", "plus", "negative", "unclosed", "without", "picture"]
 
 
 class _Token(NamedTuple):
-    """A stretch of the query: a word, an operator, or the whole name of a picture that exists."""
+    """A word, an operator, or the whole name of an existing picture."""
 
     kind: _Kind
     start: int
     end: int
     value: str = ""
-    """Of something unwanted its words, of a picture its path, else as it is written."""
+    """The words of a negative, the path of a picture, else the token as typed."""
     weight: float | None = None
     body: int = 0
-    """Where it begins without its weight."""
+    """The start without the weight."""
 
 
-class _Reader:
-    """Reads one query. `query()` is the grammar's start; what is below it goes down the rules."""
+class _Parser:
+    """A recursive descent parser for one query; `query()` is the start rule."""
 
     def __init__(self, typed: str, directory: str | None, natural: bool) -> None:
         self._typed = typed
         self._directory = directory
         self._natural = natural
-        self._readings = MOST_READINGS
+        self._lookups_left = MAX_LOOKUPS
         self._line = typed.strip()
         self._is_sum = False
 
     def query(self) -> Query:
-        """query = [ wanted ] , { [ "and" ] , "like" , picture }, what is unwanted and instructions apart.
+        """query = [ positive ] , { [ "and" ] , "like" , picture }, after negatives and instructions are removed.
 
-        What is left when those are taken out is read again from its beginning, so that a query never depends on
-        where in it they stood.
+        The rest is parsed again from its start, so that the result does not depend on where they were.
         """
         negatives: list[str] = []
         as_written = None
         while True:
             tokens = self._tokens()
-            unwanted = [token for token in tokens if token.kind in ("unwanted", "unclosed")]
-            if unwanted:
-                negatives += (self._unwanted(token) for token in unwanted)
-                self._line = _without(self._line, unwanted)
+            negative = [token for token in tokens if token.kind in ("negative", "unclosed")]
+            if negative:
+                negatives += (self._negative(token) for token in negative)
+                self._line = _removed(self._line, negative)
                 if self._line:
                     continue
-                raise _nothing_wanted(Query(self._typed, negatives=tuple(negatives)))
-            at = _end_of_wanted(tokens)
+                raise _nothing_to_find(Query(self._typed, negatives=tuple(negatives)))
+            at = _end_of_positive(tokens)
             change = self._slice(tokens[:at])
-            described = _described(change) if at < len(tokens) else change
+            described = without_instructions(change) if at < len(tokens) else change
             if described == change:
                 break
             as_written = as_written or change
             self._line = f"{described} {self._line[tokens[at].start :]}".strip()
-        text, images, terms = self._wanted(tokens[:at])
+        text, images, terms = self._positive(tokens[:at])
         images += tuple(token.value for token in tokens[at:] if token.kind == "picture")
         return Query(
             self._typed, text=text, images=images, terms=terms, negatives=tuple(negatives), as_written=as_written
         )
 
-    def _wanted(self, tokens: Sequence[_Token]) -> tuple[str | None, tuple[str, ...], tuple[Term, ...]]:
-        """wanted = sum | term ; sum = term , "+" , term , { "+" , term }"""
+    def _positive(self, tokens: Sequence[_Token]) -> tuple[str | None, tuple[str, ...], tuple[Term, ...]]:
+        """positive = sum | term ; sum = term , "+" , term , { "+" , term }"""
         if not tokens:
             return None, (), ()
         parts = _split_at_plus(tokens)
@@ -276,7 +310,7 @@ class _Reader:
         """term = [ weight ] , ( picture | words )"""
         if not tokens:
             raise QueryError(
-                "a + with nothing beside it", hint=f"a sum is written 2*sunset + harbour; {self._as_words()}"
+                "a + with nothing next to it", hint=f"write a sum as 2*sunset + harbour; {self._as_words()}"
             )
         first = tokens[0]
         weight = first.weight or 1.0
@@ -284,60 +318,61 @@ class _Reader:
             return Term(image=first.value, weight=weight)
         words = self._line[first.body : tokens[-1].end]
         if first.weight:
-            self._refuse_brackets(words)
-        self._refuse_absent_picture(words)
-        self._refuse_picture_among(words)
+            self._reject_brackets(words)
+        self._reject_missing_picture(words)
+        self._reject_picture_among(words)
         return Term(text=words, weight=weight)
 
-    def _refuse_brackets(self, words: str) -> None:
-        """What other languages would put around a term, or between two: here it would be read as words."""
+    def _reject_brackets(self, words: str) -> None:
+        """Brackets, quotes and differences of other query languages, which would be words here."""
         if words[0] in "(\"'" or " - " in words:
-            hint = f"a sum is written 2*red dress + sea, and what is not wanted -sea; {self._as_words()}"
-            raise QueryError(f"{_shown(words)}: no brackets, quotes or differences after a weight", hint=hint)
+            hint = f"write a sum as 2*red dress + sea, and exclude with -sea; {self._as_words()}"
+            raise QueryError(f"{shown(words)}: no brackets, quotes or differences after a weight", hint=hint)
 
-    def _refuse_picture_among(self, words: str) -> None:
-        """A picture that is there and ended up among words was not meant as a word."""
+    def _reject_picture_among(self, words: str) -> None:
+        """The name of an existing picture in the middle of the words."""
         for word in dict.fromkeys(words.split()):
             name = word.strip(_AROUND_NAMES)
-            if has_picture_extension(name) and self._readings > 0:
-                self._readings -= 1
-                if _existing_picture(name, self._directory):
-                    hint = f"write WORDS like {_shown(name)}, or like a.jpg and like b.jpg; {self._as_words()}"
-                    raise QueryError(f"{_shown(name)}: a picture goes at the end of a query, after `like`", hint=hint)
+            if has_picture_extension(name) and self._lookups_left > 0:
+                self._lookups_left -= 1
+                if existing_picture(name, self._directory):
+                    hint = f"write WORDS like {shown(name)}, or like a.jpg and like b.jpg; {self._as_words()}"
+                    raise QueryError(f"{shown(name)}: write a picture at the end of a query, after `like`", hint=hint)
 
-    def _unwanted(self, token: _Token) -> str:
-        written = _shown(self._line[token.start : token.end])
+    def _negative(self, token: _Token) -> str:
+        written = shown(self._line[token.start : token.end])
         if token.kind == "unclosed":
             raise QueryError(f"{written}: the closing quote is missing", hint=f'-"two words"; {self._as_words()}')
         if not token.value:
-            raise QueryError(f"{written}: nothing between the quotes", hint='-"two words" leaves out two words')
+            raise QueryError(f"{written}: nothing between the quotes", hint='for example: -"two words"')
         if _WEIGHT.match(token.value):
-            rest = _shown(token.value.partition("*")[2])
-            raise QueryError(f"{written}: a weight is above 0", hint=f"to leave it out: -{rest}; {self._as_words()}")
+            rest = shown(token.value.partition("*")[2])
+            raise QueryError(f"{written}: a weight is above 0", hint=f"to exclude it: -{rest}; {self._as_words()}")
         return token.value
 
-    def _refuse_absent_picture(self, words: str) -> None:
-        """Words that end as only the name of a picture does."""
-        likes = list(_LIKE.finditer(words))
+    def _reject_missing_picture(self, words: str) -> None:
+        """Words that end like the name of a picture."""
+        likes = list(_LIKE_WORD.finditer(words))
         named = words[likes[-1].end() :].strip() if likes else words
-        if not _looks_like_picture(named, self._directory):
-            if not _looks_like_picture(words, self._directory):
+        if not looks_like_picture(named, self._directory):
+            if not looks_like_picture(words, self._directory):
                 return
             named = words
-        if _existing_picture(named, self._directory):
-            raise QueryError(f"like {_shown(named)}: goes at the end of a query", hint=self._as_words())
-        raise QueryError(_why_not(named, self._directory), hint=self._as_words())
+        if existing_picture(named, self._directory):
+            raise QueryError(f"like {shown(named)}: write it at the end of a query", hint=self._as_words())
+        raise QueryError(why_not_picture(named, self._directory), hint=self._as_words())
 
     def _slice(self, tokens: Sequence[_Token]) -> str:
         return self._line[tokens[0].start : tokens[-1].end] if tokens else ""
 
     def _as_words(self) -> str:
-        return f"to search for the words: --text {_quoted(self._typed)}"
+        typed = _quote(shown(self._typed)) if len(self._typed) <= MAX_SHOWN else "WORDS"
+        return f"to search for the words: --text {typed}"
 
     # ---- tokens
 
     def _tokens(self) -> list[_Token]:
-        """The line in pieces. Where a picture may stand, the longest existing name is one piece."""
+        """The tokens of the line. Where the grammar allows a picture, the longest existing name is one token."""
         raw = [self._kind_of(match) for match in _TOKEN.finditer(self._line)]
         self._is_sum = _has_sum(raw)
         ends = _ends_of_names(raw, self._is_sum)
@@ -349,7 +384,7 @@ class _Reader:
             upto = at + 1
             if before in (None, "plus", "like"):
                 token, upto = self._picture_or(raw, at, ends, may_weigh=before != "like")
-            if token.kind != "unwanted":
+            if token.kind != "negative":
                 before = "word" if token.kind == "plus" and not self._is_sum else token.kind
             tokens.append(token)
             at = upto
@@ -359,13 +394,13 @@ class _Reader:
         start, end = match.span()
         quoted = match["quoted"]
         if quoted is not None:
-            return _Token("unwanted", start, end, quoted.strip(), body=start)
+            return _Token("negative", start, end, quoted.strip(), body=start)
         word = match[0]
         kind: _Kind = "word"
         if word.startswith('-"'):
             kind = "unclosed"
-        elif _UNWANTED.match(word) and not _BELOW_ZERO.fullmatch(word):
-            return _Token("unwanted", start, end, word[1:].rstrip(_PUNCTUATION), body=start)
+        elif _NEGATIVE.match(word) and not _BELOW_ZERO.fullmatch(word):
+            return _Token("negative", start, end, word[1:].rstrip(_PUNCTUATION), body=start)
         elif word == "+":
             kind = "plus"
         elif word.lower() == "like":
@@ -377,7 +412,7 @@ class _Reader:
         return _Token(kind, start, end, word, body=start)
 
     def _picture_or(self, raw: list[_Token], at: int, ends: _Ends, *, may_weigh: bool) -> tuple[_Token, int]:
-        """The picture whose name begins at this token, and the index of the token after it; or the token itself."""
+        """The picture whose name starts at this token, or the token itself; and the index of the next token."""
         token = raw[at]
         found = self._picture(raw, at, ends, token.start)
         weight = _WEIGHT.match(token.value) if may_weigh and token.kind == "word" else None
@@ -390,22 +425,22 @@ class _Reader:
         return token._replace(kind="picture", end=raw[upto - 1].end, value=path), upto
 
     def _picture(self, raw: list[_Token], at: int, ends: _Ends, start: int) -> tuple[str, int] | None:
-        """The longest existing picture whose name begins there: its path, and the index of the token after it."""
-        has_slash = self._line.find("/", start, start + LONGEST_NAME + 1) >= 0
+        """The longest existing picture whose name starts there: its path, and the index of the next token."""
+        has_slash = self._line.find("/", start, start + MAX_NAME + 1) >= 0
         possible = ends.all if has_slash else ends.with_extension
         readings: list[int] = []
         for index in range(bisect_right(possible, at), len(possible)):
             end = raw[possible[index] - 1].end
-            if end - start > LONGEST_PATH or end - max(start, self._line.rfind("/", start, end) + 1) > LONGEST_NAME:
+            if end - start > MAX_PATH or end - max(start, self._line.rfind("/", start, end) + 1) > MAX_NAME:
                 break
             readings.append(possible[index])
         for upto in reversed(readings):
-            self._readings -= 1
-            if self._readings < 0:
+            self._lookups_left -= 1
+            if self._lookups_left < 0:
                 raise QueryError(
-                    f"{_shown(self._typed)}: may name too many pictures", hint=f"say less; {self._as_words()}"
+                    f"{shown(self._typed)}: may name too many pictures", hint=f"shorten it; {self._as_words()}"
                 )
-            path = _existing_picture(self._line[start : raw[upto - 1].end], self._directory)
+            path = existing_picture(self._line[start : raw[upto - 1].end], self._directory)
             if path:
                 return path, upto
         return None
@@ -415,15 +450,15 @@ class _Reader:
         number = float(written) if _PLAIN_NUMBER.fullmatch(written) else 0.0
         if not 0 < number < float("inf"):
             raise QueryError(
-                f"{_shown(written)}*: no weight",
-                hint=f"a weight is a plain number above 0, such as 2* or 0.5*; {self._as_words()}",
+                f"{shown(written)}*: not a weight",
+                hint=f"a weight is a decimal number above 0, such as 2* or 0.5*; {self._as_words()}",
             )
         return number
 
     # ---- --natural
 
     def _with_natural_negation(self, tokens: list[_Token]) -> list[_Token]:
-        """`without` and `not`, each with the words after it, made one unwanted piece."""
+        """Merge `without` and `not` with the words after them into one negative token."""
         merged: list[_Token] = []
         at = 0
         while at < len(tokens):
@@ -431,24 +466,24 @@ class _Reader:
             upto = at + 1
             if token.kind == "without":
                 if _is_like_picture(tokens, upto):
-                    name = _shown(self._slice(tokens[upto + 1 : upto + 2]))
+                    name = shown(self._slice(tokens[upto + 1 : upto + 2]))
                     raise QueryError(
-                        f"{token.value} like {name}: only words can be left out so", hint=f"--less-like {name}"
+                        f"{token.value} like {name}: only words can be excluded this way", hint=f"--less-like {name}"
                     )
                 upto = self._end_of_negation(tokens, upto)
                 words = _LAST_AND.sub("", self._slice(tokens[at + 1 : upto]).strip(_PUNCTUATION + " \t\r\n"))
-                kind: _Kind = "unwanted" if words else "word"
+                kind: _Kind = "negative" if words else "word"
                 token = token._replace(kind=kind, end=tokens[upto - 1].end, value=words)
             merged.append(token)
             at = upto
         return merged
 
     def _end_of_negation(self, tokens: list[_Token], at: int) -> int:
-        """What is left out goes on to a punctuation mark, `but`, another operator or the end."""
+        """The excluded words end at a punctuation mark, `but`, another operator or the end."""
         while at < len(tokens):
             token = tokens[at]
             if (
-                token.kind in ("without", "unwanted", "unclosed")
+                token.kind in ("without", "negative", "unclosed")
                 or (token.kind == "plus" and self._is_sum)
                 or _is_like_picture(tokens, at)
                 or token.value.lower() == "but"
@@ -461,14 +496,14 @@ class _Reader:
 
 
 class _Ends(NamedTuple):
-    """Indices of tokens before which the name of a picture may end."""
+    """Token indices before which the name of a picture may end."""
 
     all: list[int]
     with_extension: list[int]
 
 
 def _ends_of_names(raw: Sequence[_Token], is_sum: bool) -> _Ends:
-    stops = {"unwanted", "unclosed", "like", "without"} | ({"plus"} if is_sum else set())
+    stops = {"negative", "unclosed", "like", "without"} | ({"plus"} if is_sum else set())
     every = [
         at
         for at in range(1, len(raw) + 1)
@@ -476,16 +511,16 @@ def _ends_of_names(raw: Sequence[_Token], is_sum: bool) -> _Ends:
         or raw[at].kind in stops
         or (raw[at].kind == "and" and at + 1 < len(raw) and raw[at + 1].kind == "like")
     ]
-    # What stands before the dot does not matter, and `.jpg` alone is the end of a name that has a space before it.
+    # Only the extension counts, and `.jpg` alone ends a name that has a space before it.
     return _Ends(every, [at for at in every if has_picture_extension("x" + raw[at - 1].value)])
 
 
 def _has_sum(raw: Sequence[_Token]) -> bool:
-    """Whether some term has a weight and there is something to add to it."""
+    """Whether there is a `+`, and a term with a weight."""
     before: _Kind = "plus"
     has_weight = False
     for token in raw:
-        if token.kind != "unwanted":
+        if token.kind != "negative":
             has_weight |= before == "plus" and token.kind == "word" and _WEIGHT.match(token.value) is not None
             before = token.kind
     return has_weight and any(token.kind == "plus" for token in raw)
@@ -495,8 +530,8 @@ def _is_like_picture(tokens: Sequence[_Token], at: int) -> bool:
     return [token.kind for token in tokens[at : at + 2]] == ["like", "picture"]
 
 
-def _end_of_wanted(tokens: Sequence[_Token]) -> int:
-    """The index of the first of the `like PICTURE` that the query ends with."""
+def _end_of_positive(tokens: Sequence[_Token]) -> int:
+    """The index of the first of the `like PICTURE` at the end."""
     at = len(tokens)
     while at >= 2 and _is_like_picture(tokens, at - 2):
         at -= 2
@@ -515,12 +550,12 @@ def _split_at_plus(tokens: Sequence[_Token]) -> list[list[_Token]]:
     return parts
 
 
-def _without(line: str, tokens: Iterable[_Token]) -> str:
-    """The line less those stretches. What was apart stays apart, by one space."""
-    return " ".join(piece for piece in _pieces(line, tokens) if piece)
+def _removed(line: str, tokens: Iterable[_Token]) -> str:
+    """The line without those tokens; the parts between them are joined by one space."""
+    return " ".join(piece for piece in _remaining_parts(line, tokens) if piece)
 
 
-def _pieces(line: str, tokens: Iterable[_Token]) -> Iterator[str]:
+def _remaining_parts(line: str, tokens: Iterable[_Token]) -> Iterator[str]:
     start = 0
     for token in tokens:
         yield line[start : token.start].strip()
@@ -528,8 +563,8 @@ def _pieces(line: str, tokens: Iterable[_Token]) -> Iterator[str]:
     yield line[start:].strip()
 
 
-def _described(words: str) -> str:
-    """The words less the instructions that they begin with: "make it red" says no more than "red"."""
+def without_instructions(words: str) -> str:
+    """The words without the instructions at their start: "red" for "make it red"."""
     at = 0
     while match := _INSTRUCTION.match(words, at):
         at = match.end()
@@ -542,248 +577,44 @@ def _described(words: str) -> str:
 def _changed(query: Query, change_from: str | None, change_to: str | None) -> Query:
     if change_from is None or change_to is None:
         given, missing = ("--to", "--from") if change_from is None else ("--from", "--to")
-        raise UsageError(f"{given} without {missing}", hint='both say the change: --from "blue dress" --to "red dress"')
+        raise UsageError(f"{given} without {missing}", hint='give both: --from "blue dress" --to "red dress"')
     if query.text is not None or query.terms:
-        raise UsageError("--from and --to beside other words", hint="they are the words; leave the others out")
+        raise UsageError("--from and --to exclude other words", hint="leave the other words out")
     if not query.images:
-        raise UsageError("--from and --to without a picture", hint="say which picture it changes: --image this.jpg")
+        raise UsageError("--from and --to need a picture", hint="for example: --image this.jpg")
     return replace(query, text=_given_words(change_to, "--to"), change_from=_given_words(change_from, "--from"))
 
 
-def _says_what_to_show(query: Query) -> bool:
+def _has_positive_part(query: Query) -> bool:
     return bool(query.text or query.terms or query.images or query.any_of or query.all_of)
 
 
-def _nothing_wanted(query: Query) -> QueryError | UsageError:
-    hint = 'say what to look for as well: imgsearch query "beach -people"'
+def _nothing_to_find(query: Query) -> QueryError | UsageError:
+    hint = 'add what to look for: imgsearch query "beach -people"'
     if query.negatives:
-        said = " ".join(_negative(words) or f"--not {_quoted(words)}" for words in query.negatives[:10])
-        return QueryError(f"{_shown(said)}: only what not to show", hint=hint)
+        negatives = " ".join(f'-"{words}"' if " " in words else f"-{words}" for words in query.negatives[:10])
+        return QueryError(f"{shown(negatives)}: the query only excludes", hint=hint)
     if query.less_like:
-        return QueryError("--less-like alone: only what not to show", hint="say what to look for as well")
-    return UsageError("nothing to look for", hint='say it: imgsearch query "sunset over the sea"')
+        return QueryError("--less-like alone: the query only excludes", hint="add what to look for")
+    return UsageError("nothing to look for", hint='for example: imgsearch query "sunset over the sea"')
 
 
 def _given_words(words: str, option: str) -> str:
     if not words.strip():
-        raise QueryError("empty words", hint=f"give {option} something")
+        raise QueryError(f"{option} is empty", hint="is a shell variable unset?")
     return words.strip()
 
 
-def _given_pictures(names: Sequence[str], option: str, directory: str | None) -> tuple[str, ...]:
-    paths = []
-    for name in names:
-        if not name:
-            raise QueryError(
-                "an empty name for a picture", hint=f"look what {option} is given: is a variable of your shell unset?"
-            )
-        path = _resolved(name, directory)
-        if not _is_file(path):
-            raise QueryError(_why_not(name, directory), hint=f"check the name given to {option}")
-        paths.append(path)
-    return tuple(paths)
-
-
 def _alternative(given: str, option: str, directory: str | None, verbatim: bool) -> Term:
-    """What `--any` or `--all` names: a picture by the rule for a bare word, else words."""
+    """A value of `--any` or `--all`: a picture by the rule for a bare word, else words."""
     words = _given_words(given, option)
     if verbatim:
         return Term(text=words)
-    picture = _existing_picture(given, directory) or _existing_picture(words, directory)
+    picture = existing_picture(given, directory) or existing_picture(words, directory)
     if picture:
         return Term(image=picture)
-    if _looks_like_picture(words, directory):
+    if looks_like_picture(words, directory):
         raise QueryError(
-            _why_not(words, directory), hint=f"check the name given to {option}; for the words: --verbatim"
+            why_not_picture(words, directory), hint=f"check the name given to {option}; for words add --verbatim"
         )
     return Term(text=words)
-
-
-# ---- Printing --------------------------------------------------------------------------------------------------------
-
-
-def _in_grammar(query: Query) -> str | None:
-    """The shortest spelling that is read as this query; None if there is none."""
-    if not _says_what_to_show(query):
-        return None
-    negatives = [_negative(words) for words in query.negatives]
-    if None in negatives:
-        return None
-    unwanted = " ".join(words for words in negatives if words)
-    for spelling in _spellings(query, unwanted):
-        try:
-            if _same(parse(spelling), query):
-                return spelling
-        except QueryError:
-            continue
-    return None
-
-
-def _spellings(query: Query, unwanted: str) -> Iterator[str]:
-    """The plainest first. The others are for names and words that read as something else there."""
-    wants = [_sum(query.terms, careful) for careful in (False, True)] if query.terms else [query.text or ""]
-    if query.text:
-        wants.append(f"1*{query.text}")
-    likes = " and ".join(f"like {image}" for image in query.images)
-    likings = [likes, f"and {likes}"] if likes else [""]
-    if len(query.images) == 1 and not wants[0]:
-        likings.insert(0, query.images[0])
-    for gap, wanted, liked in product((" ", "  "), wants, likings):
-        for parts in ((wanted, liked, unwanted), (wanted, unwanted, liked), (unwanted, wanted, liked)):
-            yield gap.join(part for part in parts if part)
-
-
-def _sum(terms: Sequence[Term], careful: bool) -> str:
-    """`2*sunset + harbour`. One weight at least is written; if `careful`, each that can be."""
-    can_weigh = [bool(_WEIGHT.match(f"1*{term.text or term.image}")) for term in terms]
-    needs = [term.weight != 1 or (careful and can) for term, can in zip(terms, can_weigh, strict=True)]
-    if not any(needs) and any(can_weigh):
-        needs[can_weigh.index(True)] = True
-    return " + ".join(
-        (f"{_plain(term.weight)}*" if need else "") + (term.text or term.image or "")
-        for term, need in zip(terms, needs, strict=True)
-    )
-
-
-def _plain(number: float) -> str:
-    """All its digits and no exponent."""
-    from decimal import Decimal
-
-    digits = format(Decimal(repr(number)), "f")
-    return digits.removesuffix(".0")
-
-
-def _negative(words: str) -> str | None:
-    """`-word` or `-"two words"`; None where neither is read as these words."""
-    reader = _Reader("", None, False)
-    for spelling in (f"-{words}", f'-"{words}"'):
-        match = _TOKEN.fullmatch(spelling)
-        if match:
-            token = reader._kind_of(match)
-            if (token.kind, token.value) == ("unwanted", words) and not _WEIGHT.match(words):
-                return spelling
-    return None
-
-
-def _same(one: Query, other: Query) -> bool:
-    return replace(one, typed="", as_written=None) == replace(other, typed="", as_written=None)
-
-
-def _said_by_options(query: Query) -> list[str]:
-    said = ["--text", query.text] if query.text else [_sum(query.terms, careful=False)] if query.terms else []
-    return [*said, *(part for image in query.images for part in ("--image", image))]
-
-
-def _options_of(query: Query) -> list[str]:
-    """The parts that no grammar says. Alternatives that are words and read as a picture need `--verbatim`."""
-    options = ["--from", query.change_from, "--to", query.text or ""] if query.change_from is not None else []
-    for option, names in (("--more-like", query.more_like), ("--less-like", query.less_like)):
-        options += (part for name in names for part in (option, name))
-    for option, terms in (("--any", query.any_of), ("--all", query.all_of)):
-        options += (part for term in terms for part in (option, term.text or term.image or ""))
-    texts = [term.text for term in (*query.any_of, *query.all_of) if term.text is not None]
-    if any(_existing_picture(text, None) or _looks_like_picture(text, None) for text in texts):
-        options.append("--verbatim")
-    return options
-
-
-def _shell(arguments: Iterable[str]) -> str:
-    import shlex
-
-    return shlex.join(arguments)
-
-
-def _options_line(
-    images: Sequence[str],
-    negatives: Sequence[str],
-    change_from: str | None,
-    change_to: str | None,
-    more_like: Sequence[str],
-    less_like: Sequence[str],
-    any_of: Sequence[str],
-    all_of: Sequence[str],
-) -> str:
-    """What was typed where nothing but options was."""
-    given = (
-        ("--from", [change_from] if change_from is not None else []),
-        ("--to", [change_to] if change_to is not None else []),
-        ("--any", any_of),
-        ("--all", all_of),
-        ("--image", images),
-        ("--more-like", more_like),
-        ("--less-like", less_like),
-        ("--not", negatives),
-    )
-    return _shell(part for option, values in given for value in values for part in (option, value))
-
-
-# ---- Pictures on disk ------------------------------------------------------------------------------------------------
-
-
-def _existing_picture(words: str, directory: str | None) -> str | None:
-    """The absolute path, if these words name a picture: they exist, and have its extension or a `/`."""
-    if not (has_picture_extension(words) or "/" in words):
-        return None
-    path = _resolved(words, directory)
-    if not _is_file(path):
-        return None
-    # `a/../b.jpg and like a/../c.jpg` is no name of c.jpg, though leaving out `x/..` would make it one.
-    return path if ".." not in words or _is_file(on_disk(_joined(words, directory))) else None
-
-
-def _looks_like_picture(words: str, directory: str | None) -> bool:
-    """Whether a path was plainly meant: a picture's extension, or one word that begins as a path does, with a `/`, a
-    dot, a `~` or a folder that is there. `AC/DC` and `24/7` are words."""
-    if has_picture_extension(words):
-        return True
-    if "/" not in words or re.search(r"\s", words):
-        return False
-    first = words.partition("/")[0]
-    return first in ("", ".", "..") or first.startswith("~") or _is_folder(_resolved(first, directory))
-
-
-def _resolved(words: str, directory: str | None) -> str:
-    return on_disk(os.path.abspath(_joined(words, directory)))
-
-
-def _joined(words: str, directory: str | None) -> str:
-    with contextlib.suppress(ValueError):  # a user's name with NUL or half a character in it
-        words = os.path.expanduser(words)
-    return os.path.join(directory or os.getcwd(), words)
-
-
-def _is_file(path: str) -> bool:
-    return _is(path, stat.S_ISREG)
-
-
-def _is_folder(path: str) -> bool:
-    return _is(path, stat.S_ISDIR)
-
-
-def _is(path: str, kind: Callable[[int], bool]) -> bool:
-    try:
-        return bool(kind(os.stat(path).st_mode))
-    except (OSError, ValueError):
-        return False
-
-
-def _why_not(words: str, directory: str | None) -> str:
-    name = _shown(words)
-    try:
-        mode = os.stat(_resolved(words, directory)).st_mode
-    except PermissionError:
-        return f"{name}: permission denied"
-    except (OSError, ValueError):
-        return f"{name}: no such picture"
-    return f"{name}: is a folder, not a picture" if stat.S_ISDIR(mode) else f"{name}: not a file"
-
-
-def _shown(words: str) -> str:
-    """For a message: printable, and not endless."""
-    return printable(words if len(words) <= LONGEST_SHOWN else words[:LONGEST_SHOWN] + "...")
-
-
-def _quoted(words: str) -> str:
-    import shlex
-
-    return shlex.quote(_shown(words)) if len(words) <= LONGEST_SHOWN else "WORDS"
