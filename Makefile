@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 EXTRAS := dev,browser,raw,jxl,parquet
 DEMO := .demo
 
-.PHONY: demo test lint types completions manual bench bench-long clean
+.PHONY: demo test test-long lint types completions manual bench bench-long clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || \
@@ -33,8 +33,10 @@ demo: $(STAMP)
 	run status; \
 	echo; echo "The index is in $(DEMO)/. Ask it more: $(BIN)/imgsearch query --index $(DEMO) WORDS..."
 
-test: $(STAMP)
-	$(BIN)/python -m pytest
+# One process a core. A single file: .venv/bin/python -m pytest tests/test_grammar.py
+# test-long: the same with many more kills, disk faults, damaged pictures and random examples, for hours.
+test test-long: $(STAMP)
+	$(if $(filter test-long,$@),IMGSEARCH_TEST_LONG=1) $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

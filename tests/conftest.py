@@ -1,27 +1,79 @@
-"""What the tests share: real photos, the real built-in model, and the command run as a user would."""
+"""Shared by all tests: real photos, the built-in model, the command, and how to wait.
+
+    make test                               everything, on all cores
+    make test-long                          the same with many more kills, faults, damaged files and random examples
+    .venv/bin/python -m pytest tests/X.py   one file, in one process
+
+Tests need no network. They skip, and say why, what this machine lacks: zsh, fish, tmux, mandoc, chromium, the right
+to mount a disk, or the pictures that may not be committed (IMGSEARCH_TEST_DATA). IMGSEARCH_REQUIRE_SHELLS=1 makes a
+missing shell a failure.
+
+Several workers run at once, on a machine that may be busy. A test never sleeps for a time that should be enough and
+never asserts how many seconds something took: it waits for a condition with `wait_until`, and where the order of
+events matters it holds one of them back (`rigged`). What has to be fast is bounded in CPU time (`cpu_seconds`).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import shutil
 import signal
 import sys
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+# Each worker has a core; two threads in each would wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ALBUM = Path(__file__).parent / "album"
 SHARED = Path(os.environ.get("IMGSEARCH_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+IS_LONG = os.environ.get("IMGSEARCH_TEST_LONG") == "1"
+PATIENCE_SECONDS = 120
+"""How long a test waits before it fails. No passing test waits this long."""
+MOST_POOLS = 3
+NOT_FOR_WORKERS = ("IMGSEARCH_INDEX", "PYTEST_CURRENT_TEST")
+LONGEST_FIRST = ("test_property", "test_faults", "test_kill", "test_fuzz", "test_watch", "test_terminal")
+
+T = TypeVar("T")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest files first, so that no worker is left alone with one of them at the end."""
+    place = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
+def wait_until(condition: Callable[[], T], what: str = "") -> T:
+    """The first true value of `condition`. Fails after PATIENCE_SECONDS."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"waited {PATIENCE_SECONDS} seconds in vain: {what or condition}"
+        time.sleep(0.02)
+    return found
+
+
+@contextlib.contextmanager
+def cpu_seconds(limit: float) -> Iterator[None]:
+    """Fails if the body takes more CPU time in this thread; other processes make no difference to it."""
+    started = time.thread_time()
+    yield
+    assert time.thread_time() - started < limit
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_network_and_own_caches(tmp_path_factory: pytest.TempPathFactory):
     """Nothing is fetched, and nothing of the person who runs the tests is read or written."""
     home = tmp_path_factory.mktemp("home")
-    for number in (signal.SIGINT, signal.SIGHUP):  # started by nohup or with &, everything below would be deaf
+    for number in (signal.SIGINT, signal.SIGHUP):  # ignored under nohup and in the background, also by what tests start
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL if number == signal.SIGHUP else signal.default_int_handler)
     patch = pytest.MonkeyPatch()
@@ -99,6 +151,74 @@ def other(tmp_path: Path) -> str:
     return f"local-dir:{folder}"
 
 
+# A Pillow plug-in that does what the comment in a JPEG says. Python imports a module of this name at every start, so
+# the environment brings it into the workers, as it would a plug-in of the user's.
+RIGGED = """
+import ctypes, os, signal, sys, time
+from PIL import Image, JpegImagePlugin
+
+followed = set()
+
+class Rigged(JpegImagePlugin.JpegImageFile):
+    def load(self):
+        comment = self.info.get("comment", b"")
+        order, _, rest = comment.partition(b" ") if comment not in followed else (b"", b"", b"")
+        if order == b"crash":
+            ctypes.string_at(0)
+        if order == b"abort":
+            os.abort()
+        if order == b"leave":
+            os._exit(0)
+        if order == b"hang":
+            while True: time.sleep(1)
+        if order == b"sleep":
+            time.sleep(float(rest))
+        if order == b"wait":
+            while not os.path.exists(rest): time.sleep(0.02)
+        if order == b"slow":
+            until = time.monotonic() + 1
+            while os.path.exists(rest) and time.monotonic() < until: time.sleep(0.02)
+        if order == b"eat":
+            held = [bytearray(64 << 20) for _ in range(4096)]
+        if order == b"raise":
+            raise SystemExit(rest.decode())
+        if order == b"once" and not os.path.exists(rest):
+            os.mkdir(rest)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if order == b"say":
+            followed.add(comment)
+            with open(rest + b".part", "w") as file:
+                print(os.getpid(), file=file)
+            os.rename(rest + b".part", rest)
+            while os.path.exists(rest): time.sleep(0.02)
+        return super().load()
+
+Image.register_open("JPEG", lambda fp, name: Rigged(fp, name), JpegImagePlugin._accept)
+"""
+
+
+@pytest.fixture
+def rigged(tmp_path: Path, monkeypatch) -> Callable[..., Path]:
+    """Makes a JPEG whose decoder, in every process started from here on, follows an order: one of RIGGED.
+
+    `say PATH` writes its process id there and waits while that exists; `wait PATH` waits until that exists; `slow PATH`
+    takes a second while that exists; `hang` never ends.
+    """
+    from PIL import Image
+
+    plug_ins = tmp_path / "plug-ins"
+    plug_ins.mkdir()
+    (plug_ins / "sitecustomize.py").write_text(RIGGED)
+    monkeypatch.setenv("PYTHONPATH", str(plug_ins))
+
+    def make(path: Path, order: str, picture: Path = ALBUM / "lemon.jpg", degrees: float = 0) -> Path:
+        with Image.open(picture) as image:
+            image.resize((160, 120)).rotate(degrees).save(path, comment=order.encode())
+        return path
+
+    return make
+
+
 @dataclass
 class Outcome:
     code: int
@@ -114,8 +234,48 @@ class Outcome:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
+@pytest.fixture(scope="session")
+def _pools():
+    """Decoding workers by what they were started with."""
+    pools = {}
+    yield pools
+    for pool in pools.values():
+        pool.close()
+
+
 @pytest.fixture
-def imgsearch(tmp_path, monkeypatch, capfdbinary):
+def kept_workers(_pools, monkeypatch):
+    """Runs in this process share decoding workers, which take longer to start than a few photos to read."""
+    from imgsearch.core.photos.decode_pool import Workers
+
+    init, leave = Workers.__init__, Workers.__exit__
+
+    def made(self, *arguments, **named):
+        self.made_with = (*arguments, *sorted(named.items()))
+        init(self, *arguments, **named)
+
+    def entered(self):
+        variables = {name: value for name, value in os.environ.items() if name not in NOT_FOR_WORKERS}
+        key = (self.made_with, tuple(sorted(variables.items())))
+        pool = _pools.pop(key, None)
+        if pool is None or pool._is_closed:
+            pool = self
+        _pools[key] = self.pool = pool  # the latest is the last
+        for old in list(_pools)[:-MOST_POOLS]:
+            _pools.pop(old).close()
+        return pool
+
+    def left(self, *error):
+        if self.pool._busy:  # the run was stopped, and its threads wait for these
+            leave(self.pool, *error)
+
+    monkeypatch.setattr(Workers, "__init__", made)
+    monkeypatch.setattr(Workers, "__enter__", entered)
+    monkeypatch.setattr(Workers, "__exit__", left)
+
+
+@pytest.fixture
+def imgsearch(tmp_path, monkeypatch, capfdbinary, kept_workers):
     """The command, run in this process (the model's libraries are imported once), in `tmp_path`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IMGSEARCH_INDEX", str(tmp_path / "index"))

@@ -6,7 +6,8 @@ import os
 import shutil
 import sqlite3
 import struct
-import time
+import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -19,8 +20,9 @@ from imgsearch.cli import loading
 from imgsearch.core.store.catalog import Catalog
 from imgsearch.core.store.store import Store, locked
 
-from conftest import ALBUM
+from conftest import ALBUM, PATIENCE_SECONDS
 from test_indexing import present
+from test_lock import refused_twice
 
 
 class Scene:
@@ -442,15 +444,16 @@ def test_whatever_lies_in_place_of_its_files_the_index_is_mended(scene, imgsearc
     assert imgsearch("check", "--deep").code == 0
 
 
-def test_of_two_who_open_an_older_catalogue_at_once_both_are_answered(scene):
+def test_of_two_who_open_an_older_catalogue_at_once_both_are_answered(scene, monkeypatch):
+    monkeypatch.setattr(sys.modules[Store.__module__], "UPDATE_SECONDS", PATIENCE_SECONDS)
+    waits = threading.Event()
     scene.sql("drop table awaited")
     scene.sql("pragma user_version = 3")
-    with locked(str(scene.folder)), ThreadPoolExecutor(1) as pool:
+    with locked(str(scene.folder)), refused_twice(waits.set), ThreadPoolExecutor(1) as pool:
         second = pool.submit(lambda: Store.open(str(scene.folder)).close())
-        time.sleep(0.2)
-        assert not second.done()
+        assert waits.wait(PATIENCE_SECONDS) and not second.done()
         Catalog(str(scene.catalog), write=True).close()  # what the first of them does
-        assert second.result(10) is None, "it waits for the catalogue, and not for the lock"
+        assert second.result(PATIENCE_SECONDS) is None, "it waits for the catalogue, and not for the lock"
 
 
 def test_an_older_catalogue_that_is_being_written_says_when_it_can_be_read(scene, imgsearch, monkeypatch):

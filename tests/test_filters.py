@@ -9,7 +9,6 @@ import math
 import os
 import random
 import sqlite3
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
@@ -25,6 +24,8 @@ from imgsearch.core.search.filters import Condition, Filters, condition
 from imgsearch.core.store.catalog import NewPhoto, text_key
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import CarriedText, Facts, Photo, SpaceIdentity
+
+from conftest import cpu_seconds
 
 PHOTOS = 5_000
 TODAY = date(2024, 5, 31)
@@ -763,10 +764,9 @@ def test_a_star_stays_in_its_folder_and_two_do_not(shelf):
 
 def test_a_pattern_full_of_stars_takes_no_time(shelf):
     library = shelf({"relpath": "/".join(["a" * 200] * 15) + ".jpg", "keywords": ("a" * 100,)})
-    started = time.perf_counter()
-    assert library.paths(glob=("*a" * 30 + "*b.jpg", "**/*a*/" * 8 + "b")) == []
-    assert library.paths(keyword=("*a" * 30 + "*b",)) == []
-    assert time.perf_counter() - started < 2
+    with cpu_seconds(2):
+        assert library.paths(glob=("*a" * 30 + "*b.jpg", "**/*a*/" * 8 + "b")) == []
+        assert library.paths(keyword=("*a" * 30 + "*b",)) == []
 
 
 def test_a_root_by_its_name_has_to_be_the_only_one_of_it(shelf, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import socket
@@ -20,6 +21,8 @@ import pytest
 from imgsearch.core.errors import ModelError, UsageError
 from imgsearch.core.models import registry
 from imgsearch.core.models.registry import ALIASES, HubFiles, ModelSpec, parse
+
+from conftest import PATIENCE_SECONDS
 
 LITE = ALIASES["lite"].spec
 
@@ -291,7 +294,9 @@ def status(line: str, *headers: str) -> Answer:
 
 
 def silence(connection: socket.socket, request: bytes) -> None:
-    time.sleep(60)
+    """Until the client hangs up."""
+    while connection.recv(65536):
+        pass
 
 
 def goodbye(connection: socket.socket, request: bytes) -> None:
@@ -299,7 +304,8 @@ def goodbye(connection: socket.socket, request: bytes) -> None:
 
 
 def drip(connection: socket.socket, request: bytes) -> None:
-    for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"o" * 60:
+    """A byte now and then, until the client hangs up."""
+    for byte in itertools.chain(b"HTTP/1.1 200 OK\r\nX-Slow: ", itertools.repeat(ord("o"))):
         connection.sendall(bytes([byte]))
         time.sleep(0.5)
 
@@ -325,14 +331,12 @@ def drip(connection: socket.socket, request: bytes) -> None:
 )
 def test_bad_hub_costs_seconds_and_one_plain_line(hub: Callable[[Answer], Hub], answer: Answer, reason: str) -> None:
     address = hub(answer).address
-    start = time.monotonic()
 
     with pytest.raises(ModelError) as caught:
-        registry.ensure_weights(LITE, answer_seconds=2)
+        registry.ensure_weights(LITE, answer_seconds=2 if answer in (silence, drip) else PATIENCE_SECONDS)
 
     assert str(caught.value) == f"cannot fetch lite from {address}: {reason}"
     assert "--model builtin" in (caught.value.hint or "")
-    assert time.monotonic() - start < 20  # 1 to 3 s where nothing else runs
 
 
 def test_refused_connection_and_unknown_name_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -412,7 +416,7 @@ def serving(contents: dict[str, bytes], stop_after: int | None = None) -> Answer
         if method == b"GET":
             connection.sendall(body[:stop_after])
             if stop_after is not None:
-                time.sleep(60)
+                silence(connection, request)
 
     return answer
 
@@ -440,10 +444,8 @@ def test_research_licence_is_said_when_fetching(hub: Callable[[Answer], Hub]) ->
 
 def test_download_that_stops_is_given_up(hub: Callable[[Answer], Hub]) -> None:
     hub(serving({"open_clip_model.safetensors": bytes(5_000_000)}, stop_after=2_500_000))
-    start = time.monotonic()
     with pytest.raises(ModelError, match="the download stopped for 2 seconds"):
         registry.ensure_weights(LITE, stall_seconds=2)
-    assert time.monotonic() - start < 20
     assert not registry.cached(LITE)
 
 

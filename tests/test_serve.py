@@ -10,12 +10,11 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 
 import pytest
 
-from conftest import ALBUM
+from conftest import ALBUM, PATIENCE_SECONDS, wait_until
 
 pytest.importorskip("starlette", reason="the extra [serve] is not installed")
 pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
@@ -427,8 +426,7 @@ def changing(tmp_path):
         shutil.copy(ALBUM / f"{name}.jpg", tmp_path / "photos")
 
     def run(*arguments):
-        command = [sys.executable, "-P", "-m", "imgsearch", *arguments, "--index", str(tmp_path / "index")]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120).returncode
+        return app.exit_code([*arguments, "--index", str(tmp_path / "index")])
 
     assert run("index", str(tmp_path / "photos"), "--model", "builtin") == 0
     return tmp_path, run
@@ -563,22 +561,23 @@ def test_a_signal_ends_it_in_order_while_it_is_asked(running, number, code):
     address = link.split("/")[2]
     token = link.rpartition("=")[2]
     is_over = threading.Event()
+    answers = []
 
     def keep_asking():
         while not is_over.is_set():
             with contextlib.suppress(OSError, http.client.HTTPException):
-                connection = http.client.HTTPConnection(address, timeout=10)
+                connection = http.client.HTTPConnection(address, timeout=PATIENCE_SECONDS)
                 connection.request("POST", "/api/search", '{"text": "fruit"}', {"authorization": f"Bearer {token}"})
-                connection.getresponse().read()
+                answers.append(connection.getresponse().read())
                 connection.close()
 
     threads = [threading.Thread(target=keep_asking) for _ in range(4)]
     for thread in threads:
         thread.start()
-    time.sleep(0.5)
+    wait_until(lambda: len(answers) > 8, "some answers")
     process.send_signal(number)
     try:
-        assert process.wait(20) == code
+        assert process.wait(PATIENCE_SECONDS) == code
     finally:
         is_over.set()
         for thread in threads:
@@ -593,18 +592,26 @@ def test_half_an_upload_is_no_hindrance_and_nothing_is_said_of_it(running):
     head = (
         f"POST /api/pictures HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nContent-Length: 999\r\n\r\n"
     )
+
+    def let_it_read():
+        """An answer to a later request: what came before it was read."""
+        with contextlib.closing(http.client.HTTPConnection(host, int(port), timeout=PATIENCE_SECONDS)) as connection:
+            connection.request("GET", "/api/photos", headers={"authorization": f"Bearer {token}"})
+            assert connection.getresponse().status == 200
+
     with contextlib.ExitStack() as opened:
         gone, waiting, silent = (
-            opened.enter_context(socket.create_connection((host, int(port)), timeout=20)) for _ in range(3)
+            opened.enter_context(socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS))
+            for _ in range(3)
         )
         for connection in (gone, waiting):
             connection.sendall(head.encode() + b"\xff\xd8\xff")
         silent.sendall(b"GET / HT")
-        time.sleep(0.5)
+        let_it_read()
         gone.close()
-        time.sleep(0.5)
+        let_it_read()
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        assert process.wait(PATIENCE_SECONDS) == 130
     assert process.stderr.read() == "imgsearch: open the link above in a browser; ^C ends it\n"
 
 

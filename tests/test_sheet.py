@@ -15,7 +15,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.parse
 from html.parser import HTMLParser
 from pathlib import Path
@@ -29,7 +28,7 @@ from imgsearch.core.search.grouping import Hit
 from imgsearch.core.serving import contact_sheet
 from imgsearch.core.store.catalog import Place
 
-from conftest import ALBUM
+from conftest import ALBUM, PATIENCE_SECONDS, wait_until
 from pictures import corners, exif_block, laid_down
 
 CAPTION = (
@@ -287,7 +286,7 @@ def test_whoever_presses_ctrl_c_waits_for_no_photo_and_keeps_the_old_page(imgsea
     (tmp_path / "sheet.html").write_text("<!doctype html>old")
     plug_ins = tmp_path / "plug-ins"
     plug_ins.mkdir()
-    stuck = f"open({str(tmp_path / 'stuck')!r}, 'wb'), time.sleep(60)"
+    stuck = f"open({str(tmp_path / 'stuck')!r}, 'wb'), time.sleep(3600)"
     (plug_ins / "sitecustomize.py").write_text(
         "import hashlib, sys, time\n"
         f"if 'imgsearch.core.photos.decode_worker' in sys.orig_argv:\n    hashlib.file_digest = lambda *_: ({stuck})\n"
@@ -295,13 +294,10 @@ def test_whoever_presses_ctrl_c_waits_for_no_photo_and_keeps_the_old_page(imgsea
     command = [sys.executable, "-m", "imgsearch", "query", "fruit", "--no-server", "--html", "sheet.html"]
     env = {**os.environ, "PYTHONPATH": str(plug_ins), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
-        until = time.monotonic() + 90
-        while not (tmp_path / "stuck").exists() and time.monotonic() < until:
-            time.sleep(0.05)
+        wait_until((tmp_path / "stuck").exists, "a worker at a photo")
         started.send_signal(signal.SIGINT)
-        pressed = time.monotonic()
-        _, said = started.communicate(timeout=60)
-    assert started.returncode == 130 and time.monotonic() - pressed < 20
+        _, said = started.communicate(timeout=PATIENCE_SECONDS)
+    assert started.returncode == 130
     assert b"Traceback" not in said
     assert (tmp_path / "sheet.html").read_text() == "<!doctype html>old"
     assert [name for name in os.listdir(tmp_path) if name.endswith(".html")] == ["sheet.html"]
@@ -312,7 +308,7 @@ def test_what_is_no_file_is_written_into_and_not_replaced(tmp_path):
     os.mkfifo(pipe)
     reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE)
     contact_sheet.write(str(pipe), ["<!doctype html>", "page"])
-    assert reader.communicate(timeout=10)[0] == b"<!doctype html>page"
+    assert reader.communicate(timeout=PATIENCE_SECONDS)[0] == b"<!doctype html>page"
     assert pipe.is_fifo()
 
 
@@ -334,18 +330,17 @@ def test_open_shows_the_page_and_waits_for_nobody(imgsearch, photos, tmp_path, m
     programs.mkdir()
     for name in ("xdg-open", "open"):
         (programs / name).write_text(
-            f'#!/bin/sh\necho noise; echo noise >&2\necho "$1" > {tmp_path}/opened\nsleep 30\n'
+            f'#!/bin/sh\necho noise; echo noise >&2\necho "$1" > {tmp_path}/new\nmv {tmp_path}/new {tmp_path}/opened\n'
+            f"while [ -e {tmp_path}/opened ]; do sleep 0.1; done\n"
         )
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    started = time.monotonic()
     done = imgsearch("query", "fruit", "-l", "--html", "a 'sheet'.html", "--open")
-    assert done.code == 0 and time.monotonic() - started < 25
-    until = time.monotonic() + 10
-    while not (tmp_path / "opened").exists() and time.monotonic() < until:
-        time.sleep(0.02)
+    assert done.code == 0
+    wait_until((tmp_path / "opened").exists, "the page in the browser")
     assert (tmp_path / "opened").read_text() == f"{tmp_path}/a 'sheet'.html\n"
     assert b"noise" not in done.out and "noise" not in done.err
+    (tmp_path / "opened").unlink()
 
 
 def test_without_a_browser_it_says_where_the_page_is(imgsearch, photos, tmp_path, monkeypatch):
@@ -448,11 +443,7 @@ class Browser:
         return answer["result"].get("value")
 
     def until(self, expression: str):
-        end = time.monotonic() + 20
-        while not (found := self.value(expression)):
-            assert time.monotonic() < end, f"never came true: {expression}"
-            time.sleep(0.05)
-        return found
+        return wait_until(lambda: self.value(expression), expression)
 
     def press(self, key: str) -> None:
         text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
@@ -552,16 +543,13 @@ def test_a_script_that_got_into_the_page_would_not_run(page, browser):
     evil = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
     page.write_text(text.replace("<main>", f"<main>{evil}"), "utf-8")
     browser.show(page)
-    time.sleep(0.3)
+    wait_until(lambda: browser.value("1") and json.dumps(browser.events).count("Content Security Policy") >= 2)
     assert "owned'" not in browser.value("document.title") and "imgsearch" in browser.value("document.title")
-    said = json.dumps(browser.events)
-    assert said.count("Content Security Policy") >= 2
 
 
 def test_without_script_it_is_a_list_of_photos_with_links(page, browser):
     browser("Emulation.setScriptExecutionDisabled", value=True)
     browser("Page.navigate", url=contact_sheet.file_url(str(page)))
-    time.sleep(1)
     browser.until("document.querySelectorAll('a.photo img').length > 0")
     assert browser.value("[...document.querySelectorAll('button')].every((button) => !button.checkVisibility())")
     assert browser.value("[...document.querySelectorAll('a.photo')].every((photo) => photo.checkVisibility())")

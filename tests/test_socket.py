@@ -1,4 +1,8 @@
-"""Warm answers: to the last byte those of a cold query, and never in the way of one."""
+"""Warm answers: to the last byte those of a cold query, and never in the way of one.
+
+A query turns to the server for 0.04 seconds, which a busy machine may need to wake it up. Here it has a minute, except
+where the server does not answer at all.
+"""
 
 import contextlib
 import json
@@ -10,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import warnings
 from pathlib import Path
 
@@ -21,11 +24,13 @@ from imgsearch.core import places
 from imgsearch.core.errors import StoreError, UsageError
 from imgsearch.core.serving import protocol
 
-from conftest import ALBUM
+from conftest import ALBUM, PATIENCE_SECONDS, cpu_seconds
 
 RUN = """
-import atexit, sys
+import atexit, os, sys
 atexit.register(lambda: print("\\ncold" if "numpy" in sys.modules else "\\nwarm", file=sys.stderr))
+from imgsearch.core.serving import protocol
+protocol.ACCEPT_SECONDS = float(os.environ.get("ACCEPT_SECONDS", 60))
 from imgsearch.cli.app import main
 main()
 """
@@ -198,7 +203,7 @@ def test_what_others_commit_is_in_the_next_answer(bench):
 def test_a_server_that_was_killed_is_no_hindrance(bench):
     with bench.serving() as process:
         process.send_signal(signal.SIGSTOP)
-        stopped = bench.query("fruit")
+        stopped = bench.query("fruit", ACCEPT_SECONDS=str(protocol.ACCEPT_SECONDS))
         process.kill()
         process.wait()
         killed = bench.query("fruit")
@@ -220,14 +225,14 @@ def test_only_one_server_listens_for_an_index(served):
 def test_a_signal_ends_it_in_order(bench, number, code):
     with bench.serving() as process:
         process.send_signal(number)
-        assert process.wait(20) == code
+        assert process.wait(PATIENCE_SECONDS) == code
         assert process.stderr.read() == ""
     assert not list(Path(bench.environment["XDG_RUNTIME_DIR"]).rglob("*.sock"))
 
 
 def test_it_ends_when_nobody_asks(bench):
     with bench.serving("--idle", "0.02") as process:
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
 
 
 def test_socket_only_wants_no_address(bench):
@@ -256,14 +261,12 @@ def odd(tmp_path, monkeypatch):
 
 
 def ask():
-    started = time.perf_counter()
-    answer = protocol.ask(ASKED, statistics=False)
-    return answer, time.perf_counter() - started
+    return protocol.ask(ASKED, statistics=False)
 
 
 @contextlib.contextmanager
 def answering(path, *messages):
-    """A server that sends these bytes to whoever comes, and then waits."""
+    """A server that answers a query with these bytes and hangs up. Without any it is silent until the body is done."""
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(path)
     listening.listen()
@@ -276,12 +279,12 @@ def answering(path, *messages):
                 connection.recv(1 << 16)
                 for message in messages:
                     connection.sendall(message)
-                done.wait(0 if messages else 10)
+                done.wait(0 if messages else PATIENCE_SECONDS)
 
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        yield
+        yield thread
     finally:
         done.set()
         with contextlib.suppress(OSError):
@@ -301,7 +304,7 @@ ANSWER = framed({"state": "answer", "typed": "fruit", "hits": [HIT], "explanatio
 
 def test_an_answer_is_taken(odd):
     with answering(odd, framed({"state": "accepted"}), ANSWER):
-        answer, _ = ask()
+        answer = ask()
     (hit,) = answer.hits
     assert (hit.path, hit.rank, hit.place.content_hash, hit.place.keywords) == ("/a/b.jpg", 1, b"\0", ("k",))
 
@@ -309,7 +312,6 @@ def test_an_answer_is_taken(odd):
 @pytest.mark.parametrize(
     "messages",
     [
-        [],
         [b"HTTP/1.1 400 Bad Request\r\n\r\n"],
         [b"\0\0\0\x02[]"],
         [b"\0\0\0\x04null"],
@@ -323,34 +325,39 @@ def test_an_answer_is_taken(odd):
         [framed({"state": "accepted"}), framed({"state": "error", "error": "SystemExit", "message": "", "hint": None})],
         [framed({"state": "accepted"}), b"\0\0\xff\xff" + b"[" * 0xFFFF],
     ],
-    ids=range(13),
+    ids=range(12),
 )
-def test_an_odd_server_is_passed_by_at_once(odd, messages):
+def test_an_odd_answer_is_ignored_without_waiting_for_a_better_one(odd, messages, monkeypatch):
+    for name in ("ACCEPT_SECONDS", "ANSWER_SECONDS"):
+        monkeypatch.setattr(protocol, name, 10.0 * PATIENCE_SECONDS)
     with answering(odd, *messages):
-        answer, seconds = ask()
-    assert answer is None
-    assert seconds < 0.5  # 0.05 on a machine that does nothing else
+        assert ask() is None
+
+
+def test_a_silent_server_is_not_waited_for(odd):
+    with answering(odd) as server:
+        assert ask() is None
+        assert server.is_alive()
 
 
 def test_nobody_there_costs_next_to_nothing(odd):
-    assert ask()[0] is None
-    answer, seconds = ask()
-    assert answer is None
-    assert seconds < 0.05
+    assert ask() is None
+    with cpu_seconds(0.05):
+        assert ask() is None
 
 
 def test_nothing_is_said_where_others_could_listen(odd):
     folder = os.path.dirname(odd)
     with answering(odd, framed({"state": "accepted"}), ANSWER):
         os.chmod(folder, 0o755)
-        assert ask()[0] is None
+        assert ask() is None
         os.chmod(folder, 0o700)
         os.rename(folder, f"{folder}.real")
         os.symlink(f"{folder}.real", folder)
-        assert ask()[0] is None
+        assert ask() is None
         os.unlink(folder)
         os.rename(f"{folder}.real", folder)
-        assert ask()[0] is not None
+        assert ask() is not None
 
 
 def test_a_server_makes_no_socket_where_others_could_enter(odd):
@@ -368,7 +375,7 @@ def test_a_server_makes_no_socket_where_others_could_enter(odd):
 def test_an_odd_asker_does_no_harm(served, message):
     path = next(Path(served.environment["XDG_RUNTIME_DIR"]).rglob("*.sock"))
     with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        connection.settimeout(5)
+        connection.settimeout(PATIENCE_SECONDS)
         connection.connect(str(path))
         connection.sendall(message)
         connection.shutdown(socket.SHUT_WR)

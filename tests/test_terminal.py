@@ -1,4 +1,4 @@
-"""In a real terminal (tmux): what a person sees while photos are indexed and looked for, and how it ends."""
+"""In a real terminal (tmux): what is on the screen during index, query and dupes, and what is left of it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 
-PATIENCE_SECONDS = 120
+from conftest import wait_until
+
 HALF_BLOCK = "▀"
-COPIES = 60
-"""Of each of six photos: enough for a run that is seen and can be stopped."""
+COPIES = 10
 
 
 class Screen:
     """A shell in tmux, on a server of its own."""
 
     def __init__(self, folder, columns: int = 80, rows: int = 40, **environment: str) -> None:
-        kept = {name: value for name, value in os.environ.items() if name not in UNKEPT}
+        kept = {name: value for name, value in os.environ.items() if name not in NOT_KEPT}
         self._server = ["tmux", "-S", str(folder / "tmux"), "-f", "/dev/null"]
         self.run(
             "new-session", "-d", "-x", str(columns), "-y", str(rows), "env", "PS1=ready> ", "sh", "-i",
@@ -38,29 +37,34 @@ class Screen:
         subprocess.run([*self._server, "kill-server"], capture_output=True, check=False, timeout=60)
 
     def type(self, line: str) -> None:
-        """On an empty screen: the end of what ran before is not taken for the end of this."""
+        """Type a line on an empty screen, so that nothing on it is from the command before."""
         self.run("send-keys", "-R")
         self.run("send-keys", "-l", line)
         self.run("send-keys", "Enter")
 
     def start(self, *arguments: str) -> None:
-        """The command, and when it is done its exit code."""
+        """Run the command, then print its exit code."""
         command = [sys.executable, "-P", "-m", "imgsearch", *arguments]
         self.type(f"clear; {shlex.join(command)}; echo code $?")
 
     def look(self, *options: str) -> str:
-        """Lines that were folded are one again, but for what a narrower terminal folded."""
+        """The screen. With -J, lines that the terminal folded are whole, unless it was resized since."""
         return self.run("capture-pane", "-p", *options)
 
     def until(self, pattern: str, *options: str) -> str:
-        """The screen, once it shows that."""
-        until, shown = time.monotonic() + PATIENCE_SECONDS, ""
-        while time.monotonic() < until:
+        """The screen, once it shows the pattern."""
+        shown = ""
+
+        def is_shown() -> bool:
+            nonlocal shown
             shown = self.look(*options)
-            if re.search(pattern, shown, re.MULTILINE):
-                return shown
-            time.sleep(0.05)
-        raise AssertionError(f"{pattern!r} does not appear in:\n{shown}")
+            return re.search(pattern, shown, re.MULTILINE) is not None
+
+        try:
+            wait_until(is_shown, f"{pattern!r} on the screen")
+        except AssertionError:
+            raise AssertionError(f"{pattern!r} does not appear in:\n{shown}") from None
+        return shown
 
     def end(self, *options: str) -> str:
         return self.until(r"^code \d+$", *options)
@@ -69,7 +73,9 @@ class Screen:
         self.run("resize-window", "-x", str(columns), "-y", "40")
 
 
-UNKEPT = frozenset("TMUX TERM_PROGRAM LC_TERMINAL NO_COLOR CLICOLOR CLICOLOR_FORCE COLUMNS LINES CI COLORTERM".split())
+NOT_KEPT = frozenset(
+    "TMUX TERM_PROGRAM LC_TERMINAL NO_COLOR CLICOLOR CLICOLOR_FORCE COLUMNS LINES CI COLORTERM".split()
+)
 
 
 @pytest.fixture
@@ -91,13 +97,22 @@ def screen(tmp_path, photos, monkeypatch):
 
 
 @pytest.fixture
-def many(photos):
-    """A folder with enough photos to be busy with, and a file that is none and would steer a terminal."""
+def many(photos, rigged):
+    """66 photos, 6 of them different, and a broken one whose name would steer a terminal."""
     for path in list(photos.iterdir()):
+        rigged(path, f"slow {photos.parent / 'slow'}", path)
         for number in range(COPIES):
             (photos / f"{path.stem}-{number:02}.jpg").write_bytes(path.read_bytes() + bytes([number]))
     (photos / "a\x1b[31mb\nc.jpg").write_bytes(b"no picture at all")
     return photos
+
+
+@pytest.fixture
+def slow(many):
+    """While this file exists, each photo takes a second: a run lasts until the test has seen what it wants."""
+    path = many.parent / "slow"
+    path.touch()
+    return path
 
 
 @pytest.fixture
@@ -108,65 +123,68 @@ def indexed(imgsearch, photos):
     return imgsearch
 
 
-INDEX = ("index", "photos", "--model", "builtin", "--workers", "1")
+INDEX = ("index", "photos", "--model", "builtin", "--workers", "1", "--batch-size", "1")
 
 
 @pytest.mark.parametrize(
     ("columns", "bar"),
     [
-        (200, r"^indexing +\d+%\|[█▏▎▍▌▋▊▉ ]+\| [1-9]\d*/367 \[\d\d:\d\d<\d\d:\d\d, .* photos/s, 1 skipped\]$"),
-        (80, r"^indexing +\d+%\|[█▏▎▍▌▋▊▉ ]+\| [1-9]\d*/367 \[\d\d:\d\d<\d\d:\d\d, .* photos/s, 1 skipped\]$"),
-        (40, r"^ +\d+%\|[█▏▎▍▌▋▊▉ ]+\| [1-9]\d*/367 \d\d:\d\d$"),
-        (20, r"^[1-9]\d*/367$"),
+        (200, r"^indexing +\d+%\|[█▏▎▍▌▋▊▉ ]+\| [1-9]\d*/67 \[\d\d:\d\d<\d\d:\d\d, .* photos/s, 1 skipped\]$"),
+        (80, r"^indexing +\d+%\|[█▏▎▍▌▋▊▉ ]+\| [1-9]\d*/67 \[\d\d:\d\d<\d\d:\d\d, .* photos/s, 1 skipped\]$"),
+        (40, r"^ +\d+%\|[█▏▎▍▌▋▊▉ ]+\| [1-9]\d*/67 \d\d:\d\d$"),
+        (20, r"^[1-9]\d*/67$"),
     ],
 )
-def test_a_bar_appears_in_the_form_that_fits_and_leaves_nothing(screen, many, columns, bar):
+def test_a_bar_appears_in_the_form_that_fits_and_leaves_nothing(screen, slow, columns, bar):
     terminal = screen(columns)
     terminal.start(*INDEX)
     terminal.until(bar)
+    slow.unlink()
     shown = "".join(terminal.end("-J").split())
-    assert "367" not in shown and "█" not in shown
+    assert "/67" not in shown and "█" not in shown
     assert r"a\x1b[31mb\nc.jpg:notapicture" in shown, "shown whole, and steering nothing"
-    assert "indexed366photos,1skipped" in shown and shown.count("skipped") == 1 and "code3" in shown
+    assert "indexed66photos,1skipped" in shown and shown.count("skipped") == 1 and "code3" in shown
 
 
-def test_an_interrupt_stops_in_order_and_says_so(screen, many):
+def test_an_interrupt_stops_in_order_and_says_so(screen, slow):
     terminal = screen(60)
     terminal.start(*INDEX)
-    terminal.until(r"[1-9]\d*/367")
+    terminal.until(r"([2-9]|[1-9]\d)/67")
     terminal.run("send-keys", "C-c")
     lines = terminal.end("-J").rstrip().splitlines()
+    slow.unlink()
     text = "\n".join(lines)
-    done = re.search(r"indexed (\d+) photos", text)
-    assert done and 0 < int(done[1]) < 366
+    done = re.search(r"indexed (\d+) photos?,", text)
+    assert done and 0 < int(done[1]) < 66
     assert "imgsearch: stopped; what was indexed is kept. Go on with the same command" in lines
     assert "code 130" in lines and "Traceback" not in text
-    assert "/367" not in text and "^C" not in text, "nothing is left of the bar, nor beside it"
+    assert "/67" not in text and "^C" not in text, "nothing is left of the bar, nor beside it"
     terminal.start(*INDEX)
     assert f"{done[1]} unchanged" in terminal.end("-J"), "and the same command goes on"
 
 
-def test_a_terminal_that_changes_its_size_keeps_no_pieces_of_bars(screen, many):
+def test_a_terminal_that_changes_its_size_keeps_no_pieces_of_bars(screen, slow):
     terminal = screen(120)
     terminal.start(*INDEX)
-    terminal.until(r"^indexing .* [1-9]\d*/367 .*skipped\]$")
+    terminal.until(r"^indexing .* [1-9]\d*/67 .*skipped\]$")
     terminal.resize(40)
-    terminal.until(r"^ +\d+%\|.*\| \d+/367 \d\d:\d\d$")
-    assert terminal.look().count("/367") == 1
+    terminal.until(r"^ +\d+%\|.*\| \d+/67 \d\d:\d\d$")
+    assert terminal.look().count("/67") == 1
     terminal.resize(20)
-    terminal.until(r"^\d+/367$")
-    assert terminal.look().count("/367") == 1
+    terminal.until(r"^\d+/67$")
+    assert terminal.look().count("/67") == 1
     terminal.resize(100)
-    terminal.until(r"^indexing .*/367 .*skipped\]$")
-    assert terminal.look().count("/367") == 1
+    terminal.until(r"^indexing .*/67 .*skipped\]$")
+    assert terminal.look().count("/67") == 1
+    slow.unlink()
     shown = terminal.end("-J")
-    assert "/367" not in shown and "█" not in shown and "indexed 366 photos" in shown
+    assert "/67" not in shown and "█" not in shown and "indexed 66 photos" in shown
 
 
-def test_columns_wins_over_the_terminal(screen, many):
+def test_columns_wins_over_the_terminal(screen, slow):
     terminal = screen(100, COLUMNS="30")
     terminal.start(*INDEX)
-    assert "photos/s" not in terminal.until(r"^[1-9]\d*/367$")
+    assert "photos/s" not in terminal.until(r"^[1-9]\d*/67$")
 
 
 @pytest.mark.parametrize("environment", [{"CI": "true"}, {"TERM": "dumb"}])
@@ -178,7 +196,7 @@ def test_where_nobody_watches_there_is_no_bar(screen, many, environment):
     terminal.type(f"{command}; echo code $?")
     terminal.end()
     written = (many.parent / "everything").read_bytes()
-    assert b"indexed 366 photos" in written and b"/367" not in written
+    assert b"indexed 66 photos" in written and b"/67" not in written
 
 
 def test_a_pipe_is_silent_until_the_end(screen, many):
@@ -238,13 +256,14 @@ def test_photos_are_drawn_in_half_blocks_and_fit(screen, indexed, columns):
     assert len(set(re.findall(r"[34]8[;:][25][\d;:]+", "".join(drawn)))) > 10, "in many colours"
 
 
-def test_looking_for_copies_shows_how_far_it_is_and_cleans_up(screen, imgsearch, many):
+def test_looking_for_copies_shows_how_far_it_is_and_cleans_up(screen, imgsearch, slow):
+    slow.unlink()
     assert imgsearch("index", "photos", "--model", "builtin").code == 3
-    terminal = screen(80, XDG_CACHE_HOME=str(many.parent / "fresh"))
+    slow.touch()
+    terminal = screen(80, XDG_CACHE_HOME=str(slow.parent / "fresh"))
     command = shlex.join([sys.executable, "-P", "-m", "imgsearch", "dupes", "--workers", "1"])
     terminal.type(f"clear; {command} >found; echo code $?")
-    terminal.until(r"^reading: [\d,]+ of 366 \(\d+ %\)$")
+    terminal.until(r"^reading: [\d,]+ of 66 \(\d+ %\)$")
+    slow.unlink()
     shown = terminal.end("-J")
-    assert "of 366" not in shown and shown.splitlines()[0].startswith(
-        "imgsearch: 6 groups among 366 photos: 360 copies"
-    )
+    assert "of 66" not in shown and shown.splitlines()[0].startswith("imgsearch: 6 groups among 66 photos: 60 copies")
