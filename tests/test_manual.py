@@ -127,5 +127,5 @@ def test_every_variable_that_the_program_reads_is_in_the_page():
     read = {name for text in sources for name in re.findall(r"\bIMGSEARCH_[A-Z_]*[A-Z]\b", text)}
     read |= {name for text in sources for name in re.findall(r'environ\.get\("((?:HF|XDG)_\w+)"', text)}
     told = {name for names, _ in manual.ENVIRONMENT for name in names.split(", ")}
-    read |= set(re.findall(r"^\| `([A-Z_]+)` \|", (TOP / "README.md").read_text(), re.MULTILINE))
+    read |= set(re.findall(r"^\| `([A-Z_]+)` \|", (TOP / "docs" / "configuration.md").read_text(), re.MULTILINE))
     assert {"IMGSEARCH_INDEX", "HF_HOME", "XDG_RUNTIME_DIR"} <= read <= told
