@@ -37,7 +37,8 @@ from peers.processes import Command, Times, imported, in_turn, resident_but, run
 
 from imgsearch.core.indexing.indexer import CHECKPOINT_PHOTOS
 from imgsearch.core.search import grammar
-from imgsearch.core.search.searcher import Options, Searcher
+from imgsearch.core.search.options import SearchOptions
+from imgsearch.core.search.searcher import Searcher
 from imgsearch.core.store.store import Store
 
 TOP = setup.ROOT / ".bench"
@@ -259,7 +260,7 @@ def searched(collection: Library, strategy: str) -> Searched:
         seconds = []
         for _ in range(1 + PICTURE_ROUNDS):
             started = time.perf_counter()
-            hits = list(searcher.search_many(queries, Options(strategy=strategy)))
+            hits = list(searcher.search_many(queries, SearchOptions(strategy=strategy)))
             seconds.append(time.perf_counter() - started)
     return Searched(min(seconds[1:]) / len(queries), [{hit.path for hit in answer} for answer in hits])
 

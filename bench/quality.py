@@ -30,7 +30,8 @@ from imgsearch.core.models.phrases import neutral_phrases
 from imgsearch.core.photos.decode_pool import Workers
 from imgsearch.core.search.composition import METHODS
 from imgsearch.core.search.grammar import Query
-from imgsearch.core.search.searcher import Options, Searcher
+from imgsearch.core.search.options import SearchOptions
+from imgsearch.core.search.searcher import Searcher
 from imgsearch.core.store.store import Store
 from imgsearch.core.types import Embedder, Photo, Recipe, SpaceIdentity
 
@@ -91,7 +92,7 @@ def read_lines(path: str) -> list[dict]:
         return [json.loads(line) for line in file]
 
 
-def rankings(searcher: Searcher, queries: Sequence[Query], options: Options) -> list[list[str]]:
+def rankings(searcher: Searcher, queries: Sequence[Query], options: SearchOptions) -> list[list[str]]:
     """File names of each query's hits, best first."""
     return [[os.path.basename(hit.path) for hit in hits] for hits in searcher.search_many(queries, options)]
 
@@ -110,7 +111,8 @@ def recall(data: str) -> None:
     relevant = [{os.path.basename(file)} for _, file in asked]
     with indexed(os.path.join(folder, "images")) as searcher:
         found = {
-            strategy: rankings(searcher, queries, Options(limit=10, strategy=strategy)) for strategy in ("exact", "ann")
+            strategy: rankings(searcher, queries, SearchOptions(limit=10, strategy=strategy))
+            for strategy in ("exact", "ann")
         }
     print(f"{len(queries)} captions, {len({file for _, file in asked})} photos, model builtin\n")
     print("| search | recall_at_1 | recall_at_5 | recall_at_10 |\n|---|---|---|---|")
@@ -170,12 +172,13 @@ def composed(data: str) -> None:
         print(f"{len(task.queries)} queries, {task.pictures} pictures, model builtin\n")
         print_parts(searcher, task)
         ends = {
-            0.0: precisions(searcher, task, Options(weight=0.0)),
-            1.0: precisions(searcher, task, Options(weight=1.0)),
+            0.0: precisions(searcher, task, SearchOptions(weight=0.0)),
+            1.0: precisions(searcher, task, SearchOptions(weight=1.0)),
         }
         swept = {
             name: {
-                w: ends[w] if w in ends else precisions(searcher, task, Options(method=name, weight=w)) for w in WEIGHTS
+                w: ends[w] if w in ends else precisions(searcher, task, SearchOptions(method=name, weight=w))
+                for w in WEIGHTS
             }
             for name in METHODS
         }
@@ -183,15 +186,15 @@ def composed(data: str) -> None:
             name: swept[name][w] if (w := METHODS[name].default_weight) in swept[name] else None for name in METHODS
         }
         at_default = {
-            name: precisions(searcher, task, Options(method=name)) if figures is None else figures
+            name: precisions(searcher, task, SearchOptions(method=name)) if figures is None else figures
             for name, figures in at_default.items()
         }
         recalls = {
-            name: metrics.recall_at_k(ranked(searcher, task, Options(method=name)), task.relevant, 10)
+            name: metrics.recall_at_k(ranked(searcher, task, SearchOptions(method=name)), task.relevant, 10)
             for name in METHODS
         }
         recalls |= {
-            name: metrics.recall_at_k(ranked(searcher, task, Options(weight=weight)), task.relevant, 10)
+            name: metrics.recall_at_k(ranked(searcher, task, SearchOptions(weight=weight)), task.relevant, 10)
             for name, weight in (("words only", 1.0), ("picture only", 0.0))
         }
     print_methods(task, {**at_default, "words only": ends[1.0], "picture only": ends[0.0]}, recalls)
@@ -199,7 +202,7 @@ def composed(data: str) -> None:
     print_best(task, swept)
 
 
-def precisions(searcher: Searcher, task: Task, options: Options) -> np.ndarray:
+def precisions(searcher: Searcher, task: Task, options: SearchOptions) -> np.ndarray:
     """Average precision of each query over the whole ranking, the reference picture left out of every one."""
     return np.array(
         [
@@ -209,7 +212,7 @@ def precisions(searcher: Searcher, task: Task, options: Options) -> np.ndarray:
     )
 
 
-def ranked(searcher: Searcher, task: Task, options: Options) -> list[list[str]]:
+def ranked(searcher: Searcher, task: Task, options: SearchOptions) -> list[list[str]]:
     """The whole ranking of each query, without the reference picture and nothing else."""
     options = replace(options, limit=task.pictures, strategy="exact", include_reference=True, statistics=False)
     needs_origin = options.method is not None and METHODS[options.method].needs_origin
@@ -225,7 +228,7 @@ def ranked(searcher: Searcher, task: Task, options: Options) -> list[list[str]]:
 def print_parts(searcher: Searcher, task: Task) -> None:
     """What each half of a query finds by itself, for composition can keep no more than the halves tell apart."""
     pictures = sorted({query.images[0] for query in task.queries})
-    ranked = rankings(searcher, [Query(path, images=(path,)) for path in pictures], Options(limit=task.pictures))
+    ranked = rankings(searcher, [Query(path, images=(path,)) for path in pictures], SearchOptions(limit=task.pictures))
     print("| asked with | to find | mAP | chance |\n|---|---|---|---|")
     for at, wanted in enumerate(("the same subject", "the same style")):
         relevant = []
@@ -236,7 +239,7 @@ def print_parts(searcher: Searcher, task: Task) -> None:
         figure = metrics.mean_average_precision(ranked, relevant)
         print(f"| the picture | {wanted} | {figure:.3f} | {chance(relevant, task.pictures - 1):.3f} |")
     styles = {query.text or "": group.split()[1] for query, group in zip(task.queries, task.groups, strict=True)}
-    ranked = rankings(searcher, [Query(text, text=text) for text in styles], Options(limit=task.pictures))
+    ranked = rankings(searcher, [Query(text, text=text) for text in styles], SearchOptions(limit=task.pictures))
     relevant = [{name for name, label in task.labels.items() if label[1] == style} for style in styles.values()]
     for text, ranking, right in zip(styles, ranked, relevant, strict=True):
         figure = metrics.average_precision(ranking, right)
@@ -332,9 +335,12 @@ def print_captions(searcher: Searcher, captions: Sequence[dict]) -> None:
     places = searcher.store.catalog.places_of_slots(view.space.id, live.tolist(), include_offline=False)
     names = [os.path.basename(place.path) for place in places]
     rows = np.stack([view.rows[place.slot] for place in places])
-    words = searcher._asker._embedder().embed_texts([line["text"] for line in captions])
+    words = searcher._encoder._embedder().embed_texts([line["text"] for line in captions])
     bare = [[names[at] for at in np.argsort(-scores)[:10]] for scores in words @ rows.T]
-    for label, ranking in (("cosines alone", bare), ("engine", rankings(searcher, queries, Options(statistics=False)))):
+    for label, ranking in (
+        ("cosines alone", bare),
+        ("engine", rankings(searcher, queries, SearchOptions(statistics=False))),
+    ):
         figures = (f"{metrics.recall_at_k(ranking, relevant, k):.4f}" for k in (1, 5, 10))
         print(f"| {label} | {' | '.join(figures)} |")
     print()
@@ -363,8 +369,8 @@ def print_toys(searcher: Searcher, folder: str, captions: Sequence[dict]) -> Non
     }
     print("| method | weight | mAP, with the nearest photo | recall_at_1 | mAP, with a chance photo | recall_at_1 |")
     print("|---|---|---|---|---|---|")
-    rows = [(name, Options(method=name)) for name in METHODS if not METHODS[name].is_projected]
-    rows += [("words only", Options(weight=1.0)), ("picture only", Options(weight=0.0))]
+    rows = [(name, SearchOptions(method=name)) for name in METHODS if not METHODS[name].is_projected]
+    rows += [("words only", SearchOptions(weight=1.0)), ("picture only", SearchOptions(weight=0.0))]
     for name, options in rows:
         cells = []
         for reference_of in kinds.values():

@@ -18,7 +18,8 @@ import numpy as np
 from hnsw import drawn
 
 from imgsearch.core.search.grammar import explicit
-from imgsearch.core.search.searcher import Options, Searcher
+from imgsearch.core.search.options import SearchOptions
+from imgsearch.core.search.searcher import Searcher
 from imgsearch.core.store.catalog import NewPhoto
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.store.vectors import HNSW_EF, HNSW_EF_CONSTRUCTION, HNSW_M
@@ -116,9 +117,9 @@ def graphs(store: Store, questions: np.ndarray) -> None:
     print(f"graphs (M {HNSW_M}, ef_construction {HNSW_EF_CONSTRUCTION}, ef {HNSW_EF}): {len(made)}")
     print(f"graphs, build           {build:9.2f} s    {build / space.slots * 1e3:.3f} ms a vector")
     searcher = Searcher(store, lambda: Drawn(questions))
-    load = seconds(lambda: searcher._graphs.clear() or searcher._loaded("image"), 3)
+    load = seconds(lambda: searcher._scorer._graphs.clear() or searcher._scorer._loaded("image"), 3)
     print(f"graphs, verify and load {load * 1e3:9.2f} ms   {load / floats:.1e} s a float")
-    (graph, *_) = searcher._loaded("image")
+    (graph, *_) = searcher._scorer._loaded("image")
     ask = seconds(lambda: [graph.nearest(question[None], 200) for question in questions], 3) / len(questions)
     print(f"one graph, one question {ask * 1e3:9.2f} ms")
     ask = seconds(lambda: graph.nearest(questions, 200), 3) / len(questions)
@@ -130,7 +131,7 @@ def whole(store: Store, questions: np.ndarray) -> None:
     found = {}
     for strategy in ("exact", "ann", "auto"):
         searcher = Searcher(store, lambda: Drawn(questions))
-        options = Options(strategy=strategy)
+        options = SearchOptions(strategy=strategy)
         started = time.perf_counter()
         first = searcher.search(queries[0], options)
         cold = time.perf_counter() - started

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from imgsearch.core.search.explain import Explanation
     from imgsearch.core.search.grammar import Query
     from imgsearch.core.search.grouping import Hit
+    from imgsearch.core.search.options import SearchOptions
     from imgsearch.core.search.query_arguments import Asked
-    from imgsearch.core.search.searcher import Options, Searcher
+    from imgsearch.core.search.searcher import Searcher
     from imgsearch.core.store.catalog import Space
     from imgsearch.core.store.store import Store
     from imgsearch.core.types import Embedder
@@ -208,7 +209,7 @@ def _make_light(embedder: QueryEmbedder) -> None:
 
 def _answer_lines(
     searcher: Searcher,
-    options: Options,
+    options: SearchOptions,
     printer: Printer,
     asked: Asked,
     on_explained: Callable[[Explanation], None] | None,

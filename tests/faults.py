@@ -37,7 +37,8 @@ from imgsearch.core.indexing import indexer
 from imgsearch.core.models import registry
 from imgsearch.core.photos.decode_pool import Workers
 from imgsearch.core.search.grammar import explicit
-from imgsearch.core.search.searcher import Options, Searcher
+from imgsearch.core.search.options import SearchOptions
+from imgsearch.core.search.searcher import Searcher
 from imgsearch.core.store.store import MODALITIES, Store
 from imgsearch.core.store.vectors import Graph, SlotMap
 
@@ -344,7 +345,7 @@ class Witness:
         places = {os.path.join(os.fsencode(photos), row[0], row[1]): row[2] for row in rows}
         for strategy in ("exact", "ann"):
             searcher = Searcher(store, lambda: embedder)
-            options = Options(limit=100, strategy=strategy, include_reference=True)
+            options = SearchOptions(limit=100, strategy=strategy, include_reference=True)
             for query, vector, hits in zip(queries, vectors, searcher.search_many(queries, options), strict=True):
                 shown = {os.fsencode(hit.path): hit.score for hit in hits}
                 right = {

@@ -13,7 +13,8 @@ import pytest
 from imgsearch.core.evaluation import metrics
 from imgsearch.core.models import registry
 from imgsearch.core.search.grammar import explicit
-from imgsearch.core.search.searcher import Options, Searcher
+from imgsearch.core.search.options import SearchOptions
+from imgsearch.core.search.searcher import Searcher
 from imgsearch.core.store.store import Store
 
 
@@ -38,7 +39,7 @@ def test_text_to_image_recall_is_what_the_model_card_states_and_hnsw_agrees(imgs
     with Store.open(str(tmp_path / "index")) as store:
         searcher = Searcher(store, lambda: model)
         for strategy in ("exact", "ann"):
-            found = searcher.search_many(queries, Options(strategy=strategy))
+            found = searcher.search_many(queries, SearchOptions(strategy=strategy))
             rankings[strategy] = [[os.path.basename(hit.path) for hit in hits] for hits in found]
     card = {1: 0.062, 5: 0.183, 10: 0.266}
     for k, stated in card.items():

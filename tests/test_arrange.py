@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from imgsearch.core.search import grouping
+from imgsearch.core.search import options
 from imgsearch.core.search.grammar import Query
-from imgsearch.core.search.searcher import Options
+from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.types import Facts
 
 from chosen import index_of, random_units, unit
@@ -29,7 +29,7 @@ def scene(tmp_path, scores, *, rows=None, facts=None, contents=None):
 
 def shown(searcher, paths, **options):
     """For each hit its number and those of its members."""
-    hits = searcher.search(Query("", text="words"), Options(**options))
+    hits = searcher.search(Query("", text="words"), SearchOptions(**options))
     number = {path: n for n, path in enumerate(paths)}
     return [(number[hit.path], [number[member.path] for member in hit.members]) for hit in hits]
 
@@ -52,7 +52,7 @@ def test_sorting_shows_the_most_relevant_in_another_order(tmp_path):
         assert order(searcher, paths, sort="date") == [2, 0, 3, 1, 4]
         assert order(searcher, paths, sort="date", reverse=True) == [3, 0, 2, 1, 4]
         assert order(searcher, paths, reverse=True) == [3, 0, 4, 2, 1]
-        hits = searcher.search(Query("", text="words"), Options(sort="path"))
+        hits = searcher.search(Query("", text="words"), SearchOptions(sort="path"))
         assert [hit.rank for hit in hits] == [4, 1, 2, 5, 3]
 
 
@@ -82,7 +82,7 @@ def test_a_group_counts_once_towards_the_limit(tmp_path):
     facts = [at(f"2020-01-0{day}T12:00:00") for day in (1, 1, 1, 2, 2, 3)]
     with scene(tmp_path, [0.9, 0.8, 0.7, 0.6, 0.5, 0.4], facts=facts) as (searcher, paths):
         assert shown(searcher, paths, group="day", limit=2) == [(0, [1, 2]), (3, [4])]
-        hits = searcher.search(Query("", text="words"), Options(group="day"))
+        hits = searcher.search(Query("", text="words"), SearchOptions(group="day"))
         assert [hit.rank for hit in hits] == [1, 2, 3]
         assert [hit.score for hit in hits] == pytest.approx([0.9, 0.6, 0.4], abs=1e-5)
 
@@ -155,8 +155,8 @@ def test_what_is_cut_is_neither_shown_nor_a_member(tmp_path):
 
 
 def test_groups_are_made_among_so_many_of_the_best_and_more_where_that_gives_too_few(tmp_path, monkeypatch):
-    monkeypatch.setattr(grouping, "GROUP_DEPTH", 3)
-    monkeypatch.setattr(grouping, "GROUP_DEPTH_PER_HIT", 1)
+    monkeypatch.setattr(options, "GROUP_DEPTH", 3)
+    monkeypatch.setattr(options, "GROUP_DEPTH_PER_HIT", 1)
     facts = [at(f"2020-01-0{day}T12:00:00") for day in (1, 1, 2, 1, 1, 1, 3)]
     with scene(tmp_path, [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3], facts=facts) as (searcher, paths):
         assert shown(searcher, paths, group="day", limit=2) == [(0, [1]), (2, [])]
@@ -171,7 +171,6 @@ def test_facts_of_a_foreign_catalogue_are_sorted_and_grouped_as_none(tmp_path):
                 "update photos set size = 'much', mtime_ns = x'00', latitude = 9e999, longitude = 'east', "
                 "taken_at = 17, camera = x'ff', width = 'wide' where name < cast('003' as blob)"
             )
-        searcher.view = searcher.store.view()
         for options in ({"sort": "size"}, {"sort": "date"}, {"group": "place"}, {"group": "burst"}, {"group": "day"}):
             assert len(order(searcher, paths, **options)) == 4, options
         (hit, *_) = searcher.search(Query("", text="words"))

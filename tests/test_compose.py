@@ -13,7 +13,7 @@ from imgsearch.core.errors import UsageError
 from imgsearch.core.search import composition
 from imgsearch.core.search.composition import METHODS, Context, Spread
 from imgsearch.core.search.grammar import Query
-from imgsearch.core.search.searcher import Options
+from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.store import calibration
 from imgsearch.core.store.calibration import calibrate
 
@@ -62,7 +62,7 @@ class Album:
         images = (self.paths[0],) if images is None else images
         origin = "where it starts" if options.get("method") == "pdv" and text and images else None
         query = Query("typed", text=text, images=tuple(images), change_from=origin)
-        hits = self.searcher.search(query, Options(limit=len(self.paths), **options))
+        hits = self.searcher.search(query, SearchOptions(limit=len(self.paths), **options))
         return {hit.path: hit.score for hit in hits}
 
     def expect(self, found: dict[str, float], expected) -> None:
@@ -265,9 +265,9 @@ def test_odd_collections_are_answered_with_numbers(tmp_path, name, scene):
         query = Query("typed", text="words", images=(paths[0],), change_from="before" if name == "pdv" else None)
         others = 0 if scene == "all alike" else len(rows) - 1  # near-copies are left out like the reference itself
         for weight in (None, 0.5):
-            hits = searcher.search(query, Options(method=name, weight=weight))
+            hits = searcher.search(query, SearchOptions(method=name, weight=weight))
             assert len(hits) == others
-            every = searcher.search(query, Options(method=name, weight=weight, include_reference=True))
+            every = searcher.search(query, SearchOptions(method=name, weight=weight, include_reference=True))
             assert len(every) == len(rows)
             assert all(math.isfinite(hit.score) for hit in every)
 
@@ -279,7 +279,7 @@ def test_a_collection_of_nothing_but_the_reference_has_no_answer(tmp_path, name)
         paths,
     ):
         query = Query("typed", text="words", images=(paths[0],), change_from="before" if name == "pdv" else None)
-        assert searcher.search(query, Options(method=name)) == []
+        assert searcher.search(query, SearchOptions(method=name)) == []
 
 
 @every_method

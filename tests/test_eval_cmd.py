@@ -20,7 +20,7 @@ import pytest
 
 from imgsearch.core.evaluation import loaders, runs
 from imgsearch.core.evaluation.metrics import measure_named
-from imgsearch.core.search.searcher import Options
+from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.store.store import Store
 
 from pictures import noise
@@ -387,7 +387,7 @@ def test_circo_divides_by_what_could_be_found_and_submits_50_numbers(imgsearch, 
 def test_a_crafted_ranking_has_the_figures_that_a_hand_computes():
     """Right at ranks 2, 3 and 7 of four; the target is the one at 7."""
     question = loaders.Question("q", ("x",), relevant=dict.fromkeys(("b", "c", "g", "z"), 1.0), target="g")
-    plan = runs.Plan(tuple(map(measure_named, ("map@5", "map@10", "recall@5", "recall@10"))), 3, Options())
+    plan = runs.Plan(tuple(map(measure_named, ("map@5", "map@10", "recall@5", "recall@10"))), 3, SearchOptions())
     answer = runs.answer(question, list("abcdefghij"), plan)
     assert answer.figures == pytest.approx(
         {
@@ -736,7 +736,7 @@ def test_of_two_spellings_on_disk_the_one_that_was_typed_is_meant(imgsearch, pho
 
 
 @pytest.fixture
-def looks(monkeypatch) -> list[Options]:
+def looks(monkeypatch) -> list[SearchOptions]:
     """How each look at the index was meant."""
     seen = []
     search = runs.Searcher.search_many

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from spelling import meaning_of, spelling_of
 
 from imgsearch.core.errors import ImgsearchError, QueryError, UsageError
-from imgsearch.core.search.grammar import Query, Term, as_options, combine, explicit, parse
+from imgsearch.core.search.explain import as_options
+from imgsearch.core.search.grammar import Query, Term, combine, explicit, parse
 
 from conftest import cpu_seconds
 

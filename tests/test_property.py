@@ -32,7 +32,8 @@ from imgsearch.core.models import registry as models
 from imgsearch.core.photos import decode, preprocess
 from imgsearch.core.photos.decode_pool import Workers
 from imgsearch.core.search.grammar import Query
-from imgsearch.core.search.searcher import Options, Searcher
+from imgsearch.core.search.options import SearchOptions
+from imgsearch.core.search.searcher import Searcher
 from imgsearch.core.store.catalog import Catalog, Space
 from imgsearch.core.store.prune import prune
 from imgsearch.core.store.store import Store, View
@@ -865,7 +866,7 @@ class Library(RuleBasedStateMachine):
         return [hit.path for hit in hits if hit.score > hits[0].score - 1e-4]
 
     def _hits(self, searcher: Searcher, path: str, strategy: str) -> list:
-        options = Options(limit=50, include_reference=True, strategy=strategy)
+        options = SearchOptions(limit=50, include_reference=True, strategy=strategy)
         return searcher.search(Query(path, images=(path,)), options)
 
     # places

@@ -149,7 +149,7 @@ def test_nothing_in_a_column_steers_a_terminal(indexed, photos, tmp_path, monkey
 def test_what_depends_on_one_line_stops_no_other(indexed, photos):
     lines = f"lemon\nred like {photos}/lemon.jpg\nbanana\n".encode()
     outcome = indexed("query", "-", "--compose", "pdv", "-n1", "--json", stdin=lines)
-    assert outcome.code == 2 and "pdv needs the words it starts from" in outcome.err
+    assert outcome.code == 2 and "pdv needs --from and --to" in outcome.err
     assert [hit["query"] for hit in outcome.records] == ["lemon", "banana"]
 
 

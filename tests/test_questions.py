@@ -12,7 +12,7 @@ from imgsearch.core.search import encoding, scoring
 from imgsearch.core.search.composition import PDV_STEP
 from imgsearch.core.search.filters import Filters
 from imgsearch.core.search.grammar import Query, Term
-from imgsearch.core.search.searcher import Options
+from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.store.store import Store
 from imgsearch.core.types import SpaceIdentity
 
@@ -26,7 +26,7 @@ class Scene:
         self.searcher, self.paths, self.rows, self.words = searcher, paths, rows, words
 
     def ask(self, query: Query, **options):
-        return self.searcher.search(query, Options(limit=100, **options))
+        return self.searcher.search(query, SearchOptions(limit=100, **options))
 
     def scores(self, query: Query, **options) -> dict[str, float]:
         return {hit.path: hit.score for hit in self.ask(query, **options)}
@@ -169,9 +169,9 @@ def test_pdv_moves_the_picture_and_the_words_by_the_difference_of_the_texts(scen
 
 
 def test_pdv_goes_with_from_and_from_with_nothing_else(scene):
-    with pytest.raises(QueryError, match="pdv needs the words it starts from"):
+    with pytest.raises(QueryError, match="pdv needs --from and --to"):
         scene.ask(Query("", text="red", images=(scene.paths[0],)), method="pdv")
-    with pytest.raises(QueryError, match="lerp knows no --from"):
+    with pytest.raises(QueryError, match="lerp does not support --from"):
         scene.ask(Query("", text="red", change_from="blue", images=(scene.paths[0],)), method="lerp")
 
 
@@ -185,7 +185,7 @@ def test_basic_is_its_formula(scene, monkeypatch, method, harris, weight):
     lists = {"subjects": subjects, "styles": styles}
     monkeypatch.setattr(encoding, "word_list", lists.__getitem__)
     monkeypatch.setattr(encoding, "CONTEXTS", 10)
-    embed = scene.searcher._asker._embedder()
+    embed = scene.searcher._encoder._embedder()
     a, b = (embed.embed_texts(words).astype(np.float64) for words in (subjects, styles))
     image_mean = scene.rows.astype(np.float64).mean(axis=0) * 60 / 260
     text_mean, b = a.mean(axis=0), b - a.mean(axis=0)
@@ -237,7 +237,7 @@ def test_a_composed_query_leaves_out_near_copies_of_its_reference_unless_asked_f
 def test_a_near_copy_counts_for_none_of_the_photos_asked_for(copies):
     composed = Query("", text="beach", images=(copies.paths[0],))
     every = list(copies.scores(composed))
-    assert [hit.path for hit in copies.searcher.search(composed, Options(limit=18))] == every
+    assert [hit.path for hit in copies.searcher.search(composed, SearchOptions(limit=18))] == every
 
 
 # what a score means
@@ -315,7 +315,7 @@ def test_a_single_english_word_is_asked_as_a_word_and_as_sentences(tmp_path, tex
         tmp_path, [b"%d" % n for n in range(12)], rows, {"x": rows[0]}, random_units(3, 9, 16), (), None, details
     )
     with made as (searcher, paths):
-        embed = searcher._asker._embedder().embed_texts
+        embed = searcher._encoder._embedder().embed_texts
         asked = [text, f"a photo of {text}", f"a picture of {text}"] if is_put_into_sentences else [text]
         scene = Scene(searcher, paths, rows, {})
         scene.expect(scene.scores(Query("", text=text)), rows @ unit(embed(asked).sum(axis=0)))

@@ -11,7 +11,7 @@ from imgsearch.core.search import relevance
 from imgsearch.core.search.encoding import correct_hubness
 from imgsearch.core.search.filters import Filters
 from imgsearch.core.search.grammar import Query, Term
-from imgsearch.core.search.searcher import Options
+from imgsearch.core.search.options import SearchOptions
 
 from chosen import index_of, random_units, unit
 
@@ -19,12 +19,12 @@ DIM = 64
 
 
 def test_the_gate_is_what_the_best_of_so_many_reaches_by_luck():
-    assert relevance.least_standing(1.9, 1) == math.inf
-    assert relevance.least_standing(2.0, 1) == 2.0
-    assert relevance.least_standing(3.6, 1_000) == math.inf
-    assert relevance.least_standing(3.8, 1_000) == pytest.approx(3.8 * 2 / 3)
-    assert relevance.least_standing(9.0, 1_000) == 6.0
-    assert relevance.least_standing(-math.inf, 0) == math.inf
+    assert relevance.cutoff(1.9, 1) == math.inf
+    assert relevance.cutoff(2.0, 1) == 2.0
+    assert relevance.cutoff(3.6, 1_000) == math.inf
+    assert relevance.cutoff(3.8, 1_000) == pytest.approx(3.8 * 2 / 3)
+    assert relevance.cutoff(9.0, 1_000) == 6.0
+    assert relevance.cutoff(-math.inf, 0) == math.inf
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def scene(tmp_path):
 
 def found(scene, query: Query, **options) -> set[int]:
     searcher, paths = scene
-    return {paths.index(hit.path) for hit in searcher.search(query, Options(limit=200, auto_cut=True, **options))}
+    return {paths.index(hit.path) for hit in searcher.search(query, SearchOptions(limit=200, auto_cut=True, **options))}
 
 
 BEACHES, DOGS = set(range(20)), set(range(20, 30))
@@ -70,11 +70,11 @@ def test_how_good_an_answer_must_be_is_found_without_the_filter(scene):
     """The best that the filter leaves would pass for an answer by itself; beside the best of all it is none."""
     searcher, paths = scene
     explained = []
-    searcher.search(Query("", text="beach"), Options(limit=200, auto_cut=True), on_explained=explained.append)
+    searcher.search(Query("", text="beach"), SearchOptions(limit=200, auto_cut=True), on_explained=explained.append)
     whole = explained[0].record["auto_cut"]["image"]
     without = Filters(glob=tuple(f"{n:03}.jpg" for n in range(200) if n not in BEACHES))
     hits = searcher.search(
-        Query("", text="beach"), Options(limit=200, auto_cut=True, filters=without), on_explained=explained.append
+        Query("", text="beach"), SearchOptions(limit=200, auto_cut=True, filters=without), on_explained=explained.append
     )
     assert hits == [] and explained[1].record["auto_cut"]["image"] == whole
 
@@ -111,9 +111,11 @@ def test_a_small_collection_is_cut_by_words_and_not_by_pictures(tmp_path, count)
     words = {"beach": beach, "teapot": teapot}
     made = index_of(tmp_path, [b"%d" % n for n in range(count)], rows, words, random_units(3, 300, DIM))
     with made as (searcher, paths):
-        shown = {text: len(searcher.search(Query("", text=text), Options(limit=99, auto_cut=True))) for text in words}
+        shown = {
+            text: len(searcher.search(Query("", text=text), SearchOptions(limit=99, auto_cut=True))) for text in words
+        }
         assert shown == {"beach": count, "teapot": 0}
-        by_picture = searcher.search(Query("", images=(paths[0],)), Options(limit=99, auto_cut=True))
+        by_picture = searcher.search(Query("", images=(paths[0],)), SearchOptions(limit=99, auto_cut=True))
         assert len(by_picture) == count - 1
 
 
@@ -121,18 +123,18 @@ def test_without_enough_phrases_nothing_is_cut(tmp_path):
     rows, words = random_units(1, 9, DIM), random_units(2, DIM)
     with index_of(tmp_path, [b"%d" % n for n in range(9)], rows, words, random_units(3, 49, DIM)) as (searcher, _):
         explained = []
-        hits = searcher.search(Query("", text="words"), Options(auto_cut=True), on_explained=explained.append)
+        hits = searcher.search(Query("", text="words"), SearchOptions(auto_cut=True), on_explained=explained.append)
         assert len(hits) == 9
-        assert "auto-cut: no measure here; nothing was cut" in explained[0].lines()
+        assert "auto-cut: cannot be measured here, nothing was cut" in explained[0].lines()
 
 
 def test_the_explanation_says_how_far_the_best_stands_out(scene):
     searcher, _ = scene
     explained = []
-    searcher.search(Query("", text="teapot"), Options(auto_cut=True), on_explained=explained.append)
+    searcher.search(Query("", text="teapot"), SearchOptions(auto_cut=True), on_explained=explained.append)
     assert explained[0].record["auto_cut"]["image"]["least_standing"] is None
-    assert any(line.startswith("auto-cut: nothing fits; the best stands") for line in explained[0].lines())
-    searcher.search(Query("", text="dog"), Options(auto_cut=True), on_explained=explained.append)
+    assert any(line.startswith("auto-cut: nothing is relevant; the best is") for line in explained[0].lines())
+    searcher.search(Query("", text="dog"), SearchOptions(auto_cut=True), on_explained=explained.append)
     cut = explained[1].record["auto_cut"]["image"]
     assert cut["least_standing"] == pytest.approx(max(2, cut["best_standing"] * 2 / 3), abs=1e-3)
 
@@ -143,8 +145,8 @@ def test_a_row_that_all_phrases_fit_alike_stands_nowhere():
     from imgsearch.core.search.scoring import Clause
 
     clause = Clause("text", (rows[0],), rows[0], words=rows[0])
-    standing, is_itself = relevance.standing(clause, rows, phrases, rows)
-    assert standing.tolist() == [0, 0, 0] and not is_itself.any()
+    values, is_reference = relevance.clause_relevance(clause, rows, phrases, rows)
+    assert values.tolist() == [0, 0, 0] and not is_reference.any()
 
 
 # hubness
@@ -156,15 +158,15 @@ def test_hubness_takes_from_each_photo_what_it_is_near_to_any_words(tmp_path):
     expected = rows @ words - 0.25 * nearest
     with index_of(tmp_path, [b"%d" % n for n in range(300)], rows, words, phrases) as (searcher, paths):
         query = Query("", text="words")
-        plain = searcher.search(query, Options(limit=300))
+        plain = searcher.search(query, SearchOptions(limit=300))
         correct_hubness(searcher.store, searcher.view.space, is_on=True)
-        hits = searcher.search(query, Options(limit=300))
+        hits = searcher.search(query, SearchOptions(limit=300))
         assert [paths.index(hit.path) for hit in hits] == np.argsort(-expected).tolist()
         assert [hit.score for hit in hits] == pytest.approx(np.sort(expected)[::-1], abs=1e-5)
         assert [hit.path for hit in hits] != [hit.path for hit in plain]
         z = (expected - expected.mean()) / expected.std()
         assert [hit.z for hit in hits] == pytest.approx(np.sort(z)[::-1], abs=1e-3)
-        by_picture = searcher.search(Query("", images=(paths[0],)), Options(limit=3))
+        by_picture = searcher.search(Query("", images=(paths[0],)), SearchOptions(limit=3))
         assert by_picture[0].score == pytest.approx(np.sort(rows[1:] @ rows[0])[-1], abs=1e-5)
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from imgsearch.core.indexing import indexer
 from imgsearch.core.search.grammar import Query
-from imgsearch.core.search.searcher import Options, Searcher
+from imgsearch.core.search.options import SearchOptions
+from imgsearch.core.search.searcher import Searcher
 from imgsearch.core.store.store import Store
 
 BENCH = Path(__file__).parents[1] / "bench" / "quality.py"
@@ -38,7 +39,7 @@ def test_captions_are_ranked_as_their_cosines_rank_them(quality, shared, tmp_pat
     images = [line["file"] for line in quality.read_lines(f"{folder}/images.jsonl")]
     with Store.open(str(tmp_path / "index")) as store:
         queries = [Query(line["text"], text=line["text"]) for line in captions]
-        answers = list(Searcher(store, lambda: replay).search_many(queries, Options(limit=20)))
+        answers = list(Searcher(store, lambda: replay).search_many(queries, SearchOptions(limit=20)))
     for line, hits in zip(captions, answers, strict=True):
         cosines = recorded["image"] @ recorded["text"][line["row"]]
         best = np.argsort(-cosines)[:20]

@@ -14,11 +14,12 @@ from PIL import Image
 from imgsearch.core.errors import IndexDamaged, QueryError, UsageError
 from imgsearch.core.indexing import indexer
 from imgsearch.core.models import registry
-from imgsearch.core.search import composition, encoding
+from imgsearch.core.search import composition, encoding, scorer
 from imgsearch.core.search import searcher as search
 from imgsearch.core.search.filters import Filters
 from imgsearch.core.search.grammar import Query, explicit, parse
-from imgsearch.core.search.searcher import Options, Searcher
+from imgsearch.core.search.options import SearchOptions
+from imgsearch.core.search.searcher import Searcher
 from imgsearch.core.store.catalog import NewPhoto
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import Facts, Photo, SpaceIdentity
@@ -71,7 +72,7 @@ def cosines(searcher: Searcher, vector: np.ndarray) -> dict[str, float]:
 
 
 def test_words_rank_by_cosine_and_ties_by_path(searcher, model):
-    hits = searcher.search(parse("a yellow banana"), Options(limit=100))
+    hits = searcher.search(parse("a yellow banana"), SearchOptions(limit=100))
     expected = cosines(searcher, model.embed_texts(["a yellow banana"])[0])
     assert len(hits) == 82
     ranking = sorted(expected, key=lambda path: (-round(expected[path], 6), os.fsencode(path)))
@@ -89,12 +90,12 @@ def test_an_indexed_picture_uses_its_stored_vector_and_no_model(library, picture
         raise AssertionError("a model was loaded for an indexed photo")
 
     with Store.open(str(library / "index")) as store:
-        hits = Searcher(store, never).search(parse(str(pictures / "fruit" / "lemon.jpg")), Options(limit=3))
+        hits = Searcher(store, never).search(parse(str(pictures / "fruit" / "lemon.jpg")), SearchOptions(limit=3))
         assert names(hits)[0] == "a lemon again.jpg"
         assert hits[0].score == pytest.approx(1, abs=1e-5)
         # a copy outside the index is recognised by its bytes
         shutil.copy(pictures / "fruit" / "lemon.jpg", library / "outside.jpg")
-        outside = Searcher(store, never).search(parse(str(library / "outside.jpg")), Options(limit=3))
+        outside = Searcher(store, never).search(parse(str(library / "outside.jpg")), SearchOptions(limit=3))
     assert set(names(outside)[:2]) == {"lemon.jpg", "a lemon again.jpg"}
 
 
@@ -104,14 +105,14 @@ def test_a_picture_changed_since_it_was_indexed_is_embedded_as_it_is_now(library
     path = library / "new.jpg"
     with Image.open(pictures / "fruit" / "mango.jpg") as image:
         image.rotate(180).save(path)
-    hits = searcher.search(parse(str(path)), Options(limit=82))
+    hits = searcher.search(parse(str(path)), SearchOptions(limit=82))
     assert hits[0].score < 0.9999 and len(hits) == 82
 
 
 def test_a_picture_from_outside_is_decoded_and_embedded_once_whatever_is_asked_with_it(library, counting, tmp_path):
     outside = str(tmp_path / "outside.jpg")
     Image.open(ALBUM / "lemon.jpg").resize((200, 150)).save(outside)
-    weights = [Options(limit=5, method="lerp", weight=weight) for weight in (0.2, 0.4, 0.6)]
+    weights = [SearchOptions(limit=5, method="lerp", weight=weight) for weight in (0.2, 0.4, 0.6)]
     asked = Query("", text="milk", images=(outside,))
     with Store.open(str(library / "index")) as store:
         one = Searcher(store, lambda: counting)
@@ -127,7 +128,7 @@ def test_a_picture_from_outside_is_decoded_and_embedded_once_whatever_is_asked_w
 
 
 def test_vectors_of_pictures_from_outside_are_few(library, counting, tmp_path, monkeypatch):
-    monkeypatch.setattr(encoding, "MOST_OUTSIDE", 1)
+    monkeypatch.setattr(encoding, "MAX_OUTSIDE", 1)
     for name in ("a", "b"):
         Image.new("RGB", (40, 30), "red" if name == "a" else "blue").save(tmp_path / f"{name}.png")
     with Store.open(str(library / "index")) as store:
@@ -139,11 +140,11 @@ def test_vectors_of_pictures_from_outside_are_few(library, counting, tmp_path, m
 
 def test_a_plain_picture_query_leaves_out_the_file_itself_and_a_composed_one_its_copies_too(searcher, pictures):
     lemon = str(pictures / "fruit" / "lemon.jpg")
-    plain = searcher.search(parse(lemon), Options(limit=100))
+    plain = searcher.search(parse(lemon), SearchOptions(limit=100))
     assert lemon not in [hit.path for hit in plain] and "a lemon again.jpg" in names(plain)
-    composed = searcher.search(parse(f"in a bowl like {lemon}"), Options(limit=100))
+    composed = searcher.search(parse(f"in a bowl like {lemon}"), SearchOptions(limit=100))
     assert len(composed) == 80 and not {"lemon.jpg", "a lemon again.jpg"} & set(names(composed))
-    everything = searcher.search(parse(f"in a bowl like {lemon}"), Options(limit=100, include_reference=True))
+    everything = searcher.search(parse(f"in a bowl like {lemon}"), SearchOptions(limit=100, include_reference=True))
     assert len(everything) == 82
 
 
@@ -155,7 +156,7 @@ def test_at_weight_0_and_1_composition_is_plain_search(searcher, pictures, metho
     both = explicit("a green bottle", (lemon,))
 
     def ranking(query: Query, **more: object):
-        return [(hit.path, hit.score, hit.method) for hit in searcher.search(query, Options(**options, **more))]
+        return [(hit.path, hit.score, hit.method) for hit in searcher.search(query, SearchOptions(**options, **more))]
 
     assert ranking(both, weight=0.0) == ranking(explicit(None, (lemon,)))
     assert ranking(both, weight=1.0) == ranking(explicit("a green bottle", ()))
@@ -167,8 +168,8 @@ def test_the_graph_finds_what_the_scan_finds(searcher, pictures, method):
     origin = "a yellow fruit" if method == "pdv" else None
     composed = replace(parse(f"a green bottle like {lemon}"), change_from=origin)
     for query in (parse("a green bottle"), parse(lemon), composed):
-        exact = searcher.search(query, Options(method=method, strategy="exact"))
-        ann = searcher.search(query, Options(method=method, strategy="ann"))
+        exact = searcher.search(query, SearchOptions(method=method, strategy="exact"))
+        ann = searcher.search(query, SearchOptions(method=method, strategy="ann"))
         assert names(exact) == names(ann)
         assert [hit.score for hit in exact] == pytest.approx([hit.score for hit in ann], abs=1e-5)
 
@@ -182,7 +183,7 @@ def test_a_missing_or_damaged_graph_means_an_exact_answer(library, searcher, tmp
     graphs[0].write_bytes(b"rubbish" * 1000)
     graphs[1].unlink()
     with Store.open(str(copy)) as store:
-        assert names(Searcher(store, lambda: model).search(parse("red fruit"), Options(strategy="ann"))) == wanted
+        assert names(Searcher(store, lambda: model).search(parse("red fruit"), SearchOptions(strategy="ann"))) == wanted
 
 
 def test_a_stale_slot_map_is_not_believed(library, searcher, tmp_path, model):
@@ -199,37 +200,40 @@ def test_under_keeps_to_a_folder_whichever_way_it_is_searched(searcher, pictures
     for strategy in ("exact", "ann"):
         hits = searcher.search(
             parse("a bottle of milk"),
-            Options(limit=100, filters=Filters(under=(str(pictures / "fruit"),)), strategy=strategy),
+            SearchOptions(limit=100, filters=Filters(under=(str(pictures / "fruit"),)), strategy=strategy),
         )
         assert len(hits) == 9
         assert {os.path.dirname(hit.path) for hit in hits} == {str(pictures / "fruit")}
     # a copy elsewhere shares the vector, not the place
     assert "a lemon again.jpg" not in names(hits)
-    assert len(searcher.search(parse("milk"), Options(limit=100, filters=Filters(under=(str(pictures.parent),))))) == 82
+    assert (
+        len(searcher.search(parse("milk"), SearchOptions(limit=100, filters=Filters(under=(str(pictures.parent),)))))
+        == 82
+    )
     for nothing in ("/nowhere", str(pictures / "typo"), str(pictures / "fruit" / "lemon.jpg")):
         with pytest.raises(QueryError, match="nothing indexed under this folder"):
-            searcher.search(parse("milk"), Options(filters=Filters(under=(nothing,))))
+            searcher.search(parse("milk"), SearchOptions(filters=Filters(under=(nothing,))))
 
 
 def test_min_score_cuts_and_nothing_may_be_left(searcher):
-    hits = searcher.search(parse("a yellow banana"), Options(limit=100))
+    hits = searcher.search(parse("a yellow banana"), SearchOptions(limit=100))
     cut = (hits[4].score + hits[5].score) / 2
-    assert names(searcher.search(parse("a yellow banana"), Options(limit=100, min_score=cut))) == names(hits)[:5]
-    assert searcher.search(parse("a yellow banana"), Options(min_score=2)) == []
-    assert searcher.search(parse("a yellow banana"), Options(min_score=1e300)) == []
-    assert searcher.search(parse("a yellow banana"), Options(limit=100, min_score=-1e300)) == hits
-    assert searcher.search(parse("a yellow banana"), Options(limit=100, min_z=-1e300)) == hits
+    assert names(searcher.search(parse("a yellow banana"), SearchOptions(limit=100, min_score=cut))) == names(hits)[:5]
+    assert searcher.search(parse("a yellow banana"), SearchOptions(min_score=2)) == []
+    assert searcher.search(parse("a yellow banana"), SearchOptions(min_score=1e300)) == []
+    assert searcher.search(parse("a yellow banana"), SearchOptions(limit=100, min_score=-1e300)) == hits
+    assert searcher.search(parse("a yellow banana"), SearchOptions(limit=100, min_z=-1e300)) == hits
 
 
 def test_texts_are_searched_on_request_and_a_shared_text_finds_each_photo_that_carries_it(searcher):
-    hits = searcher.search(parse("market by the harbour"), Options(modality="text"))
+    hits = searcher.search(parse("market by the harbour"), SearchOptions(modality="text"))
     assert names(hits) == ["mango.jpg", "plum.jpg", "leek.jpg"]
     assert hits[0].place.text == "bought at the harbour market" and hits[0].modality == "text"
     assert all(hit.modality == "image" for hit in searcher.search(parse("market by the harbour")))
 
 
 def test_any_modality_shows_each_photo_once_with_its_best(searcher):
-    hits = searcher.search(parse("bought at the harbour market"), Options(modality="any", limit=100))
+    hits = searcher.search(parse("bought at the harbour market"), SearchOptions(modality="any", limit=100))
     assert len(hits) == len({hit.path for hit in hits}) == 82
     assert {"image", "text"} == {hit.modality for hit in hits}
     assert set(names(hits)[:2]) == {"mango.jpg", "plum.jpg"}
@@ -238,13 +242,13 @@ def test_any_modality_shows_each_photo_once_with_its_best(searcher):
 
 def test_a_picture_asked_with_through_a_link_is_left_out_too(searcher, pictures, tmp_path):
     (tmp_path / "link").symlink_to(pictures)
-    hits = searcher.search(parse(str(tmp_path / "link" / "fruit" / "lemon.jpg")), Options(limit=100))
+    hits = searcher.search(parse(str(tmp_path / "link" / "fruit" / "lemon.jpg")), SearchOptions(limit=100))
     assert len(hits) == 81 and str(pictures / "fruit" / "lemon.jpg") not in [hit.path for hit in hits]
 
 
 def test_a_picture_plus_words_finds_pictures_only(searcher, pictures):
-    with pytest.raises(QueryError, match="finds pictures only"):
-        searcher.search(parse(f"red like {pictures}/fruit/lemon.jpg"), Options(modality="text"))
+    with pytest.raises(QueryError, match="searches pictures only"):
+        searcher.search(parse(f"red like {pictures}/fruit/lemon.jpg"), SearchOptions(modality="text"))
 
 
 def test_many_queries_in_one_call_are_answered_as_each_alone(searcher, pictures):
@@ -260,7 +264,7 @@ def test_many_queries_in_one_call_are_answered_as_each_alone(searcher, pictures)
 
 def test_several_pictures_are_asked_with_by_their_mean(searcher, pictures):
     paths = tuple(str(pictures / "fruit" / name) for name in ("lemon.jpg", "lime.jpg"))
-    hits = searcher.search(explicit(None, paths), Options(limit=100))
+    hits = searcher.search(explicit(None, paths), SearchOptions(limit=100))
     store, view = searcher.store, searcher.view
     hashes = [store.place_of(path).content_hash for path in paths]
     vectors = [view.rows[store.catalog.slot_of(view.space.id, "image", content)] for content in hashes]
@@ -282,7 +286,7 @@ def test_several_pictures_are_asked_with_by_their_mean(searcher, pictures):
 )
 def test_options_out_of_range_are_refused(searcher, options, message):
     with pytest.raises(UsageError, match=message):
-        searcher.search(parse("x y"), Options(**options))
+        searcher.search(parse("x y"), SearchOptions(**options))
 
 
 def test_a_picture_that_cannot_be_read_is_named(searcher, library):
@@ -327,7 +331,7 @@ def write(store: Store, rows: np.ndarray, numbers: range) -> None:
 
 
 def best(searcher: Searcher, number: int, **options: object) -> str:
-    return os.path.basename(searcher.search(explicit(str(number), ()), Options(limit=1, **options))[0].path)
+    return os.path.basename(searcher.search(explicit(str(number), ()), SearchOptions(limit=1, **options))[0].path)
 
 
 @pytest.fixture
@@ -466,16 +470,14 @@ def test_a_range_with_few_vectors_of_a_modality_is_scanned(many, monkeypatch):
 
 def test_questions_one_by_one_turn_to_the_graphs_when_scanning_has_cost_as_much_as_loading(many, monkeypatch):
     folder, rows = many
-    monkeypatch.setattr("imgsearch.core.search.searcher.GRAPH_SECONDS_PER_QUESTION", 1e-9)
-    monkeypatch.setattr(
-        "imgsearch.core.search.searcher.GRAPH_LOAD_SECONDS_PER_FLOAT", 4 * search.SCAN_SECONDS_PER_FLOAT
-    )
+    monkeypatch.setattr("imgsearch.core.search.scorer.GRAPH_SECONDS_PER_QUERY", 1e-9)
+    monkeypatch.setattr("imgsearch.core.search.scorer.GRAPH_LOAD_SECONDS_PER_FLOAT", 4 * scorer.SCAN_SECONDS_PER_FLOAT)
     with Store.open(folder) as store:
         searcher = Searcher(store, lambda: Directions(rows))
         loaded = []
         for number in range(6):
             assert best(searcher, number) == f"{number:05}.jpg"
-            loaded.append(len(searcher._graphs))
+            loaded.append(len(searcher._scorer._graphs))
         assert loaded == [0, 0, 0, 0, 2, 2]
 
 
@@ -484,15 +486,61 @@ def test_loaded_graphs_are_kept_while_they_are_what_lies_on_the_disk(many):
     with Store.open(folder) as reader:
         searcher = Searcher(reader, lambda: Directions(rows))
         assert best(searcher, 1_500, strategy="ann") == "01500.jpg"
-        before = dict(searcher._graphs)
+        before = dict(searcher._scorer._graphs)
         with Store.writing(folder) as store:
             write(store, rows, range(2_000, 2_010))
             first, second = store.graphs(store.active_space(), "image")
             second.remove()
             store.update_graphs(store.active_space())
         assert best(searcher, 2_005, strategy="ann") == "02005.jpg"
-        assert searcher._graphs[first.path] is before[first.path]
-        assert searcher._graphs[second.path] is not before[second.path]
+        assert searcher._scorer._graphs[first.path] is before[first.path]
+        assert searcher._scorer._graphs[second.path] is not before[second.path]
+
+
+def test_no_read_transaction_is_open_while_hits_are_consumed(many, monkeypatch):
+    folder, rows = many
+    with Store.open(folder) as store:
+        searcher = Searcher(store, lambda: Directions(rows))
+        queries = [explicit(str(number), ()) for number in range(5)]
+        expected = [[hit.path for hit in hits] for hits in searcher.search_many(queries)]
+        monkeypatch.setattr(search, "MAX_HITS", 20)  # two queries a block
+        answers = searcher.search_many(queries)
+        found = []
+        for hits in answers:
+            assert not store.catalog._connection.in_transaction
+            found.append([hit.path for hit in hits])
+    assert found == expected
+
+
+def test_each_block_answers_from_the_current_state_of_the_index(many, monkeypatch):
+    folder, rows = many
+    monkeypatch.setattr(search, "MAX_HITS", 1)  # one query a block
+    with Store.open(folder) as reader:
+        searcher = Searcher(reader, lambda: Directions(rows))
+        answers = searcher.search_many([explicit("3", ())] * 3, SearchOptions(limit=1))
+        assert next(answers)[0].place.relpath == "00003.jpg"
+        with Store.writing(folder) as store, store.catalog.transaction():
+            (gone,) = [p.id for p in reader.catalog.places_of_slots(searcher.view.space.id, [3], include_offline=False)]
+            store.catalog.delete_photos([gone])
+        assert next(answers)[0].place.relpath != "00003.jpg"
+
+
+def test_errors_and_explanations_come_with_the_hits_of_their_query(library, model):
+    with Store.open(str(library / "index")) as store:
+        events = []
+        queries = [explicit("milk", ()), Query("broken", images=(str(library / "none.jpg"),)), explicit("a lemon", ())]
+        answers = Searcher(store, lambda: model).search_many(
+            queries,
+            on_error=lambda query, error: events.append(("error", query.typed)),
+            on_explained=lambda explanation: events.append(("explained", explanation.record["query"])),
+        )
+        for hits in answers:
+            events += [("hits", len(hits))]
+    assert events == [
+        *(("explained", "milk"), ("hits", 10)),
+        *(("error", "broken"), ("hits", 0)),
+        *(("explained", "a lemon"), ("hits", 10)),
+    ]
 
 
 def test_missing_vectors_are_reported_and_never_papered_over(many):
@@ -527,7 +575,7 @@ def test_very_many_equal_vectors_are_searched_all_the_same(tmp_path, monkeypatch
         write(store, rows, range(1_500))
         store.update_graphs(store.active_space())
         searcher = Searcher(store, lambda: Directions(rows))
-        hits = searcher.search(explicit("200", ()), Options(limit=150, strategy="ann"))
+        hits = searcher.search(explicit("200", ()), SearchOptions(limit=150, strategy="ann"))
         assert len(hits) == 150 and hits[-1].score == pytest.approx(1, abs=1e-5)
 
 
@@ -546,7 +594,7 @@ def test_a_shortlist_of_which_little_is_allowed_is_not_made_up_from_other_graphs
             store.catalog.delete_photos(range(1, 401))
         searcher = Searcher(store, lambda: Directions(rows))
         exact, near = (
-            [hit.path for hit in searcher.search(explicit("0", ()), Options(strategy=strategy))]
+            [hit.path for hit in searcher.search(explicit("0", ()), SearchOptions(strategy=strategy))]
             for strategy in ("exact", "ann")
         )
     assert near == exact

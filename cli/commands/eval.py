@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from imgsearch.core.evaluation.metrics import Interval
     from imgsearch.core.evaluation.runs import Answer, Asked, Plan, Run
     from imgsearch.core.models.registry import ModelSpec
-    from imgsearch.core.search.searcher import Options as SearchOptions
+    from imgsearch.core.search.options import SearchOptions
     from imgsearch.core.store.catalog import Space
     from imgsearch.core.store.store import Store
     from imgsearch.core.types import Embedder
@@ -370,12 +370,12 @@ def _plan(
 def _search_options(method: str | None, weight: float | None, *, exact: bool) -> SearchOptions:
     from imgsearch.core.errors import UsageError
     from imgsearch.core.search.composition import DEFAULT_METHOD, method_named
-    from imgsearch.core.search.searcher import Options
+    from imgsearch.core.search.options import SearchOptions
 
     chosen = method_named(method or DEFAULT_METHOD)
     if chosen.needs_origin:
         raise UsageError(f"--compose {chosen.name} needs the words it starts from", hint="no benchmark gives them")
-    return Options(
+    return SearchOptions(
         method=chosen.name,
         weight=weight,
         strategy="exact" if exact else "ann",

@@ -61,7 +61,8 @@ def similar(
     from imgsearch.cli.output.verbose import Teller
     from imgsearch.core.errors import UsageError
     from imgsearch.core.search.filters import Filters
-    from imgsearch.core.search.searcher import Options, Searcher
+    from imgsearch.core.search.options import SearchOptions
+    from imgsearch.core.search.searcher import Searcher
 
     if (as_json + paths + print0) > 1:
         raise UsageError("--json, --paths and --print0 exclude each other", hint="choose one")
@@ -70,7 +71,7 @@ def similar(
     has_many = files == ["-"] or len(files) > 1
     printer = Printer(as_json=as_json, paths=paths, print0=print0, has_many=has_many, metadata=metadata)
     narrowed: dict[str, Any] = {"under": tuple(under or ())}
-    search_options = Options(
+    search_options = SearchOptions(
         limit=limit,
         min_score=min_score,
         filters=Filters(**narrowed),

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from . import render
 
 if TYPE_CHECKING:
-    from imgsearch.core.search.encoding import Options
     from imgsearch.core.search.grouping import Hit
+    from imgsearch.core.search.options import SearchOptions
 
 STDOUT = "-"
 
@@ -29,7 +29,7 @@ class Sheet:
     def is_stdout(self) -> bool:
         return self.path == STDOUT
 
-    def write(self, query: str, hits: Sequence[Hit], options: Options) -> None:
+    def write(self, query: str, hits: Sequence[Hit], options: SearchOptions) -> None:
         """Raises UsageError where a file is in the way that is no page, and ImgsearchError where it cannot be
         written."""
         import datetime

@@ -29,7 +29,7 @@ from imgsearch.core.paths import mtime_ns, printable
 from imgsearch.core.photos.decode_pool import Closed
 from imgsearch.core.photos.thumbnails import Thumbnails
 from imgsearch.core.search import grammar
-from imgsearch.core.search.searcher import Options
+from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.serving.engine import Shelf, Warm, filters_from
 from imgsearch.core.types import SkipPhoto
 
@@ -281,7 +281,7 @@ class Pages:
         limit, offset = asked.get("limit", 60), asked.get("offset", 0)
         query, uploaded = self._query(asked)
         how = {name: asked[name] for name in _OPTIONS if name in asked}
-        options = Options(limit=limit + offset, filters=filters_from(asked.get("filters", {})), **how)
+        options = SearchOptions(limit=limit + offset, filters=filters_from(asked.get("filters", {})), **how)
         started = time.perf_counter()
         try:
             hits = self._engine.search(query, options).hits

@@ -22,7 +22,8 @@ import numpy as np  # noqa: TID253
 from imgsearch.core.errors import QueryError, UsageError
 from imgsearch.core.paths import has_picture_extension, on_disk, printable
 from imgsearch.core.search.grammar import Query, Term
-from imgsearch.core.search.searcher import Options, Searcher
+from imgsearch.core.search.options import SearchOptions
+from imgsearch.core.search.searcher import Searcher
 from imgsearch.core.store.catalog import Place
 from imgsearch.core.store.store import Store, View
 from imgsearch.core.types import Embedder
@@ -302,7 +303,7 @@ class Plan:
     measures: tuple[Measure, ...]
     keep: int
     """So many names of each ranking are kept."""
-    options: Options
+    options: SearchOptions
     """For every question. `limit` and what is left out are the run's own."""
     is_submitted: bool = False
     """A server wants the subsets too."""

@@ -1,4 +1,4 @@
-"""What a query asks for, as vectors: words and pictures embedded, composed, corrected, and what is left out."""
+"""Encode queries: embed words and pictures, compose them, and find which photos to exclude."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np  # noqa: TID253
 
@@ -20,9 +20,9 @@ from imgsearch.core.types import Embedder, Photo, SkipPhoto, SpaceIdentity
 
 from . import composition
 from .composition import Context, Method
-from .filters import Filters
 from .grammar import Query, Term
-from .scoring import Clause, Question
+from .options import SearchOptions
+from .scoring import Clause, EncodedQuery
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,79 +31,29 @@ if TYPE_CHECKING:
     from imgsearch.core.store.store import Store, View
     from imgsearch.core.types import Vectors
 
-SearchIn = Literal["image", "text", "any"]
-Strategy = Literal["auto", "exact", "ann"]
-SortBy = Literal["score", "date", "path", "size"]
-GroupBy = Literal["duplicates", "burst", "day", "place"]
-
-# How far pictures that were liked and disliked draw a question (Rocchio's weights, on centred vectors).
+# The weights of --more-like and --less-like (Rocchio's relevance feedback, on centred vectors).
 MORE_LIKE = 0.5
 LESS_LIKE = 0.25
-# BASIC: words are read with so many others around them, a picture is projected to so much of the space, what speaks of
-# style counts so much against it, and it is mixed with so many neighbours, the nearer the more.
+# BASIC: the contexts that words are embedded in, the share of dimensions that a picture is projected to, the weight of
+# the style words against it, the number of neighbours it is mixed with, and how much nearer ones count more.
 CONTEXTS = 100
 PROJECTED_SHARE = 250 / 768
 STYLE_SHARE = 0.2
 NEIGHBOURS = 25
 NEIGHBOUR_SHARPNESS = 0.1
-# What a single word is put into, and those that would read oddly there.
+# Sentences for a single word, and the words that they do not suit.
 SENTENCES = ("{}", "a photo of {}", "a picture of {}")
 SENTENCE_WORDS = frozenset(("photo", "photos", "photograph", "photographs", "picture", "pictures", "image", "images"))
 # The tokenizer of CLIP's English vocabulary, as a space names it.
 ENGLISH_TOKENIZER = "SimpleTokenizer"
-# Texts that go to the embedder together, few enough for it to remember them.
+# Texts per call of the embedder, few enough for it to cache them.
 TEXTS_AT_ONCE = 32
-# Pictures from outside the index whose vectors are kept: one with words beside it is asked with again and again.
-MOST_OUTSIDE = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to answer. The defaults are those of `imgsearch query`."""
-
-    limit: int = 10
-    min_score: float | None = None
-    min_z: float | None = None
-    auto_cut: bool = False
-    filters: Filters = field(default_factory=Filters)
-    modality: SearchIn = "image"
-    method: str | None = None
-    """How a picture and words are composed; None is `pdv` for a change from one text to another, else the default."""
-    weight: float | None = None
-    """Of the words, 0 to 1; None is the method's own default."""
-    sort: SortBy = "score"
-    reverse: bool = False
-    group: GroupBy | None = None
-    diverse: float = 0.0
-    """0 is relevance alone, 1 is difference alone."""
-    strategy: Strategy = "auto"
-    include_reference: bool = False
-    include_offline: bool = False
-    statistics: bool = True
-    """Whether hits carry z and percentile."""
-
-    def method_for(self, query: Query) -> Method:
-        """Raises QueryError for a method that does not go with the query, UsageError for one that there is not."""
-        method = composition.method_named(self.method or ("pdv" if query.change_from else composition.DEFAULT_METHOD))
-        if method.needs_origin and query.images and query.change_from is None:
-            raise QueryError(f"--compose {method.name} needs the words it starts from", hint='--from "blue dress"')
-        if query.change_from and not method.needs_origin:
-            raise QueryError(
-                f"--compose {method.name} knows no --from", hint="leave out --from, or --compose, which is then pdv"
-            )
-        return method
-
-    def weight_for(self, query: Query) -> float:
-        """Of the words: 1 without pictures, 0 without words."""
-        if not query.images:
-            return 1.0
-        if query.text is None and not query.terms:
-            return 0.0
-        return self.method_for(query).default_weight if self.weight is None else self.weight
+# Vectors of pictures outside the index that are kept: such a picture is often queried again with other words.
+MAX_OUTSIDE = 256
 
 
 class Reference(NamedTuple):
-    """The unit vector of a query's pictures, the vectors and content hashes of each, and their paths in the index."""
+    """The pictures of a query: their mean as a unit vector, and the vector, content hash and path of each."""
 
     vector: Vectors
     vectors: tuple[Vectors, ...]
@@ -111,60 +61,62 @@ class Reference(NamedTuple):
     paths: frozenset[str]
 
 
-class Asker:
-    """Turns queries into questions. `embedder` is called only when something has to be embedded."""
+class QueryEncoder:
+    """Encodes queries. `embedder` is called only if something has to be embedded."""
 
     def __init__(self, store: Store, embedder: Callable[[], Embedder]) -> None:
         self.store = store
         self._embedder = embedder
         self._basis: tuple[Vectors, Vectors] | None = None
-        """The mean of the subjects' vectors, and the projection onto where they differ."""
+        """The mean of the subject words' vectors, and BASIC's projection."""
         self._outside: OrderedDict[bytes, Vectors] = OrderedDict()
-        """The vectors of pictures that are not in the index, by the hash of their bytes; the last asked with."""
+        """The last vectors of pictures outside the index, by the hash of their bytes."""
 
-    def texts(self, queries: Sequence[Query], options: Options, identity: SpaceIdentity) -> dict[str, Vectors]:
-        """The unit vectors of all texts that those queries need in a space, by text."""
-        needed_by = {id(query): self._needed(query, options, identity) for query in queries}
-        needed = sorted(set().union(*needed_by.values()))
+    def embed_texts(
+        self, queries: Sequence[Query], options: SearchOptions, identity: SpaceIdentity
+    ) -> dict[str, Vectors]:
+        """The unit vectors of all texts that the queries need in a space, by text."""
+        needed_by_query = [self._needed(query, options, identity) for query in queries]
+        needed = sorted(set().union(*needed_by_query))
         vectors: dict[str, Vectors] = {}
-        step = TEXTS_AT_ONCE if any(len(texts) > TEXTS_AT_ONCE for texts in needed_by.values()) else max(1, len(needed))
+        step = TEXTS_AT_ONCE if any(len(texts) > TEXTS_AT_ONCE for texts in needed_by_query) else max(1, len(needed))
         for start in range(0, len(needed), step):
             part = needed[start : start + step]
             vectors.update(zip(part, self._embedder().embed_texts(part), strict=True))
         return vectors
 
     @staticmethod
-    def _needed(query: Query, options: Options, identity: SpaceIdentity) -> set[str]:
+    def _needed(query: Query, options: SearchOptions, identity: SpaceIdentity) -> set[str]:
         try:
             return texts_of(query, options, identity)
-        except QueryError:  # which `question` will say
+        except QueryError:  # `encode` raises it for this query alone
             return set()
 
-    def question(self, query: Query, options: Options, texts: dict[str, Vectors], view: View) -> Question:
-        """Raises QueryError for a picture that cannot be used, UsageError for what does not go together.
+    def encode(self, query: Query, options: SearchOptions, texts: dict[str, Vectors], view: View) -> EncodedQuery:
+        """Raises QueryError for an unusable picture, UsageError for options that exclude each other.
 
-        At weight 0 and 1 a composed query is the plain one: same vectors, same exclusions.
+        At weight 0 and 1 a composed query is the same as the plain one: same vectors, same exclusions.
         """
-        asked = _Asked(self.store, self._embedder, view, texts, self._outside)
+        encoding = _Encoding(self.store, self._embedder, view, texts, self._outside)
         weight = options.weight_for(query)
-        hide = not options.include_reference
-        words = asked.words(query) if weight > 0 and (query.text is not None or query.terms) else None
-        reference = asked.reference(query.images) if query.images and weight < 1 else None
+        exclude = not options.include_reference
+        words = encoding.words(query) if weight > 0 and (query.text is not None or query.terms) else None
+        reference = encoding.reference(query.images) if query.images and weight < 1 else None
         others = [*query.more_like, *query.less_like]
         others += [term.image for term in (*query.any_of, *query.all_of) if term.image]
         others += [term.image for term in query.terms if term.image and weight > 0]
-        main = self._main(query, options, asked, words, reference, weight)
+        main = self._main(query, options, encoding, words, reference, weight)
         is_composed = main is not None and main.method is not None
         if is_composed and options.modality != "image":
             hint = f"leave out --modality {options.modality}"
-            raise QueryError("a picture plus words finds pictures only", hint=hint)
-        hidden = asked.paths_of(others) | (reference.paths | frozenset(query.images) if reference else frozenset())
-        return Question(
+            raise QueryError("a picture with words searches pictures only", hint=hint)
+        excluded = encoding.paths_of(others) | (reference.paths | frozenset(query.images) if reference else frozenset())
+        return EncodedQuery(
             query=query,
             main=main,
-            any_of=tuple(asked.alternative(term) for term in query.any_of),
-            all_of=tuple(asked.alternative(term) for term in query.all_of),
-            negatives=tuple(asked.text(text) for text in query.negatives),
+            any_of=tuple(encoding.alternative(term) for term in query.any_of),
+            all_of=tuple(encoding.alternative(term) for term in query.all_of),
+            negatives=tuple(encoding.text(text) for text in query.negatives),
             corrects_hubness=(
                 main is not None
                 and main.kind == "text"
@@ -172,75 +124,83 @@ class Asker:
                 and options.modality == "image"
                 and corrects_hubness(self.store, view.space)
             ),
-            hidden_paths=hidden if hide else frozenset(),
-            hidden_contents=reference.contents if hide and is_composed and reference else frozenset(),
-            copies_of=reference.vectors if hide and is_composed and reference else (),
+            excluded_paths=excluded if exclude else frozenset(),
+            excluded_contents=reference.contents if exclude and is_composed and reference else frozenset(),
+            excluded_copies=reference.vectors if exclude and is_composed and reference else (),
         )
 
     def _main(
         self,
         query: Query,
-        options: Options,
-        asked: _Asked,
+        options: SearchOptions,
+        encoding: _Encoding,
         words: Vectors | None,
         reference: Reference | None,
         weight: float,
     ) -> Clause | None:
         picture = None if reference is None else reference.vector
         if words is not None and picture is not None:
-            return self._composed(query, options, asked, picture, words, weight)
+            return self._composed(query, options, encoding, picture, words, weight)
         single = words if picture is None else picture
         if single is None:
             return None
-        drawn = asked.drawn(single, query)
+        vector = encoding.with_feedback(single, query)
         if words is None or any(term.image for term in query.terms):
-            return Clause("image" if words is None else "sum", (drawn,), drawn, picture=single)
-        return Clause("text", (drawn,), drawn, words=single)
+            return Clause("image" if words is None else "sum", (vector,), vector, picture=single)
+        return Clause("text", (vector,), vector, words=single)
 
     def _composed(
-        self, query: Query, options: Options, asked: _Asked, reference: Vectors, text: Vectors, weight: float
+        self,
+        query: Query,
+        options: SearchOptions,
+        encoding: _Encoding,
+        reference: Vectors,
+        text: Vectors,
+        weight: float,
     ) -> Clause:
         method = options.method_for(query)
-        picture, words = reference, asked.drawn(text, query)
+        picture, words = reference, encoding.with_feedback(text, query)
         if method.needs_origin:
             assert query.change_from is not None
-            origin = asked.text(query.change_from)
+            origin = encoding.text(query.change_from)
             step = np.float32(composition.PDV_STEP) * (words - origin)
             picture, words = unit(picture + step), unit(origin + step)
         heading = unit((1 - weight) * picture + weight * words)
         context = Context(cosine=float(words @ picture))
         directions, offsets = (picture, words), (0.0, 0.0)
         if method.is_centred:
-            calibration = asked.calibration(method)
+            calibration = encoding.calibration(method)
             directions = picture - calibration.image_mean, words - calibration.text_mean
             if method.is_projected:
-                directions = self._basic(query, method, asked, directions[0])
+                directions = self._basic(query, method, encoding, directions[0])
             else:
                 context = replace(context, low_image=calibration.low_image, low_text=calibration.low_text)
             offsets = float(directions[0] @ calibration.image_mean), float(directions[1] @ calibration.image_mean)
         return Clause(method.name, directions, heading, offsets, method, weight, context, words=text, picture=reference)
 
-    def _basic(self, query: Query, method: Method, asked: _Asked, picture: Vectors) -> tuple[Vectors, Vectors]:
-        """The centred picture without what speaks of style, and the words as they are in many contexts, centred.
+    def _basic(self, query: Query, method: Method, encoding: _Encoding, picture: Vectors) -> tuple[Vectors, Vectors]:
+        """The centred picture without its style, and the mean of the words in many contexts, centred.
 
-        Steps 2 to 4 of BASIC (arXiv 2510.25387), with word lists of our own.
+        Steps 2 to 4 of BASIC (arXiv 2510.25387), with our own word lists.
         """
         if self._basis is None:
-            subjects, styles = (np.stack([asked.text(word) for word in word_list(n)]) for n in ("subjects", "styles"))
+            subjects, styles = (
+                np.stack([encoding.text(word) for word in word_list(n)]) for n in ("subjects", "styles")
+            )
             mean = subjects.mean(axis=0)
             self._basis = mean, _projection(subjects - mean, styles - mean)
         mean, projection = self._basis
         a = projection @ picture
         if method.is_expanded:
-            a = projection @ asked.among_neighbours(a)
+            a = projection @ encoding.among_neighbours(a)
         if query.terms:
-            return a, asked.words(query) - mean
+            return a, encoding.words(query) - mean
         assert query.text is not None
-        return a, np.mean([asked.text(text) for text in _contexts(query.text)], axis=0) - mean
+        return a, np.mean([encoding.text(text) for text in _contexts(query.text)], axis=0) - mean
 
 
-class _Asked:
-    """What is looked up for one query, in one state of the index."""
+class _Encoding:
+    """The vectors of one query, in one state of the index."""
 
     def __init__(
         self,
@@ -260,13 +220,13 @@ class _Asked:
         return self._texts[text]
 
     def words(self, query: Query) -> Vectors:
-        """The unit vector of the words, or of a weighted sum."""
+        """The unit vector of the words, or of the weighted sum."""
         if not query.terms:
             assert query.text is not None
             return unit(np.sum([self._texts[text] for text in variants(query.text, self._view.space.identity)], axis=0))
-        most = max(term.weight for term in query.terms)  # any finite number may be typed
-        total = np.sum([np.float32(term.weight / most) * self._term(term) for term in query.terms], axis=0)
-        return _direction(total, "these terms cancel each other out")
+        largest = max(term.weight for term in query.terms)  # weights may be any finite number
+        total = np.sum([np.float32(term.weight / largest) * self._term(term) for term in query.terms], axis=0)
+        return _direction(total, "the terms cancel each other out")
 
     def alternative(self, term: Term) -> Clause:
         vector = self._term(term)
@@ -280,8 +240,8 @@ class _Asked:
         assert term.text is not None
         return unit(np.sum([self._texts[text] for text in variants(term.text, self._view.space.identity)], axis=0))
 
-    def drawn(self, vector: Vectors, query: Query) -> Vectors:
-        """A question drawn towards pictures that were liked and away from others, relative to the collection's mean."""
+    def with_feedback(self, vector: Vectors, query: Query) -> Vectors:
+        """The vector moved towards --more-like and away from --less-like, relative to the collection's mean."""
         if not (query.more_like or query.less_like):
             return vector
         calibration = self._store.calibration(self._view.space)
@@ -291,19 +251,19 @@ class _Asked:
             if paths:
                 liked = np.mean([self._picture(path)[0] for path in paths], axis=0) - mean
                 total = total + np.float32(share) * liked
-        return _direction(total, "these pictures cancel the question out")
+        return _direction(total, "the pictures of --less-like cancel the query out")
 
     def calibration(self, method: Method) -> Calibration:
         calibration = self._store.calibration(self._view.space)
         if calibration is None:
             raise QueryError(
-                f"--compose {method.name} needs an index that was completed once",
-                hint="finish it with `imgsearch index`, or use --compose lerp",
+                f"--compose {method.name} needs a complete index",
+                hint="run `imgsearch index`, or use --compose lerp",
             )
         return calibration
 
     def among_neighbours(self, picture: Vectors) -> Vectors:
-        """A centred picture mixed with the photos nearest to it (step 3 of BASIC): by its own and their likeness."""
+        """A centred picture averaged with its nearest photos, weighted by similarity (step 3 of BASIC)."""
         live = np.flatnonzero(self._view.slots.mask("image"))
         if not len(live):
             return picture
@@ -316,20 +276,20 @@ class _Asked:
         return np.asarray(weights @ rows / weights.sum(), np.float32)
 
     def paths_of(self, paths: Iterable[str]) -> frozenset[str]:
-        """As typed, and as the index knows them, which may be another way where there are links."""
+        """The paths, and the paths in the index that they lead to through links."""
         known = {path: self._store.place_of(path) for path in paths}
         return frozenset(known) | {place.path for place in known.values() if place is not None}
 
     def reference(self, images: Sequence[str]) -> Reference:
-        """What a query's pictures stand for; the vector of several is their normalised mean."""
+        """The vector of several pictures is their normalised mean."""
         vectors, contents, paths = zip(*(self._picture(path) for path in images), strict=True)
         mean = np.asarray(np.mean(vectors, axis=0, dtype=np.float64))
-        vector = _direction(mean, "these pictures cancel each other out")
+        vector = _direction(mean, "the pictures cancel each other out")
         return Reference(vector, vectors, frozenset(contents), frozenset(paths))
 
     def _picture(self, path: str) -> tuple[Vectors, bytes, str]:
-        """The stored vector if these very bytes are indexed, wherever they lie, else a fresh one; the bytes' hash;
-        and the path as the index knows it, which may be another than was typed where there are links."""
+        """The vector, the content hash and the path in the index. The vector is the stored one if a file with these
+        bytes is indexed."""
         place = self._store.place_of(path)
         if place is not None:
             found = os.stat(path)
@@ -340,7 +300,7 @@ class _Asked:
         content_hash = _hash_of(path)
         vector = self._stored(content_hash)
         known_path = path if place is None else place.path
-        return (self._outside_vector(path, content_hash) if vector is None else vector), content_hash, known_path
+        return (self._cached_vector(path, content_hash) if vector is None else vector), content_hash, known_path
 
     def _stored(self, content_hash: bytes) -> Vectors | None:
         slot = self._store.catalog.slot_of(self._view.space.id, "image", content_hash)
@@ -351,40 +311,38 @@ class _Asked:
         self._store.verify_checksums(self._view, [slot])
         return np.array(self._view.rows[slot])
 
-    def _outside_vector(self, path: str, content_hash: bytes) -> Vectors:
+    def _cached_vector(self, path: str, content_hash: bytes) -> Vectors:
         if content_hash not in self._outside:
-            vector, content_hash = self._fresh_vector(path)
+            vector, content_hash = self._embedded(path)
             self._outside[content_hash] = vector
         self._outside.move_to_end(content_hash)
-        while len(self._outside) > MOST_OUTSIDE:
+        while len(self._outside) > MAX_OUTSIDE:
             self._outside.popitem(last=False)
         return self._outside[content_hash]
 
-    def _fresh_vector(self, path: str) -> tuple[Vectors, bytes]:
-        """And the hash of the bytes that it is of: the file may be another by now."""
+    def _embedded(self, path: str) -> tuple[Vectors, bytes]:
+        """The vector, and the hash of the bytes that were decoded: the file may have changed."""
         from imgsearch.core.photos.decode_pool import Workers
-        from imgsearch.core.photos.preprocess import draft_side  # Pillow only when pixels are needed
+        from imgsearch.core.photos.preprocess import draft_side  # imports Pillow
 
         embedder = self._embedder()
         if isinstance(embedder, QueryEmbedder):
             embedder.expect("image")
         photo = Photo(os.path.dirname(path), os.path.basename(path), os.stat(path).st_size, 0, 0, named=True)
         try:
-            with Workers(1, niceness=0) as workers:  # a picture asked with is no more to be trusted than others
+            with Workers(1, niceness=0) as workers:  # the file may be hostile
                 read = workers.read(photo, embedder.recipe, draft_side=draft_side(embedder.recipe))
         except SkipPhoto as skipped:
-            raise QueryError(f"{printable(path)}: {skipped.reason}", hint="ask with another picture") from skipped
+            raise QueryError(f"{printable(path)}: {skipped.reason}", hint="use another picture") from skipped
         assert read.square is not None
         vector: Vectors = embedder.embed_images(read.square[None])[0]
         if not np.isfinite(vector).all():
-            raise QueryError(
-                f"{printable(path)}: the model gives no vector for this picture", hint="ask with another picture"
-            )
+            raise QueryError(f"{printable(path)}: the model returned no valid vector", hint="use another picture")
         return vector, read.content_hash
 
 
 def corrects_hubness(store: Store, space: Space) -> bool:
-    """Whether photos that are near to everything lose a bias, with the model of that space."""
+    """Whether the hubness correction is on for this space."""
     return store.catalog.get_info(f"hubness {space.id}") == "on"
 
 
@@ -399,25 +357,25 @@ def unit(vector: Vectors) -> Vectors:
 
 
 def variants(text: str, identity: SpaceIdentity) -> tuple[str, ...]:
-    """What is embedded for words, and averaged: a word alone is put into sentences, as captions are.
+    """The texts that are embedded and averaged for words: a single word is put into sentences.
 
-    On the sets at hand that helps single words and nothing longer (docs/composition.md). Only where the model reads
-    English and nothing else: what it makes of such a sentence around a word of another language nobody knows.
+    That improves single words and nothing longer (docs/composition.md). Only for English models: the effect of an
+    English sentence around a foreign word is unknown.
     """
     is_english = identity.details.get("tokenizer") == ENGLISH_TOKENIZER
     is_one_word = text.isascii() and text.isalpha() and text.lower() not in SENTENCE_WORDS
     return tuple(sentence.format(text) for sentence in SENTENCES) if is_english and is_one_word else (text,)
 
 
-def _direction(vector: NDArray[np.floating[Any]], complaint: str) -> Vectors:
+def _direction(vector: NDArray[np.floating], message: str) -> Vectors:
     norm = float(np.linalg.norm(vector))
     if norm < 1e-6:
-        raise QueryError(complaint, hint="ask with fewer of them")
+        raise QueryError(message, hint="leave some of them out")
     return np.asarray(vector / norm, np.float32)
 
 
-def texts_of(query: Query, options: Options, identity: SpaceIdentity) -> set[str]:
-    """All that has to be embedded for a query; not what its weight leaves no room for."""
+def texts_of(query: Query, options: SearchOptions, identity: SpaceIdentity) -> set[str]:
+    """The texts to embed for a query; none for a part with weight 0."""
     weight = options.weight_for(query)
     terms = [*query.any_of, *query.all_of, *(query.terms if weight > 0 else ())]
     wanted = [term.text for term in terms if term.text is not None]
@@ -431,19 +389,19 @@ def texts_of(query: Query, options: Options, identity: SpaceIdentity) -> set[str
     return needed
 
 
-def _is_projected(query: Query, options: Options) -> bool:
+def _is_projected(query: Query, options: SearchOptions) -> bool:
     return 0 < options.weight_for(query) < 1 and options.method_for(query).is_projected
 
 
 def _contexts(text: str) -> list[str]:
-    """The words among others, as step 4 of BASIC reads them."""
+    """The words with subject words around them (step 4 of BASIC)."""
     subjects = word_list("subjects")
     chosen = [subjects[i * len(subjects) // CONTEXTS] for i in range(CONTEXTS)]
     return [f"{word} {text}" for word in chosen] + [f"{text} {word}" for word in chosen]
 
 
 def _projection(subjects: Vectors, styles: Vectors) -> Vectors:
-    """Onto where subjects differ and styles do not: float32 (dim, dim), from centred rows."""
+    """The projection onto the directions in which subjects differ and styles do not: float32 (dim, dim)."""
     spread = (1 - STYLE_SHARE) * subjects.T @ subjects / (len(subjects) - 1)
     spread -= STYLE_SHARE * styles.T @ styles / (len(styles) - 1)
     values, directions = np.linalg.eigh(spread.astype(np.float64))
@@ -457,4 +415,4 @@ def _hash_of(path: str) -> bytes:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
-        raise QueryError(f"{printable(path)}: {error.strerror}", hint="ask with another picture") from error
+        raise QueryError(f"{printable(path)}: {error.strerror}", hint="use another picture") from error

@@ -1,4 +1,4 @@
-"""How a query was read and answered: what `--explain` shows."""
+"""How a query was parsed and answered: the output of `--explain`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from imgsearch.core.store.catalog import Space
     from imgsearch.core.types import Modality
 
-    from .encoding import Options
-    from .grammar import Term
-    from .scoring import Background, Question
+    from .grammar import Query, Term
+    from .options import SearchOptions
+    from .scoring import Background, EncodedQuery
 
 
 @dataclass(slots=True)
 class Timings:
-    """Seconds by stage: `embed`, `prepare`, `search`, `rank`. Of many queries answered together, of all of them."""
+    """Seconds by stage: `embed`, `prepare`, `search`, `rank`; the sum for queries that are answered together."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -40,7 +40,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One query, as it was understood and answered."""
+    """How one query was parsed and answered."""
 
     record: dict[str, Any]
     """For JSON (docs/json.md)."""
@@ -48,25 +48,25 @@ class Explanation:
     @classmethod
     def of(
         cls,
-        question: Question,
-        options: Options,
+        encoded: EncodedQuery,
+        options: SearchOptions,
         *,
         space: Space,
         calibration: Calibration | None,
         plan: str,
         scored: Mapping[Modality, int],
         allowed: Mapping[Modality, int],
-        measured: Mapping[Modality, Background | None],
+        backgrounds: Mapping[Modality, Background | None],
         floors: Mapping[Modality, float],
         cuts: Mapping[Modality, tuple[float, float] | None],
         timings: Timings,
     ) -> Explanation:
-        query = question.query
+        query = encoded.query
         record: dict[str, Any] = {
             "query": printable(query.typed),
-            "read_as": grammar.as_options(query),
-            "parts": list(_parts(question, options)),
-            "method": question.method,
+            "read_as": as_options(query),
+            "parts": list(_parts(encoded, options)),
+            "method": encoded.method,
             "plan": {
                 "strategy": plan,
                 "modality": options.modality,
@@ -75,7 +75,7 @@ class Explanation:
                 "scored": dict(scored),
             },
             "model": space.identity.name,
-            "hubness": question.corrects_hubness,
+            "hubness": encoded.corrects_hubness,
             "calibration": None
             if calibration is None
             else {
@@ -91,7 +91,7 @@ class Explanation:
                     "mean": round(background.spread.mean, 6),
                     "deviation": round(background.spread.deviation, 6),
                 }
-                for modality, background in measured.items()
+                for modality, background in backgrounds.items()
                 if background is not None
             },
             "least_score": {
@@ -111,7 +111,7 @@ class Explanation:
         r = self.record
         lines = [f"read as: {r['read_as']}"]
         if "as_written" in r:
-            lines.append(f"words cleaned up: {r['as_written']!r} (--verbatim takes them as they are)")
+            lines.append(f"words cleaned up: {r['as_written']!r} (use --verbatim to keep them)")
         for part in r["parts"]:
             weight = "" if part["weight"] is None else f", weight {part['weight']:g}"
             lines.append(f"  {part['role']}: {part['what']}{weight}")
@@ -119,7 +119,7 @@ class Explanation:
         plan = r["plan"]
         for modality, scored in plan["scored"].items():
             how = "shortlists of the HNSW graphs" if plan["strategy"] == "graph" else "every vector scanned"
-            lines.append(f"plan: {how}; {scored:,} of {plan['allowed'][modality]:,} {modality}s that may be shown")
+            lines.append(f"plan: {how}; {scored:,} of {plan['allowed'][modality]:,} {modality}s that match the filters")
         lines.append(f"model: {r['model']}" + ("; corrected for hubness" if r["hubness"] else ""))
         c = r["calibration"]
         lines.append(
@@ -147,16 +147,16 @@ def _cut(cut: tuple[float, float] | None) -> dict[str, float | None] | None:
 
 def _cut_line(cut: dict[str, float | None] | None) -> str:
     if cut is None:
-        return "no measure here; nothing was cut"
+        return "cannot be measured here, nothing was cut"
     best = "none" if cut["best_standing"] is None else f"{cut['best_standing']:.1f}"
     if cut["least_standing"] is None:
-        return f"nothing fits; the best stands {best} deviations above ordinary descriptions"
-    return f"from {cut['least_standing']:.1f} deviations above ordinary descriptions; the best has {best}"
+        return f"nothing is relevant; the best is {best} standard deviations above neutral descriptions"
+    return f"at {cut['least_standing']:.1f} standard deviations above neutral descriptions; the best is at {best}"
 
 
-def _parts(question: Question, options: Options) -> Iterator[dict[str, Any]]:
+def _parts(encoded: EncodedQuery, options: SearchOptions) -> Iterator[dict[str, Any]]:
     """Each part of the query, with its weight where it has one."""
-    query = question.query
+    query = encoded.query
     weight = options.weight_for(query)
     has_both = bool(query.images) and (query.text is not None or bool(query.terms))
     if query.change_from is not None:
@@ -165,19 +165,45 @@ def _parts(question: Question, options: Options) -> Iterator[dict[str, Any]]:
         role = "to" if query.change_from is not None else "words"
         yield _part(role, query.text, weight if has_both else None)
     for term in query.terms:
-        yield _part("term", _what(term), term.weight)
+        yield _part("term", _value(term), term.weight)
     for image in query.images:
         yield _part("picture", image, (1 - weight) / len(query.images) if has_both else None)
     yield from (_part("not", text, None) for text in query.negatives)
     yield from (_part("more like", path, None) for path in query.more_like)
     yield from (_part("less like", path, None) for path in query.less_like)
-    yield from (_part("any", _what(term), None) for term in query.any_of)
-    yield from (_part("all", _what(term), None) for term in query.all_of)
+    yield from (_part("any", _value(term), None) for term in query.any_of)
+    yield from (_part("all", _value(term), None) for term in query.all_of)
 
 
 def _part(role: str, what: str, weight: float | None) -> dict[str, Any]:
     return {"role": role, "what": printable(what), "weight": None if weight is None else round(weight, 6)}
 
 
-def _what(term: Term) -> str:
-    return term.text if term.image is None and term.text is not None else str(term.image)
+def as_options(query: Query) -> str:
+    """The query as arguments of `imgsearch query`, quoted for a shell: a weighted sum, and an option for each part."""
+    is_change = query.change_from is not None
+    terms = " + ".join(f"{_decimal(term.weight)}*{_value(term)}" for term in query.terms)
+    options = grammar.command_line(
+        (
+            ("--from", [query.change_from] if query.change_from is not None else []),
+            ("--to" if is_change else "--text", [query.text] if query.text is not None else []),
+            ("--any", [_value(term) for term in query.any_of]),
+            ("--all", [_value(term) for term in query.all_of]),
+            ("--image", query.images),
+            ("--more-like", query.more_like),
+            ("--less-like", query.less_like),
+            ("--not", query.negatives),
+        )
+    )
+    return " ".join(part for part in (grammar.quote(terms) if terms else "", options) if part)
+
+
+def _value(term: Term) -> str:
+    return term.text if term.text is not None else term.image or ""
+
+
+def _decimal(number: float) -> str:
+    """All digits, without an exponent."""
+    from decimal import Decimal
+
+    return format(Decimal(repr(number)), "f").removesuffix(".0")

@@ -163,7 +163,7 @@ def combine(
     positive part.
     """
     query = base or Query(
-        _command_line(
+        command_line(
             (
                 ("--from", [change_from] if change_from is not None else []),
                 ("--to", [change_to] if change_to is not None else []),
@@ -198,41 +198,13 @@ def combine(
     return query
 
 
-def as_options(query: Query) -> str:
-    """The query as arguments of `imgsearch query`, quoted for a shell: a weighted sum, and an option for each part."""
-    has_change = query.change_from is not None
-    terms = " + ".join(f"{_decimal(term.weight)}*{_value(term)}" for term in query.terms)
-    options = _command_line(
-        (
-            ("--from", [query.change_from] if query.change_from is not None else []),
-            ("--to" if has_change else "--text", [query.text] if query.text is not None else []),
-            ("--any", [_value(term) for term in query.any_of]),
-            ("--all", [_value(term) for term in query.all_of]),
-            ("--image", query.images),
-            ("--more-like", query.more_like),
-            ("--less-like", query.less_like),
-            ("--not", query.negatives),
-        )
-    )
-    return " ".join(part for part in (_quote(terms) if terms else "", options) if part)
+def command_line(options: Iterable[tuple[str, Sequence[str]]]) -> str:
+    """Each value with its option, quoted for a shell."""
+    return " ".join(f"{option} {quote(value)}" for option, values in options for value in values)
 
 
-def _command_line(options: Iterable[tuple[str, Sequence[str]]]) -> str:
-    return " ".join(f"{option} {_quote(value)}" for option, values in options for value in values)
-
-
-def _value(term: Term) -> str:
-    return term.text if term.text is not None else term.image or ""
-
-
-def _decimal(number: float) -> str:
-    """All digits, without an exponent."""
-    from decimal import Decimal
-
-    return format(Decimal(repr(number)), "f").removesuffix(".0")
-
-
-def _quote(value: str) -> str:
+def quote(value: str) -> str:
+    """For a shell."""
     import shlex
 
     return shlex.quote(value)
@@ -366,7 +338,7 @@ class _Parser:
         return self._line[tokens[0].start : tokens[-1].end] if tokens else ""
 
     def _as_words(self) -> str:
-        typed = _quote(shown(self._typed)) if len(self._typed) <= MAX_SHOWN else "WORDS"
+        typed = quote(shown(self._typed)) if len(self._typed) <= MAX_SHOWN else "WORDS"
         return f"to search for the words: --text {typed}"
 
     # ---- tokens

@@ -1,4 +1,4 @@
-"""Hits in the order and grouping asked for. What is shown was chosen by relevance; this only arranges it."""
+"""Hits, grouped and sorted as the options say."""
 
 from __future__ import annotations
 
@@ -20,82 +20,70 @@ if TYPE_CHECKING:
     from imgsearch.core.store.catalog import Place
     from imgsearch.core.types import Modality, Vectors
 
-    from .encoding import Options
+    from .options import SearchOptions
+    from .scoring import Scores
 
     Mask = NDArray[np.bool_]
 
-# Groups are made, and differing hits chosen, among so many of the best: enough to fill a page, few enough to be quick.
-GROUP_DEPTH = 1_000
-GROUP_DEPTH_PER_HIT = 20
-DIVERSE_DEPTH = 200
-DIVERSE_DEPTH_PER_HIT = 10
+# Hits whose similarities set the scale of --diverse.
 SCALE_DEPTH = 1_000
-# Photos of one camera (or folder, where the camera is not known) within so many seconds of the one before are a burst.
+# The longest gap between photos of a burst. They share a camera, or a folder if the camera is unknown.
 BURST_SECONDS = 3.0
 PLACE_KILOMETRES = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A photo that answers, with the score it was ranked by."""
+    """A photo found by a query, with the score it was ranked by."""
 
     query: str
     rank: int
     score: float
     method: str
-    """`text`, `image`, `sum`, `any`, `all`, or the composition method: it names the scale of `score`."""
+    """`text`, `image`, `sum`, `any`, `all`, or the composition method: the scale of `score`."""
     modality: Modality
-    """Whether the picture or a text it carries matched."""
+    """Whether the picture or a text of the photo matched."""
     place: Place
     model: str
     cosine: float = math.nan
-    """To what was asked for, without penalties."""
+    """To the query, without penalties."""
     z: float | None = None
-    """How far the score lies above this question's mean over the collection, in standard deviations."""
+    """The score's z-score among those of the collection."""
     percentile: float | None = None
-    """The share of the collection that scores below, in percent."""
+    """Percent of the collection that scores lower."""
     probability: float | None = None
-    """By the model's own scale and bias, where it was trained to give one (SigLIP)."""
+    """The model's own, if it gives one (SigLIP)."""
     members: tuple[Hit, ...] = ()
-    """With --group: the others of its group, best first."""
+    """With --group: the rest of its group, best first."""
 
     @property
     def path(self) -> str:
         return self.place.path
 
 
-def depth(options: Options) -> int:
-    """How many of the best photos have to be known before they can be arranged."""
-    if options.group:
-        return max(GROUP_DEPTH, GROUP_DEPTH_PER_HIT * options.limit)
-    if options.diverse:
-        return max(DIVERSE_DEPTH, DIVERSE_DEPTH_PER_HIT * options.limit)
-    return options.limit
+def arrange(hits: Sequence[Hit], options: SearchOptions, rows: Vectors) -> list[Hit]:
+    """The hits to show: grouped, diversified, cut to the limit, ranked, sorted.
 
-
-def arranged(hits: Sequence[Hit], options: Options, rows: Vectors) -> list[Hit]:
-    """The hits to show: grouped, made to differ, cut to the limit, numbered, sorted.
-
-    `hits` are the best ones, best first; `rows` the unit vectors by slot. Ranks are by relevance (and difference),
-    whatever the order they are shown in.
+    `hits` are sorted by score; `rows` are the unit vectors by slot. Ranks are by relevance (and --diverse), whatever
+    --sort is.
     """
     chosen = list(hits)
     if options.group:
         chosen = _grouped(chosen, options.group, rows)
     if options.diverse:
-        chosen = _differing(chosen, options.diverse, options.limit, rows)
+        chosen = _diversified(chosen, options.diverse, options.limit, rows)
     if options.group or options.diverse:
         chosen = [replace(hit, rank=rank) for rank, hit in enumerate(chosen[: options.limit], start=1)]
     if options.sort == "score":
         return chosen[::-1] if options.reverse else chosen
-    known = [hit for hit in chosen if _sort_key(hit, options.sort) is not None]
-    unknown = [hit for hit in chosen if _sort_key(hit, options.sort) is None]
-    known.sort(key=lambda hit: (_sort_key(hit, options.sort), os.fsencode(hit.path)), reverse=options.reverse)
-    return known + unknown
+    keyed = [(_sort_key(hit, options.sort), os.fsencode(hit.path), hit) for hit in chosen]
+    known = [(key, path, hit) for key, path, hit in keyed if key is not None]
+    known.sort(key=lambda each: (each[0], each[1]), reverse=options.reverse)
+    return [hit for _, _, hit in known] + [hit for key, _, hit in keyed if key is None]
 
 
 def taken(place: Place) -> datetime.datetime | None:
-    """The camera's local time, if the catalogue holds one that can be read."""
+    """The camera's local time; None if the catalogue has no valid one."""
     try:
         return datetime.datetime.fromisoformat(str(place.facts["taken_at"])).replace(tzinfo=None)
     except ValueError:
@@ -103,22 +91,23 @@ def taken(place: Place) -> datetime.datetime | None:
 
 
 def _sort_key(hit: Hit, by: str) -> Any:
+    """Comparable with the keys of the same sort; None if unknown."""
     if by == "date":
         return taken(hit.place)
     return os.fsencode(hit.path) if by == "path" else hit.place.size
 
 
-# groups
+# ---- Groups
 
 
 def _grouped(hits: Sequence[Hit], by: str, rows: Vectors) -> list[Hit]:
-    """The best of each group, with the others of it as members, in the order of the best."""
-    groups = _bursts(hits) if by == "burst" else _joined(hits, _RELATIONS[by](hits, rows))
+    """The best hit of each group, with the rest as members, in the order of the best."""
+    groups = _bursts(hits) if by == "burst" else _by_best(hits, _RELATIONS[by](hits, rows))
     return [replace(group[0], members=tuple(group[1:])) for group in groups]
 
 
-def _joined(hits: Sequence[Hit], belong: Callable[[int], Mask]) -> list[list[Hit]]:
-    """Each hit joins the first group whose best it belongs to, so that a group never drifts away from its best."""
+def _by_best(hits: Sequence[Hit], belong: Callable[[int], Mask]) -> list[list[Hit]]:
+    """Each hit joins the first group whose best hit it belongs with, so that every member is close to the best."""
     is_left = np.ones(len(hits), bool)
     groups: list[list[Hit]] = []
     for best, hit in enumerate(hits):
@@ -149,7 +138,7 @@ def _same_day(hits: Sequence[Hit], _: Vectors) -> Callable[[int], Mask]:
 
 
 def _same_place(hits: Sequence[Hit], _: Vectors) -> Callable[[int], Mask]:
-    """By the haversine formula; nothing belongs where a photo does not say where it was taken."""
+    """By the haversine formula. A photo without coordinates belongs with none."""
     latitudes, longitudes = np.radians([_coordinates(hit.place) or (math.nan, math.nan) for hit in hits]).T
 
     def belong(best: int) -> Mask:
@@ -173,41 +162,42 @@ def _coordinates(place: Place) -> tuple[float, float] | None:
 
 def _bursts(hits: Sequence[Hit]) -> list[list[Hit]]:
     """Runs of one camera's photos, each within BURST_SECONDS of the one before."""
-    position = {id(hit): at for at, hit in enumerate(hits)}
-    groups = [sorted(run, key=lambda hit: position[id(hit)]) for run in _runs(hits)]
-    return sorted(groups, key=lambda group: position[id(group[0])])
+    groups = sorted(sorted(run) for run in _runs(hits))
+    return [[hits[at] for at in group] for group in groups]
 
 
-def _runs(hits: Sequence[Hit]) -> Iterator[list[Hit]]:
-    timed = [(str(_camera(hit.place)), moment, hit) for hit in hits if (moment := taken(hit.place)) is not None]
-    timed.sort(key=lambda item: (item[0], item[1]))
-    run: list[Hit] = []
+def _runs(hits: Sequence[Hit]) -> Iterator[list[int]]:
+    """Indices of hits."""
+    moments = [taken(hit.place) for hit in hits]
+    timed = [(str(_camera(hits[at].place)), moment, at) for at, moment in enumerate(moments) if moment is not None]
+    timed.sort()
+    run: list[int] = []
     last: tuple[str, datetime.datetime] | None = None
-    for camera, moment, hit in timed:
+    for camera, moment, at in timed:
         if last is not None and (camera != last[0] or (moment - last[1]).total_seconds() > BURST_SECONDS):
             yield run
             run = []
-        run.append(hit)
+        run.append(at)
         last = camera, moment
     if run:
         yield run
-    yield from ([hit] for hit in hits if taken(hit.place) is None)
+    yield from ([at] for at, moment in enumerate(moments) if moment is None)
 
 
-def _camera(place: Place) -> tuple[Any, ...]:
+def _camera(place: Place) -> tuple[object, object]:
     if place.facts["camera"]:
         return place.facts["camera_make"], place.facts["camera"]
     return place.root, os.path.dirname(place.relpath)
 
 
-# difference
+# ---- Diversity
 
 
-def _differing(hits: Sequence[Hit], share: float, limit: int, rows: Vectors) -> list[Hit]:
-    """Maximal marginal relevance (Carbonell & Goldstein 1998): (1 - share) relevance - share likeness to the chosen.
+def _diversified(hits: Sequence[Hit], share: float, limit: int, rows: Vectors) -> list[Hit]:
+    """Maximal marginal relevance (Carbonell & Goldstein 1998): (1 - share) relevance - share similarity to the chosen.
 
-    Both are brought to 0..1, because cosines of pictures lie higher and spread more than scores: relevance over these
-    hits, likeness over the best SCALE_DEPTH of them.
+    Both are scaled to 0..1, because cosines of pictures are higher than scores and spread more: relevance over these
+    hits, similarity over the best SCALE_DEPTH of them.
     """
     if not hits:
         return []
@@ -227,6 +217,6 @@ def _differing(hits: Sequence[Hit], share: float, limit: int, rows: Vectors) -> 
     return chosen
 
 
-def _from_0_to_1(values: Any, over: Any) -> Any:
+def _from_0_to_1(values: Scores, over: Scores) -> Scores:
     low, high = float(over.min()), float(over.max())
-    return (values - low) / (high - low if high > low else 1.0)
+    return np.asarray((values - low) / (high - low if high > low else 1.0), np.float32)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from imgsearch.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from .encoding import Options
     from .grammar import Query
+    from .options import SearchOptions
 
 
 Asked = Mapping[str, Any]
@@ -55,17 +55,17 @@ def refuse_for_lines(asked: Asked) -> None:
         raise UsageError("`-` goes without --any and --all", hint="ask one such query at a time")
 
 
-def options_of(asked: Asked, *, statistics: bool) -> Options:
+def options_of(asked: Asked, *, statistics: bool) -> SearchOptions:
     """How the query is to be answered. Raises UsageError for numbers that mean nothing."""
     from dataclasses import fields
 
-    from .encoding import Options
     from .filters import Filters
+    from .options import SearchOptions
 
     given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in asked.items()}
     exact = given["exact"]
-    return Options(
-        **{each.name: given[each.name] for each in fields(Options) if each.name in given},
+    return SearchOptions(
+        **{each.name: given[each.name] for each in fields(SearchOptions) if each.name in given},
         filters=Filters(**{each.name: given[each.name] for each in fields(Filters) if given[each.name] is not None}),
         method=given["compose"],
         strategy="auto" if exact is None else "exact" if exact else "ann",

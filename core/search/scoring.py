@@ -1,8 +1,8 @@
-"""What a question scores a photo by: dot products in, one number a photo out.
+"""Scores of photos for a query: from dot products to one number per photo.
 
-A question is one clause or several. A clause is a vector, or a picture's and the words' put together by a composition
-method. Several clauses are brought to one scale by what they give over a background sample of the collection. What is
-not wanted is a penalty on the same scale, and never more than a set number of deviations.
+A query has one or more clauses. A clause is a vector, or the vectors of a picture and words with a composition method.
+Scores of several clauses are normalised by a background sample of the collection. Negatives subtract a penalty on the
+same scale, capped at a number of standard deviations.
 """
 
 from __future__ import annotations
@@ -26,20 +26,19 @@ if TYPE_CHECKING:
 
     Scores = NDArray[np.float32]
 
-# A photo that shows what is not wanted loses so many deviations of the score for each by which it stands out, at
-# most PENALTY_CAP times: bench/relevance.py, docs/composition.md.
+# Standard deviations of the score that a photo loses per standard deviation of its score for a negative, at most
+# PENALTY_CAP of them (bench/relevance.py, docs/composition.md).
 PENALTY = 0.75
 PENALTY_CAP = 3.0
 
-
-NO_CONTEXT = Context(cosine=0.0)
+_NO_CONTEXT = Context(cosine=0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """One thing asked for: one vector, or a picture's and the words', with what to subtract from each product.
+    """One part of a query: one vector, or the vectors of a picture and words; `offsets` are subtracted from products.
 
-    `directions`: float32 (dim,) each. `heading`: the unit vector whose cosine stands for the whole clause.
+    `directions`: float32 (dim,) each. `heading`: the unit vector whose cosine is reported for the clause.
     """
 
     kind: str
@@ -49,18 +48,18 @@ class Clause:
     offsets: tuple[float, ...] = (0.0,)
     method: Method | None = None
     weight: float = 1.0
-    context: Context = NO_CONTEXT
+    context: Context = _NO_CONTEXT
     words: Vectors | None = None
-    """The unit vector of the words, as asked ..."""
+    """The unit vector of the words, before composition."""
     picture: Vectors | None = None
-    """... and of the picture: what a photo is judged by, whatever the method makes of the two."""
+    """The unit vector of the picture, before composition."""
 
     def scores(self, products: Sequence[Scores], context: Context) -> Scores:
         sides = [p - np.float32(o) if o else p for p, o in zip(products, self.offsets, strict=True)]
         return sides[0] if self.method is None else self.method.combine(sides[0], sides[1], self.weight, context)
 
     def measured(self, products: Sequence[Scores]) -> Context:
-        """The context that the method needs, with what the sides give over the background."""
+        """The context of the method, with the statistics of the products over a background sample."""
         if self.method is None or not self.method.needs_background:
             return self.context
         image, text = (p - np.float32(o) for p, o in zip(products, self.offsets, strict=True))
@@ -71,20 +70,20 @@ class Clause:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A query with its vectors: what each photo is scored by, and which are left out."""
+class EncodedQuery:
+    """A query with its vectors, and the photos that it excludes."""
 
     query: Query
     main: Clause | None
     any_of: tuple[Clause, ...] = ()
     all_of: tuple[Clause, ...] = ()
     negatives: tuple[Vectors, ...] = ()
-    hidden_paths: frozenset[str] = frozenset()
-    hidden_contents: frozenset[bytes] = frozenset()
+    excluded_paths: frozenset[str] = frozenset()
+    excluded_contents: frozenset[bytes] = frozenset()
     corrects_hubness: bool = False
-    """Whether photos that are near to everything lose a bias."""
-    copies_of: tuple[Vectors, ...] = ()
-    """Pictures whose near-copies are left out."""
+    """Whether a hubness bias is subtracted."""
+    excluded_copies: tuple[Vectors, ...] = ()
+    """Vectors of pictures whose near copies are excluded."""
 
     @property
     def clauses(self) -> tuple[Clause, ...]:
@@ -92,7 +91,7 @@ class Question:
 
     @property
     def method(self) -> str:
-        """Names the scale of the score."""
+        """The name of the score's scale."""
         if self.any_of or self.all_of:
             return "all" if self.all_of or self.main else "any"
         assert self.main is not None
@@ -100,12 +99,12 @@ class Question:
 
     @property
     def directions(self) -> list[Vectors]:
-        """All vectors that a photo's is multiplied with, in the order in which `scores` takes the products."""
+        """All vectors to multiply photos with, in the order in which `scores` takes the products."""
         return [d for clause in self.clauses for d in clause.directions] + list(self.negatives)
 
     @property
     def needs_background(self) -> bool:
-        """Whether it cannot be scored without knowing what it gives over a sample of the collection."""
+        """Whether scoring needs statistics over a sample of the collection."""
         return bool(
             self.any_of
             or self.all_of
@@ -114,8 +113,7 @@ class Question:
         )
 
     def joined(self, parts: Sequence[Scores]) -> Scores:
-        """One figure from those of the clauses, in their order: the least of what all must hold, of alternatives the
-        best."""
+        """One score from those of the clauses, in their order: the maximum of alternatives, then the minimum."""
         first = 1 if self.main else 0
         last = first + len(self.any_of)
         needed = [*parts[:first], *parts[last:]]
@@ -124,26 +122,26 @@ class Question:
         return np.asarray(np.minimum.reduce(needed), np.float32)
 
     def cosines(self, rows: Vectors) -> Scores:
-        """The cosine of each photo to what is asked for."""
+        """The cosine of each photo to the query, without penalties."""
         return np.asarray(self.joined([rows @ clause.heading for clause in self.clauses]), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """What a question gives over a sample of the collection.
+    """Statistics of a query over a sample of the collection.
 
-    `scores`: float32, ascending, with every penalty: what z and percentile are taken against.
+    `scores`: float32, ascending, penalties included: the reference for z-scores and percentiles.
     """
 
     contexts: tuple[Context, ...]
     clauses: tuple[Spread, ...]
-    wanted: Spread
-    """Of the score before penalties."""
+    positive: Spread
+    """Of the scores before penalties."""
     negatives: tuple[Spread, ...]
-    """Around the median, not the mean."""
+    """`mean` is the median here."""
     scores: Scores
     spread: Spread
-    """Of those scores."""
+    """Of `scores`."""
 
     def z(self, scores: Scores) -> Scores:
         return self.spread.z(scores)
@@ -155,64 +153,62 @@ class Background:
         return np.asarray(np.searchsorted(self.scores, scores, side="left") * (100 / len(self.scores)), np.float64)
 
 
-def background(question: Question, products: Sequence[Scores], biases: Scores | None = None) -> Background:
-    """Measure a question by its products with a background sample, (directions, sample).
+def background(query: EncodedQuery, products: Sequence[Scores], biases: Scores | None = None) -> Background:
+    """The background of a query, from its products with a sample: (directions, sample).
 
-    `biases`: what each photo of the sample loses, float32 (sample,).
+    `biases`: the hubness bias of each photo in the sample, float32 (sample,).
     """
-    groups = _grouped(question, products)
-    contexts = tuple(c.measured(p) for c, p in zip(question.clauses, groups, strict=True))
-    parts = [c.scores(p, x) for c, p, x in zip(question.clauses, groups, contexts, strict=True)]
+    groups = _by_clause(query, products)
+    contexts = tuple(c.measured(p) for c, p in zip(query.clauses, groups, strict=True))
+    parts = [c.scores(p, x) for c, p, x in zip(query.clauses, groups, contexts, strict=True)]
     clauses = tuple(Spread.over(part) for part in parts)
-    wanted = _joined(question, parts, clauses)
+    positive = _joined(query, parts, clauses)
     negatives = tuple(
-        replace(Spread.over(p), mean=float(np.median(p)) if len(p) else 0.0) for p in _unwanted(question, products)
+        replace(Spread.over(p), mean=float(np.median(p)) if len(p) else 0.0)
+        for p in _negative_products(query, products)
     )
-    measured = Background(contexts, clauses, Spread.over(wanted), negatives, wanted, Spread())
-    final = wanted - _penalty(question, products, measured)
+    measured = Background(contexts, clauses, Spread.over(positive), negatives, positive, Spread())
+    final = positive - _penalty(query, products, measured)
     if biases is not None:
         final = final - biases
     return replace(measured, scores=np.sort(final), spread=Spread.over(final))
 
 
-def scores(question: Question, products: Sequence[Scores], measured: Background | None) -> Scores:
-    """The score of each photo: float32, as many as each of the products holds.
-
-    `measured` may be None for a question that does not need it.
-    """
-    contexts = measured.contexts if measured else tuple(clause.context for clause in question.clauses)
-    groups = _grouped(question, products)
-    parts = [c.scores(p, x) for c, p, x in zip(question.clauses, groups, contexts, strict=True)]
+def scores(query: EncodedQuery, products: Sequence[Scores], measured: Background | None) -> Scores:
+    """The score of each photo: float32, (photos,). `measured` may be None for a query that does not need it."""
+    contexts = measured.contexts if measured else tuple(clause.context for clause in query.clauses)
+    groups = _by_clause(query, products)
+    parts = [c.scores(p, x) for c, p, x in zip(query.clauses, groups, contexts, strict=True)]
     if measured is None:
         return parts[0]
-    wanted = _joined(question, parts, measured.clauses)
-    return wanted - _penalty(question, products, measured) if question.negatives else wanted
+    positive = _joined(query, parts, measured.clauses)
+    return positive - _penalty(query, products, measured) if query.negatives else positive
 
 
-def _grouped(question: Question, products: Sequence[Scores]) -> list[Sequence[Scores]]:
+def _by_clause(query: EncodedQuery, products: Sequence[Scores]) -> list[Sequence[Scores]]:
     """The products of each clause."""
     groups, at = [], 0
-    for clause in question.clauses:
+    for clause in query.clauses:
         groups.append(products[at : at + len(clause.directions)])
         at += len(clause.directions)
     return groups
 
 
-def _unwanted(question: Question, products: Sequence[Scores]) -> Sequence[Scores]:
-    return products[len(products) - len(question.negatives) :]
+def _negative_products(query: EncodedQuery, products: Sequence[Scores]) -> Sequence[Scores]:
+    return products[len(products) - len(query.negatives) :]
 
 
-def _joined(question: Question, parts: Sequence[Scores], spreads: Sequence[Spread]) -> Scores:
-    """One score from those of the clauses; of several, on the scale of their deviations."""
-    if not (question.any_of or question.all_of):
+def _joined(query: EncodedQuery, parts: Sequence[Scores], spreads: Sequence[Spread]) -> Scores:
+    """One score from those of the clauses; several are z-scores."""
+    if not (query.any_of or query.all_of):
         return parts[0]
-    return question.joined([spread.z(part) for part, spread in zip(parts, spreads, strict=True)])
+    return query.joined([spread.z(part) for part, spread in zip(parts, spreads, strict=True)])
 
 
-def _penalty(question: Question, products: Sequence[Scores], measured: Background) -> Scores | np.float32:
-    """How far each photo stands out by what is not wanted, in deviations of the score; the worst counts."""
-    if not question.negatives:
+def _penalty(query: EncodedQuery, products: Sequence[Scores], measured: Background) -> Scores | np.float32:
+    """The penalty of each photo: its highest z-score for a negative, on the scale of the score."""
+    if not query.negatives:
         return np.float32(0)
-    excess = [spread.z(p) for spread, p in zip(measured.negatives, _unwanted(question, products), strict=True)]
+    excess = [spread.z(p) for spread, p in zip(measured.negatives, _negative_products(query, products), strict=True)]
     worst = np.clip(np.maximum.reduce(excess), 0, PENALTY_CAP)
-    return np.asarray(worst * np.float32(PENALTY * measured.wanted.deviation), np.float32)
+    return np.asarray(worst * np.float32(PENALTY * measured.positive.deviation), np.float32)

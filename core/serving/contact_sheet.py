@@ -26,8 +26,8 @@ from imgsearch.core.types import SkipPhoto
 
 if TYPE_CHECKING:
     from imgsearch.core.photos.thumbnails import Thumbnails
-    from imgsearch.core.search.encoding import Options
     from imgsearch.core.search.grouping import Hit
+    from imgsearch.core.search.options import SearchOptions
 
 MOST_PHOTOS = 1_000
 """On one page: some 25 MB of thumbnails, which browsers still scroll smoothly."""
@@ -74,7 +74,7 @@ def cards(hits: Sequence[Hit], thumbnails: Thumbnails) -> Iterator[Card]:
             yield Card(hit, small, large=large if isinstance(large, bytes) else None)
 
 
-def facts_of(hits: Sequence[Hit], options: Options, *, made_at: str) -> dict[str, str]:
+def facts_of(hits: Sequence[Hit], options: SearchOptions, *, made_at: str) -> dict[str, str]:
     """What stands below the query: how many, how they were found, by which model, within which filters."""
     method = hits[0].method if hits else options.method or ""
     if method and options.weight is not None:
@@ -91,7 +91,7 @@ def facts_of(hits: Sequence[Hit], options: Options, *, made_at: str) -> dict[str
     return {name: value for name, value in known.items() if value}
 
 
-def _filters(options: Options) -> str:
+def _filters(options: SearchOptions) -> str:
     asked = []
     for name in options.filters.__slots__:
         value = getattr(options.filters, name)

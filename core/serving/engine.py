@@ -26,8 +26,9 @@ from imgsearch.core.search.explain import Explanation
 from imgsearch.core.search.filters import Filters, condition
 from imgsearch.core.search.grammar import Query
 from imgsearch.core.search.grouping import Hit
+from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.search.query_arguments import options_of, query_of
-from imgsearch.core.search.searcher import Options, Searcher
+from imgsearch.core.search.searcher import Searcher
 from imgsearch.core.store.catalog import Place, Root, Space
 from imgsearch.core.store.store import CATALOG, SALVAGED, Store
 from imgsearch.core.store.vectors import fault_in
@@ -94,7 +95,7 @@ class Warm:
     def search(
         self,
         query: Query,
-        options: Options,
+        options: SearchOptions,
         *,
         explain: bool = False,
         patience: float = -1,

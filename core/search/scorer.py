@@ -1,0 +1,329 @@
+"""Scores of photos: an exact scan of the vectors, or a shortlist from the HNSW graphs that is scored exactly.
+
+For one query the exact scan of the memory-mapped file is usually the fastest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np  # noqa: TID253
+
+from imgsearch.core.paths import processor_cores
+from imgsearch.core.store.vectors import HNSW_EF, Graph, fault_in
+from imgsearch.core.types import Modality
+
+from . import relevance, scoring
+from .encoding import unit
+from .options import SearchOptions
+from .scoring import Background, EncodedQuery
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from imgsearch.core.store.calibration import Calibration
+    from imgsearch.core.store.store import Store, View
+    from imgsearch.core.types import Vectors
+
+    from .filters import Condition
+    from .scoring import Scores
+
+    Mask = NDArray[np.bool_]
+    Slots = NDArray[np.int64]
+
+# Costs in seconds, from bench/search.py on 2 cores: a scan reads every vector once for a block of queries; a graph is
+# verified and read once, and then costs the same for each query (docs/benchmarks.md).
+SCAN_SECONDS_PER_FLOAT = 1.5e-10
+SCAN_SECONDS_PER_FLOAT_TOGETHER = 2e-11
+GRAPH_LOAD_SECONDS_PER_FLOAT = 3.5e-9
+GRAPH_SECONDS_PER_QUERY = 2e-3
+
+# Up to this many products with one vector each are faster than one matrix product (bench/search.py).
+ONE_BY_ONE = 3
+# The size of a graph's shortlist: exact scoring of it finds what an exact scan finds.
+SHORTLIST = 200
+SHORTLIST_PER_HIT = 10
+# The size of the sample for z-scores and percentiles: the error of a mean is 1/64 of a deviation.
+BACKGROUND = 4_096
+# How far the length of a vector in the background sample may be from 1.
+UNIT_ERROR = 1e-2
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The candidates of one query: slots, int64 (n,), with their scores, float32 (n,)."""
+
+    slots: Slots
+    scores: Scores
+    is_shortlist: bool = False
+    """Whether they come from graphs, not from a scan."""
+
+
+class Scorer:
+    """Scores queries over one state of the index. `previous` passes on the graphs that are still current."""
+
+    def __init__(self, store: Store, view: View, previous: Scorer | None = None) -> None:
+        self.view = view
+        self._store = store
+        self._samples: dict[Modality, Vectors] = {}
+        self._is_faulted_in = False
+        self._graphs: dict[str, Graph | None] = {}
+        """Loaded graphs by path; None for one that cannot be loaded."""
+        self._unused_seconds = 0.0
+        """Seconds that earlier scans would have saved if the graphs had been loaded."""
+        if previous:
+            self._graphs = {path: graph for path, graph in previous._graphs.items() if graph and graph.is_current()}
+            self._unused_seconds = previous._unused_seconds
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        return self._store.calibration(self.view.space)
+
+    def allowed(self, options: SearchOptions, condition: Condition | None) -> dict[Modality, Mask]:
+        """Per modality, bool (slots,): live and matched by the filters."""
+        modalities: tuple[Modality, ...] = ("image", "text") if options.modality == "any" else (options.modality,)
+        masks = {
+            modality: self.view.slots.mask(modality, include_offline=options.include_offline) for modality in modalities
+        }
+        if condition is not None:
+            found = self._store.catalog.slots_where(self.view.space.id, condition.sql, **condition.parameters)
+            slots = np.asarray(found, np.int64)
+            matches = np.zeros(self.view.space.slots, bool)
+            matches[slots[slots < len(matches)]] = True
+            masks = {modality: mask & matches for modality, mask in masks.items()}
+        return masks
+
+    # ---- What a query scores over the whole collection
+
+    def backgrounds(
+        self, queries: Sequence[EncodedQuery], modality: Modality, *, is_wanted: bool
+    ) -> list[Background | None]:
+        """The background of each query; None for one that does not need it, unless `is_wanted`."""
+        needing = [query for query in queries if is_wanted or query.needs_background]
+        if not needing:
+            return [None] * len(queries)
+        rows = self.sample(modality)
+        products = _by_query(needing, _products(needing, rows))
+        biases = self.biases(rows) if any(query.corrects_hubness for query in needing) else None
+        return [
+            scoring.background(query, next(products), biases if query.corrects_hubness else None)
+            if is_wanted or query.needs_background
+            else None
+            for query in queries
+        ]
+
+    def biases(self, rows: Vectors) -> Scores:
+        """The hubness bias of each row."""
+        return relevance.biases(rows, rows[:0] if self.calibration is None else self.calibration.phrases)
+
+    def sample(self, modality: Modality) -> Vectors:
+        """Vectors of the modality, evenly spaced over the collection, offline roots included.
+
+        The neutral phrases are added to the texts, because a few captions are too small a sample.
+        """
+        if modality not in self._samples:
+            live = np.flatnonzero(self.view.slots.mask(modality, include_offline=True))
+            rows = np.array(self.view.rows[live[:: max(1, -(-len(live) // BACKGROUND))]])
+            with np.errstate(all="ignore"):  # damaged vectors are left out; those of hits are verified by checksum
+                rows = rows[np.abs(np.linalg.norm(rows, axis=1) - 1) < UNIT_ERROR]
+            calibration = self.calibration if modality == "text" else None
+            self._samples[modality] = rows if calibration is None else np.concatenate([rows, calibration.phrases])
+        return self._samples[modality]
+
+    # ---- From vectors to scores
+
+    def candidates(
+        self,
+        queries: Sequence[EncodedQuery],
+        backgrounds: Sequence[Background | None],
+        modality: Modality,
+        mask: Mask,
+        *,
+        shortlist_for: int | None = None,
+    ) -> Iterator[Scored]:
+        """For each query its candidates: every allowed slot, or with `shortlist_for` (a number of hits) a shortlist."""
+        graphs = self._loaded(modality) if shortlist_for is not None else []
+        lists: list[Slots | None] = [None] * len(queries)
+        if graphs and shortlist_for is not None:
+            lists = self._shortlists(queries, mask, shortlist_for, graphs)
+        both = list(zip(queries, backgrounds, strict=True))
+        scanned = self._scan([pair for pair, near in zip(both, lists, strict=True) if near is None], mask)
+        listed = [pair for pair, near in zip(both, lists, strict=True) if near is not None]
+        rest = [self._scan(listed, mask, part) for part in _uncovered(graphs, len(mask))]
+        for pair, near in zip(both, lists, strict=True):
+            if near is None:
+                yield next(scanned)
+            else:
+                scores = self._check_finite(self._scores([pair], near)[0])
+                shortlist = Scored(near, scores, is_shortlist=True)
+                yield concatenated([shortlist, *map(next, rest)])
+
+    def _scan(
+        self, queries: Sequence[tuple[EncodedQuery, Background | None]], mask: Mask, part: slice = slice(None)
+    ) -> Iterator[Scored]:
+        """For each query the allowed slots in a range, with their scores."""
+        if queries:
+            if not self._is_faulted_in:
+                self._is_faulted_in = True
+                fault_in(self.view.rows)
+            live = np.flatnonzero(mask[part])
+            slots = live + part.start if part.start else live
+            for scores in self._scores(queries, part):
+                yield Scored(slots, self._check_finite(scores if len(live) == len(scores) else scores[live]))
+
+    def _scores(self, queries: Sequence[tuple[EncodedQuery, Background | None]], slots: Slots | slice) -> list[Scores]:
+        with np.errstate(all="ignore"):  # `_check_finite` reports what a damaged vector gives
+            products = _by_query(
+                [query for query, _ in queries], _products([query for query, _ in queries], self.view.rows[slots])
+            )
+            return [scoring.scores(query, part, back) for (query, back), part in zip(queries, products, strict=True)]
+
+    def _check_finite(self, scores: Scores) -> Scores:
+        """Raises IndexDamaged for a score that is not a number."""
+        if not np.isfinite(scores).all():
+            raise self._store.damaged_vector()
+        return scores
+
+    # ---- Graphs
+
+    def plans_graph(self, options: SearchOptions, queries: Sequence[EncodedQuery], count: int) -> bool:
+        """Whether graphs are requested, or expected to be faster than scanning for `count` queries like these.
+
+        When the scans so far have cost more than loading the graphs would have, the graphs are loaded.
+        """
+        if options.strategy != "auto":
+            return options.strategy == "ann" and Graph.available()
+        if options.filters or options.modality == "any" or not queries:
+            return False
+        if any(query.needs_background for query in queries):
+            return False
+        graphs = [
+            graph
+            for graph in self._store.graphs(self.view.space, options.modality)
+            if self._graphs.get(graph.path, graph) is not None and graph.note()
+        ]
+        if not graphs:
+            return False
+        dim = self.view.space.identity.dim
+        covered = sum(graph.upto - graph.first for graph in graphs)
+        scan = _scan_seconds(self.view.space.slots * dim, count)
+        ask = _scan_seconds((self.view.space.slots - covered) * dim, count)
+        effort = max(1.0, max(SHORTLIST, SHORTLIST_PER_HIT * options.rank_depth()) / HNSW_EF)
+        ask += len(graphs) * count * effort * GRAPH_SECONDS_PER_QUERY
+        unloaded = sum(graph.upto - graph.first for graph in graphs if graph.path not in self._graphs)
+        load = unloaded * dim * GRAPH_LOAD_SECONDS_PER_FLOAT
+        if ask + load - self._unused_seconds < scan:
+            return Graph.available()
+        self._unused_seconds += max(0.0, scan - ask)
+        return False
+
+    def _loaded(self, modality: Modality) -> list[Graph]:
+        """The usable graphs of the view, loaded."""
+        space = self.view.space
+        graphs = self._store.graphs(space, modality)
+        new = [graph for graph in graphs if graph.path not in self._graphs]
+        if new:
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(processor_cores()) as pool:  # checksums release the interpreter lock
+                for graph, is_loaded in zip(new, pool.map(lambda g: g.load(space.generation), new), strict=True):
+                    self._graphs[graph.path] = graph if is_loaded else None
+        return [loaded for graph in graphs if (loaded := self._graphs[graph.path]) is not None]
+
+    def _shortlists(
+        self, queries: Sequence[EncodedQuery], mask: Mask, hits: int, graphs: Sequence[Graph]
+    ) -> list[Slots | None]:
+        """For each query the nearest allowed slots of all graphs. None if a scan is needed: the query needs a
+        background, or too few of the nearest are allowed."""
+        lists: list[Slots | None] = [None] * len(queries)
+        owners: list[int] = []
+        directions: list[Vectors] = []
+        for i, query in enumerate(queries):
+            if query.needs_background:
+                continue
+            own = [unit(direction) for direction in query.directions]
+            if len(own) == 2:
+                own.append(own[0] + own[1])
+            directions += own
+            owners += [i] * len(own)
+        if not owners:
+            return lists
+        from concurrent.futures import ThreadPoolExecutor
+
+        per_graph = SHORTLIST_PER_HIT * hits
+        k = max(SHORTLIST, per_graph)
+        with ThreadPoolExecutor(processor_cores()) as pool:
+            answers = list(pool.map(lambda graph: graph.nearest(np.stack(directions), k), graphs))
+        if any(answer is None for answer in answers):
+            return lists
+        owner = np.asarray(owners)
+        for i in dict.fromkeys(owners):
+            parts = []
+            for graph, answer in zip(graphs, answers, strict=True):
+                assert answer is not None
+                slots = np.unique(answer[owner == i].astype(np.int64))
+                slots = slots[slots < len(mask)]
+                slots = slots[mask[slots]]
+                if len(slots) < min(per_graph, int(np.count_nonzero(mask[graph.first : graph.upto]))):
+                    break  # the rest of this shortlist may not be the nearest allowed slots
+                parts.append(slots)
+            else:
+                lists[i] = np.concatenate(parts)
+        return lists
+
+
+def top(scores: Scores, count: int) -> NDArray[np.int64]:
+    """Indices of the `count` best scores, and of all that tie with the last of them."""
+    if len(scores) <= count:
+        return np.arange(len(scores))
+    cut = np.partition(scores, len(scores) - count)[len(scores) - count]
+    return np.flatnonzero(scores >= cut)
+
+
+def _by_query(queries: Sequence[EncodedQuery], products: Scores) -> Iterator[list[Scores]]:
+    """The rows of products that belong to each query."""
+    at = 0
+    for query in queries:
+        count = len(query.directions)
+        yield list(products[at : at + count])
+        at += count
+
+
+def _products(queries: Sequence[EncodedQuery], rows: Vectors) -> Scores:
+    """The dot product of each direction of the queries with each row: float32, (directions, rows)."""
+    directions = [direction for query in queries for direction in query.directions]
+    products = np.empty((len(directions), len(rows)), np.float32)
+    if len(directions) <= ONE_BY_ONE:
+        for direction, row in zip(directions, products, strict=True):
+            np.dot(rows, np.asarray(direction, np.float32), out=row)
+    else:
+        np.matmul(np.stack(directions), rows.T, out=products)
+    return products
+
+
+def concatenated(parts: Sequence[Scored]) -> Scored:
+    if len(parts) == 1:  # not copied: a million scores take milliseconds
+        return parts[0]
+    return Scored(
+        np.concatenate([part.slots for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        is_shortlist=any(part.is_shortlist for part in parts),
+    )
+
+
+def _scan_seconds(floats: int, queries: int) -> float:
+    return floats * (SCAN_SECONDS_PER_FLOAT + (queries - 1) * SCAN_SECONDS_PER_FLOAT_TOGETHER)
+
+
+def _uncovered(graphs: Sequence[Graph], slots: int) -> Iterator[slice]:
+    """The ranges of slots that none of these sorted graphs covers."""
+    start = 0
+    for graph in graphs:
+        if start < graph.first:
+            yield slice(start, graph.first)
+        start = graph.upto
+    if start < slots:
+        yield slice(start, slots)
