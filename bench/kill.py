@@ -36,7 +36,8 @@ from PIL import Image, ImageOps
 
 from imgsearch.core.errors import IndexNotFound
 from imgsearch.core.store.calibration import Calibration
-from imgsearch.core.store.catalog import FACT_COLUMNS, Space, join
+from imgsearch.core.store.catalog import Space, join
+from imgsearch.core.store.schema import FACT_COLUMNS
 from imgsearch.core.store.store import MODALITIES, Store
 
 ALBUM = Path(__file__).parents[1] / "tests" / "album"

@@ -74,7 +74,7 @@ def exit_code(arguments: list[str]) -> int:
                 return _explain(error, as_json=as_json)
         # Only a command that opened an index gets here. A plain SQLITE_ERROR is SQL of ours that is wrong.
         if type(error).__module__ == "sqlite3" and getattr(error, "sqlite_errorname", "") != "SQLITE_ERROR":
-            from imgsearch.core.store.catalog import as_index_error
+            from imgsearch.core.store.connection import as_index_error
 
             known = as_index_error(cast("sqlite3.Error", error))
             render.complain(known, as_json=as_json)
@@ -101,12 +101,12 @@ def _run(arguments: list[str]) -> object:
 
 def _offer(arguments: list[str]) -> int:
     """TOPIC TYPED INDEX: a name in each line. Whatever is wrong, somebody is typing, and nothing is said."""
-    from imgsearch.core.store.completion_values import offers
+    from imgsearch.core.store.completion_values import completion_values
 
     topic, typed, index = (*arguments, "", "", "")[:3]
     try:
         settled = [str(each.value) for each in config.settings_for((), ()) if each.key == "index"]
-        names = offers(topic, typed, index or next(iter(settled), None))
+        names = completion_values(topic, typed, index or next(iter(settled), None))
     except (ImgsearchError, OSError, ValueError):
         return 1
     for name in names:

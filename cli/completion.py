@@ -1,6 +1,6 @@
 """Completion scripts for bash, zsh and fish, written out from the app's own commands and options.
 
-The scripts are complete in themselves: TAB starts no Python, but for names that only an index knows (core/offers). File
+The scripts are complete in themselves: TAB starts no Python, but for names that only an index knows (core/store). File
 names are left to each shell, which knows how to quote them, and nothing is handed to `eval`. (Typer's own machinery
 starts the program on every TAB, 0.15 s, cannot ask for folders only, and its zsh script evaluates help texts: one that
 holds `\\$(command)` runs it.)
@@ -37,7 +37,7 @@ class Value:
     metavar: str
     kind: Literal["files", "folders", "choices", "names", "anything"]
     choices: tuple[str, ...] = ()
-    """Of `names` and `folders`, what core.offers is asked for, if anything."""
+    """Of `names` and `folders`, the topic of core/store/completion_values, if any."""
     notes: tuple[str, ...] = ()
     """One to a choice, or none at all."""
     is_many: bool = False

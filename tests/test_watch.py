@@ -22,7 +22,8 @@ from PIL import Image
 
 from imgsearch.core.indexing.indexer import IndexPlan
 from imgsearch.core.indexing.watch import Agenda, Ear, Look, Looked
-from imgsearch.core.store.catalog import FACT_COLUMNS, join
+from imgsearch.core.store.catalog import join
+from imgsearch.core.store.schema import FACT_COLUMNS
 from imgsearch.core.store.store import Store
 
 from conftest import ALBUM

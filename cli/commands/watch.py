@@ -101,7 +101,7 @@ class _Watcher:
 
         from imgsearch.core.errors import ImgsearchError
         from imgsearch.core.indexing.watch import Looked
-        from imgsearch.core.store.catalog import as_index_error
+        from imgsearch.core.store.connection import as_index_error
 
         try:
             looked = self._look(look)

@@ -19,199 +19,27 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from imgsearch.core.errors import (
-    ImgsearchError,
-    IndexDamaged,
-    IndexLocked,
-    IndexNotFound,
-    IndexTooNew,
-    IndexTooOld,
-    StoreError,
-)
-from imgsearch.core.paths import MOST_INTEGER, is_network_filesystem, printable
+from imgsearch.core.errors import IndexDamaged, IndexNotFound, IndexTooOld
+from imgsearch.core.paths import MOST_INTEGER, printable
 from imgsearch.core.types import CarriedText, Facts, Modality, Photo, Skipped, SpaceIdentity
+
+from .connection import as_index_error, open_for_reading, open_for_writing, set_durability
+from .schema import (
+    FACT_COLUMNS,
+    MAX_DIM,
+    MIGRATIONS,
+    NOT_YOURS,
+    TEXT_FACTS,
+    WHOLE_FACTS,
+    check_tables,
+    check_version,
+    migrate,
+)
 
 if TYPE_CHECKING:
     import sqlite_utils
 
-# A released migration is never edited; a change is a new entry. `pragma user_version` counts those applied.
-MIGRATIONS: tuple[str, ...] = (
-    """
-    create table info (
-        key text primary key,
-        value text not null
-    ) without rowid;
-
-    create table roots (
-        id integer primary key,
-        path blob not null unique,
-        kind text not null check (kind in ('folder', 'files')),
-        device integer,
-        exclude text not null default '[]',
-        hidden integer not null default 0,
-        state text not null default 'online' check (state in ('online', 'offline')),
-        note text,
-        added_at text not null,
-        walked_at text
-    );
-
-    create table photos (
-        id integer primary key,
-        root_id integer not null references roots (id),
-        folder blob not null,
-        name blob not null,
-        size integer not null,
-        mtime_ns integer not null,
-        inode integer not null,
-        sidecars text not null default '[]',
-        pair blob,
-        content_hash blob not null,
-        named integer not null default 0,
-        state text not null default 'present' check (state in ('present', 'gone', 'excluded')),
-        indexed_at text not null,
-        format text not null,
-        width integer not null,
-        height integer not null,
-        orientation integer not null,
-        taken_at text,
-        taken_offset text,
-        camera_make text,
-        camera text,
-        lens text,
-        exposure_seconds real,
-        f_number real,
-        iso integer,
-        focal_length_mm real,
-        focal_length_35mm real,
-        latitude real,
-        longitude real,
-        altitude_m real,
-        rating integer,
-        keywords text not null default '[]',
-        unique (root_id, folder, name)
-    );
-    create index photos_by_content on photos (content_hash);
-
-    create table texts (
-        key blob primary key,
-        text text not null
-    ) without rowid;
-
-    create table photo_texts (
-        photo_id integer not null references photos (id) on delete cascade,
-        key blob not null references texts (key),
-        source text not null,
-        primary key (photo_id, key)
-    ) without rowid;
-    create index photo_texts_by_key on photo_texts (key);
-
-    create table spaces (
-        id text primary key,
-        fingerprint text not null unique,
-        name text not null,
-        model text not null,
-        arch text not null,
-        weights text,
-        dim integer not null check (dim between 1 and 65536),
-        details text not null,
-        state text not null default 'building' check (state in ('building', 'complete')),
-        generation integer not null default 0,
-        slots integer not null default 0,
-        created_at text not null
-    ) without rowid;
-
-    create table vectors (
-        space_id text not null references spaces (id),
-        slot integer not null check (slot >= 0),
-        modality text not null check (modality in ('image', 'text')),
-        key blob not null,
-        primary key (space_id, slot),
-        unique (space_id, modality, key)
-    ) without rowid;
-
-    create table calibrations (
-        space_id text primary key references spaces (id),
-        version integer not null,
-        pictures integer not null,
-        image_mean blob not null,
-        text_mean blob not null,
-        low_image real not null,
-        low_text real not null,
-        phrases blob not null
-    ) without rowid;
-
-    create table failures (
-        root_id integer not null references roots (id),
-        folder blob not null,
-        name blob not null,
-        size integer not null,
-        mtime_ns integer not null,
-        stage text not null,
-        reason text not null,
-        codecs text not null,
-        is_silent integer not null,
-        failed_at text not null,
-        primary key (root_id, folder, name)
-    ) without rowid;
-    """,
-    """
-    -- CRC-32 of the vector's bytes; null where it was written before there were any.
-    alter table vectors add column crc integer;
-    create index vectors_without_crc on vectors (space_id, slot) where crc is null;
-    """,
-    """
-    -- Texts of the user's own, by the content of the photo they are about: they outlive the file's name and the file.
-    -- Photos that are there carry them as photo_texts with the source 'note'.
-    create table notes (
-        content_hash blob not null,
-        key blob not null,
-        text text not null,
-        added_at text not null,
-        primary key (content_hash, key)
-    ) without rowid;
-    create index notes_by_key on notes (key);
-    """,
-    """
-    -- Contents and texts whose vectors were taken over from elsewhere before a photo of theirs was met here: they are
-    -- not for `prune` to forget.
-    create table awaited (
-        key blob primary key
-    ) without rowid;
-    """,
-)
-MAX_DIM = 65_536
 MAX_SLOTS = 1 << 31
-# What one value of ours can be at most; SQLite would take a billion bytes from anybody.
-MAX_VALUE_BYTES = 64 << 20
-_NOT_YOURS = "do not use this index; make one of your own with: imgsearch index FOLDER --index DIR"
-# The write-ahead log is put into the catalogue when it has grown to 32 MB; a writer keeps up to 64 MB of pages.
-LOG_PAGES = 8_000
-CACHE_KIB = 65_536
-APPLICATION_ID = 0x494D4753  # "IMGS": `file` and we can tell our catalogue from any other SQLite file
-
-FACT_COLUMNS = (
-    "format",
-    "width",
-    "height",
-    "orientation",
-    "taken_at",
-    "taken_offset",
-    "camera_make",
-    "camera",
-    "lens",
-    "exposure_seconds",
-    "f_number",
-    "iso",
-    "focal_length_mm",
-    "focal_length_35mm",
-    "latitude",
-    "longitude",
-    "altitude_m",
-    "rating",
-)
-
-TEXT_FACTS = frozenset(("format", "taken_at", "taken_offset", "camera_make", "camera", "lens"))
-WHOLE_FACTS = frozenset(("width", "height", "orientation", "iso", "rating"))
 
 
 def now() -> str:
@@ -226,7 +54,7 @@ def split(relpath: str) -> tuple[bytes, bytes]:
 
 def join(folder: bytes, name: bytes) -> str:
     if not (isinstance(folder, bytes) and isinstance(name, bytes)):
-        raise IndexDamaged(f"the catalogue holds a name that is none: {folder!r:.40}, {name!r:.40}", hint=_NOT_YOURS)
+        raise IndexDamaged(f"the catalogue holds a name that is none: {folder!r:.40}, {name!r:.40}", hint=NOT_YOURS)
     return os.fsdecode(folder + b"/" + name if folder else name)
 
 
@@ -238,7 +66,7 @@ def is_inside(relpath: str) -> bool:
 def _leads_out(root: str, relpath: str) -> IndexDamaged:
     return IndexDamaged(
         f"the catalogue names {printable(relpath)!r} in {printable(root)}, which is no path inside it",
-        hint=_NOT_YOURS,
+        hint=NOT_YOURS,
     )
 
 
@@ -388,7 +216,7 @@ class Catalog:
         self._base = base
         self._functions: set[str] = set()
         try:
-            self._connection = _connect(path, write=write)
+            self._connection = open_for_writing(path) if write else open_for_reading(path)
         except sqlite3.Error as error:
             raise as_index_error(error, path) from error
         try:
@@ -407,11 +235,11 @@ class Catalog:
         return sqlite_utils.Database(self._connection)
 
     def _prepare(self, path: str, *, write: bool) -> None:
-        _set_up(self._connection)
+        self._connection.execute("pragma foreign_keys = on")
         if write:
-            _migrate(self._connection, path)
-            _choose_journal(self._connection, path)
-        elif (version := _check_version(self._connection, path)) == 0:
+            migrate(self._connection, path)
+            set_durability(self._connection, path)
+        elif (version := check_version(self._connection, path)) == 0:
             raise IndexNotFound(
                 f"nothing indexed yet in {printable(path)}", hint="fill it with: imgsearch index FOLDER"
             )
@@ -420,11 +248,7 @@ class Catalog:
                 f"{printable(path)}: made by an older imgsearch (catalogue version {version})",
                 hint="bring it up to date with: imgsearch index",
             )
-        if _shape(self._connection) != _own_shape():
-            raise IndexDamaged(
-                f"{printable(path)}: its tables are not those that imgsearch makes",
-                hint=_NOT_YOURS,
-            )
+        check_tables(self._connection, path)
 
     def close(self) -> None:
         self._connection.close()
@@ -542,7 +366,7 @@ class Catalog:
             is_sane = path == "." or path.startswith("/") or is_inside(path)
             path = os.path.normpath(os.path.join(self._base, path))
         if not is_sane or "\0" in path:
-            raise IndexDamaged(f"{printable(self.path)}: {printable(path)!r} cannot be a root", hint=_NOT_YOURS)
+            raise IndexDamaged(f"{printable(self.path)}: {printable(path)!r} cannot be a root", hint=NOT_YOURS)
         return path
 
     def update_root(self, root_id: int, **values: Any) -> None:
@@ -943,7 +767,7 @@ class Catalog:
             raise IndexDamaged(
                 f"{printable(self.path)}: a space that cannot be (id {r[0]!r:.40}, {r[5]!r:.20} dimensions, "
                 f"{r[10]!r:.20} vectors)",
-                hint=_NOT_YOURS,
+                hint=NOT_YOURS,
             )
         identity = SpaceIdentity(r[1], r[2], r[3], r[4], r[5], details or {})
         return Space(id=r[0], identity=identity, model=r[7], state=r[8], generation=r[9], slots=r[10])
@@ -1436,126 +1260,3 @@ def sidecar_stamp(photo: Photo) -> str:
 def pair_name(photo: Photo) -> bytes | None:
     """A pair lies in the same folder, so its name is enough, and stays right when the folder moves."""
     return None if photo.pair is None else os.path.basename(os.fsencode(photo.pair))
-
-
-def _connect(path: str, *, write: bool) -> sqlite3.Connection:
-    if write:
-        return _opened(path, "mode=rwc")
-    # A write-ahead log needs a helper file even for reading. Where none can be made nobody writes either.
-    is_frozen = not os.access(os.path.dirname(path) or ".", os.W_OK) and not os.path.exists(f"{path}-wal")
-    return _opened(path, "immutable=1" if is_frozen else "mode=ro")
-
-
-def connect_for_salvage(path: str) -> sqlite3.Connection:
-    """A damaged catalogue, to read from it what can be read; nothing in it is run."""
-    connection = _opened(path, "mode=ro")
-    connection.execute("pragma trusted_schema = off")
-    connection.execute("pragma foreign_keys = off")
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
-    return connection
-
-
-def _set_up(connection: sqlite3.Connection) -> None:
-    connection.execute("pragma foreign_keys = on")
-    connection.execute("pragma trusted_schema = off")
-    connection.execute("pragma cell_size_check = on")
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
-    # full, not normal: a commit that a vector file's slots depend on has to survive a power cut.
-    connection.execute("pragma synchronous = full")
-
-
-def _choose_journal(connection: sqlite3.Connection, path: str) -> None:
-    """Only once there are tables: the log of an empty file would be taken for a stray one, and removed."""
-    # Processes share the write-ahead log through memory, which a network filesystem cannot do.
-    journal = "delete" if is_network_filesystem(path) else "wal"
-    connection.execute(f"pragma journal_mode = {journal}")
-    # A checkpoint touches some 700 pages anywhere in a large catalogue: they are gathered before they are put in their
-    # places, and those read stay in memory (bench/growth.py: at 100,000 photos half as many bytes written).
-    connection.execute(f"pragma wal_autocheckpoint = {LOG_PAGES}")
-    connection.execute(f"pragma cache_size = -{CACHE_KIB}")
-
-
-def _opened(path: str, mode: str) -> sqlite3.Connection:
-    uri = f"file:{_uri_quoted(path)}?{mode}"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False)
-
-
-_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_TOOBIG", "SQLITE_MISMATCH", "SQLITE_ERROR")
-
-
-def as_index_error(error: sqlite3.Error, path: str | None = None) -> ImgsearchError:
-    """What an error of SQLite means for the person: a full disk, a lock, missing rights, or damage."""
-    where = "the index" if path is None else printable(path)
-    name = getattr(error, "sqlite_errorname", "") or ""
-    if name.startswith("SQLITE_FULL"):
-        return ImgsearchError(f"{where}: the disk is full", hint="free some space and run the same command again")
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return IndexLocked(f"{where}: in use by another program", hint="try again when it has finished")
-    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH", "SQLITE_IOERR")):
-        return StoreError(
-            f"{where}: cannot be opened or written ({error})", hint="check its permissions and the disk it is on"
-        )
-    # Python's own complaint about text that is none has no name; what cannot be opened at all is a plain error.
-    if name and not name.startswith(_DAMAGE):
-        return StoreError(f"{where}: cannot be used ({error})", hint="see what is wrong with: imgsearch check")
-    return IndexDamaged(
-        f"{where}: not a readable catalogue ({error})",
-        hint="save what can be saved with: imgsearch check --repair; your photos are not touched",
-    )
-
-
-def _shape(connection: sqlite3.Connection) -> list[Any]:
-    """Tables with their columns, keys and references, indexes, and whatever else there is: views and triggers would be
-    somebody's code."""
-    return connection.execute(
-        """
-        select m.type, m.name, c.name, c.type, c."notnull", c.pk from sqlite_master m
-        left join pragma_table_xinfo(m.name) c on m.type = 'table'
-        where m.name not like 'sqlite\\_%' escape '\\'
-        union all
-        select 'reference', m.name, f."from", f."table", f."to", f.on_delete from sqlite_master m
-        join pragma_foreign_key_list(m.name) f
-        where m.type = 'table'
-        order by 1, 2, 3
-        """
-    ).fetchall()
-
-
-@functools.cache
-def _own_shape() -> list[Any]:
-    connection = sqlite3.connect(":memory:")
-    try:
-        for script in MIGRATIONS:
-            connection.executescript(script)
-        return _shape(connection)
-    finally:
-        connection.close()
-
-
-def _uri_quoted(path: str) -> str:
-    from urllib.parse import quote
-
-    return quote(os.fsencode(path))
-
-
-def _migrate(connection: sqlite3.Connection, path: str) -> None:
-    version = _check_version(connection, path)
-    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
-        connection.executescript(
-            f"begin immediate;\n{script}\npragma user_version = {number};\n"
-            f"pragma application_id = {APPLICATION_ID};\n"
-            "insert or ignore into info values ('edition', '0');\ncommit;"
-        )
-
-
-def _check_version(connection: sqlite3.Connection, path: str) -> int:
-    version: int = connection.execute("pragma user_version").fetchone()[0]
-    application: int = connection.execute("pragma application_id").fetchone()[0]
-    if application not in (0, APPLICATION_ID):
-        raise StoreError(f"{printable(path)}: a database, but not of imgsearch", hint="name another index with --index")
-    if version > len(MIGRATIONS):
-        raise IndexTooNew(
-            f"{path}: made by a newer imgsearch (catalogue version {version}, this one knows {len(MIGRATIONS)})",
-            hint="upgrade imgsearch, or name another index with --index",
-        )
-    return version

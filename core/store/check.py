@@ -23,7 +23,8 @@ from imgsearch.core.photos.decode_pool import Workers
 from imgsearch.core.photos.walk import named_photo
 from imgsearch.core.types import Embedder, Modality, NotAPicture, Photo, SkipPhoto
 
-from .catalog import FACT_COLUMNS, NewVector, Place, Space, is_inside, join, sidecar_stamp, text_key
+from .catalog import NewVector, Place, Space, is_inside, join, sidecar_stamp, text_key
+from .schema import FACT_COLUMNS
 from .store import CATALOG, LOST_AND_FOUND, MODALITIES, TEMPORARY, Store
 from .vectors import Graph, SlotMap, crc_of
 

@@ -1,6 +1,6 @@
-"""Names that a shell offers while a command is typed: cameras, lenses, keywords and roots of an index, and indexes.
+"""The values that shell completion offers: cameras, lenses, keywords and roots of an index, and known indexes.
 
-Asked on every TAB, so it imports little, and what a large catalogue does not say at once is not offered.
+It runs on every TAB: it imports little, and gives up on a large catalogue after a fraction of a second.
 """
 
 from __future__ import annotations
@@ -8,17 +8,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from imgsearch.core.places import CATALOG, known_indexes, locate
 
-if TYPE_CHECKING:
-    import sqlite3
-
-# 100,000 photos are read in half of this.
-MOST_SECONDS = 0.06
-MOST_NAMES = 1_000
-LONGEST_NAME = 200
+# 100,000 photos take half of this.
+MAX_SECONDS = 0.06
+MAX_VALUES = 1_000
+MAX_CHARACTERS = 200
+MAX_VALUE_BYTES = 1 << 20
 INDEXES = "indexes"
 _QUERIES = {
     "cameras": "select distinct camera from photos where state = 'present'",
@@ -29,59 +26,49 @@ _QUERIES = {
 TOPICS = (*_QUERIES, INDEXES)
 
 
-def offers(topic: str, typed: str = "", index: str | None = None) -> list[str]:
-    """Names that begin with what was typed, in any case, sorted. Nothing where there is no index, or no such topic."""
+def completion_values(topic: str, typed: str = "", index: str | None = None) -> list[str]:
+    """The values that begin with `typed`, ignoring case, sorted; empty if there is no such index or topic."""
     if topic == INDEXES:
-        return sorted(_fitting(known_indexes(), os.path.expanduser(typed)))
+        return sorted(_matching(known_indexes(), os.path.expanduser(typed)))
     if topic not in _QUERIES:
         return []
     folder = locate(index)
-    names = _from_catalogue(_QUERIES[topic], folder)
-    if topic == "roots":  # in a portable index, those beside it are relative to where it lies
+    values = _from_catalogue(_QUERIES[topic], folder)
+    if topic == "roots":  # a portable index stores the roots beside it relative to its own parent folder
         base = os.fsencode(os.path.dirname(folder))
-        names = (os.path.normpath(os.path.join(base, name)) for name in names if isinstance(name, bytes))
-    return sorted(_fitting(names, typed), key=str.casefold)
+        values = (os.path.normpath(os.path.join(base, value)) for value in values if isinstance(value, bytes))
+    return sorted(_matching(values, typed), key=str.casefold)
 
 
-def _fitting(names: Iterable[object], typed: str) -> Iterator[str]:
-    begun = typed.casefold()
+def _matching(values: Iterable[object], typed: str) -> Iterator[str]:
+    prefix = typed.casefold()
     found = 0
-    for name in names:
-        text = os.fsdecode(name) if isinstance(name, bytes) else name
-        if isinstance(text, str) and len(text) <= LONGEST_NAME and text.isprintable() and text.strip():
-            if text.casefold().startswith(begun):
+    for value in values:
+        text = os.fsdecode(value) if isinstance(value, bytes) else value
+        if isinstance(text, str) and len(text) <= MAX_CHARACTERS and text.isprintable() and text.strip():
+            if text.casefold().startswith(prefix):
                 yield text
                 found += 1
-            if found == MOST_NAMES:
+            if found == MAX_VALUES:
                 return
 
 
 def _from_catalogue(query: str, folder: str) -> Iterator[object]:
     import sqlite3
 
+    from .connection import open_for_reading
+
     try:
-        connection = _opened(os.path.join(folder, CATALOG))
+        connection = open_for_reading(os.path.join(folder, CATALOG), timeout_seconds=0)
     except sqlite3.Error:
         return
+    until = time.monotonic() + MAX_SECONDS
+    connection.set_progress_handler(lambda: time.monotonic() > until, 1_000)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
     try:
         for row in connection.execute(query):
             yield row[0]
     except sqlite3.Error:
-        return  # out of time, or none of our catalogues
+        return  # out of time, or the file is not a catalogue
     finally:
         connection.close()
-
-
-def _opened(path: str) -> sqlite3.Connection:
-    """For reading, with nothing run that the file brings along."""
-    import sqlite3
-    import urllib.parse
-
-    where = urllib.parse.quote_from_bytes(os.fsencode(path))
-    is_frozen = not os.access(os.path.dirname(path), os.W_OK) and not os.path.exists(f"{path}-wal")
-    connection = sqlite3.connect(f"file:{where}?{'immutable=1' if is_frozen else 'mode=ro'}", uri=True, timeout=0)
-    until = time.monotonic() + MOST_SECONDS
-    connection.set_progress_handler(lambda: time.monotonic() > until, 1_000)
-    connection.execute("pragma trusted_schema = off")
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1 << 20)
-    return connection

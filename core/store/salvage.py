@@ -17,7 +17,9 @@ from typing import Any
 
 from imgsearch.core.paths import free_name, fsync_path
 
-from .catalog import APPLICATION_ID, MIGRATIONS, Catalog, connect_for_salvage
+from .catalog import Catalog
+from .connection import open_for_salvage
+from .schema import APPLICATION_ID, MIGRATIONS
 from .store import CATALOG, SALVAGED, locked
 
 # In the order in which rows name each other.
@@ -120,7 +122,7 @@ def _readable(path: str) -> Iterator[sqlite3.Connection | None]:
             if not _is_regular(path) or (candidate == patched and not _patch(path, patched)):
                 break
             with contextlib.suppress(sqlite3.Error):
-                connection = connect_for_salvage(candidate)
+                connection = open_for_salvage(candidate)
                 try:
                     connection.execute("select count(*) from sqlite_master").fetchone()
                 except sqlite3.Error:

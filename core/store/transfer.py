@@ -28,8 +28,9 @@ from imgsearch.core.paths import fsync_path, naming, path_fields, printable
 from imgsearch.core.photos.codecs import codecs
 from imgsearch.core.types import CarriedText, SpaceIdentity
 
-from .catalog import FACT_COLUMNS, MAX_DIM, TEXT_FACTS, WHOLE_FACTS, Place, text_key
+from .catalog import Place, text_key
 from .notes import NOTE, as_note
+from .schema import FACT_COLUMNS, MAX_DIM, TEXT_FACTS, WHOLE_FACTS
 from .store import MODALITIES, Batch, Store, View
 
 if TYPE_CHECKING:
