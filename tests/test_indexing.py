@@ -157,7 +157,7 @@ def test_a_file_that_is_no_picture_is_silent_unless_it_claims_to_be_one_or_was_n
     (photos / "data").write_bytes(bytes(range(256)))
     (photos / "fake.png").write_text("words")
     summary = index(folder, model, photos)
-    assert (summary.skipped, summary.passed_over) == (1, 2 - 1)  # .txt files are never looked into
+    assert (summary.skipped, summary.not_pictures) == (1, 2 - 1)  # .txt files are never looked into
     assert index(folder, model, photos).skipped == 0
     named = index(folder, model, photos / "data")
     assert named.skipped == 1
@@ -449,19 +449,19 @@ def test_facts_are_kept(folder, tmp_path, model):
 def test_a_file_that_is_still_being_written_is_left_to_a_later_run(folder, photos, model):
     for path in photos.iterdir():
         os.utime(path, (1e9, 1e9))
-    index(folder, model, photos, settle_seconds=60)
+    index(folder, model, photos, min_age_seconds=60)
     shutil.copyfile(photos / "lemon.jpg", photos / "coming.jpg")
     (photos / "banana.txt").write_text("a caption that somebody is typing")
     shutil.copyfile(photos / "lemon.jpg", photos / "carrots.jpg")
     (photos / "watermelon.jpg").rename(photos / "moved.jpg")
 
-    early = index(folder, model, photos, settle_seconds=60)
+    early = index(folder, model, photos, min_age_seconds=60)
 
-    assert (early.unsettled, early.new, early.changed, early.reused, early.gone) == (3, 0, 0, 1, 1)
+    assert (early.being_written, early.new, early.changed, early.reused, early.gone) == (3, 0, 0, 1, 1)
     names = {"banana", "lemon", "red-delicious", "carrots", "oatly-oat-milk", "moved"}
     assert {Path(path).stem for path in present(folder)} == names  # those as they were
     late = index(folder, model, photos)
-    assert (late.unsettled, late.reused, late.changed) == (0, 1, 2)
+    assert (late.being_written, late.reused, late.changed) == (0, 1, 2)
     assert {Path(path).stem for path in present(folder)} == {*names, "coming"}
 
 

@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from imgsearch.core.indexing.indexer import IndexPlan
-from imgsearch.core.indexing.watch import Agenda, Ear, Look, Looked
+from imgsearch.core.indexing.watch import Check, CheckResult, Schedule, Watcher
 from imgsearch.core.store.catalog import join
 from imgsearch.core.store.schema import FACT_COLUMNS
 from imgsearch.core.store.store import Store
@@ -38,19 +38,19 @@ PATIENCE = 120
 # ------------------------------------------------------------------------------------------------- when to look
 
 
-DONE = Looked()
+DONE = CheckResult()
 
 
-def times_of_looks(heard: list[float], until: float, looked: Looked = DONE, **options) -> list[float]:
-    """When an agenda looks that hears of changes at those times, each look over at once."""
-    agenda, looks, coming = Agenda(0.0, 60.0), [], sorted(heard)
-    while min([agenda.due, *coming[:1]]) <= until:
-        if coming and coming[0] < agenda.due:
-            agenda.heard(coming.pop(0))
+def times_of_looks(heard: list[float], until: float, looked: CheckResult = DONE, **options) -> list[float]:
+    """When a schedule checks that is told of changes at those times, if each check takes no time."""
+    schedule, looks, coming = Schedule(0.0, 60.0), [], sorted(heard)
+    while min([schedule.due, *coming[:1]]) <= until:
+        if coming and coming[0] < schedule.due:
+            schedule.note_change(coming.pop(0))
             continue
-        looks.append(agenda.due)
-        agenda.begin(agenda.due)
-        agenda.ended(looks[-1], looked, **{"is_deaf": False, **options})
+        looks.append(schedule.due)
+        schedule.begin(schedule.due)
+        schedule.ended(looks[-1], looked, **{"misses_changes": False, **options})
     return looks
 
 
@@ -72,52 +72,52 @@ def test_what_never_settles_holds_nothing_up_for_long():
 
 
 def test_what_is_still_being_written_is_looked_at_again_soon():
-    assert times_of_looks([], 5, Looked(unsettled=True)) == [0, 2, 4]
+    assert times_of_looks([], 5, CheckResult(being_written=True)) == [0, 2, 4]
 
 
 def test_a_look_that_failed_is_tried_again_and_not_at_once():
-    assert times_of_looks([], 40, Looked(is_done=False)) == [0, 15, 30]
+    assert times_of_looks([], 40, CheckResult(is_done=False)) == [0, 15, 30]
 
 
 def test_where_nothing_is_told_it_is_looked_from_time_to_time():
-    assert times_of_looks([], 200, is_deaf=True) == [0, 30, 90, 150]
+    assert times_of_looks([], 200, misses_changes=True) == [0, 30, 90, 150]
 
 
 def test_looking_takes_at_most_a_fifth_of_the_time():
-    assert times_of_looks([1.0, 2.0, 3.0], 100, Looked(seconds=10)) == [0, 40, 80]
+    assert times_of_looks([1.0, 2.0, 3.0], 100, CheckResult(seconds=10)) == [0, 40, 80]
 
 
 def test_every_hour_it_is_looked_at_everything_files_that_never_settle_included():
-    agenda = Agenda(0.0)
-    assert agenda.begin(0.0) == Look()
-    assert agenda.begin(30.0) == Look(anew=True)
-    assert agenda.due == 3600
-    assert agenda.begin(3600.0) == Look(anew=True, settle_seconds=0)
-    assert agenda.due == 7200
+    schedule = Schedule(0.0)
+    assert schedule.begin(0.0) == Check()
+    assert schedule.begin(30.0) == Check(rewatch=True)
+    assert schedule.due == 3600
+    assert schedule.begin(3600.0) == Check(rewatch=True, min_age_seconds=0)
+    assert schedule.due == 7200
 
 
 # ------------------------------------------------------------------------------------------ what is heard of
 
 
 class Listening:
-    """An ear for one folder, and the index that it asks for roots and rules."""
+    """A watcher for one folder, and the index that it asks for roots and rules."""
 
-    def __init__(self, ear: Ear, folder: Path, **plan: object) -> None:
-        self.ear, self.folder = ear, folder
+    def __init__(self, watcher: Watcher, folder: Path, **plan: object) -> None:
+        self.watcher, self.folder = watcher, folder
         self.plan = IndexPlan((str(folder),), **plan)
         self.index = folder / ".imgsearch"
 
-    def attend(self) -> IndexPlan | None:
+    def watch_folders(self) -> IndexPlan | None:
         with Store.writing(str(self.index), create=True) as store:
-            return self.ear.attend(store, self.plan)
+            return self.watcher.watch_folders(store, self.plan)
 
     def hears(self, *, within: float = 10) -> bool:
         """Whether it hears of a change."""
         until = time.monotonic() + within
         never = threading.Event()
         while time.monotonic() < until:
-            if self.ear.wait(until - time.monotonic(), never):
-                while self.ear.wait(0.3, never):  # all that belongs to it
+            if self.watcher.wait(until - time.monotonic(), never):
+                while self.watcher.wait(0.3, never):  # all that belongs to it
                     pass
                 return True
         return False
@@ -125,11 +125,11 @@ class Listening:
 
 @pytest.fixture
 def listening(photos):
-    with closing(Ear()) as ear:
-        made = Listening(ear, photos, exclude=("Exports/",))
+    with closing(Watcher()) as watcher:
+        made = Listening(watcher, photos, exclude=("Exports/",))
         for name in ("2024/may", "Exports", "node_modules", ".private"):
             (photos / name).mkdir(parents=True)
-        made.attend()
+        made.watch_folders()
         yield made
 
 
@@ -150,7 +150,7 @@ def test_every_kind_of_change_is_heard(listening):
         change()
         assert listening.hears(), change
         assert not listening.hears(within=0.5)
-    listening.attend()
+    listening.watch_folders()
     (top / "a" / "b" / "c" / "deep.jpg").write_bytes(picture(2))
     assert listening.hears()
 
@@ -177,7 +177,7 @@ def test_a_folder_that_goes_and_one_that_comes_in_its_place_are_noticed(listenin
     assert not listening.hears(within=1.5)  # told once
     away.rename(top)
     assert listening.hears()
-    assert listening.attend() is not None
+    assert listening.watch_folders() is not None
     (top / "2024" / "new.jpg").write_bytes(picture(1))
     assert listening.hears()
 
@@ -190,7 +190,7 @@ def test_a_folder_in_the_place_of_another_one_is_listened_to(listening):
     ):
         change()
         assert listening.hears()
-        listening.attend()
+        listening.watch_folders()
         (top / "2024" / "may" / "new.jpg").write_bytes(picture(1))
         assert listening.hears()
 
@@ -200,16 +200,16 @@ def test_a_name_that_is_not_utf_8_does_not_deafen(listening):
     with open(odd, "wb") as file:
         file.write(picture(1))
     assert listening.hears()
-    listening.attend()
+    listening.watch_folders()
     (listening.folder / "new.jpg").write_bytes(picture(2))
     assert listening.hears()
-    assert listening.ear.trouble is None
+    assert listening.watcher.problem is None
 
 
 def test_folders_of_which_nothing_can_be_told_are_named(listening):
     os.mkdir(os.path.join(os.fsencode(listening.folder), b"caf\xe9"))
-    listening.attend()
-    assert listening.ear.trouble.endswith("caf\\xe9: changes in a folder whose name is not UTF-8 are not told of")
+    listening.watch_folders()
+    assert listening.watcher.problem.endswith("caf\\xe9: changes in a folder whose name is not UTF-8 cannot be watched")
     (listening.folder / "new.jpg").write_bytes(picture(2))
     assert listening.hears()
 
@@ -218,12 +218,12 @@ LIMITED = """
 import sys
 from imgsearch.core.indexing.indexer import IndexPlan
 from imgsearch.core.store.store import Store
-from imgsearch.core.indexing.watch import Ear
+from imgsearch.core.indexing.watch import Watcher
 with Store.writing(sys.argv[1], create=True) as store:
-    ear = Ear()
+    watcher = Watcher()
     for _ in range(2):
-        assert ear.attend(store, IndexPlan((sys.argv[2],))) is not None
-        print(ear.trouble)
+        assert watcher.watch_folders(store, IndexPlan((sys.argv[2],))) is not None
+        print(watcher.problem)
         open("/proc/sys/user/max_inotify_watches", "w").write("1000")
 """
 
@@ -240,8 +240,7 @@ def test_a_system_that_watches_no_more_folders_is_told_with_the_cure_and_tried_a
         pytest.skip("limits cannot be set here")
     first, second = done.stdout.splitlines()
     assert first == (
-        "the system puts no more folders under watch (41 are needed); as root: "
-        "sysctl fs.inotify.max_user_watches=524288"
+        "the system cannot watch enough folders (41 are needed); run as root: sysctl fs.inotify.max_user_watches=524288"
     )
     assert second == "None"
 
@@ -618,7 +617,7 @@ def test_folders_that_tell_nothing_are_looked_at_from_time_to_time(photos, tmp_p
     os.mkdir(odd)
     with watch(tmp_path / "index", photos, "--poll", "1") as watched:
         told = [record["reason"] for record in watched.told if record["event"] == "notice"]
-        assert [reason.endswith("are not told of; looked at every 1 s instead") for reason in told] == [True]
+        assert [reason.endswith("cannot be watched; looked at every 1 s instead") for reason in told] == [True]
         shutil.copy(ALBUM / "leek.jpg", os.path.join(odd, b"leek.jpg"))
         assert watched.next("photo")["path"].endswith("/leek.jpg")
 

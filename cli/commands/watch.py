@@ -18,7 +18,7 @@ from imgsearch.cli.running import Choice, Received, orderly_stop
 if TYPE_CHECKING:
     from imgsearch.cli.output.progress import Progress
     from imgsearch.core.indexing.indexer import Event, IndexPlan, Summary
-    from imgsearch.core.indexing.watch import Ear, Look, Looked
+    from imgsearch.core.indexing.watch import Check, CheckResult, Watcher
     from imgsearch.core.store.store import Store
 
 # What a watch tells of its later runs: what they did, and not how they went about it.
@@ -62,7 +62,7 @@ def watch(
     """
     from imgsearch.core.errors import UsageError
     from imgsearch.core.indexing.indexer import IndexPlan
-    from imgsearch.core.indexing.watch import Ear
+    from imgsearch.core.indexing.watch import Watcher
     from imgsearch.core.indexing.watch import watch as watch_folders
     from imgsearch.core.paths import on_disk, printable
     from imgsearch.core.store.store import locate
@@ -75,11 +75,11 @@ def watch(
             raise UsageError(f"{printable(path)}: not a folder", hint="watch the folder it is in")
     plan = IndexPlan(folders, tuple(exclude or []), hidden, decode=decode.value, workers=workers)
     stop, received = threading.Event(), Received()
-    with orderly_stop(stop, received), contextlib.closing(Ear()) as ear:
+    with orderly_stop(stop, received), contextlib.closing(Watcher()) as changes:
         voice = _Voice(stop, poll, as_json=as_json, quiet=quiet, verbose=verbose)
         choice = Choice(model, None, None, device, precision.value, offline, voice.say)
-        watcher = _Watcher(locate(index), plan, choice, ear, voice, received)
-        watch_folders(watcher.look, ear, stop, poll_seconds=poll)
+        watcher = _Watcher(locate(index), plan, choice, changes, voice, received)
+        watch_folders(watcher.check, changes, stop, poll_seconds=poll)
     if voice.is_deserted:
         raise BrokenPipeError
     return 128 + (received.number or signal.SIGINT)
@@ -89,29 +89,29 @@ class _Watcher:
     """One run after the other, with the same model."""
 
     def __init__(
-        self, folder: str, plan: IndexPlan, choice: Choice, ear: Ear, voice: _Voice, received: Received
+        self, folder: str, plan: IndexPlan, choice: Choice, changes: Watcher, voice: _Voice, received: Received
     ) -> None:
         self._folder, self._plan, self._choice = folder, plan, choice
-        self._ear, self._voice, self._received = ear, voice, received
+        self._changes, self._voice, self._received = changes, voice, received
         self._is_first = True
 
-    def look(self, look: Look) -> Looked:
+    def check(self, check: Check) -> CheckResult:
         """One run. What the user can mend while the watch goes on does not end it, but for the first run."""
         import sqlite3
 
         from imgsearch.core.errors import ImgsearchError
-        from imgsearch.core.indexing.watch import Looked
+        from imgsearch.core.indexing.watch import CheckResult
         from imgsearch.core.store.connection import as_index_error
 
         try:
-            looked = self._look(look)
+            looked = self._check(check)
         except (ImgsearchError, OSError, sqlite3.Error) as error:
             known = as_index_error(error) if isinstance(error, sqlite3.Error) else error
             self._voice.hush()
             if self._is_first or not _can_pass(known):
                 raise
             self._voice.complain(known)
-            return Looked(is_done=False)
+            return CheckResult(is_done=False)
         finally:
             self._received.is_working = False  # from now on, and while it waits for its turn, ^C ends it at once
         if self._is_first and not self._voice.stop.is_set():
@@ -119,12 +119,12 @@ class _Watcher:
         self._is_first = False
         return looked
 
-    def _look(self, look: Look) -> Looked:
+    def _check(self, check: Check) -> CheckResult:
         from dataclasses import replace
 
         from imgsearch.cli.loading import waiting
         from imgsearch.core.indexing import indexer
-        from imgsearch.core.indexing.watch import Looked
+        from imgsearch.core.indexing.watch import CheckResult
         from imgsearch.core.store.store import Store
 
         voice = self._voice
@@ -132,19 +132,19 @@ class _Watcher:
             for line in store.repairs:
                 voice.say(line)
             started = time.monotonic()
-            plan = self._ear.attend(store, self._wanted(store), anew=look.anew)
+            plan = self._changes.watch_folders(store, self._wanted(store), rewatch=check.rewatch)
             seconds = time.monotonic() - started
-            voice.trouble(self._ear.trouble)
+            voice.problem(self._changes.problem)
             if plan is None:
-                return Looked(seconds=seconds)
+                return CheckResult(seconds=seconds)
             space = self._choice.known_space(store)
-            plan = replace(plan, settle_seconds=look.settle_seconds)
+            plan = replace(plan, min_age_seconds=check.min_age_seconds)
             voice.begin(is_first=self._is_first)
             summary = indexer.run(
                 store, self._choice.embedder(space), plan, space=space, on_event=self._on_event, stop=voice.stop
             )
         voice.end(summary, is_first=self._is_first)
-        return Looked(unsettled=summary.unsettled > 0, seconds=seconds + summary.seconds["walk"])
+        return CheckResult(being_written=summary.being_written > 0, seconds=seconds + summary.seconds["walk"])
 
     def _wanted(self, store: Store) -> IndexPlan:
         from dataclasses import replace
@@ -173,7 +173,7 @@ class _Watcher:
             make_light(self._choice.loaded, say=self._voice.say)
             if self._received.number is not None:  # it keeps ^C to itself
                 raise KeyboardInterrupt
-        self._voice.watching(self._ear.folders)
+        self._voice.watching(self._changes.folders)
 
 
 def _can_pass(error: Exception) -> bool:
@@ -247,7 +247,7 @@ class _Voice:
         if not self._as_json:
             self.say(f"watching {render.count(folders, 'folder')}; ^C ends it")
 
-    def trouble(self, why: str | None) -> None:
+    def problem(self, why: str | None) -> None:
         if why is not None and why != self._trouble:
             reason = f"{why}; looked at every {self._poll_seconds:g} s instead"
             self._record({"event": "notice", "reason": reason})

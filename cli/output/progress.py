@@ -255,7 +255,7 @@ def summary_record(summary: Summary) -> dict[str, Any]:
         "unchanged": summary.unchanged,
         "skipped": summary.skipped,
         "known_failures": summary.known_failures,
-        "passed_over": summary.passed_over,
+        "passed_over": summary.not_pictures,
         "gone": summary.gone,
         "excluded": summary.excluded,
         "seconds": {stage: round(seconds, 3) for stage, seconds in summary.seconds.items()},

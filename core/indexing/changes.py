@@ -1,7 +1,7 @@
-"""What is new, changed, gone: the folders as they are now, held against the catalogue.
+"""What is new, changed or gone: the folders on disk compared with the catalogue.
 
-A survey only looks; what it finds is read and embedded by `indexing`, which then calls `settle`. It waits with that
-until then because a photo is only lost if it has not turned up elsewhere.
+A survey only looks. The indexer reads and embeds what it finds, and calls `mark_missing` afterwards: a photo is only
+gone if it has not turned up elsewhere.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from imgsearch.core.store.roots import NOT_THERE, Rules, Target, seen_from, targ
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import DECODE_SECONDS, Photo, Sidecar, Skipped
 
-from .folder_digests import LastTime
+from .folder_digests import FolderDigests
 
-# Nothing in the file need change for these to go away: permissions, mounts, a disk that works again, more memory.
+# These may succeed on another try although the file has not changed: permissions, mounts, disks, memory.
 RETRIED_STAGES = ("walk", "read", "memory")
 
-# A root that lost more than this share of its photos, and more than this many, is taken for unmounted, not emptied.
+# A root that lost more than this share of its photos, and more than this number, counts as unmounted, not as emptied.
 LOST_SHARE = 0.2
 LOST_PHOTOS = 50
 
@@ -40,7 +40,7 @@ class IndexPlan:
     """What to index and how."""
 
     paths: tuple[str, ...]
-    """Files and folders, absolute. None at all: every root the index has."""
+    """Absolute paths of files and folders. Empty: every root of the index."""
     exclude: tuple[str, ...] = ()
     hidden: bool = False
     dry_run: bool = False
@@ -48,28 +48,28 @@ class IndexPlan:
     batch_size: int | None = None
     workers: int | None = None
     seconds: float = DECODE_SECONDS
-    """Longest that decoding one file may take."""
-    settle_seconds: float = 0
-    """A file that was written to less than so long ago may not be whole yet, and is left to a later run."""
+    """Time limit for decoding one file."""
+    min_age_seconds: float = 0
+    """A file modified more recently than this may still be incomplete, and is left to a later run."""
 
 
 @dataclass(slots=True)
 class Summary:
-    """What a run did. Seconds are wall time, but for `decode`, which is summed over the workers."""
+    """What a run did. Seconds are wall time, except `decode`, which is summed over the workers."""
 
     found: int = 0
     new: int = 0
     changed: int = 0
     reused: int = 0
-    """New places of photos that were known already: renamed, moved or copied; no picture was embedded."""
+    """Known photos at a new path: renamed, moved or copied. Their vectors were reused."""
     unchanged: int = 0
     skipped: int = 0
     known_failures: int = 0
-    passed_over: int = 0
+    not_pictures: int = 0
     gone: int = 0
     excluded: int = 0
-    unsettled: int = 0
-    """Left to a later run, because they are still being written."""
+    being_written: int = 0
+    """Left to a later run because they are still being written."""
     offline: tuple[str, ...] = ()
     was_stopped: bool = False
     seconds: dict[str, float] = field(
@@ -86,7 +86,7 @@ EventKind = Literal["walking", "planned", "photo", "skipped", "passed", "gone", 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened, for whoever shows progress; docs/json.md says which fields go with which kind."""
+    """Progress of a run. docs/json.md says which fields go with which kind."""
 
     kind: EventKind
     path: str | None = None
@@ -105,13 +105,13 @@ class Todo:
     root_id: int
     photo: Photo
     is_change: bool = False
-    """There was another content at this place before."""
+    """This path had other content before."""
     failed_before: str | None = None
-    """Why it could not be read the last time, if it is tried again all the same."""
+    """Why it could not be read the last time, if it is tried again."""
 
 
 class TodoList:
-    """The files to read, in a temporary table: a first walk over a million files must not fill the memory."""
+    """The files to read, in a temporary table, because a million of them would not fit in memory."""
 
     def __init__(self) -> None:
         self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
@@ -144,19 +144,19 @@ class TodoList:
 
 
 @dataclass(frozen=True, slots=True)
-class _Lost:
-    """Photos that a finished look at a root, or a folder of it, did not meet."""
+class _Missing:
+    """Photos that were not found where a root, or a folder of it, was walked to the end."""
 
     root: Root
     start: str
     photos: tuple[tuple[int, str], ...]
     """(id, relpath)"""
-    troubles: frozenset[tuple[bytes, bytes]] = frozenset()
-    """(folder, name) of what could not be looked at."""
+    unreadable: frozenset[tuple[bytes, bytes]] = frozenset()
+    """(folder, name) of what could not be read."""
 
 
 class Survey:
-    """One look at what a plan names. What it counts goes to `summary`, what is to be written at once to `batch`."""
+    """Compares what a plan names with the catalogue. Counts into `summary`; rows to write go into `batch`."""
 
     def __init__(
         self,
@@ -176,42 +176,42 @@ class Survey:
         self._stop = stop
         self._named: set[str] = set()
         self._kept_by_name: set[int] = set()
-        """Ids of photos that were given by name once."""
-        self._lost: list[_Lost] = []
+        """Ids of photos that were indexed by name, not found by a walk."""
+        self._missing: list[_Missing] = []
         self.batch = Batch()
 
     def run(self, todo: TodoList) -> None:
-        """Look, and put what has to be read into `todo`. Raises UsageError for a path that is not there."""
+        """Put the files to read into `todo`. Raises UsageError for a path that does not exist."""
         rules = Rules(self._plan.exclude, self._plan.hidden)
         chosen = targets(self._store, self._plan.paths, rules, dry_run=self._plan.dry_run)
         places = [(target.root.id, target.start) for target in chosen if target.photo is None]
-        with closing(LastTime(self._catalog, places, self._space_id)) as last_time:
-            self._look_at_named([target for target in chosen if target.photo], todo)
+        with closing(FolderDigests(self._catalog, places, self._space_id)) as digests:
+            self._check_named([target for target in chosen if target.photo], todo)
             for target in chosen:
                 if self._stop.is_set():
                     return
                 if target.photo is None:
-                    self._look_at(target, last_time, todo)
+                    self._check_target(target, digests, todo)
 
-    def settle(self) -> None:
-        """Mark what is gone, once everything that was found is written."""
-        for lost in self._lost:
-            self._settle(lost)
+    def mark_missing(self) -> None:
+        """Mark what is gone. Call it when everything that was found is written."""
+        for lost in self._missing:
+            self._mark_missing(lost)
 
-    # looking
+    # comparing
 
-    def _look_at(self, target: Target, last_time: LastTime, todo: TodoList) -> None:
+    def _check_target(self, target: Target, digests: FolderDigests, todo: TodoList) -> None:
         root = target.root
         why = why_offline(root)
         if why and (self._has_photos(root) or why == NOT_THERE):
             self._set_offline(root, why)
         elif root.kind == "files":
-            self._look_at_files(root, todo)
+            self._check_files(root, todo)
         else:
-            self._walk(target, last_time, todo)
+            self._walk(target, digests, todo)
 
-    def _look_at_named(self, chosen: Sequence[Target], todo: TodoList) -> None:
-        """Files given by name, a folder at a time."""
+    def _check_named(self, chosen: Sequence[Target], todo: TodoList) -> None:
+        """Compare files given by name, one folder at a time."""
         by_folder: dict[tuple[int, bytes], list[Photo]] = {}
         roots = {target.root.id: target.root for target in chosen}
         for target in chosen:
@@ -220,48 +220,48 @@ class Survey:
                 self._named.add(target.photo.path)
                 by_folder.setdefault((target.root.id, split(target.photo.relpath)[0]), []).append(target.photo)
         for (root_id, _), photos in by_folder.items():
-            self._look_at_these(roots[root_id], photos, todo)
+            self._check_photos(roots[root_id], photos, todo)
         for root in roots.values():
             if root.state == "offline":
                 self._notice_hidden(root)
 
-    def _walk(self, target: Target, last_time: LastTime, todo: TodoList) -> None:
+    def _walk(self, target: Target, digests: FolderDigests, todo: TodoList) -> None:
         root, start = target.root, target.start
         walk = walk_of(self._catalog, target, Walk)
         with_failures = frozenset(self._catalog.folders_with_failures(root.id, os.fsencode(start)))
         visited: set[bytes] = set()
         lost: list[tuple[int, str]] = []
-        troubles: set[tuple[bytes, bytes]] = set()
+        unreadable: set[tuple[bytes, bytes]] = set()
         for found in walk.listings():
             if self._stop.is_set():
                 return
             if isinstance(found, Skipped):
-                troubles.add(self._walk_failure(root, found))
+                unreadable.add(self._walk_failure(root, found))
                 continue
             folder = os.fsencode(found.relpath)
             visited.add(folder)
             self._on_event(Event("walking", count=self._summary.found))
             failures = self._catalog.failures_in_folder(root.id, folder) if folder in with_failures else {}
-            if not self._is_as_before(root, found, failures, last_time):
+            if not self._is_unchanged_folder(root, found, failures, digests):
                 lost += self._compare(root, folder, found, todo)
         for other in self._catalog.folders_below(root.id, os.fsencode(start)):
             if other not in visited:
-                lost += self._not_met(root, other, self._catalog.known_in_folder(root.id, other, None), set())
+                lost += self._missing_from(root, other, self._catalog.known_in_folder(root.id, other, None), set())
         if start and root.state == "offline":
             self._notice_hidden(root)
         kept = tuple(item for item in lost if not walk.is_unread(item[1]) and root.path_of(item[1]) not in self._named)
-        self._look_again([item for item in kept if item[0] in self._kept_by_name], root, todo)
-        self._lost.append(_Lost(root, start, kept, frozenset(troubles)))
+        self._check_again([item for item in kept if item[0] in self._kept_by_name], root, todo)
+        self._missing.append(_Missing(root, start, kept, frozenset(unreadable)))
 
-    def _look_again(self, lost: Sequence[tuple[int, str]], root: Root, todo: TodoList) -> None:
-        """Photos that were given by name once, where a walk does not come."""
+    def _check_again(self, lost: Sequence[tuple[int, str]], root: Root, todo: TodoList) -> None:
+        """Look for photos that were once given by name and that a walk does not reach."""
         for _, relpath in lost:
             photo = named_photo(root.path_of(relpath))
             if isinstance(photo, Photo):
-                self._look_at_these(root, [seen_from(root, relpath, photo)], todo)
+                self._check_photos(root, [seen_from(root, relpath, photo)], todo)
 
-    def _look_at_files(self, root: Root, todo: TodoList) -> None:
-        """Files that were named one by one are looked up one by one; their folder is not walked."""
+    def _check_files(self, root: Root, todo: TodoList) -> None:
+        """Look up files that were given by name one by one. Their folder is not walked."""
         lost = []
         for folder in self._catalog.folders_below(root.id, b""):
             known = self._catalog.known_in_folder(root.id, folder, None)
@@ -269,63 +269,63 @@ class Survey:
                 relpath = join(folder, name)
                 photo = named_photo(root.path_of(relpath))
                 if isinstance(photo, Photo):
-                    self._look_at_these(root, [seen_from(root, relpath, photo)], todo)
+                    self._check_photos(root, [seen_from(root, relpath, photo)], todo)
                 elif name in known and known[name].state == "present":
                     lost.append((known[name].id, relpath))
                 elif name not in known and not self._plan.dry_run:
                     with self._catalog.transaction():
                         self._catalog.forget_failure(root.id, folder, name)
-        self._lost.append(_Lost(root, "", tuple(lost)))
+        self._missing.append(_Missing(root, "", tuple(lost)))
 
-    def _is_as_before(
-        self, root: Root, found: Listing, failures: Mapping[bytes, KnownFailure], last_time: LastTime
+    def _is_unchanged_folder(
+        self, root: Root, found: Listing, failures: Mapping[bytes, KnownFailure], digests: FolderDigests
     ) -> bool:
-        """Whether a folder has nothing new; then all that is in it has been counted."""
+        """Whether nothing in a folder has changed. If so, its photos are counted here."""
         if self._named:
             return False
-        settled = self._settled(found, failures) if failures else {}
-        photos = found.without(settled) if settled else found
-        if len(settled) < len(failures) or not last_time.is_as(root.id, photos):
+        still_failing = self._still_failing(found, failures) if failures else {}
+        photos = found.without(still_failing) if still_failing else found
+        if len(still_failing) < len(failures) or not digests.is_unchanged(root.id, photos):
             return False
         self._count_unchanged(len(photos))
-        self._summary.found += len(settled)
-        for failure in settled.values():
+        self._summary.found += len(still_failing)
+        for failure in still_failing.values():
             self._count_failure(failure)
         return True
 
-    def _settled(self, found: Listing, failures: Mapping[bytes, KnownFailure]) -> dict[str, KnownFailure]:
-        """Those of a folder's failures that would only fail once more, by the name of the file."""
-        settled = {}
+    def _still_failing(self, found: Listing, failures: Mapping[bytes, KnownFailure]) -> dict[str, KnownFailure]:
+        """The failures of a folder that would fail again, by file name."""
+        still_failing = {}
         for at, name in enumerate(found.names):
             failure = failures.get(os.fsencode(name))
-            if failure and failure.stage not in RETRIED_STAGES and self._is_known_failure(failure, found.photo(at)):
-                settled[name] = failure
-        return settled
+            if failure and failure.stage not in RETRIED_STAGES and self._is_same_failure(failure, found.photo(at)):
+                still_failing[name] = failure
+        return still_failing
 
     def _count_failure(self, failure: KnownFailure) -> None:
         self._summary.known_failures += not failure.is_silent
-        self._summary.passed_over += failure.is_silent
+        self._summary.not_pictures += failure.is_silent
 
     def _compare(self, root: Root, folder: bytes, found: Listing, todo: TodoList) -> list[tuple[int, str]]:
-        """Sort the photos of one folder into known and to do. Returns the (id, relpath) of present ones not there."""
+        """Sort the photos of one folder into known and to do. Returns (id, relpath) of those that are missing."""
         known = self._catalog.known_in_folder(root.id, folder, self._space_id)
         failures = self._catalog.failures_in_folder(root.id, folder)
         names = os.fsencode("/".join(found.names)).split(b"/")
-        plain = {} if self._named else _plainly_known(known, failures)
+        plain = {} if self._named else _simple_photos(known, failures)
         rest = [
             at for at, name in enumerate(names) if plain.get(name) != found.stat(at) or found.names[at] in found.beside
         ]
         self._count_unchanged(len(found) - len(rest))
         self._sort(root, map(found.photo, rest), known, failures, todo)
-        return self._not_met(root, folder, known, set(names), failures.keys())
+        return self._missing_from(root, folder, known, set(names), failures.keys())
 
-    def _look_at_these(self, root: Root, photos: Sequence[Photo], todo: TodoList) -> None:
-        """Photos of one folder that were given one by one."""
+    def _check_photos(self, root: Root, photos: Sequence[Photo], todo: TodoList) -> None:
+        """Compare photos of one folder that were given by name."""
         folder = split(photos[0].relpath)[0]
         known = self._catalog.known_in_folder(root.id, folder, self._space_id)
         failures = self._catalog.failures_in_folder(root.id, folder)
         self._sort(root, photos, known, failures, todo)
-        self._not_met(root, folder, known, {split(photo.relpath)[1] for photo in photos}, failures.keys())
+        self._missing_from(root, folder, known, {split(photo.relpath)[1] for photo in photos}, failures.keys())
 
     def _count_unchanged(self, photos: int) -> None:
         self._summary.found += photos
@@ -339,7 +339,7 @@ class Survey:
         failures: Mapping[bytes, KnownFailure],
         todo: TodoList,
     ) -> None:
-        """Photos of one folder into known and to do."""
+        """Sort photos of one folder into known and to do."""
         inodes: dict[int, set[bytes]] = {}
         for name, row in known_photos.items():
             inodes.setdefault(row.inode, set()).add(name)
@@ -349,59 +349,61 @@ class Survey:
                 continue
             self._summary.found += 1
             known, failure = known_photos.get(name), failures.get(name)
-            failed_before = failure.reason if failure and self._is_known_failure(failure, photo) else None
+            failed_before = failure.reason if failure and self._is_same_failure(failure, photo) else None
             if failure and failed_before and failure.stage not in RETRIED_STAGES:
                 self._count_failure(failure)
             elif (
                 known
                 and known.has_vectors
                 and _is_unchanged(known, photo)
-                and name in inodes.get(photo.inode, {name})  # else another file of this folder now bears its name
+                and name in inodes.get(photo.inode, {name})  # otherwise another file of this folder now has its name
             ):
                 self._summary.unchanged += 1
                 is_moved = (known.inode, known.pair) != (photo.inode, pair_name(photo))
                 if known.state != "present" or is_moved or failure or (photo.named and not known.named):
                     self.batch.found_again.append((known, photo))
             elif self._is_being_written(photo):
-                self._summary.unsettled += 1
+                self._summary.being_written += 1
             else:
                 is_change = known is not None and known.state == "present" and not _is_unchanged(known, photo)
                 todo.append(Todo(root.id, photo, is_change, failed_before))
 
     def _is_being_written(self, photo: Photo) -> bool:
-        now, settle = time.time_ns(), self._plan.settle_seconds * 1e9
+        now, min_age = time.time_ns(), self._plan.min_age_seconds * 1e9
         times = [photo.mtime_ns, *(sidecar.mtime_ns for sidecar in photo.sidecars)]
-        return any(abs(now - mtime_ns) < settle for mtime_ns in times)
+        return any(abs(now - mtime_ns) < min_age for mtime_ns in times)
 
-    def _is_known_failure(self, failure: KnownFailure, photo: Photo) -> bool:
+    def _is_same_failure(self, failure: KnownFailure, photo: Photo) -> bool:
         if (failure.size, failure.mtime_ns, failure.codecs) != (photo.size, photo.mtime_ns, codecs()):
             return False
         return not (failure.is_silent and photo.named)
 
-    def _not_met(
+    def _missing_from(
         self,
         root: Root,
         folder: bytes,
         known: dict[bytes, Known],
-        met: set[bytes],
+        found: set[bytes],
         failed: Collection[bytes] | None = None,
     ) -> list[tuple[int, str]]:
-        """Present photos of a folder that were not met. Failures of files that are no more are forgotten."""
+        """(id, relpath) of a folder's present photos that were not found. Failures of deleted files are removed."""
         if failed is None:
             failed = self._catalog.failures_in_folder(root.id, folder).keys()
         vanished = [
-            name for name in failed if name not in met and not os.path.lexists(root.path_of(join(folder, name)))
+            name for name in failed if name not in found and not os.path.lexists(root.path_of(join(folder, name)))
         ]
         if vanished and not self._plan.dry_run:
             with self._catalog.transaction():
                 for name in vanished:
                     self._catalog.forget_failure(root.id, folder, name)
-        lost = [(row, join(folder, name)) for name, row in known.items() if row.state == "present" and name not in met]
+        lost = [
+            (row, join(folder, name)) for name, row in known.items() if row.state == "present" and name not in found
+        ]
         self._kept_by_name |= {row.id for row, _ in lost if row.named}
         return [(row.id, relpath) for row, relpath in lost]
 
     def _walk_failure(self, root: Root, skipped: Skipped) -> tuple[bytes, bytes]:
-        """A folder that could not be listed: counted as new only the first time."""
+        """Record a folder that could not be listed. It counts as new only the first time."""
         relpath = os.path.relpath(skipped.path, root.path)
         folder, name = split("" if relpath == "." else relpath)
         known = self._catalog.failures_in_folder(root.id, folder).get(name)
@@ -417,16 +419,16 @@ class Survey:
     def _has_photos(self, root: Root) -> bool:
         return self._catalog.value("select 1 from photos where root_id = :root", root=root.id) is not None
 
-    # settling
+    # missing photos
 
-    def _settle(self, lost: _Lost) -> None:
-        """Photos that were not met: deleted, or merely excluded now - unless the root looks unmounted."""
+    def _mark_missing(self, lost: _Missing) -> None:
+        """Mark photos as gone or excluded, or the whole root as offline if too many are missing."""
         root = lost.root
         gone = {item[0]: item[1] for item in lost.photos if not os.path.exists(root.path_of(item[1]))}
         excluded = [item[0] for item in lost.photos if item[0] not in gone and item[0] not in self._kept_by_name]
         missing = len(gone)
         if missing > LOST_PHOTOS:
-            missing -= sum(self._catalog.is_elsewhere(photo_id, gone) for photo_id in gone)  # they merely moved
+            missing -= sum(self._catalog.is_elsewhere(photo_id, gone) for photo_id in gone)  # moved, not missing
             present = self._catalog.value(
                 "select count(*) from photos where root_id = :root and state = 'present'", root=root.id
             )
@@ -439,14 +441,14 @@ class Survey:
             self._on_event(Event("gone", path=root.path_of(relpath)))
         if self._plan.dry_run:
             return
-        mended = self._catalog.walk_failures(root.id, os.fsencode(lost.start)) - lost.troubles
+        fixed = self._catalog.walk_failures(root.id, os.fsencode(lost.start)) - lost.unreadable
         is_back = root.state != "online" and not lost.start
-        if not (gone or excluded or mended or is_back):
-            return  # a run that changes nothing leaves every derived file as good as it was
+        if not (gone or excluded or fixed or is_back):
+            return  # a run that changes nothing leaves the derived files valid
         with self._catalog.transaction():
             self._catalog.set_photo_state(gone, "gone")
             self._catalog.set_photo_state(excluded, "excluded")
-            for folder, name in mended:
+            for folder, name in fixed:
                 self._catalog.forget_failure(root.id, folder, name)
             if is_back:
                 self._on_event(Event("notice", reason=f"{printable(root.path)} is back online"))
@@ -458,8 +460,8 @@ class Survey:
         self._on_event(
             Event(
                 "notice",
-                reason=f"{shown}: {why}; taken to be offline: its photos are kept and hidden. If they were really "
-                f"deleted: imgsearch prune --offline {shown}",
+                reason=f"{shown}: {why}; marked offline: its photos are kept but hidden. If they were "
+                f"deleted on purpose, run: imgsearch prune --offline {shown}",
             )
         )
         if not self._plan.dry_run and (root.state, root.note) != ("offline", why):
@@ -469,14 +471,14 @@ class Survey:
     def _notice_hidden(self, root: Root) -> None:
         shown = printable(root.path)
         self._on_event(
-            Event("notice", reason=f"{shown} is offline: what is in it stays hidden until all of it is indexed again")
+            Event("notice", reason=f"{shown} is offline: its photos stay hidden until the whole root is indexed again")
         )
 
 
 def folders_of(store: Store, plan: IndexPlan) -> dict[str, bool]:
-    """The folders that a run of this plan comes to, each with whether dot-names matter there.
+    """The folders that a run of this plan visits, each with whether hidden files count there.
 
-    Of a root that is offline there is only its own folder. Raises UsageError for a path that is not there.
+    An offline root gives only its own folder. Raises UsageError for a path that does not exist.
     """
     found: dict[str, bool] = {}
     for target in targets(store, plan.paths, Rules(plan.exclude, plan.hidden), dry_run=True):
@@ -497,7 +499,7 @@ W = TypeVar("W", bound=Walk)
 
 
 def walk_of(catalog: Catalog, target: Target, kind: type[W]) -> W:
-    """A walk over what a target is, by its rules, that leaves other roots and the index itself alone."""
+    """A walk over a target by its rules. It does not enter other roots or the index itself."""
     root, rules = target.root, target.rules
     return kind(
         root.path,
@@ -510,7 +512,7 @@ def walk_of(catalog: Catalog, target: Target, kind: type[W]) -> W:
 
 
 def _other_roots(catalog: Catalog, root: Root) -> list[str]:
-    """Where a link out of this root may lead that is looked after already."""
+    """Real paths of the other online roots: a link that leads into one is not followed."""
     others = (other for other in catalog.roots() if other.id != root.id and other.kind == "folder")
     return [os.path.realpath(other.path) for other in others if other.state == "online"]
 
@@ -527,8 +529,8 @@ def _identity(folder: str) -> Iterator[tuple[int, int]]:
         yield info.st_dev, info.st_ino
 
 
-def _plainly_known(known: Mapping[bytes, Known], failures: Collection[bytes]) -> dict[bytes, tuple[int, int, int]]:
-    """Size, time and inode of the photos of which nothing else could have changed."""
+def _simple_photos(known: Mapping[bytes, Known], failures: Collection[bytes]) -> dict[bytes, tuple[int, int, int]]:
+    """Size, modification time and inode of the photos that have neither sidecar, pair nor failure."""
     return {
         name: (row.size, row.mtime_ns, row.inode)
         for name, row in known.items()

@@ -1,7 +1,7 @@
-"""How every folder was the last time, as one digest each.
+"""One digest per folder of what the catalogue knows about it.
 
-Nearly all folders are as they were. That is told by comparing digests, without a row, a name or an object for each of
-their files: SQLite strings the columns together, in a thread, while the folders are being listed.
+Nearly all folders are unchanged since the last run. Comparing digests shows that without a Python object per file:
+SQLite concatenates the columns, in a thread, while the folders are being listed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from imgsearch.core.store.catalog import Catalog
 _DIGEST_BYTES = 16
 
 
-class LastTime:
-    """The folders at or below some places, each a root's id and a relpath, read in a thread of its own until `close`.
+class FolderDigests:
+    """Digests of the folders at or below some places (root id, relpath), read in a thread until `close`.
 
-    Places with a failure are left out; so are folders with a sidecar or a pair, or a photo without a vector there.
+    Files with a failure are not in them. A folder with a sidecar, a pair, or a photo without a vector has no digest.
     """
 
     def __init__(self, catalog: Catalog, places: Sequence[tuple[int, str]], space_id: str | None) -> None:
@@ -32,15 +32,15 @@ class LastTime:
         self._is_read = space_id is None or not places
         self._is_closed = False
         self._progress = threading.Condition()
-        self._thread = threading.Thread(target=self._read, args=(space_id,), name="last time", daemon=True)
+        self._thread = threading.Thread(target=self._read, args=(space_id,), name="folder digests", daemon=True)
         if not self._is_read:
             try:
                 self._thread.start()
-            except RuntimeError:  # no more threads to be had: every folder is looked at file by file
+            except RuntimeError:  # no more threads: compare every folder file by file
                 self._is_read = True
 
-    def is_as(self, root_id: int, found: Listing) -> bool:
-        """Whether a folder is for certain as it was, but for places with a failure. Waits until that can be told."""
+    def is_unchanged(self, root_id: int, found: Listing) -> bool:
+        """Whether a folder is certainly unchanged, apart from files with a failure. Waits until its digest is read."""
         if found.beside or not found.names:
             return False
         place = root_id, os.fsencode(found.relpath)
@@ -57,26 +57,26 @@ class LastTime:
 
     def _read(self, space_id: str) -> None:
         try:
-            catalog = Catalog(self._path, write=False)  # a connection of its own, so that nobody waits for it
+            catalog = Catalog(self._path, write=False)  # its own connection, so that nothing waits for it
             try:
-                self._take(catalog, space_id)
+                self._read_digests(catalog, space_id)
             finally:
                 catalog.close()
         except (ImgsearchError, sqlite3.Error):
-            pass  # whoever looks closer meets it again, and says so
+            pass  # comparing file by file meets the same error, and reports it
         finally:
             with self._progress:
                 self._is_read = True
                 self._progress.notify_all()
 
-    def _take(self, catalog: Catalog, space_id: str) -> None:
+    def _read_digests(self, catalog: Catalog, space_id: str) -> None:
         is_whole = catalog.is_whole(space_id)
         for root_id, start in self._places:
-            closer = set() if is_whole else catalog.folders_lacking_vectors(root_id, start, space_id)
+            incomplete = set() if is_whole else catalog.folders_lacking_vectors(root_id, start, space_id)
             for row in catalog.columns_by_folder(root_id, start):
                 if self._is_closed:
                     return
-                if row.is_plain and row.folder not in closer:
+                if row.is_plain and row.folder not in incomplete:
                     digest = _digest(f"[{row.sizes}][{row.mtimes_ns}][{row.inodes}]", row.names)
                     with self._progress:
                         self._digests[root_id, row.folder] = digest

@@ -51,11 +51,11 @@ __all__ = ["Event", "IndexPlan", "Summary", "run"]
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A file read and, unless its content is known already, made into a square."""
+    """A file that was read and, unless its content is known, made into a square."""
 
     todo: Todo
     result: NewPhoto | Skipped | None
-    """None: no picture, and nobody said it was."""
+    """None: not a picture, and its name did not claim so."""
     square: Squares | None
     seconds: float
 
@@ -73,9 +73,9 @@ def run(
     """Index what the plan names into `store`, which must be open for writing.
 
     `embedder` returns the model and its `ModelSpec` as JSON; it is called at most once. `space` is the space that
-    model's vectors belong to if that is known without loading it. Set `stop` to end in order after the current
-    batch. `workers` read the photos; without any, the run has its own. Raises UsageError for a path that cannot be
-    indexed at all.
+    model's vectors belong to if that is known without loading it. Set `stop` to stop after the current batch.
+    `workers` read the photos; without any, the run starts its own. Raises UsageError for a path that cannot be indexed
+    at all.
     """
     with contextlib.ExitStack() as stack:
 
@@ -143,11 +143,11 @@ class _Loop:
                     self.on_event(Event("would_index", path=item.photo.path, reason=reason))
                     self.summary.new += not item.is_change
                     self.summary.changed += item.is_change
-            survey.settle()
+            survey.mark_missing()
             return
         self._work(todo)
         if not self.stop.is_set():
-            survey.settle()
+            survey.mark_missing()
             self._embed_notes()
         self._finish()
 
@@ -197,8 +197,8 @@ class _Loop:
         self._checkpoint()
 
     def _prepared(self, todo: TodoList, lookahead: int) -> Generator[_Prepared | None, None, None]:
-        """Files read and decoded by the workers, never more than `lookahead` ahead: in order, but that one which
-        takes long lets others pass. None from time to time while none is ready."""
+        """Files read and decoded by the workers, at most `lookahead` ahead. They come in order, except that a slow one
+        does not hold up the others. Yields None from time to time while none is ready."""
         from concurrent.futures import ThreadPoolExecutor, wait
 
         futures: deque[Future[_Prepared]] = deque()
@@ -215,12 +215,12 @@ class _Loop:
             finally:
                 for future in futures:
                     future.cancel()
-                if wait(futures, timeout=PATIENCE_SECONDS).not_done:  # nobody waits any more for what they read
+                if wait(futures, timeout=PATIENCE_SECONDS).not_done:  # their results are no longer needed
                     self.workers.close()
 
     def _prepare(self, todo: Todo, known: Container[bytes]) -> _Prepared:
-        """One file, in a thread with a worker of its own: everything about it travels together, so nothing can be
-        attached to another."""
+        """Read one file, in a thread with its own worker. Everything about the file stays in one object, so nothing can
+        be attached to another."""
         started = time.perf_counter()
         assert self._embedder is not None
         recipe = self._embedder.recipe
@@ -239,7 +239,7 @@ class _Loop:
         return _Prepared(todo, result, square, time.perf_counter() - started)
 
     def _embed(self, waiting: Sequence[_Prepared]) -> None:
-        """Vectors for a batch of squares, each handed on with the very item its square came from."""
+        """Embed a batch of squares. Each vector stays with the item its square came from."""
         if not waiting:
             return
         with self._timed("embed"):
@@ -251,7 +251,7 @@ class _Loop:
     def _take(self, item: _Prepared, vector: Vectors | None) -> None:
         result = item.result
         if result is None:
-            self.summary.passed_over += 1
+            self.summary.not_pictures += 1
             nothing = Skipped(item.todo.photo.path, "decode", "not a picture")
             self._batch.failures.append((item.todo.root_id, item.todo.photo, nothing, True))
             self.on_event(Event("passed", path=item.todo.photo.path))
@@ -301,7 +301,7 @@ class _Loop:
         self._committed_at = time.perf_counter()
 
     def _embed_texts(self) -> None:
-        """Vectors for the texts of this checkpoint that have none yet; equal texts share one."""
+        """Embed the texts of this checkpoint that have no vector yet. Equal texts share one."""
         assert self.space is not None
         wanted: dict[bytes, CarriedText] = {
             key: carried
@@ -318,7 +318,7 @@ class _Loop:
     # the end of a run
 
     def _embed_notes(self) -> None:
-        """The user's own texts belong to the index and not to a file: those without a vector of this model get one."""
+        """Embed the user's notes that have no vector of this model yet."""
         assert self.space is not None
         lacking = list(self.catalog.notes_without_vectors(self.space.id).items())
         for start in range(0, len(lacking), CHECKPOINT_PHOTOS):
@@ -334,10 +334,10 @@ class _Loop:
             self.on_event(Event("notice", reason=f"embedded {len(lacking):,} of your notes"))
 
     def _finish(self) -> None:
-        """Derived files and the switch to a completed space. All of it can be made again from the catalogue."""
+        """Write derived files and switch to a completed space. All of it can be rebuilt from the catalogue."""
         assert self.space is not None
         if self.stop.is_set() or self.store.is_up_to_date(self.space):
-            return  # what is left undone here leaves the slot map stale, by which the next run sees it
+            return  # a stale slot map tells the next run to finish
         self._calibrate(self.space)
         with self._timed("write"):
             self.store.update_graphs(self.space, self.stop.is_set)
@@ -349,7 +349,7 @@ class _Loop:
                 self.store.renew_slots(space)
 
     def _complete(self, space: Space) -> None:
-        """Let search move over to a space that is whole, and say so where it answered from another one."""
+        """Let search use a space that is complete, and say so if it used another one before."""
         before = self.store.active_space()
         missing = self.store.complete(space)
         if before is None or before.id == space.id:
@@ -387,7 +387,7 @@ def renew_calibration(store: Store, space: Space, live: Sequence[int], phrases: 
     """Measure a space by its live pictures, at least one; `phrases` embeds the neutral ones where that was not done."""
     try:
         known = store.calibration(space)
-    except IndexDamaged:  # what is measured anew needs none of it
+    except IndexDamaged:  # the new calibration does not need the old one
         known = None
     is_known = known is not None and known.version == CALIBRATION_VERSION
     vectors = known.phrases if known is not None and is_known else phrases()

@@ -1,8 +1,8 @@
-"""Folders under watch: when something in them has changed and come to rest, they are looked at.
+"""Watching folders: when something in them changes and then stays quiet, an ordinary run indexes them.
 
-What the system tells of changes only says *when* to look; *what* has changed is found by an ordinary run, which
-compares the folders with the catalogue. So a change that was told twice, late, under another name or not at all makes
-no difference to what is in the index in the end, as long as somebody looks once more.
+File system events only say *when* to look. *What* has changed is found by comparing the folders with the catalogue. An
+event that comes twice, late, under another name or not at all makes no difference in the end, because the folders are
+checked again later.
 """
 
 from __future__ import annotations
@@ -24,124 +24,126 @@ from .changes import IndexPlan, folders_of
 if TYPE_CHECKING:
     from watchfiles._rust_notify import RustNotify
 
-# Changes are looked at when all has been quiet for so long, and a file that was written to more lately is left alone:
-# whoever copies or downloads writes many times a second.
-SETTLE_SECONDS = 2.0
-# Where it is never quiet, what has settled is not held up longer than this.
-MOST_SECONDS = 10.0
-# So long after a look that had a reason everything is looked at once more, and folders are put under watch anew: the
-# system may have dropped changes (its queue is finite), and a link may lead to a folder that nothing is told of.
-AGAIN_SECONDS = 30.0
-# And so often in any case, then also at files that never come to rest.
-EVER_SECONDS = 3600.0
-# For folders that tell of no change.
+# Check when nothing has changed for this long, and leave alone files that were modified more recently: a program that
+# copies or downloads writes many times a second.
+QUIET_SECONDS = 2.0
+# If it is never quiet, check after this long anyway.
+LONGEST_WAIT_SECONDS = 10.0
+# This long after a check that was caused by a change, check everything again and renew all watches: the system drops
+# events when its queue is full, and a link may lead to a folder that sends none.
+RECHECK_SECONDS = 30.0
+# Check this often in any case, including files that are still being written.
+FULL_CHECK_SECONDS = 3600.0
+# For folders that send no events.
 POLL_SECONDS = 60.0
-# After a look that failed, as for want of room on the disk.
+# After a check that failed, for example because the disk was full.
 RETRY_SECONDS = 15.0
-# At most a fifth of the time is spent looking, however large the collection is and however often it changes.
+# Spend at most a fifth of the time checking, however large the collection is and however often it changes.
 REST = 4.0
 
-# Where the folders lie is looked up so often: when a disk goes, or another one comes, nothing else tells.
+# How often to look whether the folders are still where they were: no event tells that a disk was removed or mounted.
 TICK_SECONDS = 1.0
 STEP_MS = 100
 DEBOUNCE_MS = 400
-# Folders may be made faster than they are put under watch.
+# New folders may appear faster than they can be watched. Try this often to catch up.
 ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What to do now: look at all folders, and put them under watch again if that is doubtful."""
+class Check:
+    """What the next check has to do. `rewatch`: renew all watches."""
 
-    anew: bool = False
-    settle_seconds: float = SETTLE_SECONDS
-    """Leave files alone that were written to less than so long ago."""
+    rewatch: bool = False
+    min_age_seconds: float = QUIET_SECONDS
+    """Leave alone files that were modified more recently than this."""
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
-    """What came of it."""
+class CheckResult:
+    """What came of a check."""
 
     is_done: bool = True
-    """Otherwise it could not be done, and is to be tried again."""
-    unsettled: bool = False
-    """Something was left alone because it is still being written."""
+    """False if it failed and has to be tried again."""
+    being_written: bool = False
+    """Some files were left alone because they are still being written."""
     seconds: float = 0
-    """It took so long, without what was read and embedded."""
+    """Time spent checking, without reading and embedding."""
 
 
-class Agenda:
-    """When to look, and how closely. All times are of one clock that never goes back."""
+class Schedule:
+    """When to check, and how thoroughly. All times come from one monotonic clock."""
 
     def __init__(self, now: float, poll_seconds: float = POLL_SECONDS) -> None:
         self._poll_seconds = poll_seconds
-        self._first: float | None = now - SETTLE_SECONDS
-        """Since when something has been waiting to be looked at."""
-        self._last = self._first
-        self._rested = now
-        self._again: float | None = None
-        self._poll: float | None = None
-        self._ever = now + EVER_SECONDS
+        self._changed_since: float | None = now - QUIET_SECONDS
+        """Time of the first change that has not been checked."""
+        self._changed_last = self._changed_since
+        self._not_before = now
+        self._recheck_at: float | None = None
+        self._poll_at: float | None = None
+        self._full_check_at = now + FULL_CHECK_SECONDS
 
-    def heard(self, now: float) -> None:
+    def note_change(self, now: float) -> None:
         """Something has changed."""
-        self._first = now if self._first is None else self._first
-        self._last = now
+        self._changed_since = now if self._changed_since is None else self._changed_since
+        self._changed_last = now
 
     @property
     def due(self) -> float:
-        """When the next look is."""
-        wanted = [self._ever, self._again, self._poll]
-        if self._first is not None:
-            wanted.append(min(self._last + SETTLE_SECONDS, self._first + MOST_SECONDS))
-        return max(self._rested, min(each for each in wanted if each is not None))
+        """Time of the next check."""
+        wanted = [self._full_check_at, self._recheck_at, self._poll_at]
+        if self._changed_since is not None:
+            wanted.append(min(self._changed_last + QUIET_SECONDS, self._changed_since + LONGEST_WAIT_SECONDS))
+        return max(self._not_before, min(each for each in wanted if each is not None))
 
-    def begin(self, now: float) -> Look:
-        """The look that is due; what is heard from now on is for the next one."""
-        is_last_word = now >= self._ever
-        look = Look(
-            anew=is_last_word or (self._again is not None and now >= self._again),
-            settle_seconds=0 if is_last_word else SETTLE_SECONDS,
+    def begin(self, now: float) -> Check:
+        """Return the check that is due. Changes from now on count towards the next one."""
+        is_full = now >= self._full_check_at
+        check = Check(
+            rewatch=is_full or (self._recheck_at is not None and now >= self._recheck_at),
+            min_age_seconds=0 if is_full else QUIET_SECONDS,
         )
-        if look.anew:
-            self._again = None
-        if is_last_word:
-            self._ever = now + EVER_SECONDS
-        if self._first is not None:
-            self._again = now + AGAIN_SECONDS
-        self._first = self._poll = None
-        return look
+        if check.rewatch:
+            self._recheck_at = None
+        if is_full:
+            self._full_check_at = now + FULL_CHECK_SECONDS
+        if self._changed_since is not None:
+            self._recheck_at = now + RECHECK_SECONDS
+        self._changed_since = self._poll_at = None
+        return check
 
-    def ended(self, now: float, looked: Looked, *, is_deaf: bool) -> None:
-        """The look is over. `is_deaf`: not every change is told of."""
-        self._rested = now + (REST * looked.seconds if looked.is_done else RETRY_SECONDS)
-        if looked.unsettled or not looked.is_done:
-            self.heard(now)
-        if is_deaf:
-            self._poll = now + self._poll_seconds
+    def ended(self, now: float, result: CheckResult, *, misses_changes: bool) -> None:
+        """Note the end of a check. `misses_changes`: some folders send no events."""
+        self._not_before = now + (REST * result.seconds if result.is_done else RETRY_SECONDS)
+        if result.being_written or not result.is_done:
+            self.note_change(now)
+        if misses_changes:
+            self._poll_at = now + self._poll_seconds
 
 
-def watch(look: Callable[[Look], Looked], ear: Ear, stop: threading.Event, *, poll_seconds: float) -> None:
-    """Look whenever it is time to, until `stop` is set. The first look is at once."""
-    agenda = Agenda(time.monotonic(), poll_seconds)
+def watch(
+    check: Callable[[Check], CheckResult], watcher: Watcher, stop: threading.Event, *, poll_seconds: float
+) -> None:
+    """Check whenever it is due, until `stop` is set. The first check is immediate."""
+    schedule = Schedule(time.monotonic(), poll_seconds)
     while not stop.is_set():
-        if time.monotonic() >= agenda.due:
-            looked = look(agenda.begin(time.monotonic()))
-            agenda.ended(time.monotonic(), looked, is_deaf=ear.trouble is not None)
-        elif ear.wait(agenda.due - time.monotonic(), stop):
-            agenda.heard(time.monotonic())
+        if time.monotonic() >= schedule.due:
+            result = check(schedule.begin(time.monotonic()))
+            schedule.ended(time.monotonic(), result, misses_changes=watcher.problem is not None)
+        elif watcher.wait(schedule.due - time.monotonic(), stop):
+            schedule.note_change(time.monotonic())
 
 
-class Ear:
-    """Is told of changes in folders by the system, through watchfiles."""
+class Watcher:
+    """Receives the system's events about changes in folders, through watchfiles."""
 
     def __init__(self) -> None:
-        self.trouble: str | None = None
-        """Why not every change is heard."""
+        self.problem: str | None = None
+        """Why some changes may be missed."""
         self._folders: Mapping[str, bool] = {}
-        self._tops: dict[str, object] = {}
+        self._top_folders: dict[str, object] = {}
         self._notifier: RustNotify | None = None
-        self._is_doubtful = True
+        self._is_stale = True
 
     @property
     def folders(self) -> int:
@@ -152,46 +154,46 @@ class Ear:
             self._notifier.close()
             self._notifier = None
 
-    def attend(self, store: Store, plan: IndexPlan, *, anew: bool = False) -> IndexPlan | None:
-        """Listen to all folders of a plan. Returns the plan for the run that has to follow: without what is away now.
+    def watch_folders(self, store: Store, plan: IndexPlan, *, rewatch: bool = False) -> IndexPlan | None:
+        """Watch all folders of a plan. Returns the plan for the run that has to follow, without paths that are missing.
 
-        From now on what is changed in those folders is heard, and what was changed before is there to be found. None:
-        no folder is there that could be looked at.
+        Changes from now on cause events; earlier ones are found by that run. Returns None if none of the folders
+        exists.
         """
-        self._is_doubtful |= anew or self._notifier is None
+        self._is_stale |= rewatch or self._notifier is None
         known = {root.path for root in store.catalog.roots()}
         for _ in range(ROUNDS):
             there = tuple(path for path in plan.paths if path in known or os.path.isdir(path))
             folders = folders_of(store, replace(plan, paths=there)) if there or not plan.paths else {}
             folders |= {path: False for path in plan.paths if path not in folders}
-            if folders == self._folders and not self._is_doubtful:
+            if folders == self._folders and not self._is_stale:
                 break
-            self._listen(folders)
+            self._start(folders)
         return replace(plan, paths=there) if there or not plan.paths else None
 
-    def _listen(self, folders: Mapping[str, bool]) -> None:
+    def _start(self, folders: Mapping[str, bool]) -> None:
         self.close()
         self._folders = folders
-        self._tops = {path: _place(path) for path in folders if os.path.dirname(path) not in folders}
+        self._top_folders = {path: _identity(path) for path in folders if os.path.dirname(path) not in folders}
         there = [path for path in folders if is_utf8(path) and os.access(path, os.R_OK)]
-        self.trouble = _trouble(self._tops, folders)
-        self._is_doubtful = False
+        self.problem = _watch_problem(self._top_folders, folders)
+        self._is_stale = False
         if not there:
             return
         try:
             from watchfiles._rust_notify import RustNotify
 
-            # On Linux every folder is put under watch by itself: only those that matter, and one that cannot be does
-            # not end it. macOS watches whole trees.
-            paths, is_recursive = (list(self._tops), True) if sys.platform == "darwin" else (there, False)
+            # On Linux each folder is watched by itself: only those that matter, and one that cannot be watched does not
+            # stop the others. macOS watches whole trees.
+            paths, is_recursive = (list(self._top_folders), True) if sys.platform == "darwin" else (there, False)
             self._notifier = RustNotify(paths, False, False, 0, is_recursive, is_recursive)
-        except FileNotFoundError:  # it vanished meanwhile
-            self._is_doubtful = True
+        except FileNotFoundError:  # it has been deleted
+            self._is_stale = True
         except (OSError, RuntimeError) as error:
-            self.trouble = _limit(error, len(there))
+            self.problem = _limit_problem(error, len(there))
 
     def wait(self, seconds: float, stop: threading.Event) -> bool:
-        """Whether something changed. Returns after `seconds` or a little earlier, or when something did."""
+        """Wait for a change, at most `seconds`. Returns whether there was one."""
         seconds = max(0.001, min(seconds, TICK_SECONDS))
         is_changed = False
         if self._notifier is None:
@@ -199,11 +201,11 @@ class Ear:
         else:
             try:
                 found = self._notifier.watch(DEBOUNCE_MS, STEP_MS, max(1, int(seconds * 1000)), stop)
-            except RuntimeError:  # such as a name that is not UTF-8; it will say nothing else any more
+            except RuntimeError:  # for example a name that is not UTF-8; no more events will come
                 self.close()
-                self._is_doubtful = is_changed = True
+                self._is_stale = is_changed = True
                 found = set()
-            if found == "signal":  # which watchfiles keeps to itself
+            if found == "signal":  # which watchfiles handles itself
                 raise KeyboardInterrupt
             if isinstance(found, set):
                 is_changed |= any(self._matters(path) for _, path in found)
@@ -211,23 +213,23 @@ class Ear:
 
     def _matters(self, path: str) -> bool:
         folder, name = os.path.split(path)
-        if path in self._folders:  # another folder may have taken its place
-            self._is_doubtful = True
+        if path in self._folders:  # another folder may have replaced it
+            self._is_stale = True
             return True
         if folder not in self._folders and sys.platform == "darwin":
             folder = os.path.realpath(folder)
         return folder in self._folders and may_matter(name, hidden=self._folders[folder])
 
     def _has_moved(self) -> bool:
-        """Whether at the top of a watched tree there is another folder than before, or none, or a disk in it is."""
-        now = {path: _place(path) for path in self._tops}
-        is_as_before = now == self._tops
-        self._tops = now
-        self._is_doubtful |= not is_as_before
+        """Whether the top of a watched tree was replaced, removed or mounted."""
+        now = {path: _identity(path) for path in self._top_folders}
+        is_as_before = now == self._top_folders
+        self._top_folders = now
+        self._is_stale |= not is_as_before
         return not is_as_before
 
 
-def _place(path: str) -> object:
+def _identity(path: str) -> object:
     try:
         info = os.stat(path)
     except OSError:
@@ -235,24 +237,24 @@ def _place(path: str) -> object:
     return info.st_dev, info.st_ino, mounts_below(path)
 
 
-def _trouble(tops: Mapping[str, object], folders: Mapping[str, bool]) -> str | None:
+def _watch_problem(tops: Mapping[str, object], folders: Mapping[str, bool]) -> str | None:
     for path in tops:
         if is_network_filesystem(path):
-            return f"{printable(path)} is on a network disk, which does not tell what other machines change"
+            return f"{printable(path)} is on a network disk, which sends no events for changes by other machines"
     odd = next((path for path in folders if not is_utf8(path)), None)
-    return None if odd is None else f"{printable(odd)}: changes in a folder whose name is not UTF-8 are not told of"
+    return None if odd is None else f"{printable(odd)}: changes in a folder whose name is not UTF-8 cannot be watched"
 
 
-def _limit(error: Exception, folders: int) -> str:
-    """Why folders cannot be put under watch, and what would help."""
+def _limit_problem(error: Exception, folders: int) -> str:
+    """Why folders cannot be watched, and how to fix it."""
     text = str(error)
     if "watch limit" in text:
         name, wanted = "max_user_watches", max(2 * folders, 524_288)
     elif "os error 24" in text:
         name, wanted = "max_user_instances", 1024
     else:
-        return f"the system does not tell of changes ({text})"
+        return f"the system sends no events ({text})"
     return (
-        f"the system puts no more folders under watch ({folders:,} are needed); as root: "
+        f"the system cannot watch enough folders ({folders:,} are needed); run as root: "
         f"sysctl fs.inotify.{name}={wanted}"
     )
