@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imgsearch.core.errors import QueryError, UsageError
-from imgsearch.core.search.filters import Condition, Filters, condition
+from imgsearch.core.search.filter_sql import Condition
+from imgsearch.core.search.filters import Filters, condition
 from imgsearch.core.store.catalog import NewPhoto, text_key
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import CarriedText, Facts, Photo, SpaceIdentity
@@ -773,9 +774,9 @@ def test_a_root_by_its_name_has_to_be_the_only_one_of_it(shelf, tmp_path):
     library = shelf({}, **{str(tmp_path / "a" / "same"): "folder", str(tmp_path / "b" / "same"): "folder"})
     assert library.paths(root=("photos",)) == library.paths(root=(library.shots[0].top,)) == ["0.jpg"]
     assert library.paths(root=(str(tmp_path / "a" / "same"),)) == []
-    with pytest.raises(UsageError, match="--root same: 2 roots are called so") as caught:
+    with pytest.raises(UsageError, match="--root same: 2 roots have this name") as caught:
         library.paths(root=("same",))
-    assert caught.value.hint == f"name one by its path: {tmp_path}/a/same or {tmp_path}/b/same"
+    assert caught.value.hint == f"give the path: {tmp_path}/a/same or {tmp_path}/b/same"
     with pytest.raises(QueryError, match="nothing indexed as this root"):
         library.paths(root=("other",))
 
@@ -786,7 +787,7 @@ def test_nothing_under_a_folder_is_said(shelf, tmp_path):
         with pytest.raises(QueryError, match="nothing indexed under this folder") as caught:
             library.paths(under=(str(tmp_path), folder))
         assert caught.value.hint == "`imgsearch status` lists what is indexed"
-    with pytest.raises(UsageError, match="an empty name for a folder"):
+    with pytest.raises(UsageError, match="empty folder name"):
         library.paths(under=("",))
 
 

@@ -64,7 +64,7 @@ class Explanation:
         query = encoded.query
         record: dict[str, Any] = {
             "query": printable(query.typed),
-            "read_as": as_options(query),
+            "read_as": printable(as_options(query)),
             "parts": list(_parts(encoded, options)),
             "method": encoded.method,
             "plan": {

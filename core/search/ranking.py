@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from imgsearch.core.store.store import Store
 
-    from .filters import Condition
+    from .filter_sql import Condition
     from .scorer import Mask, Slots
 
 # The largest float32: --min-score may be any number, scores are float32.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from imgsearch.core.store.store import Store, View
     from imgsearch.core.types import Vectors
 
-    from .filters import Condition
+    from .filter_sql import Condition
     from .scoring import Scores
 
     Mask = NDArray[np.bool_]
