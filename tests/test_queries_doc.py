@@ -48,7 +48,7 @@ def rows(heading: str) -> list[list[str]]:
 
 
 def test_what_is_said_to_be_no_operator_is_words(pictures):
-    typed = [each for row in rows("### What is no operator") for each in row]
+    typed = [each for row in rows("### What is not an operator") for each in row]
     assert len(typed) > 20
     for each in typed:
         assert parse(each) == replace(parse(each, verbatim=True), typed=each), each
