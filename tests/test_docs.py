@@ -100,12 +100,12 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_every_promise_names_a_test_that_there_is():
+def test_every_guarantee_names_a_test_that_exists():
     """docs/reliability.md: path::name, or path::Class::method of a hypothesis machine."""
     document = (TOP / "docs" / "reliability.md").read_text()
-    promises = [line for line in document.splitlines() if line.startswith("| ") and "attacked by" not in line]
-    assert len(promises) > 25
-    for line in promises:
+    guarantees = [line for line in document.splitlines() if line.startswith("| ") and "tested by" not in line]
+    assert len(guarantees) > 25
+    for line in guarantees:
         named = re.findall(r"`(tests/[\w.]+)::(\w+)[\w:]*`", line)
         assert named, line
         for path, name in named:
