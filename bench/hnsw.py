@@ -1,4 +1,4 @@
-"""What an HNSW graph finds and costs by its parameters, for the constants in core/store/vectors.py.
+"""What an HNSW graph finds and costs by its parameters, for the constants in core/store/graphs.py.
 
     python bench/hnsw.py --data DIR            grid of M and ef_construction at 131,072 x 512, each asked at several ef
 

@@ -38,7 +38,8 @@ from imgsearch.core.errors import IndexNotFound
 from imgsearch.core.store.calibration import Calibration
 from imgsearch.core.store.catalog import Space, join
 from imgsearch.core.store.schema import FACT_COLUMNS
-from imgsearch.core.store.store import MODALITIES, Store
+from imgsearch.core.store.store import Store
+from imgsearch.core.types import MODALITIES
 
 ALBUM = Path(__file__).parents[1] / "tests" / "album"
 PROGRAM = (sys.executable, "-m", "imgsearch")
@@ -273,10 +274,10 @@ def _unfinished(store: Store, space: Space, vectors: dict[tuple[str, bytes], np.
     if live and (calibration is None or calibration.is_due(len(live))):
         yield "the calibration is missing or out of date"
     for modality in MODALITIES:
-        for graph in store.graphs(space, modality):
+        for graph in store.graphs.of(space, modality):
             held = {slot for slot, key in enumerate(vectors) if key[0] == modality and graph.first <= slot < graph.upto}
             if not graph.load(space.generation):
-                if store.is_due(space, modality, graph):
+                if store.graphs.is_due(space, modality, graph):
                     yield f"a {modality} graph is missing or damaged"
             elif graph.slots() != held:
                 yield f"a {modality} graph holds {len(graph.slots())} of {len(held)} vectors"

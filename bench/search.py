@@ -21,8 +21,8 @@ from imgsearch.core.search.grammar import explicit
 from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.search.searcher import Searcher
 from imgsearch.core.store.catalog import NewPhoto
+from imgsearch.core.store.graphs import HNSW_EF, HNSW_EF_CONSTRUCTION, HNSW_M
 from imgsearch.core.store.store import Batch, Store
-from imgsearch.core.store.vectors import HNSW_EF, HNSW_EF_CONSTRUCTION, HNSW_M
 from imgsearch.core.types import Facts, Photo, SpaceIdentity
 
 QUESTIONS = 200
@@ -110,7 +110,7 @@ def graphs(store: Store, questions: np.ndarray) -> None:
     started = time.perf_counter()
     store.update_graphs(space)
     build = time.perf_counter() - started
-    made = [graph for graph in store.graphs(space, "image") if graph.exists()]
+    made = [graph for graph in store.graphs.of(space, "image") if graph.exists()]
     if not made:
         return
     floats = len(made) * (made[0].upto - made[0].first) * space.identity.dim

@@ -22,7 +22,8 @@ Say = Callable[[str], None]
 
 def open_store(index: str | None) -> Store:
     """The index to read. Raises IndexNotFound and its kin."""
-    from imgsearch.core.store.store import Store, locate
+    from imgsearch.core.places import locate
+    from imgsearch.core.store.store import Store
 
     return Store.open(locate(index))
 
@@ -30,7 +31,8 @@ def open_store(index: str | None) -> Store:
 @contextmanager
 def open_to_write(index: str | None, *, wait: bool) -> Iterator[Store]:
     """The index to write to, for this process alone; with `wait`, when another one has finished."""
-    from imgsearch.core.store.store import Store, locate
+    from imgsearch.core.places import locate
+    from imgsearch.core.store.store import Store
 
     with Store.writing(locate(index), wait=waiting() if wait else None) as store:
         for line in store.repairs:

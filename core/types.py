@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     """uint8 RGB, shape (n, height, width, 3), at the model's size, not yet normalised."""
 
 Modality = Literal["image", "text"]
+MODALITIES: tuple[Modality, ...] = ("image", "text")
 Stage = Literal["walk", "read", "memory", "decode", "embed"]
 """Where a file failed; `memory` is decoding for which there was not enough of it."""
 

@@ -39,8 +39,11 @@ from imgsearch.core.photos.decode_pool import Workers
 from imgsearch.core.search.grammar import explicit
 from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.search.searcher import Searcher
-from imgsearch.core.store.store import MODALITIES, Store
-from imgsearch.core.store.vectors import Graph, SlotMap
+from imgsearch.core.store import check, prune
+from imgsearch.core.store.graphs import Graph
+from imgsearch.core.store.store import Store
+from imgsearch.core.store.vectors import SlotMap
+from imgsearch.core.types import MODALITIES
 
 CANNOT_RUN = 77
 ALBUM = Path(__file__).parent / "album"
@@ -325,7 +328,7 @@ class Witness:
                 for modality in MODALITIES:
                     if not (view.slots.mask(modality) == built.mask(modality)).all():
                         yield f"the slot map takes other {modality} slots for live than the catalogue"
-                    for graph in store.graphs(space, modality):
+                    for graph in store.graphs.of(space, modality):
                         if Graph.available() and graph.load(space.generation) and not graph.slots() <= known[modality]:
                             yield f"a {modality} graph covers slots that are none"
             active = store.active_space()
@@ -452,7 +455,7 @@ class Bench:
         """The index as it was on the disk right after a commit, with what had been committed."""
         self.hasty: list[str] = []
         """Vectors that were committed before they were durable."""
-        really_commit, really_compact = Store.commit, Store.compact
+        really_commit, really_compact = Store.commit, prune.compact
 
         def commit(store, space, batch, **more):
             result = really_commit(store, space, batch, **more)
@@ -465,7 +468,8 @@ class Bench:
             self._note_commit(result)
             return result
 
-        Store.commit, Store.compact = commit, compact  # type: ignore[method-assign]
+        Store.commit = commit  # type: ignore[method-assign]
+        prune.compact = check.compact = compact
 
     def close(self) -> None:
         self._workers.close()
@@ -579,13 +583,13 @@ class Bench:
                 if not store.is_up_to_date(space) and space.identity.name == now.active:
                     yield "the slot map is stale"
                 for modality in MODALITIES:
-                    for graph in store.graphs(space, modality):
-                        is_due = Graph.available() and store.is_due(space, modality, graph)
+                    for graph in store.graphs.of(space, modality):
+                        is_due = Graph.available() and store.graphs.is_due(space, modality, graph)
                         if is_due and not graph.load(space.generation):
                             yield f"a graph of {space.identity.name} cannot be loaded"
                         if graph.exists() and not is_due:
                             yield f"a graph of {space.identity.name} covers too little"
-                if stale := store.stale_graphs(space):
+                if stale := store.graphs.stale_files(space):
                     yield f"{len(stale)} graphs that are of no use"
             if store.status().covered != frozenset(space.id for space in store.catalog.spaces()):
                 yield "the graphs do not cover everything"

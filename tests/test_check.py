@@ -18,7 +18,8 @@ from PIL import Image
 
 from imgsearch.cli import loading
 from imgsearch.core.store.catalog import Catalog
-from imgsearch.core.store.store import Store, locked
+from imgsearch.core.store.lock import write_lock
+from imgsearch.core.store.store import Store
 
 from conftest import ALBUM, PATIENCE_SECONDS
 from test_indexing import present
@@ -449,7 +450,7 @@ def test_of_two_who_open_an_older_catalogue_at_once_both_are_answered(scene, mon
     waits = threading.Event()
     scene.sql("drop table awaited")
     scene.sql("pragma user_version = 3")
-    with locked(str(scene.folder)), refused_twice(waits.set), ThreadPoolExecutor(1) as pool:
+    with write_lock(str(scene.folder)), refused_twice(waits.set), ThreadPoolExecutor(1) as pool:
         second = pool.submit(lambda: Store.open(str(scene.folder)).close())
         assert waits.wait(PATIENCE_SECONDS) and not second.done()
         Catalog(str(scene.catalog), write=True).close()  # what the first of them does
@@ -460,7 +461,7 @@ def test_an_older_catalogue_that_is_being_written_says_when_it_can_be_read(scene
     monkeypatch.setattr("imgsearch.core.store.store.UPDATE_SECONDS", 0.2)
     scene.sql("drop table awaited")
     scene.sql("pragma user_version = 3")
-    with locked(str(scene.folder)):
+    with write_lock(str(scene.folder)):
         said = imgsearch("query", "apple", "--no-server")
     assert said.code == 5
     assert "made by an older version" in said.err and "when that process has ended" in said.err

@@ -113,16 +113,16 @@ def test_pipes_and_links_in_place_of_derived_files_are_made_again(scene, imgsear
 
 def test_a_graph_sealed_by_somebody_else_is_not_loaded(scene, imgsearch, tmp_path, monkeypatch):
     with Store.open(str(scene.folder)) as store:
-        assert store.graphs(scene.space, "image")[0].load(0)
+        assert store.graphs.of(scene.space, "image")[0].load(0)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "another-user"))
     with Store.open(str(scene.folder)) as store:
-        assert not store.graphs(scene.space, "image")[0].load(0)
+        assert not store.graphs.of(scene.space, "image")[0].load(0)
     assert imgsearch("query", "apple", "--ann").code == 0, "it is searched exactly"
     done = imgsearch("check")
     assert done.code == 0 and "made by another user or on another computer, so it is not used" in done.err
     assert imgsearch("index").code == 0
     with Store.open(str(scene.folder)) as store:
-        assert store.graphs(scene.space, "image")[0].load(0)
+        assert store.graphs.of(scene.space, "image")[0].load(0)
 
 
 def test_without_a_secret_there_are_no_graphs_and_search_works(scene, imgsearch, tmp_path, monkeypatch):
@@ -134,7 +134,7 @@ def test_without_a_secret_there_are_no_graphs_and_search_works(scene, imgsearch,
 
 
 def test_a_key_that_others_may_read_is_not_used(scene, tmp_path, monkeypatch):
-    from imgsearch.core.store.vectors import Graph
+    from imgsearch.core.store.graphs import Graph
 
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     assert Graph.available()

@@ -18,8 +18,9 @@ from imgsearch.core.indexing import indexer
 from imgsearch.core.indexing.changes import folders_of
 from imgsearch.core.indexing.indexer import Event, IndexPlan, Summary
 from imgsearch.core.models import registry
+from imgsearch.core.places import locate
 from imgsearch.core.store.prune import prune
-from imgsearch.core.store.store import Store, locate
+from imgsearch.core.store.store import Store
 from imgsearch.core.types import Embedder
 
 from conftest import Counting

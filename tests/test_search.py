@@ -21,6 +21,7 @@ from imgsearch.core.search.grammar import Query, explicit, parse
 from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.search.searcher import Searcher
 from imgsearch.core.store.catalog import NewPhoto
+from imgsearch.core.store.prune import compact
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import Facts, Photo, SpaceIdentity
 
@@ -376,7 +377,7 @@ def test_a_prune_between_two_questions_mixes_nothing_up(many):
         with Store.writing(folder) as store:
             with store.catalog.transaction():
                 store.catalog.delete_photos(range(1, 1_001))
-            store.compact(store.active_space())
+            compact(store, store.active_space())
         for strategy in ("ann", "exact"):
             assert best(searcher, 1_500, strategy=strategy) == "01500.jpg"
         assert best(searcher, 3) != "00003.jpg"
@@ -389,7 +390,7 @@ def test_a_prune_while_the_model_loads_mixes_nothing_up(many):
         with Store.writing(folder) as store:
             with store.catalog.transaction():
                 store.catalog.delete_photos(range(1, 1_001))
-            store.compact(store.active_space())
+            compact(store, store.active_space())
         return Directions(rows)
 
     with Store.open(folder) as reader:
@@ -399,14 +400,14 @@ def test_a_prune_while_the_model_loads_mixes_nothing_up(many):
 def test_a_graph_is_never_written_again_but_for_damage_which_costs_it_alone(many):
     folder, rows = many
     with Store.writing(folder) as store:
-        first, second = store.graphs(store.active_space(), "image")
+        first, second = store.graphs.of(store.active_space(), "image")
         before = [os.stat(graph.path).st_ino for graph in (first, second)]
         os.truncate(first.path, 1_000)
         write(store, rows, range(2_000, 3_000))
         space = store.active_space()
         assert store.status().covered == frozenset()
         assert store.update_graphs(space)
-        assert store.status().covered == {space.id} and len(store.graphs(space, "image")) == 3
+        assert store.status().covered == {space.id} and len(store.graphs.of(space, "image")) == 3
         after = [os.stat(graph.path).st_ino for graph in (first, second)]
         assert after[0] != before[0] and after[1] == before[1]
         searcher = Searcher(store, lambda: Directions(rows))
@@ -418,19 +419,19 @@ def test_a_lost_vector_takes_only_the_graph_that_holds_it(many):
     with Store.writing(folder) as store:
         space = store.active_space()
         store.forget(space, [1_500])
-        assert [graph.exists() for graph in store.graphs(space, "image")] == [True, False]
+        assert [graph.exists() for graph in store.graphs.of(space, "image")] == [True, False]
         assert store.update_graphs(space) and store.status().in_graphs == {space.id: 1_999}
 
 
 def test_a_stopped_run_makes_no_further_graph_and_the_next_one_does(many):
     folder, rows = many
     with Store.writing(folder) as store:
-        for graph in store.graphs(store.active_space(), "image"):
+        for graph in store.graphs.of(store.active_space(), "image"):
             graph.remove()
         space = store.active_space()
         looks = iter([False, True])
         assert not store.update_graphs(space, stop=lambda: next(looks))
-        assert [graph.exists() for graph in store.graphs(space, "image")] == [True, False]
+        assert [graph.exists() for graph in store.graphs.of(space, "image")] == [True, False]
         assert not store.is_up_to_date(space)
         assert store.update_graphs(space) and store.is_up_to_date(space)
 
@@ -461,10 +462,10 @@ def test_a_range_with_few_vectors_of_a_modality_is_scanned(many, monkeypatch):
         store.commit(store.active_space(), Batch(texts=texts), codecs="")
         space = store.active_space()
         assert space.slots == 3_000 and store.update_graphs(space)
-        assert not any(graph.exists() for graph in store.graphs(space, "text"))
+        assert not any(graph.exists() for graph in store.graphs.of(space, "text"))
         store.save_slots(space)
         assert store.is_up_to_date(space)
-        monkeypatch.setattr("imgsearch.core.store.store.HNSW_SHARE", 0.124)
+        monkeypatch.setattr("imgsearch.core.store.graphs.HNSW_SHARE", 0.124)
         assert not store.is_up_to_date(space)
 
 
@@ -489,7 +490,7 @@ def test_loaded_graphs_are_kept_while_they_are_what_lies_on_the_disk(many):
         before = dict(searcher._scorer._graphs)
         with Store.writing(folder) as store:
             write(store, rows, range(2_000, 2_010))
-            first, second = store.graphs(store.active_space(), "image")
+            first, second = store.graphs.of(store.active_space(), "image")
             second.remove()
             store.update_graphs(store.active_space())
         assert best(searcher, 2_005, strategy="ann") == "02005.jpg"
@@ -559,7 +560,7 @@ def test_pruning_the_last_photo_leaves_a_working_index(many):
     with Store.writing(folder) as store:
         with store.catalog.transaction():
             store.catalog.delete_photos(range(1, 2_001))
-        space = store.compact(store.active_space())
+        space = compact(store, store.active_space())
         store.update_graphs(space)
         store.save_slots(space)
         assert Searcher(store, lambda: Directions(rows)).search(explicit("1", ())) == []

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from imgsearch.core.errors import IndexDamaged, UsageError
-from imgsearch.core.store.vectors import HNSW_SLOTS, FlatVectors, Graph, SlotMap, graph_slots
+from imgsearch.core.store.graphs import HNSW_SLOTS, Graph, graph_slots
+from imgsearch.core.store.vectors import FlatVectors, SlotMap
 
 
 def unit_rows(count: int, dim: int, seed: int = 0) -> np.ndarray:
@@ -51,7 +52,7 @@ def test_a_graph_finds_what_an_exact_scan_of_its_slots_finds(tmp_path):
     rows = unit_rows(4000, 32)
     graph = Graph(str(tmp_path / "hnsw.image.1"), 32, 1000, 4000)
     assert graph.build(rows, range(1000, 4000, 2), generation=0)
-    assert graph.is_sound(0) and not graph.is_sound(1)
+    assert graph.is_valid(0) and not graph.is_valid(1)
     assert graph.load(0) and not graph.load(1)
     queries = unit_rows(100, 32, seed=9)
     exact = np.argsort(-(queries @ rows[1000::2].T), axis=1)[:, :10] * 2 + 1000

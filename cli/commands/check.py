@@ -84,7 +84,7 @@ class _Session:
         wait: bool,
         verbose: bool,
     ) -> None:
-        from imgsearch.core.store.store import locate
+        from imgsearch.core.places import locate
 
         self._folder = locate(index)
         self._deep, self._sample = deep, sample

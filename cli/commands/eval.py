@@ -496,7 +496,8 @@ def _gallery(
     from imgsearch.cli.loading import waiting
     from imgsearch.core.errors import UsageError
     from imgsearch.core.paths import on_disk
-    from imgsearch.core.store.store import Store, locate
+    from imgsearch.core.places import locate
+    from imgsearch.core.store.store import Store
 
     folder = on_disk(os.path.abspath(os.path.expanduser(images)))
     if not os.path.isdir(folder):

@@ -94,8 +94,9 @@ def take_in(
     """
     from imgsearch.cli.loading import waiting
     from imgsearch.cli.output.progress import Line
+    from imgsearch.core.places import locate
     from imgsearch.core.store import transfer
-    from imgsearch.core.store.store import Store, locate
+    from imgsearch.core.store.store import Store
 
     path = os.path.abspath(os.path.expanduser(file))
     stream: Any = None

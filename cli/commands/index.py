@@ -141,7 +141,8 @@ def _plan(
 @contextmanager
 def _opened(index: str | None, *, is_rehearsal: bool, wait: bool, say: Callable[[str], None]) -> Iterator[Store]:
     from imgsearch.cli.loading import waiting
-    from imgsearch.core.store.store import CATALOG, Store, locate
+    from imgsearch.core.places import CATALOG, locate
+    from imgsearch.core.store.store import Store
 
     folder = locate(index)
     if is_rehearsal and not os.path.exists(os.path.join(folder, CATALOG)):

@@ -25,7 +25,8 @@ def init(
     """
     from imgsearch.core.errors import UsageError
     from imgsearch.core.paths import printable
-    from imgsearch.core.store.store import CATALOG, PORTABLE, Store
+    from imgsearch.core.places import CATALOG, PORTABLE
+    from imgsearch.core.store.store import Store
 
     if not folder:
         raise UsageError("an empty name for a folder", hint="is a variable of your shell unset?")

@@ -70,7 +70,7 @@ def serve(
       imgsearch serve --socket-only &
     """
     from imgsearch.core.errors import UsageError
-    from imgsearch.core.store.store import locate
+    from imgsearch.core.places import locate
 
     if socket_only and (host != "127.0.0.1" or port is not None):
         raise UsageError("--socket-only goes without --host and --port", hint="leave out one of them")

@@ -8,7 +8,7 @@ from imgsearch.cli import options
 from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
-    from imgsearch.core.store.store import Status
+    from imgsearch.core.store.status import Status
 
 
 def status(as_json: options.Json = False, index: options.Index = None) -> int:

@@ -65,7 +65,7 @@ def watch(
     from imgsearch.core.indexing.watch import Watcher
     from imgsearch.core.indexing.watch import watch as watch_folders
     from imgsearch.core.paths import on_disk, printable
-    from imgsearch.core.store.store import locate
+    from imgsearch.core.places import locate
 
     if "" in (paths or []):
         raise UsageError("an empty name for a folder", hint="is a variable of your shell unset?")

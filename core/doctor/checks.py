@@ -37,8 +37,10 @@ from imgsearch.core.models.registry import (
     network_switch,
 )
 from imgsearch.core.paths import cache_folder, filesystem, is_network_filesystem, printable, size
+from imgsearch.core.places import PORTABLE, locate
 from imgsearch.core.serving import protocol
-from imgsearch.core.store.store import MODALITIES, PORTABLE, Store, locate, writer_of
+from imgsearch.core.store.lock import writer_of
+from imgsearch.core.store.store import Store
 
 from . import machine, shells
 from .findings import About, Finding, install, typed
@@ -491,8 +493,8 @@ def _towers(space: Space, name: str) -> Iterator[Finding]:
 
 
 def _graphs(store: Store, space: Space) -> Iterator[Finding]:
-    due = sum(len(store.graphs(space, modality)) for modality in MODALITIES)
-    stale = store.stale_graphs(space)
+    due = len(store.graphs.all_of(space))
+    stale = store.graphs.stale_files(space)
     if due and importlib.util.find_spec("hnswlib") is None:
         fix = install(machine.REQUIREMENTS["hnswlib"])
         yield INDEX.note("HNSW graphs are not used: hnswlib is not installed", fix)

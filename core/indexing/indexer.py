@@ -346,7 +346,7 @@ class _Loop:
             self.store.save_slots(self.space)  # a complete space has all its files, at any moment
             self._complete(self.space)
             for space in self.store.catalog.spaces():
-                self.store.renew_slots(space)
+                self.store.refresh_slots(space)
 
     def _complete(self, space: Space) -> None:
         """Let search use a space that is complete, and say so if it used another one before."""

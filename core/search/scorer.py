@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np  # noqa: TID253
 
 from imgsearch.core.paths import processor_cores
-from imgsearch.core.store.vectors import HNSW_EF, Graph, fault_in
+from imgsearch.core.store.graphs import HNSW_EF, Graph
+from imgsearch.core.store.vectors import fault_in
 from imgsearch.core.types import Modality
 
 from . import relevance, scoring
@@ -202,8 +203,8 @@ class Scorer:
             return False
         graphs = [
             graph
-            for graph in self._store.graphs(self.view.space, options.modality)
-            if self._graphs.get(graph.path, graph) is not None and graph.note()
+            for graph in self._store.graphs.of(self.view.space, options.modality)
+            if self._graphs.get(graph.path, graph) is not None and graph.info()
         ]
         if not graphs:
             return False
@@ -223,7 +224,7 @@ class Scorer:
     def _loaded(self, modality: Modality) -> list[Graph]:
         """The usable graphs of the view, loaded."""
         space = self.view.space
-        graphs = self._store.graphs(space, modality)
+        graphs = self._store.graphs.of(space, modality)
         new = [graph for graph in graphs if graph.path not in self._graphs]
         if new:
             from concurrent.futures import ThreadPoolExecutor

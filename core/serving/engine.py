@@ -22,6 +22,7 @@ import numpy as np  # noqa: TID253
 from imgsearch.core.errors import ImgsearchError, QueryError, UsageError
 from imgsearch.core.models.onnx_towers import QueryEmbedder
 from imgsearch.core.paths import printable
+from imgsearch.core.places import CATALOG
 from imgsearch.core.search.explain import Explanation
 from imgsearch.core.search.filters import Filters, condition
 from imgsearch.core.search.grammar import Query
@@ -30,7 +31,8 @@ from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.search.query_arguments import options_of, query_of
 from imgsearch.core.search.searcher import Searcher
 from imgsearch.core.store.catalog import Place, Root, Space
-from imgsearch.core.store.store import CATALOG, SALVAGED, Store
+from imgsearch.core.store.recovery import SALVAGED
+from imgsearch.core.store.store import Store
 from imgsearch.core.store.vectors import fault_in
 
 from . import protocol

@@ -21,12 +21,16 @@ from imgsearch.core.paths import keeps_permissions, printable
 from imgsearch.core.photos import preprocess
 from imgsearch.core.photos.decode_pool import Workers
 from imgsearch.core.photos.walk import named_photo
-from imgsearch.core.types import Embedder, Modality, NotAPicture, Photo, SkipPhoto
+from imgsearch.core.places import CATALOG
+from imgsearch.core.types import MODALITIES, Embedder, Modality, NotAPicture, Photo, SkipPhoto
 
 from .catalog import NewVector, Place, Space, is_inside, join, sidecar_stamp, text_key
+from .graphs import Graph
+from .prune import compact
+from .recovery import LOST_AND_FOUND, TEMPORARY, leftovers, misplaced, put_aside
 from .schema import FACT_COLUMNS
-from .store import CATALOG, LOST_AND_FOUND, MODALITIES, TEMPORARY, Store
-from .vectors import Graph, SlotMap, crc_of
+from .store import Store
+from .vectors import SlotMap, crc_of
 
 if TYPE_CHECKING:
     from imgsearch.core.types import Vectors
@@ -184,7 +188,7 @@ def repair(store: Store, findings: Sequence[Finding]) -> bool:
         if finding.mend is not None:
             finding.mend(store)
     for space in store.catalog.spaces():
-        store.compact(space)
+        compact(store, space)
     for space in store.catalog.spaces():
         store.update_graphs(space)
         store.save_slots(space)
@@ -293,13 +297,13 @@ class _Look:
 
     def files(self) -> Iterator[Finding]:
         """Files that nothing names, and files that are not what they should be."""
-        left = set(self._store.leftovers())
+        left = set(leftovers(self._store))
         if left:
             self.notes.append(
                 f"an interrupted run has left {len(left)} {'file' if len(left) == 1 else 'files'}; "
                 "the next `imgsearch index` cleans up"
             )
-        stale = {path for space in self.spaces() for path in self._store.stale_graphs(space)}
+        stale = {path for space in self.spaces() for path in self._store.graphs.stale_files(space)}
         if stale:
             self.notes.append(
                 f"{len(stale)} {'file' if len(stale) == 1 else 'files'} of HNSW graphs that are not used any more; "
@@ -307,7 +311,7 @@ class _Look:
             )
         for path in self._unknown(left | stale):
             yield Finding("files", f"{printable(path)}: nothing in the catalogue names it", _put_aside(path))
-        for path in self._store.misplaced():
+        for path in misplaced(self._store):
             yield Finding("files", f"{printable(path)}: is not what an index has there", _put_aside(path))
         if keeps_permissions(self._store.folder):
             for path in self._open_to_others():
@@ -319,7 +323,7 @@ class _Look:
         yield from self._others_than(self._store.folder, top, left)
         yield from self._others_than(os.path.join(self._store.folder, "spaces"), set(spaces), left)
         for space in spaces.values():
-            graphs = [os.path.basename(graph.path) for m in MODALITIES for graph in self._store.graphs(space, m)]
+            graphs = [os.path.basename(graph.path) for graph in self._store.graphs.all_of(space)]
             known = {f"vectors.{space.generation}.f32", "slots.u8", *graphs, *(f"{name}.json" for name in graphs)}
             yield from self._others_than(self._store.space_folder(space.id), known, left)
 
@@ -373,9 +377,9 @@ class _Look:
         yield from self._graphs(space, ())
 
     def _length(self, space: Space) -> Iterator[Finding]:
-        flat = self._store.flat(space)
+        flat = self._store.vectors(space)
         try:
-            held = flat.held()
+            held = flat.count_rows()
         except OSError as error:
             said = (error.strerror or str(error)).lower()
             yield Finding("vectors", f"{printable(flat.path)}: cannot be read: {said}")
@@ -390,9 +394,9 @@ class _Look:
             )
 
     def _flat(self, space: Space, vectors: Sequence[NewVector]) -> Iterator[Finding]:
-        flat = self._store.flat(space)
+        flat = self._store.vectors(space)
         try:
-            held = flat.held()
+            held = flat.count_rows()
         except (OSError, IndexDamaged):
             return  # said of its length
         crcs = {v.slot: v.crc for v in vectors}
@@ -443,7 +447,7 @@ class _Look:
 
     def _graphs(self, space: Space, vectors: Sequence[NewVector]) -> Iterator[Finding]:
         for modality in MODALITIES:
-            for graph in self._store.graphs(space, modality):
+            for graph in self._store.graphs.of(space, modality):
                 yield from self._graph(space, graph, modality, vectors)
 
     def _graph(self, space: Space, graph: Graph, modality: Modality, vectors: Sequence[NewVector]) -> Iterator[Finding]:
@@ -451,19 +455,19 @@ class _Look:
             return
         if not graph.exists():
             # While the slot map is stale a run was interrupted before it came to the graphs.
-            if self._is_finished(space) and self._store.is_due(space, modality, graph):
+            if self._is_finished(space) and self._store.graphs.is_due(space, modality, graph):
                 yield Finding("graph", f"{printable(graph.path)}: is missing", lambda store: graph.remove())
             return
-        note, is_sealed = graph.note(), graph.is_sealed()
-        if note is None or not (is_sealed or graph.is_whole()):
+        info, is_ours = graph.info(), graph.is_ours()
+        if info is None or not (is_ours or graph.matches_checksum()):
             said = "is damaged; it is not used"
             yield Finding("graph", f"{printable(graph.path)}: {said}", lambda store: graph.remove())
-        elif not is_sealed:
+        elif not is_ours:
             self.notes.append(
                 f"{printable(graph.path)}: made by another user or on another computer, so it is not used; the next "
                 "`imgsearch index` makes a new one"
             )
-        elif note["generation"] != space.generation:
+        elif info.generation != space.generation:
             said = "is of another generation of vectors"
             yield Finding("graph", f"{printable(graph.path)}: {said}", lambda store: graph.remove())
         elif self._deep and graph.load(space.generation):
@@ -735,7 +739,7 @@ def _make_private(path: str) -> Callable[[Store], None]:
 
 
 def _put_aside(path: str) -> Callable[[Store], None]:
-    return lambda store: store.put_aside(path)
+    return lambda store: put_aside(store, path)
 
 
 def _with_rowid(table: str) -> str:

@@ -80,7 +80,7 @@ def add(store: Store, paths: Sequence[str], text: str, embed: Embed) -> int:
         store.commit(space, Batch(texts={key: embed([note])[0]}), codecs="")
     with store.catalog.transaction():
         added = sum(store.catalog.add_note(content, note) for content in sorted(contents))
-    store.renew_slots(store.space_to_search())
+    store.refresh_slots(store.space_to_search())
     return added
 
 
@@ -94,7 +94,7 @@ def remove(store: Store, path: str, text: str | None) -> int:
     if keys:
         with store.catalog.transaction():
             removed = store.catalog.remove_notes(content, keys)
-        store.renew_slots(store.space_to_search())
+        store.refresh_slots(store.space_to_search())
         return removed
     return 0
 

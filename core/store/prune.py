@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from imgsearch.core.errors import UsageError
-from imgsearch.core.paths import printable
+from imgsearch.core.errors import IndexDamaged, UsageError
+from imgsearch.core.paths import fsync_path, printable
 
-from .catalog import Root, Space, join
+from .catalog import NewVector, Root, Space, join
+from .files import CHECK_HINT
+from .recovery import clean_up, orphans
 from .roots import why_offline
+from .status import bytes_on_disk
 from .store import Store
+from .vectors import ROWS_AT_ONCE, crc_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ def prune(
     failures = [row for root in store.catalog.roots() for row in _lost_failures(store, root)]
     if dry_run:
         return Pruned(len(photos), len(failures), 0, 0, removed, 0 if imported else store.catalog.count_awaited())
-    before = store.bytes_on_disk()
+    before = bytes_on_disk(store.folder)
     store.remove_spaces(superseded)
     slots = sum(space.slots for space in store.catalog.spaces())
     with store.catalog.transaction():
@@ -74,12 +79,12 @@ def prune(
                 else:
                     store.catalog.delete_root(root.id)
     for space in store.catalog.spaces():
-        store.compact(space)
+        compact(store, space)
     for space in store.catalog.spaces():
         store.update_graphs(space)
         store.save_slots(space)
     if store.catalog.spaces():  # a catalogue that knows none may have been lost itself
-        for orphan in store.orphans():
+        for orphan in orphans(store):
             if os.path.isdir(orphan) and not os.path.islink(orphan):
                 shutil.rmtree(orphan)
     store.catalog.vacuum()
@@ -87,7 +92,7 @@ def prune(
         photos=len(photos),
         failures=len(failures),
         vectors=slots - sum(space.slots for space in store.catalog.spaces()),
-        bytes=max(0, before - store.bytes_on_disk()),
+        bytes=max(0, before - bytes_on_disk(store.folder)),
         spaces=removed,
         awaited=store.catalog.count_awaited(),
     )
@@ -154,3 +159,53 @@ def _lost_failures(store: Store, root: Root) -> list[tuple[int, bytes, bytes]]:
 
 def _exists(root: Root, folder: bytes, name: bytes) -> bool:
     return os.path.lexists(root.path_of(join(folder, name)))
+
+
+def compact(store: Store, space: Space) -> Space:
+    """Write the live vectors to a new generation and switch to it with one commit.
+
+    Raises IndexDamaged for a vector that is not the one that was written: it must not get a new slot and checksum.
+    """
+    live = _live_vectors(store, space)
+    if len(live) == space.slots:
+        return space
+    generation = space.generation + 1
+    _copy_vectors(store, space, live, generation)
+    with store.catalog.transaction():
+        store.catalog.rows("delete from vectors where space_id = :space", space=space.id)
+        renumbered = (replace(vector, slot=slot) for slot, vector in enumerate(live))
+        store.catalog.add_vectors(space.id, renumbered)
+        store.catalog.update_space(space.id, generation=generation, slots=len(live))
+    store.graphs.remove(space)
+    clean_up(store)
+    return store.reload(space)
+
+
+def _live_vectors(store: Store, space: Space) -> list[NewVector]:
+    """Vectors of photos, texts and notes that the catalogue has, and imported ones that are kept for later."""
+    rows = store.catalog.rows(
+        """
+        select slot, modality, key, crc from vectors v where space_id = :space and (
+            (modality = 'image' and exists (select 1 from photos p where p.content_hash = v.key))
+            or (modality = 'text' and exists (select 1 from photo_texts t where t.key = v.key))
+            or (modality = 'text' and exists (select 1 from notes n where n.key = v.key))
+            or exists (select 1 from awaited a where a.key = v.key)
+        ) order by slot
+        """,
+        space=space.id,
+    )
+    return [NewVector(*row) for row in rows]
+
+
+def _copy_vectors(store: Store, space: Space, vectors: Sequence[NewVector], generation: int) -> None:
+    old, new = store.vectors(space), store.vectors(space, generation)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(new.path)
+    rows = old.rows(space.slots)
+    for start in range(0, max(len(vectors), 1), ROWS_AT_ONCE):
+        chunk = vectors[start : start + ROWS_AT_ONCE]
+        chosen = rows[[vector.slot for vector in chunk]]
+        if any(v.crc not in (None, crc_of(row)) for v, row in zip(chunk, chosen, strict=True)):
+            raise IndexDamaged(f"{printable(old.path)}: holds a damaged vector", hint=CHECK_HINT)
+        new.append(start, chosen)
+    fsync_path(os.path.dirname(new.path))

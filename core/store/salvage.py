@@ -11,16 +11,18 @@ import os
 import shutil
 import sqlite3
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from imgsearch.core.paths import free_name, fsync_path
+from imgsearch.core.places import CATALOG
 
 from .catalog import Catalog
 from .connection import open_for_salvage
+from .lock import OnWait, write_lock
+from .recovery import SALVAGED
 from .schema import APPLICATION_ID, MIGRATIONS
-from .store import CATALOG, SALVAGED, locked
 
 # In the order in which rows name each other.
 TABLES = (
@@ -49,13 +51,13 @@ class Salvaged:
     """Where the damaged one is now, if there was one."""
 
 
-def salvage(folder: str, *, wait: Callable[[str], None] | None = None) -> Salvaged:
+def salvage(folder: str, *, wait: OnWait | None = None) -> Salvaged:
     """Replace a damaged catalogue by one with all the rows that could be read, and keep it beside.
 
     Killed at any moment, it can be run again and loses nothing. Raises IndexLocked if another process writes.
     """
     path = os.path.join(folder, CATALOG)
-    with locked(folder, wait):
+    with write_lock(folder, wait):
         unfinished, new = f"{path}.salvage.new", os.path.join(folder, SALVAGED)
         kept = None
         if not os.path.lexists(new):  # else one was killed when it had all but put it in its place

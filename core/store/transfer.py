@@ -26,12 +26,12 @@ from imgsearch.core.errors import ImgsearchError, ModelError, UsageError
 from imgsearch.core.models.registry import ModelSpec
 from imgsearch.core.paths import fsync_path, naming, path_fields, printable
 from imgsearch.core.photos.codecs import codecs
-from imgsearch.core.types import CarriedText, SpaceIdentity
+from imgsearch.core.types import MODALITIES, CarriedText, SpaceIdentity
 
 from .catalog import Place, text_key
 from .notes import NOTE, as_note
 from .schema import FACT_COLUMNS, MAX_DIM, TEXT_FACTS, WHOLE_FACTS
-from .store import MODALITIES, Batch, Store, View
+from .store import Batch, Store, View
 
 if TYPE_CHECKING:
     from imgsearch.core.types import Vectors
@@ -486,7 +486,7 @@ def take_in(store: Store, incoming: Incoming, *, on_progress: Progress = lambda 
                 on_progress(seen, incoming.photos)
     finally:
         space = commit(space)
-    store.renew_slots(space)
+    store.refresh_slots(space)
     after = _counts(store, space)
     active = store.active_space()
     return TakenIn(

@@ -1,0 +1,75 @@
+"""What an index holds, in numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .catalog import Root, Space
+    from .store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What an index holds."""
+
+    roots: tuple[tuple[Root, int], ...]
+    """Each with its number of present photos."""
+    photos: dict[str, int]
+    """How many are `present`, `gone`, `excluded`, or in an `offline` root whatever else they are."""
+    failed: int
+    texts: int
+    spaces: tuple[Space, ...]
+    active: Space | None
+    covered: frozenset[str]
+    """Ids of the spaces whose HNSW graphs are complete; vectors in no graph are scanned."""
+    in_graphs: dict[str, int]
+    """How many vectors are in HNSW graphs, by the id of the space."""
+    bytes: int
+
+
+def status_of(store: Store) -> Status:
+    catalog = store.catalog
+    with catalog.reading():
+        spaces = tuple(catalog.spaces())
+        return Status(
+            roots=tuple(
+                (
+                    root,
+                    catalog.value("select count(*) from photos where root_id = :id and state = 'present'", id=root.id),
+                )
+                for root in catalog.roots()
+            ),
+            photos=dict(
+                catalog.rows(
+                    """
+                    select case when r.state = 'offline' then 'offline' else p.state end, count(*)
+                    from photos p join roots r on r.id = p.root_id group by 1
+                    """
+                )
+            ),
+            failed=catalog.value("select count(*) from failures where not is_silent"),
+            texts=catalog.value(
+                """
+                select count(distinct t.key) from photo_texts t
+                join photos p on p.id = t.photo_id and p.state = 'present'
+                """
+            ),
+            spaces=spaces,
+            active=store.active_space(),
+            covered=frozenset(space.id for space in spaces if store.graphs.are_complete(space)),
+            in_graphs={space.id: store.graphs.count_vectors(space) for space in spaces},
+            bytes=bytes_on_disk(store.folder),
+        )
+
+
+def bytes_on_disk(folder: str) -> int:
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(parent, name)).st_size
+    return total
