@@ -1,4 +1,4 @@
-"""What commands share that index photos: the model asked for, and an end in order."""
+"""What the commands that index photos share: the chosen model, the run, and how it stops."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import FrameType
 
+    from imgsearch.core.indexing.indexer import Event, IndexPlan, Summary
     from imgsearch.core.models.registry import ModelSpec
     from imgsearch.core.store.catalog import Space
     from imgsearch.core.store.store import Store
     from imgsearch.core.types import Embedder
 
 
-class Choice:
-    """The model asked for, resolved against what the index has."""
+STOPPED = "stopped; what is indexed is kept. To continue, run the same command again"
+
+
+class ModelChoice:
+    """The model of --model, or of the index; loaded once, when first needed."""
 
     def __init__(
         self,
@@ -34,7 +38,7 @@ class Choice:
 
         if model is None and (weights or preprocess_from):
             raise UsageError(
-                "--weights and --preprocess-from need --model", hint="name the open_clip architecture with --model"
+                "--weights and --preprocess-from need --model", hint="give the open_clip architecture with --model"
             )
         self._model, self._weights, self._preprocess_from = model, weights, preprocess_from
         self._device, self._precision, self._offline, self._say = device, precision, offline, say
@@ -42,15 +46,18 @@ class Choice:
         self._loaded_as = ""
 
     def known_space(self, store: Store) -> Space | None:
-        """The space to fill, if no model was asked for and the index has one already."""
+        """The index's active space if no model was given, else None: the model tells, once loaded."""
         return store.active_space() if self._model is None else None
 
     def likely_space(self, store: Store) -> Space | None:
-        """The space that a run would fill, as far as can be told without loading the model."""
+        """The space that a run would fill, without loading the model."""
         if self._model in (None, "auto"):
             return store.active_space()
-        wanted = self._spec().to_json()
-        return next((space for space in store.catalog.spaces() if space.model == wanted), None)
+        return next((space for space in store.catalog.spaces() if self.may_be(space)), None)
+
+    def may_be(self, space: Space) -> bool:
+        """Whether the chosen model may be the one of that space, without loading it."""
+        return self._model in (None, "auto") or space.model == self._spec().to_json()
 
     def embedder(self, space: Space | None) -> Callable[[], tuple[Embedder, str]]:
         from . import loading
@@ -72,7 +79,7 @@ class Choice:
         return load
 
     def _is_of(self, space: Space | None) -> bool:
-        """Whether the model that is loaded is the one of that space; a choice names one model, so None is its own."""
+        """Whether the loaded model is the one of that space. None is the space that this model will make."""
         assert self.loaded is not None
         return space is None or space.identity.fingerprint == self.loaded.identity.fingerprint
 
@@ -89,15 +96,46 @@ class Choice:
 
 
 class Received:
-    """The signal that ended the run, if one did."""
+    """The signal that stops a run, if one came."""
 
     number: int | None = None
     is_working = False
+    """Whether the run has photos in hand: the first signal then lets it finish the batch."""
+
+
+class Interrupted(Exception):
+    """A signal stopped a run; what it indexed is kept."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal
+
+
+def run_index(
+    store: Store,
+    choice: ModelChoice,
+    plan: IndexPlan,
+    space: Space | None,
+    on_event: Callable[[Event], None],
+    stop: threading.Event,
+    received: Received,
+) -> Summary:
+    """Run the indexer inside `orderly_stop`."""
+    from imgsearch.core.indexing import indexer
+
+    def mark_working(event: Event) -> None:
+        received.is_working |= event.kind == "planned"
+        on_event(event)
+
+    return indexer.run(store, choice.embedder(space), plan, space=space, on_event=mark_working, stop=stop)
 
 
 @contextmanager
 def orderly_stop(stop: threading.Event, received: Received) -> Iterator[None]:
-    """The first ^C, SIGTERM or SIGHUP ends the run after its batch; a second one, or one before the work, at once."""
+    """Stop after the current batch on the first ^C, SIGTERM or SIGHUP; at once on a second, or before the first batch.
+
+    SIGHUP stays ignored if it was, as under nohup. Raises SystemExit for a stop at once.
+    """
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         if received.number is not None or not received.is_working:
@@ -106,10 +144,10 @@ def orderly_stop(stop: threading.Event, received: Received) -> Iterator[None]:
         received.number = number
         stop.set()
 
-    heard = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else nohup has seen to it that nothing is hung up
-        heard.append(signal.SIGHUP)
-    previous = {number: signal.signal(number, on_signal) for number in heard}
+    handled = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        handled.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, on_signal) for number in handled}
     try:
         yield
     except KeyboardInterrupt:

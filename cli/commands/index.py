@@ -13,11 +13,11 @@ import typer
 
 from imgsearch.cli import options
 from imgsearch.cli.output import render
-from imgsearch.cli.running import Choice, Received, orderly_stop
+from imgsearch.cli.running import STOPPED, ModelChoice, Received, orderly_stop, run_index
 
 if TYPE_CHECKING:
     from imgsearch.cli.output.progress import Progress
-    from imgsearch.core.indexing.indexer import Event, IndexPlan, Summary
+    from imgsearch.core.indexing.indexer import IndexPlan, Summary
     from imgsearch.core.store.store import Store
 
 
@@ -90,7 +90,7 @@ def index(
         if not quiet:
             progress.say(message)
 
-    choice = Choice(model, weights, preprocess_from, device, precision.value, offline, say)
+    choice = ModelChoice(model, weights, preprocess_from, device, precision.value, offline, say)
     with _opened(index, is_rehearsal=dry_run, wait=wait, say=say) as store, orderly_stop(stop, received):
         try:
             for line in store.repairs:
@@ -157,24 +157,19 @@ def _opened(index: str | None, *, is_rehearsal: bool, wait: bool, say: Callable[
 
 
 def _run(
-    store: Store, choice: Choice, plan: IndexPlan, progress: Progress, stop: threading.Event, received: Received
+    store: Store, choice: ModelChoice, plan: IndexPlan, progress: Progress, stop: threading.Event, received: Received
 ) -> Summary:
     from dataclasses import replace
 
     from imgsearch.core.errors import UsageError
-    from imgsearch.core.indexing import indexer
 
     if not plan.paths and not store.catalog.roots():
         if store.base is None:
             raise UsageError("nothing to index yet", hint="name a folder: imgsearch index ~/Photos")
         plan = replace(plan, paths=(store.base,))
 
-    def on_event(event: Event) -> None:
-        received.is_working |= event.kind == "planned"
-        progress(event)
-
     space = choice.likely_space(store) if plan.dry_run else choice.known_space(store)
-    return indexer.run(store, choice.embedder(space), plan, space=space, on_event=on_event, stop=stop)
+    return run_index(store, choice, plan, space, progress, stop, received)
 
 
 def _report(summary: Summary, plan: IndexPlan, received: Received, *, as_json: bool, quiet: bool) -> int:
@@ -188,6 +183,6 @@ def _report(summary: Summary, plan: IndexPlan, received: Received, *, as_json: b
             render.say(line)
     if summary.was_stopped:
         if not quiet:
-            render.say("stopped; what was indexed is kept. Go on with the same command")
+            render.say(STOPPED)
         return 128 + (received.number or signal.SIGINT)
     return 3 if summary.skipped else 0

@@ -13,7 +13,7 @@ import typer
 
 from imgsearch.cli import options
 from imgsearch.cli.output import render
-from imgsearch.cli.running import Choice, Received, orderly_stop
+from imgsearch.cli.running import STOPPED, ModelChoice, Received, orderly_stop, run_index
 
 if TYPE_CHECKING:
     from imgsearch.cli.output.progress import Progress
@@ -77,7 +77,7 @@ def watch(
     stop, received = threading.Event(), Received()
     with orderly_stop(stop, received), contextlib.closing(Watcher()) as changes:
         voice = _Voice(stop, poll, as_json=as_json, quiet=quiet, verbose=verbose)
-        choice = Choice(model, None, None, device, precision.value, offline, voice.say)
+        choice = ModelChoice(model, None, None, device, precision.value, offline, voice.say)
         watcher = _Watcher(locate(index), plan, choice, changes, voice, received)
         watch_folders(watcher.check, changes, stop, poll_seconds=poll)
     if voice.is_deserted:
@@ -89,7 +89,7 @@ class _Watcher:
     """One run after the other, with the same model."""
 
     def __init__(
-        self, folder: str, plan: IndexPlan, choice: Choice, changes: Watcher, voice: _Voice, received: Received
+        self, folder: str, plan: IndexPlan, choice: ModelChoice, changes: Watcher, voice: _Voice, received: Received
     ) -> None:
         self._folder, self._plan, self._choice = folder, plan, choice
         self._changes, self._voice, self._received = changes, voice, received
@@ -123,7 +123,6 @@ class _Watcher:
         from dataclasses import replace
 
         from imgsearch.cli.loading import waiting
-        from imgsearch.core.indexing import indexer
         from imgsearch.core.indexing.watch import CheckResult
         from imgsearch.core.store.store import Store
 
@@ -140,9 +139,7 @@ class _Watcher:
             space = self._choice.known_space(store)
             plan = replace(plan, min_age_seconds=check.min_age_seconds)
             voice.begin(is_first=self._is_first)
-            summary = indexer.run(
-                store, self._choice.embedder(space), plan, space=space, on_event=self._on_event, stop=voice.stop
-            )
+            summary = run_index(store, self._choice, plan, space, voice.tell, voice.stop, self._received)
         voice.end(summary, is_first=self._is_first)
         return CheckResult(being_written=summary.being_written > 0, seconds=seconds + summary.seconds["walk"])
 
@@ -161,10 +158,6 @@ class _Watcher:
                 raise UsageError("nothing to watch yet", hint="name a folder: imgsearch watch ~/Photos")
             self._plan = replace(self._plan, paths=(store.base,))
         return self._plan
-
-    def _on_event(self, event: Event) -> None:
-        self._received.is_working |= event.kind == "planned"
-        self._voice.tell(event)
 
     def _begin(self) -> None:
         if self._choice.loaded is not None:
@@ -240,7 +233,7 @@ class _Voice:
                 for line in summary_lines(summary, dry_run=False)[: 2 if is_first else 1]:
                     self.say(line)
         if summary.was_stopped:
-            self.say("stopped; what was indexed is kept. Go on with the same command")
+            self.say(STOPPED)
 
     def watching(self, folders: int) -> None:
         self._record({"event": "watching", "folders": folders})

@@ -1,8 +1,7 @@
-"""Benchmark figures from rankings, and how far chance may have moved them.
+"""Metrics of rankings, and their bootstrap intervals.
 
-A ranking is a list of names, best first, none twice; what is relevant to a query is a set of such names, never
-empty. Recalls, precisions and gains are fractions of 1, ranks count from 1. Ties are not looked for: a ranking is the
-order in which it was given.
+A ranking is a list of names, best first, without repeats. The relevant names of a query are a set that is never empty.
+Recall, precision and gain are fractions of 1; ranks count from 1. A ranking has no ties.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ Floats = TypeVar("Floats", float, "NDArray[np.float64]")
 
 # Resampled queries held at once: 32 MB of indices.
 DRAWS_AT_ONCE = 4_000_000
-# Enough for the ends of an interval to stand still in the digits that are printed.
+# Enough for the ends of an interval to be stable in the printed digits.
 ROUNDS = 10_000
 
 
 class Interval(NamedTuple):
-    """A mean with the ends of its 95 % interval, in the unit of what was averaged."""
+    """A mean and the ends of its 95 % interval, in the unit of the averaged values."""
 
     mean: float
     low: float
@@ -48,29 +47,29 @@ def recall_at_k(rankings: Sequence[Sequence[Name]], relevant: Sequence[Collectio
 
 
 hit_rate_at_k = recall_at_k
-"""The name that textbooks have for what retrieval papers call R@k."""
+"""The textbook name of what retrieval papers call R@k."""
 
 
 def share_found_at_k(rankings: Sequence[Sequence[Name]], relevant: Sequence[Collection[Name]], k: int) -> float:
-    """The share of all that is relevant to a query found among its first `k`, averaged over queries.
+    """The share of a query's relevant names that are among its first `k`, averaged over queries.
 
-    Recall as textbooks define it. With an exact ranking's first k as `relevant` it is the recall of an
-    approximate index.
+    Recall as in textbooks. With the first k of an exact ranking as `relevant`, it is the recall of an approximate
+    index.
     """
     shares = [_found(ranking, right, k) / len(set(right)) for ranking, right in _pairs(rankings, relevant)]
     return float(np.mean(shares))
 
 
 def precision_at_k(rankings: Sequence[Sequence[Name]], relevant: Sequence[Collection[Name]], k: int) -> float:
-    """The share of relevant names among the first `k`, averaged over queries; what a short ranking lacks is wrong."""
+    """The share of relevant names among the first `k`, averaged over queries. A short ranking counts as k names."""
     return float(np.mean([_found(ranking, right, k) / k for ranking, right in _pairs(rankings, relevant)]))
 
 
 def average_precision(ranking: Sequence[Name], relevant: Collection[Name], k: int | None = None) -> float:
     """The mean of the precisions at each relevant name, over the whole ranking or its first `k`.
 
-    Divided by min(number relevant, k), as CIRCO's AP@K (Baldrati et al. 2023): by the number found, a ranking that
-    finds little would look good, by the number relevant no short ranking could reach 1.
+    Divided by min(number relevant, k), as CIRCO's AP@K (Baldrati et al. 2023). Divided by the number found, a ranking
+    that finds little would score high; divided by the number relevant, a short ranking could not reach 1.
     """
     _check(ranking, relevant)
     right = set(relevant)
@@ -97,7 +96,7 @@ def first_rank(ranking: Sequence[Name], relevant: Collection[Name]) -> float:
 def mean_reciprocal_rank(
     rankings: Sequence[Sequence[Name]], relevant: Sequence[Collection[Name]], k: int | None = None
 ) -> float:
-    """1 / rank of the first relevant name, 0 where the ranking or its first `k` hold none, averaged: MRR, or MRR@k."""
+    """1 / rank of the first relevant name, 0 if the ranking or its first `k` have none, averaged: MRR, or MRR@k."""
     return float(np.mean([1 / first_rank(ranking[:k], right) for ranking, right in _pairs(rankings, relevant)]))
 
 
@@ -109,8 +108,8 @@ def median_rank(rankings: Sequence[Sequence[Name]], relevant: Sequence[Collectio
 def ndcg_at_k(ranking: Sequence[Name], grades: Mapping[Name, float], k: int) -> float:
     """Normalised discounted cumulative gain of the first `k` (Burges et al. 2005).
 
-    Gain 2^grade - 1, discount log2(1 + rank), divided by that of the best `k` names there are. `grades` holds 0 for
-    the irrelevant or leaves them out; at least one is above 0.
+    Gain 2^grade - 1, discount log2(1 + rank), divided by that of the best `k` names. Irrelevant names have
+    grade 0 or none; at least one grade is above 0.
     """
     _check(ranking, [name for name, grade in grades.items() if grade > 0])
     best = sorted(grades.values(), reverse=True)[:k]
@@ -122,11 +121,11 @@ def _discounted(grades: Sequence[float]) -> float:
     return float(np.sum(gains / np.log2(np.arange(2, len(gains) + 2))))
 
 
-# ------------------------------------------------------------------------------------------- figures by name
+# ------------------------------------------------------------------------------------------- metrics by name
 
 Statistic = Literal["mean", "median"]
 
-_FIGURES: dict[str, Callable[[Sequence[str], Mapping[str, float], int], float]] = {
+_METRICS: dict[str, Callable[[Sequence[str], Mapping[str, float], int], float]] = {
     "recall": lambda ranking, grades, k: recall_at_k([ranking], [_relevant(grades)], k),
     "hit_rate": lambda ranking, grades, k: hit_rate_at_k([ranking], [_relevant(grades)], k),
     "share_found": lambda ranking, grades, k: share_found_at_k([ranking], [_relevant(grades)], k),
@@ -138,12 +137,12 @@ _FIGURES: dict[str, Callable[[Sequence[str], Mapping[str, float], int], float]] 
 }
 WITHOUT_K = {"mrr", "median_rank"}
 SUBSET = "recall_subset"
-"""`recall` in a ranking of the few pictures that CIRR sets beside a reference."""
+"""`recall` in a ranking of the five pictures of the reference's set (CIRR)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
-    """A figure as it is asked for: `recall@10`, `map@5`, `mrr`, `median_rank`."""
+class Metric:
+    """A metric as in `--metrics`: `recall@10`, `map@5`, `mrr`, `median_rank`."""
 
     kind: str
     k: int | None
@@ -154,48 +153,48 @@ class Measure:
 
     @property
     def statistic(self) -> Statistic:
-        """What the figures of single queries become together."""
+        """How the values of single queries are combined."""
         return "median" if self.kind == "median_rank" else "mean"
 
     @property
     def needs_first(self) -> bool:
-        """Whether a ranking has to go on until something relevant was found."""
+        """Whether a ranking must go on until it has a relevant name."""
         return self.k is None
 
     def of(self, ranking: Sequence[str], grades: Mapping[str, float]) -> float:
-        """The figure of one query. `grades` above 0 are relevant, and count for `ndcg` only."""
+        """The value for one query. Names with a grade above 0 are relevant; how far above matters to `ndcg` only."""
         kind = "recall" if self.kind == SUBSET else self.kind
-        return _FIGURES[kind](ranking, grades, self.k or 0)
+        return _METRICS[kind](ranking, grades, self.k or 0)
 
 
-def measure_named(name: str) -> Measure:
-    """Raises UsageError with the names there are."""
+def metric_named(name: str) -> Metric:
+    """Raises UsageError with the known names."""
     match = re.fullmatch(r"([a-z_]+)(?:@([1-9]\d{0,8}))?", name.strip().lower())
     kind, k = match.groups() if match else ("", None)
-    if kind not in (*_FIGURES, SUBSET) or (k is None and kind not in WITHOUT_K) or (k and kind == "median_rank"):
-        known = ", ".join(kind if kind == "median_rank" else f"{kind}@K" for kind in (*_FIGURES, SUBSET))
+    if kind not in (*_METRICS, SUBSET) or (k is None and kind not in WITHOUT_K) or (k and kind == "median_rank"):
+        known = ", ".join(kind if kind == "median_rank" else f"{kind}@K" for kind in (*_METRICS, SUBSET))
         raise UsageError(f"no metric {name!r}", hint=f"one of: {known}, mrr")
-    return Measure(kind, int(k) if k else None)
+    return Metric(kind, int(k) if k else None)
 
 
 # ------------------------------------------------------------------------------------------------- intervals
 
 
 class Sample(NamedTuple):
-    """Figures, one a query, and what stands or falls together: whole groups are drawn, one label a query."""
+    """One figure per query, and optionally one group label per query: whole groups are drawn."""
 
     figures: Sequence[float] | NDArray[np.float64]
     groups: Sequence[Hashable] | None = None
 
 
 class Resampled(NamedTuple):
-    """What a statistic is over the queries there are, and over `draws` of as many with replacement, float64."""
+    """A statistic over the queries, and over resamples of the same size with replacement (`draws`, float64)."""
 
     value: float
     draws: NDArray[np.float64]
 
     def __sub__(self, other: Resampled) -> Resampled:
-        """The paired difference, if both were made of the same queries and seed."""
+        """The paired difference; both must have the same queries and seed."""
         return Resampled(_difference(self.value, other.value), _difference(self.draws, other.draws))
 
     @property
@@ -207,7 +206,7 @@ class Resampled(NamedTuple):
 
 
 def resampled(samples: Sequence[Sample], seed: int, rounds: int = ROUNDS, statistic: Statistic = "mean") -> Resampled:
-    """A statistic of the figures; of several samples, which are drawn from separately, the mean of theirs."""
+    """A statistic of the figures. Several samples are drawn from separately, and their statistics are averaged."""
     generator = np.random.default_rng(seed)
     over = np.mean if statistic == "mean" else np.median
     values = [float(over(np.asarray(sample.figures, np.float64))) for sample in samples]
@@ -223,9 +222,9 @@ def paired_bootstrap(
 ) -> Interval:
     """The mean difference between two systems over the same queries, with its 95 % percentile interval.
 
-    `differences`: one number a query, the one system's figure minus the other's. Queries are drawn with replacement
-    `rounds` times (Efron & Tibshirani 1993, ch. 13); with `groups`, one label a query, whole groups are drawn, which
-    is the honest width where queries share a reference or a set of right answers.
+    `differences`: one number per query, one system's figure minus the other's. Queries are drawn with replacement
+    `rounds` times (Efron & Tibshirani 1993, ch. 13). With `groups`, one label per query, whole groups are drawn: the
+    right width if queries share a reference or a set of relevant names.
     """
     return resampled([Sample(differences, groups)], seed, rounds).interval
 
@@ -250,7 +249,7 @@ def _means(values: NDArray[np.float64], member: NDArray[np.int64], drawn: NDArra
 
 
 def _medians(values: NDArray[np.float64], member: NDArray[np.int64], drawn: NDArray[np.int64]) -> NDArray[np.float64]:
-    """By counting, in sorted order, how often each value was drawn."""
+    """Counts how often each value was drawn, in sorted order."""
     order = np.argsort(values, kind="stable")
     ordered, owners = values[order], member[order]
     medians = np.empty(len(drawn))
@@ -262,7 +261,7 @@ def _medians(values: NDArray[np.float64], member: NDArray[np.int64], drawn: NDAr
 
 
 def _difference(a: Floats, b: Floats) -> Floats:
-    """a - b; 0 where both are infinite, which says that both found nothing."""
+    """a - b; 0 where both are infinite (both found nothing)."""
     with np.errstate(invalid="ignore"):
         found = np.where(np.isinf(a) & np.isinf(b), 0.0, np.subtract(a, b))
     return found if isinstance(a, np.ndarray) else float(found)
@@ -288,8 +287,8 @@ def _found(ranking: Sequence[Name], relevant: Collection[Name], k: int) -> int:
 
 
 def _check(ranking: Sequence[Hashable], relevant: Collection[Hashable]) -> None:
-    """A name ranked twice would count twice; a query without an answer has no figure."""
+    """A repeated name would count twice; a query without a relevant name has no metric."""
     if not relevant:
-        raise ValueError("a query to which nothing is relevant")
+        raise ValueError("a query has no relevant name")
     if len(set(ranking)) != len(ranking):
-        raise ValueError("a name stands twice in one ranking")
+        raise ValueError("a ranking has a name twice")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from imgsearch.core.errors import ImgsearchError, QueryError, UsageError
-from imgsearch.core.evaluation import loaders
+from imgsearch.core.evaluation import loaders, submissions
 
 CATEGORIES = ("dress", "shirt", "toptee")
 
@@ -30,31 +30,31 @@ def annotations(shared) -> Path:
 def test_cirr_asks_4181_queries_of_2297_pictures_and_ranks_five_others_of_each_set(annotations):
     cirr = loaders.cirr(str(annotations / "cirr"))
     gallery = set(cirr.galleries[""])
-    assert (len(cirr.questions), len(gallery)) == (4181, 2297)
-    assert cirr.measures == (
+    assert (len(cirr.queries), len(gallery)) == (4181, 2297)
+    assert cirr.metrics == (
         *("recall@1", "recall@5", "recall@10", "recall@50"),
         *("recall_subset@1", "recall_subset@2", "recall_subset@3"),
     )
-    for question in cirr.questions:
+    for question in cirr.queries:
         assert question.exclude == {question.image} and question.image in gallery
         assert len(question.subset) == 5 and question.image not in question.subset
         assert set(question.relevant) < set(question.subset) < gallery
     assert cirr.aliases["dev-244-0-img0"][0] == "dev/dev-244-0-img0.png"
     raw = json.loads((annotations / "cirr" / "captions" / "cap.rc2.val.json").read_text())
     assert sum("  " in record["caption"] for record in raw) == 48
-    assert not any("  " in question.texts[0] for question in cirr.questions)
+    assert not any("  " in question.texts[0] for question in cirr.queries)
 
 
 def test_fashioniq_has_its_queries_and_both_galleries(annotations):
     whole = loaders.fashioniq(str(annotations / "fashion-iq"))
     union = loaders.fashioniq(str(annotations / "fashion-iq"), gallery="union")
     assert [len(whole.galleries[category]) for category in CATEGORIES] == [3817, 6346, 5373]
-    assert [sum(q.part == category for q in whole.questions) for category in CATEGORIES] == [2017, 2038, 1961]
+    assert [sum(q.part == category for q in whole.queries) for category in CATEGORIES] == [2017, 2038, 1961]
     for category in CATEGORIES:
-        named = {name for q in union.questions if q.part == category for name in (q.image, *q.relevant)}
+        named = {name for q in union.queries if q.part == category for name in (q.image, *q.relevant)}
         assert set(union.galleries[category]) == named < set(whole.galleries[category])
     assert (whole.protocol["gallery"], union.protocol["gallery"]) == ("original", "union")
-    assert all(not question.exclude for question in whole.questions)
+    assert all(not question.exclude for question in whole.queries)
 
 
 @pytest.mark.parametrize(
@@ -74,16 +74,16 @@ def test_fashioniq_has_its_queries_and_both_galleries(annotations):
 )
 def test_fashioniq_joins_its_two_captions_as_it_says(annotations, join, texts):
     found = loaders.fashioniq(str(annotations / "fashion-iq"), join=join)
-    assert found.questions[0].texts == texts
+    assert found.queries[0].texts == texts
     assert found.protocol["join"] == join
 
 
 def test_circo_has_220_queries_with_up_to_14_answers_that_never_hold_the_reference(annotations):
     circo = loaders.circo(str(annotations / "circo"))
-    assert len(circo.questions) == 220
-    counts = [len(question.relevant) for question in circo.questions]
+    assert len(circo.queries) == 220
+    counts = [len(question.relevant) for question in circo.queries]
     assert max(counts) == 14 and sum(counts) / 220 == pytest.approx(4.16, abs=0.1)
-    for question in circo.questions:
+    for question in circo.queries:
         assert question.image not in question.relevant and question.target in question.relevant
         assert not question.exclude
     assert len(circo.aliases) == 1121
@@ -107,7 +107,7 @@ def test_circo_has_220_queries_with_up_to_14_answers_that_never_hold_the_referen
 )
 def test_circo_names_the_shared_concept_or_not(annotations, concept, text):
     circo = loaders.circo(str(annotations / "circo"), shared_concept=concept)
-    assert circo.questions[0].texts == (text,)
+    assert circo.queries[0].texts == (text,)
     assert circo.protocol["shared_concept"] == concept
 
 
@@ -115,7 +115,7 @@ def test_a_submission_has_the_shape_of_circos_example(annotations):
     circo = loaders.circo(str(annotations / "circo"))
     example = json.loads((annotations / "circo" / "submission_examples" / "submission_val.json").read_text())
     rankings = {name: [str(number) for number in numbers] for name, numbers in example.items()}
-    (made,) = loaders.submission(circo, rankings, {}).values()
+    (made,) = submissions.submission(circo, rankings, {}).values()
     assert made == example
     assert all(len(set(numbers)) == 50 for numbers in made.values())
 
@@ -154,7 +154,7 @@ def test_captions_files_are_told_by_what_they_hold(tmp_path, content):
     five = loaders.captions("flickr", path)
     assert five.captions == {"a.jpg": tuple(f"a {n}" for n in range(5)), "b.jpg": ("b, with a comma",)}
     assert set(five.galleries["t2i"]) == {"a.jpg", "b.jpg"}
-    asked = {question.texts[0]: (dict(question.relevant), question.group) for question in five.questions}
+    asked = {question.texts[0]: (dict(question.relevant), question.group) for question in five.queries}
     assert asked["a 3"] == ({"a.jpg": 1.0}, "a.jpg") and len(asked) == 6
     assert five.protocol["captions_per_image"] == 5
     everything = loaders.captions("flickr", path, per_image=None)
@@ -164,7 +164,7 @@ def test_captions_files_are_told_by_what_they_hold(tmp_path, content):
 def test_a_prompt_goes_around_every_caption_and_into_the_protocol(tmp_path):
     path = written(tmp_path / "captions", LISTED)
     found = loaders.captions("flickr", path, prompt="a photo of {}.")
-    assert found.questions[-1].texts == ("a photo of b, with a comma.",)
+    assert found.queries[-1].texts == ("a photo of b, with a comma.",)
     assert found.protocol["prompt"] == "a photo of {}."
     with pytest.raises(UsageError, match="where the caption goes"):
         loaders.captions("flickr", path, prompt="a photo")
@@ -181,19 +181,19 @@ def test_a_split_that_is_not_there_is_named_beside_those_that_are(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "no captions file that is known"),
-        ("[1, 2]", "no captions file that is known"),
-        ('{"some": "thing"}', "no captions file that is known"),
-        ("just\nwords\n", "no captions file that is known"),
-        ("a.jpg,a\nnonsense\n", "captions:2: no `picture.jpg,caption`"),
-        ('{"file": "a.jpg", "captions": ["a"]}\n{"file": 3, "captions": []}', "captions:2: neither a file"),
-        ('{"file": "a.jpg", "captions": ["a"]}\n{"file": ', "captions:2: no JSON object"),
-        ('{"file": "a.jpg", "captions": []}', "no captions in it"),
+        ("", "not a captions file in a known format"),
+        ("[1, 2]", "not a captions file in a known format"),
+        ('{"some": "thing"}', "not a captions file in a known format"),
+        ("just\nwords\n", "not a captions file in a known format"),
+        ("a.jpg,a\nnonsense\n", "captions:2: not a `picture.jpg,caption`"),
+        ('{"file": "a.jpg", "captions": ["a"]}\n{"file": 3, "captions": []}', "captions:2: no file with its captions"),
+        ('{"file": "a.jpg", "captions": ["a"]}\n{"file": ', "captions:2: not a JSON object"),
+        ('{"file": "a.jpg", "captions": []}', "no captions found"),
         ('{"images": [{"filename": "a.jpg"}]}', "no 'split' in one of the records"),
         ('{"images": [], "annotations": [{"image_id": 3}]}', "no 3 in one of the records"),
     ],
 )
-def test_what_is_no_captions_file_is_refused_with_its_name_and_line(tmp_path, content, message):
+def test_another_file_is_refused_as_captions_with_its_name_and_line(tmp_path, content, message):
     path = written(tmp_path / "captions", content)
     with pytest.raises(ImgsearchError) as refused:
         loaders.captions("coco", path)
@@ -209,7 +209,7 @@ def test_bytes_that_are_no_text_and_a_file_that_is_not_there_are_errors_of_one_l
         loaders.captions("coco", str(tmp_path / "nowhere.json"))
     with pytest.raises(UsageError, match="no such file") as refused:
         loaders.cirr(str(tmp_path))
-    assert refused.value.hint == "--annotations is the folder of captions/"
+    assert refused.value.hint == "--annotations takes the folder that contains captions/"
 
 
 def test_a_benchmark_file_of_another_shape_is_refused(tmp_path):
@@ -217,7 +217,7 @@ def test_a_benchmark_file_of_another_shape_is_refused(tmp_path):
     written(tmp_path / "image_splits" / "split.rc2.val.json", {"a": "./dev/a.png"})
     with pytest.raises(QueryError, match="no 'caption' in one of the records"):
         loaders.cirr(str(tmp_path))
-    with pytest.raises(QueryError, match="not what was expected"):
+    with pytest.raises(QueryError, match="unexpected content"):
         loaders.circo(written(tmp_path / "val.json", {"a": 1}))
 
 
@@ -230,7 +230,7 @@ def test_a_test_split_without_answers_is_read_for_its_submission(tmp_path):
     written(tmp_path / "image_splits" / "split.rc2.test1.json", {name: f"./test1/{name}.png" for name in "abcdefg"})
     cirr = loaders.cirr(str(tmp_path), split="test")
     assert not cirr.has_answers and cirr.protocol["split"] == "test1"
-    made = loaders.submission(cirr, {"9": list("bcdefg")}, {"9": list("fedcb")})
+    made = submissions.submission(cirr, {"9": list("bcdefg")}, {"9": list("fedcb")})
     assert made == {
         "-recall": {"version": "rc2", "metric": "recall", "9": list("bcdefg")},
         "-recall_subset": {"version": "rc2", "metric": "recall_subset", "9": list("fed")},
@@ -242,7 +242,7 @@ def test_a_test_split_without_answers_is_read_for_its_submission(tmp_path):
     )
     assert not circo.has_answers
     with pytest.raises(UsageError, match="50 different pictures"):
-        loaders.submission(circo, {"0": ["1", "2"]}, {})
+        submissions.submission(circo, {"0": ["1", "2"]}, {})
 
 
 def test_fashioniq_without_targets_has_no_union_and_submits_its_records_with_rankings(tmp_path):
@@ -250,7 +250,7 @@ def test_fashioniq_without_targets_has_no_union_and_submits_its_records_with_ran
         written(tmp_path / "captions" / f"cap.{category}.test.json", [{"candidate": "A", "captions": ["x", "y."]}])
         written(tmp_path / "image_splits" / f"split.{category}.test.json", ["A", "B"])
     found = loaders.fashioniq(str(tmp_path), split="test")
-    made = loaders.submission(found, {f"{category}/0": ["B", "A"] for category in CATEGORIES}, {})
+    made = submissions.submission(found, {f"{category}/0": ["B", "A"] for category in CATEGORIES}, {})
     assert made["-dress"] == [{"candidate": "A", "captions": ["x", "y."], "ranking": ["B", "A"]}]
     with pytest.raises(UsageError, match="--gallery union"):
         loaders.fashioniq(str(tmp_path), split="test", gallery="union")
@@ -266,22 +266,22 @@ def test_own_queries_take_words_pictures_grades_exclusions_and_ids(tmp_path):
         {"text": "red", "image": "q.jpg", "relevant": ["q.jpg"], "exclude": ["d.jpg"]},
     ]
     path = written(tmp_path / "own.jsonl", "\n\n".join(map(json.dumps, lines)))
-    first, second, third = loaders.own(path).questions
+    first, second, third = loaders.own(path).queries
     assert (first.id, first.texts, dict(first.relevant)) == ("1", ("a dog",), {"a.jpg": 1, "b.jpg": 1})
     assert (second.id, dict(second.relevant)) == ("mine", {"a.jpg": 2, "b.jpg": 0.5, "c.jpg": 0})
     assert second.exclude == {"q.jpg"}  # as `imgsearch query` leaves it out
     assert (third.id, third.exclude) == ("5", {"d.jpg"})  # it is relevant itself
-    assert loaders.own(path, include_reference=True).questions[1].exclude == set()
+    assert loaders.own(path, include_reference=True).queries[1].exclude == set()
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("[]", "no JSON object"),
-        ('{"text": "a"', "no JSON object"),
+        ("[]", "not a JSON object"),
+        ('{"text": "a"', "not a JSON object"),
         ('{"relevant": ["a.jpg"]}', "neither text nor image"),
-        ('{"text": " ", "relevant": ["a.jpg"]}', "text is no words"),
-        ('{"text": 3, "relevant": ["a.jpg"]}', "text is no words"),
+        ('{"text": " ", "relevant": ["a.jpg"]}', "text is not a string"),
+        ('{"text": 3, "relevant": ["a.jpg"]}', "text is not a string"),
         ('{"text": "a"}', "relevant is neither"),
         ('{"text": "a", "relevant": "a.jpg"}', "relevant is neither"),
         ('{"text": "a", "relevant": [1]}', "relevant is neither"),
@@ -290,7 +290,7 @@ def test_own_queries_take_words_pictures_grades_exclusions_and_ids(tmp_path):
         ('{"text": "a", "relevant": {"a.jpg": NaN}}', "relevant is neither"),
         ('{"text": "a", "relevant": []}', "nothing is relevant"),
         ('{"text": "a", "relevant": {"a.jpg": 0}}', "nothing is relevant"),
-        ('{"text": "a", "relevant": ["a.jpg"], "exclude": "a.jpg"}', "exclude is no list"),
+        ('{"text": "a", "relevant": ["a.jpg"], "exclude": "a.jpg"}', "exclude is not a list"),
         ('{"text": "a", "relevant": ["a.jpg"], "exclude": ["a.jpg"]}', "a.jpg is relevant and excluded"),
         ('{"text": "a", "relevant": ["a.jpg"], "id": null}', "id is neither"),
     ],
@@ -300,14 +300,14 @@ def test_a_line_that_is_no_query_is_named_by_file_and_number(tmp_path, line, mes
     with pytest.raises(QueryError) as refused:
         loaders.own(path)
     assert str(refused.value).startswith(f"{path}:2: {message}")
-    assert "docs/evaluation.md" in refused.value.hint or "one object a line" in refused.value.hint
+    assert "docs/evaluation.md" in refused.value.hint or "one object per line" in refused.value.hint
 
 
 def test_own_queries_need_ids_of_their_own_and_a_line_at_least(tmp_path):
     line = '{"text": "a", "relevant": ["a.jpg"], "id": 1}\n'
-    with pytest.raises(QueryError, match="the id 1 is there twice"):
+    with pytest.raises(QueryError, match="the id 1 occurs twice"):
         loaders.own(written(tmp_path / "own.jsonl", line * 2))
-    with pytest.raises(QueryError, match="no queries in it"):
+    with pytest.raises(QueryError, match="no queries found"):
         loaders.own(written(tmp_path / "own.jsonl", "\n\n"))
 
 
@@ -335,14 +335,14 @@ CIRCO = {
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"caption": None}, "caption is no words"),
-        ({"caption": ["more", "fur"]}, "caption is no words"),
-        ({"reference": 3}, "reference is no words"),
-        ({"target_hard": None}, "target_hard is no words"),
-        ({"pairid": None}, "pairid is neither a number nor words"),
-        ({"pairid": True}, "pairid is neither a number nor words"),
-        ({"img_set": {"members": "ab"}}, "members is no list of words"),
-        ({"img_set": {"members": ["a", 3]}}, "members is no list of words"),
+        ({"caption": None}, "caption is not a string"),
+        ({"caption": ["more", "fur"]}, "caption is not a string"),
+        ({"reference": 3}, "reference is not a string"),
+        ({"target_hard": None}, "target_hard is not a string"),
+        ({"pairid": None}, "pairid is neither a number nor a string"),
+        ({"pairid": True}, "pairid is neither a number nor a string"),
+        ({"img_set": {"members": "ab"}}, "members is not a list of strings"),
+        ({"img_set": {"members": ["a", 3]}}, "members is not a list of strings"),
     ],
 )
 def test_a_cirr_record_with_a_field_of_another_kind_is_refused(tmp_path, changed, message):
@@ -357,7 +357,7 @@ def test_a_cirr_record_with_a_field_of_another_kind_is_refused(tmp_path, changed
 def test_a_cirr_split_that_is_no_list_of_files_by_name_is_refused(tmp_path, pictures):
     written(tmp_path / "captions" / "cap.rc2.val.json", [CIRR])
     path = written(tmp_path / "image_splits" / "split.rc2.val.json", pictures)
-    with pytest.raises(QueryError, match="not what was expected") as refused:
+    with pytest.raises(QueryError, match="unexpected content") as refused:
         loaders.cirr(str(tmp_path))
     assert str(refused.value).startswith(f"{path}: ")
 
@@ -365,18 +365,18 @@ def test_a_cirr_split_that_is_no_list_of_files_by_name_is_refused(tmp_path, pict
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"captions": "xy"}, "captions is no list of words"),
-        ({"captions": ["x", None]}, "captions is no list of words"),
-        ({"captions": ["x"]}, "not what was expected"),
-        ({"candidate": 3}, "candidate is no words"),
-        ({"target": None}, "target is no words"),
+        ({"captions": "xy"}, "captions is not a list of strings"),
+        ({"captions": ["x", None]}, "captions is not a list of strings"),
+        ({"captions": ["x"]}, "unexpected content"),
+        ({"candidate": 3}, "candidate is not a string"),
+        ({"target": None}, "target is not a string"),
     ],
 )
 def test_a_fashioniq_record_with_a_field_of_another_kind_is_refused(tmp_path, changed, message):
     for category in CATEGORIES:
         written(tmp_path / "captions" / f"cap.{category}.val.json", [FASHION])
         written(tmp_path / "image_splits" / f"split.{category}.val.json", ["A", "B"])
-    assert len(loaders.fashioniq(str(tmp_path)).questions) == 3
+    assert len(loaders.fashioniq(str(tmp_path)).queries) == 3
     written(tmp_path / "captions" / "cap.shirt.val.json", [FASHION | changed])
     with pytest.raises(QueryError, match=message) as refused:
         loaders.fashioniq(str(tmp_path))
@@ -387,22 +387,22 @@ def test_a_fashioniq_split_of_numbers_is_refused(tmp_path):
     for category in CATEGORIES:
         written(tmp_path / "captions" / f"cap.{category}.val.json", [FASHION])
         written(tmp_path / "image_splits" / f"split.{category}.val.json", ["A", 3])
-    with pytest.raises(QueryError, match=r"split.dress.val.json: .*the split is no list of words"):
+    with pytest.raises(QueryError, match=r"split.dress.val.json: .*the split is not a list of strings"):
         loaders.fashioniq(str(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"relative_caption": None}, "relative_caption is no words"),
-        ({"relative_caption": ["x"]}, "relative_caption is no words"),
-        ({"gt_img_ids": "25"}, "gt_img_ids is no list"),
-        ({"gt_img_ids": None}, "gt_img_ids is no list"),
-        ({"gt_img_ids": [2, "b"]}, "not what was expected"),
-        ({"reference_img_id": 1.5}, "reference_img_id is no number"),
-        ({"target_img_id": [2]}, "target_img_id is no number"),
-        ({"id": None}, "id is neither a number nor words"),
-        ({"shared_concept": 3}, "shared_concept is no words"),
+        ({"relative_caption": None}, "relative_caption is not a string"),
+        ({"relative_caption": ["x"]}, "relative_caption is not a string"),
+        ({"gt_img_ids": "25"}, "gt_img_ids is not a list"),
+        ({"gt_img_ids": None}, "gt_img_ids is not a list"),
+        ({"gt_img_ids": [2, "b"]}, "unexpected content"),
+        ({"reference_img_id": 1.5}, "reference_img_id is not a number"),
+        ({"target_img_id": [2]}, "target_img_id is not a number"),
+        ({"id": None}, "id is neither a number nor a string"),
+        ({"shared_concept": 3}, "shared_concept is not a string"),
     ],
 )
 def test_a_circo_record_with_a_field_of_another_kind_is_refused(tmp_path, changed, message):
@@ -417,11 +417,11 @@ def test_an_id_that_is_there_twice_is_named_with_its_file(tmp_path):
     written(tmp_path / "image_splits" / "split.rc2.val.json", {"a": "./dev/a.png", "b": "./dev/b.png"})
     with pytest.raises(QueryError) as refused:
         loaders.cirr(str(tmp_path))
-    assert str(refused.value) == f"{path}: the pairid 7 is there twice"
+    assert str(refused.value) == f"{path}: the pairid 7 occurs twice"
     path = written(tmp_path / "val.json", [CIRCO, CIRCO])
     with pytest.raises(QueryError) as refused:
         loaders.circo(path)
-    assert str(refused.value) == f"{path}: the id 3 is there twice"
+    assert str(refused.value) == f"{path}: the id 3 occurs twice"
 
 
 @pytest.mark.parametrize(
@@ -438,14 +438,14 @@ def test_an_id_that_is_there_twice_is_named_with_its_file(tmp_path):
 )
 def test_captions_with_a_field_of_another_kind_are_refused(tmp_path, content):
     path = written(tmp_path / "captions.json", content)
-    with pytest.raises(QueryError, match="is no words") as refused:
+    with pytest.raises(QueryError, match="is not a string") as refused:
         loaders.captions("coco", path)
     assert str(refused.value).startswith(f"{path}: ")
 
 
 def test_splits_of_several_kinds_are_refused_before_one_that_is_not_there(tmp_path):
     mixed = {"images": [KARPATHY["images"][0], {"filename": "b.jpg", "split": 3, "sentences": []}]}
-    with pytest.raises(QueryError, match="split is no words"):
+    with pytest.raises(QueryError, match="split is not a string"):
         loaders.captions("coco", written(tmp_path / "captions.json", mixed), split="val")
 
 

@@ -169,21 +169,21 @@ def test_metrics_are_those_of_trec_eval_on_rankings_with_ties(run, grades):
 )
 def test_a_metric_by_its_name_is_what_a_hand_computes(name, figure):
     grades = {"b": 3, "d": 1, "z": 1, "c": 0}
-    measure = metrics.measure_named(f" {name.upper()}")
-    assert measure.name == name
-    assert measure.of(["a", "b", "c", "d"], grades) == pytest.approx(figure)
+    metric = metrics.metric_named(f" {name.upper()}")
+    assert metric.name == name
+    assert metric.of(["a", "b", "c", "d"], grades) == pytest.approx(figure)
 
 
 @pytest.mark.parametrize("name", ["", "recall", "recall@0", "recall@x", "bleu@4", "median_rank@5", "map"])
 def test_an_unknown_metric_is_refused_with_those_that_are(name):
     with pytest.raises(UsageError, match="no metric") as refused:
-        metrics.measure_named(name)
+        metrics.metric_named(name)
     assert "share_found@K" in refused.value.hint and "median_rank" in refused.value.hint
 
 
 @pytest.mark.parametrize(
     ("ranking", "relevant", "why"),
-    [("aa", "a", "twice"), ("ab", "", "nothing is relevant")],
+    [("aa", "a", "twice"), ("ab", "", "no relevant name")],
 )
 def test_what_has_no_figure_is_refused(ranking, relevant, why):
     with pytest.raises(ValueError, match=why):
