@@ -66,9 +66,9 @@ MOST_SEED_BYTES = 400_000
 
 TIME_LIMIT_SECONDS = 10
 # A whole run is a hang after this long: far more than a file takes, far less than one that waits for ever.
-SECONDS_A_RUN, SECONDS_A_FILE = 120, 1.0
-# How long a process that lost its parent may take to notice.
-STRAY_SECONDS = 1.0
+SECONDS_A_RUN, SECONDS_A_FILE = 300, 1.0
+# How long a process that lost its parent may take to end, on a busy machine.
+STRAY_SECONDS = 30.0
 # 200 characters of a decoder's own words, and ours before them.
 MOST_REASON_CHARACTERS = 240
 FARTHEST = 1e-3

@@ -48,12 +48,10 @@ MARK = "IMGSEARCH_BENCH_RUN"
 
 # The promise: a checkpoint is 256 photos, and a batch of the model may come on top. Said here, not imported.
 MOST_LOST = 256 + 32
-# How long a process that lost its parent may take to notice.
-STRAY_SECONDS = 1.0
-# Until then Python itself may still be starting, and a signal ends it as it ends any program.
-START_SECONDS = 2.0
-# An orderly stop waits for one batch, and here for the model's libraries to load.
-STOP_SECONDS = 60.0
+# How long a process that lost its parent may take to end, and an orderly stop to finish one batch, for which it may
+# first have to load the model. Both are deadlines on a busy machine; the table has the seconds they really took.
+STRAY_SECONDS = 30.0
+STOP_SECONDS = 120.0
 SIGNALS = {"KILL": signal.SIGKILL, "INT": signal.SIGINT, "TERM": signal.SIGTERM, "HUP": signal.SIGHUP}
 RESULTS = ("photo", "skipped", "passed")
 # Dealt like cards, so that a few kills already meet every kind.
@@ -423,6 +421,15 @@ class Run:
             return "last commit" if self.last in RESULTS else "finishing"
         return "after a checkpoint" if self.last == "checkpoint" else "indexing"
 
+    def is_starting(self) -> bool:
+        """Whether a signal still ends it as it ends any program: no handler is installed yet."""
+        if self.last:
+            return False
+        with contextlib.suppress(OSError, StopIteration), open(f"/proc/{self.process.pid}/status") as status:
+            caught = int(next(line for line in status if line.startswith("SigCgt:")).split()[1], 16)
+            return not caught >> (signal.SIGTERM - 1) & 1
+        return True
+
     def strike(self, number: signal.Signals, *, group: bool) -> None:
         with contextlib.suppress(ProcessLookupError):
             (os.killpg if group else os.kill)(self.process.pid, number)
@@ -569,6 +576,7 @@ class Trial:
         self.index = work / "index"
         self.random = random.Random(arguments.seed)
         self.wanted: int = arguments.kills
+        self.wanted_at_work: int = arguments.at_work
         self.life: int = arguments.life
         self.signals = self.dealt(MIXED if arguments.signal == "mixed" else (arguments.signal,))
         self.moments = self.dealt(MOMENTS)
@@ -614,11 +622,11 @@ class Trial:
         self.learn()
         is_fresh = True
         while True:
-            for _ in range(min(self.life, self.wanted - self.kills)):
-                if not self.kill():
+            for _ in range(self.life):
+                if self.is_enough or not self.kill():
                     break
-            self.finish(is_fresh=is_fresh, is_last=self.kills >= self.wanted)
-            if self.kills >= self.wanted:
+            self.finish(is_fresh=is_fresh, is_last=self.is_enough)
+            if self.is_enough:
                 return
             is_fresh = self.wanted - self.kills < self.life or self.random.random() < 0.7
             if is_fresh:
@@ -631,6 +639,10 @@ class Trial:
     @property
     def kills(self) -> int:
         return self.tally.kills.total()
+
+    @property
+    def is_enough(self) -> bool:
+        return self.kills >= self.wanted and self.tally.at_work >= self.wanted_at_work
 
     def learn(self) -> None:
         """Index the folder as it is now without interruption."""
@@ -684,7 +696,7 @@ class Trial:
         return bool(found.unfinished) or found.photos.keys() != self.reference.now.photos.keys()
 
     def strike(self, run: Run, number: signal.Signals, second: float | None, *, is_group: bool) -> None:
-        is_early = not run.last and time.time() - run.started < START_SECONDS
+        is_early = run.is_starting()
         is_working, self.phase = run.planned is not None, run.phase()
         self.tally.workers = max(self.tally.workers, len(run.processes()) - 1)
         struck = time.time()
@@ -919,6 +931,7 @@ def main() -> int:
     parser.add_argument("--photos", type=Path, metavar="DIR", help="a folder to use links or copies of; default: made")
     parser.add_argument("--count", type=int, metavar="N", help="so many photos (default: 600, or all of DIR)")
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--at-work", type=int, default=0, metavar="N", help="go on until N of them found it indexing")
     parser.add_argument("--life", type=int, default=5, help="kills before a run is let end and compared (default: 5)")
     parser.add_argument("--signal", choices=[*SIGNALS, "mixed"], default="KILL")
     parser.add_argument("--seed", type=int, default=0)

@@ -288,18 +288,17 @@ class Replay:
 
     def __init__(self, folder: str) -> None:
         self._captions = {line["text"] for line in read_lines(os.path.join(folder, "texts.jsonl")) if line["file"]}
-        recorded = np.load(os.path.join(folder, "vectors.npz"))
+        with np.load(os.path.join(folder, "vectors.npz")) as recorded:
+            images, texts = recorded["image"], recorded["text"]  # each of these reads and unpacks the whole array
         self.identity = SpaceIdentity("c" * 64, "ViT-B-32/openai, recorded", "ViT-B-32", "openai", 512)
-        self.texts = {
-            line["text"]: recorded["text"][line["row"]] for line in read_lines(os.path.join(folder, "texts.jsonl"))
-        }
+        self.texts = {line["text"]: texts[line["row"]] for line in read_lines(os.path.join(folder, "texts.jsonl"))}
         self._images: dict[bytes, np.ndarray] = {}
         with Workers(1) as workers:
             for line in read_lines(os.path.join(folder, "images.jsonl")):
                 path = os.path.join(folder, "images", line["file"])
                 photo = Photo(os.path.dirname(path), os.path.basename(path), os.path.getsize(path), 0, 0, named=True)
                 square = workers.read(photo, self.recipe, draft_side=512).square
-                self._images[hashlib.sha256(square.tobytes()).digest()] = recorded["image"][line["row"]]
+                self._images[hashlib.sha256(square.tobytes()).digest()] = images[line["row"]]
 
     def embed_images(self, squares: np.ndarray) -> np.ndarray:
         return np.stack([self._images[hashlib.sha256(square.tobytes()).digest()] for square in squares])

@@ -12,7 +12,7 @@ from imgsearch.core.search.searcher import Searcher
 from imgsearch.core.store.calibration import calibrate
 from imgsearch.core.store.catalog import NewPhoto
 from imgsearch.core.store.store import Batch, Store
-from imgsearch.core.types import CarriedText, Facts, Photo, Recipe, SpaceIdentity
+from imgsearch.core.types import CarriedText, Embedder, Facts, Photo, Recipe, SpaceIdentity
 
 
 def unit(vectors):
@@ -22,6 +22,26 @@ def unit(vectors):
 
 def random_units(seed: int, *shape: int):
     return unit(np.random.default_rng(seed).standard_normal(shape))
+
+
+class Remembering:
+    """A real model that is asked once about each picture and text."""
+
+    def __init__(self, model: Embedder) -> None:
+        self.identity, self.recipe = model.identity, model.recipe
+        self._model = model
+        self._known: dict[bytes | str, np.ndarray] = {}
+
+    def embed_images(self, squares):
+        return self._remembered([square.tobytes() for square in squares], squares, self._model.embed_images)
+
+    def embed_texts(self, texts):
+        return self._remembered(list(texts), list(texts), self._model.embed_texts)
+
+    def _remembered(self, keys, items, embed):
+        if any(key not in self._known for key in keys):
+            self._known.update(zip(keys, embed(items), strict=True))
+        return np.stack([self._known[key] for key in keys])
 
 
 class Words:

@@ -45,6 +45,8 @@ from imgsearch.core.store.store import Store
 from imgsearch.core.store.vectors import SlotMap
 from imgsearch.core.types import MODALITIES
 
+from chosen import Remembering
+
 CANNOT_RUN = 77
 ALBUM = Path(__file__).parent / "album"
 WORK = "IMGSEARCH_FAULTS"
@@ -122,26 +124,6 @@ class Disk:
 
 # Another model: the built-in one, its numbers moved along.
 OTHER_MODEL = "ViT-B-32/laion2b_s34b_b79k"
-
-
-class Remembering:
-    """The real model, asked only once about each picture and text."""
-
-    def __init__(self, model: Any) -> None:
-        self.identity, self.recipe = model.identity, model.recipe
-        self._model = model
-        self._known: dict[Any, Any] = {}
-
-    def embed_images(self, squares):
-        return self._remembered([square.tobytes() for square in squares], squares, self._model.embed_images)
-
-    def embed_texts(self, texts):
-        return self._remembered(list(texts), texts, self._model.embed_texts)
-
-    def _remembered(self, keys: list[Any], items: Any, embed: Callable[[Any], Any]) -> Any:
-        if any(key not in self._known for key in keys):
-            self._known.update(zip(keys, embed(items), strict=True))
-        return np.stack([self._known[key] for key in keys])
 
 
 class Moved:

@@ -21,6 +21,7 @@ from imgsearch.core.store.catalog import Catalog
 from imgsearch.core.store.lock import write_lock
 from imgsearch.core.store.store import Store
 
+from chosen import Remembering
 from conftest import ALBUM, PATIENCE_SECONDS
 from test_indexing import present
 from test_lock import refused_twice
@@ -67,10 +68,15 @@ def pristine(tmp_path_factory, model):
     return top
 
 
+@pytest.fixture(scope="module")
+def remembering(model):
+    return Remembering(model)
+
+
 @pytest.fixture
-def scene(pristine, tmp_path, imgsearch, model, monkeypatch) -> Scene:
+def scene(pristine, tmp_path, imgsearch, remembering, monkeypatch) -> Scene:
     shutil.copytree(pristine / "index", tmp_path / "index")
-    monkeypatch.setattr(loading, "load_model", lambda *_, **__: model)
+    monkeypatch.setattr(loading, "load_model", lambda *_, **__: remembering)
     return Scene(tmp_path / "index", pristine / "photos")
 
 

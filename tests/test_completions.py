@@ -5,7 +5,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -18,9 +17,10 @@ from imgsearch.cli import completion, verbs
 from imgsearch.core.models import registry
 from imgsearch.core.search import composition
 
+from conftest import wait_until
+
 SCRIPTS = Path(__file__).parents[1] / "completions"
 FILES = {"bash": "imgsearch", "zsh": "_imgsearch", "fish": "imgsearch.fish"}
-PATIENCE_SECONDS = 30
 
 COMMANDS = sorted(verbs.COMMANDS)
 # Names that a careless script splits, expands, takes for a pattern, or runs.
@@ -208,11 +208,14 @@ class Typed(Shell):
             self.terminal.stdout.close()
 
     def wait(self, happened):
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not happened():
+        def has_happened():
             self.screen += self.terminal.stdout.read() or b""
-            assert time.monotonic() < deadline, f"{self.name} hangs; on its screen: {self.screen!r}"
-            time.sleep(0.005)
+            return happened()
+
+        try:
+            wait_until(has_happened)
+        except AssertionError:
+            raise AssertionError(f"{self.name} hangs; on its screen: {self.screen!r}") from None
 
 
 class Fish(Shell):

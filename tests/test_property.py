@@ -1,6 +1,6 @@
 """An index held against a plain dictionary, whatever happens to the photos, to the runs and to the model.
 
-IMGSEARCH_PROPERTY_EXAMPLES=2000 pytest tests/test_property.py     many more examples, each time other ones
+IMGSEARCH_PROPERTY_EXAMPLES=2000 pytest tests/test_property.py     other examples each time, and as many as you like
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ from imgsearch.core.store.store import Store, View
 from imgsearch.core.store.vectors import FlatVectors
 from imgsearch.core.types import Embedder, SkipPhoto
 
-from conftest import ALBUM
+from chosen import Remembering
+from conftest import ALBUM, IS_LONG
 
 EXAMPLES = os.environ.get("IMGSEARCH_PROPERTY_EXAMPLES")
 SETTINGS = settings(
-    max_examples=int(EXAMPLES or 40),
+    max_examples=int(EXAMPLES or (2000 if IS_LONG else 40)),
     stateful_step_count=20,
     derandomize=EXAMPLES is None,
     database=None,
@@ -80,26 +81,6 @@ EXCLUDES = ((), ("*.png",), ("one.*",), ("side/",), ("/two words/",))
 
 OURS, OTHER = "ours", "other"
 SPECS = {OURS: models.parse("builtin").to_json(), OTHER: '{"name": "other", "arch": "other"}'}
-
-
-class Remembering:
-    """A real model, asked once about each picture and text."""
-
-    def __init__(self, model: Embedder) -> None:
-        self.identity, self.recipe = model.identity, model.recipe
-        self._model = model
-        self._known: dict[bytes | str, np.ndarray] = {}
-
-    def embed_images(self, squares: np.ndarray) -> np.ndarray:
-        return self._remembered([square.tobytes() for square in squares], squares, self._model.embed_images)
-
-    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
-        return self._remembered(list(texts), list(texts), self._model.embed_texts)
-
-    def _remembered(self, keys: list, items: Sequence, embed: Callable) -> np.ndarray:
-        if any(key not in self._known for key in keys):
-            self._known.update(zip(keys, embed(items), strict=True))
-        return np.stack([self._known[key] for key in keys])
 
 
 class Turned:
