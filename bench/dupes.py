@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
-from imgsearch.core.photos.decode_pool import Workers
-from imgsearch.core.photos.perceptual_hash import BITS, SIDE, Looks, look
+from imgsearch.core.photos.decode_pool import DecodePool
+from imgsearch.core.photos.perceptual_hash import BITS, SIDE, PerceptualHashes, look
 from imgsearch.core.search import duplicates
 from imgsearch.core.search.filters import Filters
 from imgsearch.core.store.catalog import NewPhoto
@@ -164,8 +164,8 @@ def copies(data: Path, most: int) -> None:
         model = embedding.load(registry.parse("builtin"), device="cpu")
         with Store.writing(index, create=True) as store:
             indexer.run(store, lambda: (model, registry.parse("builtin").to_json()), IndexPlan((str(top),)))
-        with Store.open(index) as store, Workers() as workers:
-            cache = Looks(str(Path(folder, "looks.sqlite3")))
+        with Store.open(index) as store, DecodePool() as workers:
+            cache = PerceptualHashes(str(Path(folder, "looks.sqlite3")))
             for quick in (False, True):
                 print(f"\n{'--quick' if quick else 'default'}")
                 _tell_ways(store, top, quick, cache, workers, len(originals))
@@ -176,7 +176,7 @@ ORIGINAL, UNLIKE = "original", "no copies"
 
 
 def _found(
-    store: Store, quick: bool, cache: Looks, workers: Workers, under: tuple[str, ...] = ()
+    store: Store, quick: bool, cache: PerceptualHashes, workers: DecodePool, under: tuple[str, ...] = ()
 ) -> list[tuple[Path, Path, duplicates.Duplicate]]:
     """(kept, other, how they compare) of all near copies."""
     wanted = duplicates.Wanted(quick=quick, filters=Filters(under=under))
@@ -186,7 +186,7 @@ def _found(
     return [pair for pair in pairs if pair[2].kind == "near"]
 
 
-def _tell_ways(store: Store, top: Path, quick: bool, cache: Looks, workers: Workers, count: int) -> None:
+def _tell_ways(store: Store, top: Path, quick: bool, cache: PerceptualHashes, workers: DecodePool, count: int) -> None:
     """Each kind of copies among the originals and nothing else: how many are put together with theirs."""
     shares = []
     for name, way in WAYS.items():
@@ -197,7 +197,7 @@ def _tell_ways(store: Store, top: Path, quick: bool, cache: Looks, workers: Work
     print(f"  {'mean of the copies':24} {statistics.mean(shares):.3f}")
 
 
-def _tell_all(store: Store, quick: bool, cache: Looks, workers: Workers) -> None:
+def _tell_all(store: Store, quick: bool, cache: PerceptualHashes, workers: DecodePool) -> None:
     """All of it at once: which pairs are wrong."""
     started = time.perf_counter()
     pairs = _found(store, quick, cache, workers)
@@ -217,7 +217,7 @@ def _tell_all(store: Store, quick: bool, cache: Looks, workers: Workers) -> None
 
 
 def made_looks(generator: np.random.Generator, bases: list[bytes], count: int) -> list[bytes]:
-    """Looks of pictures that are laid out much like those of the album, and of others that are not; each tenth is all
+    """Hashes of pictures that are laid out much like those of the album, and of others that are not; each tenth is all
     but that of the one before, as if re-encoded."""
     looks = []
     for number in range(count):
@@ -240,7 +240,7 @@ def scale(count: int, dim: int) -> None:
     bases = [look(np.asarray(Image.open(path).convert("RGB").resize((SIDE, SIDE)))) for path in ALBUM.glob("*.jpg")]
     with tempfile.TemporaryDirectory() as folder, Store.writing(str(Path(folder, "index")), create=True) as store:
         space = store.space_for(SpaceIdentity("a" * 64, "made up", "none", None, dim), "{}")
-        top, cache = Path(folder, "photos"), Looks(str(Path(folder, "looks.sqlite3")))
+        top, cache = Path(folder, "photos"), PerceptualHashes(str(Path(folder, "looks.sqlite3")))
         with store.catalog.transaction():
             root_id = store.catalog.add_root(str(top), "folder", None)
         for start in range(0, count, 10_000):
@@ -277,7 +277,7 @@ def scale(count: int, dim: int) -> None:
     print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
 
 
-def _none() -> Workers:
+def _none() -> DecodePool:
     raise AssertionError("every look is known")
 
 

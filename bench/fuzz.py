@@ -48,7 +48,7 @@ from PIL.PngImagePlugin import PngInfo
 from imgsearch.core.indexing.changes import RETRIED_STAGES
 from imgsearch.core.models import embedding, registry
 from imgsearch.core.photos import preprocess
-from imgsearch.core.photos.decode_pool import Workers
+from imgsearch.core.photos.decode_pool import DecodePool
 from imgsearch.core.store.catalog import join
 from imgsearch.core.store.store import Store
 from imgsearch.core.types import NotAPicture, Photo, SkipPhoto
@@ -962,7 +962,7 @@ class Trial:
         model = embedding.load(registry.parse("builtin"), device="cpu")
         stored, rows = self.stored()
         squares: list[tuple[str, Any]] = []
-        with Workers(1, seconds=TIME_LIMIT_SECONDS) as workers:
+        with DecodePool(1, seconds=TIME_LIMIT_SECONDS) as workers:
             _read_alone(workers, ALBUM, f"{SOURCES[0]}.jpg", model)  # so that no file's time is that of a start
             for relpath, came_first in self.outcomes(files).items():
                 started = time.monotonic()
@@ -1012,7 +1012,7 @@ class Trial:
                 self.compared += 1
 
 
-def _read_alone(workers: Workers, root: Path, relpath: str, model: Any) -> tuple[str, Any]:
+def _read_alone(workers: DecodePool, root: Path, relpath: str, model: Any) -> tuple[str, Any]:
     """What comes of a file, as a run reports it, and its square."""
     photo = Photo(str(root), relpath, os.path.getsize(root / relpath), 0, 0)
     try:

@@ -27,7 +27,7 @@ from imgsearch.core.evaluation import metrics
 from imgsearch.core.indexing import indexer
 from imgsearch.core.models import embedding, registry
 from imgsearch.core.models.phrases import neutral_phrases
-from imgsearch.core.photos.decode_pool import Workers
+from imgsearch.core.photos.decode_pool import DecodePool
 from imgsearch.core.search.composition import METHODS
 from imgsearch.core.search.grammar import Query
 from imgsearch.core.search.options import SearchOptions
@@ -293,7 +293,7 @@ class Replay:
         self.identity = SpaceIdentity("c" * 64, "ViT-B-32/openai, recorded", "ViT-B-32", "openai", 512)
         self.texts = {line["text"]: texts[line["row"]] for line in read_lines(os.path.join(folder, "texts.jsonl"))}
         self._images: dict[bytes, np.ndarray] = {}
-        with Workers(1) as workers:
+        with DecodePool(1) as workers:
             for line in read_lines(os.path.join(folder, "images.jsonl")):
                 path = os.path.join(folder, "images", line["file"])
                 photo = Photo(os.path.dirname(path), os.path.basename(path), os.path.getsize(path), 0, 0, named=True)

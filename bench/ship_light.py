@@ -4,7 +4,7 @@
 
 Nothing of the weights is copied. Each tensor of a graph names its place in open_clip_model.safetensors, where it lies
 in half precision, and is widened when it is used. Run it whenever the built-in model or
-FORMAT in `core/models/onnx_towers.py` changes; tests/test_light.py checks the result against the model.
+FORMAT in `core/models/onnx_towers.py` changes; tests/test_onnx_towers.py checks the result against the model.
 """
 
 from __future__ import annotations

@@ -73,35 +73,35 @@ def embedder_of(
 def query_embedder(space: Space, *, device: str, offline: bool, history: bool) -> QueryEmbedder:
     """For questions to a space: by the light towers of its model where they have been made, else by all of it."""
     from imgsearch.core.errors import ModelError
-    from imgsearch.core.models.onnx_towers import Light, QueryEmbedder
-    from imgsearch.core.models.query_cache import History
-    from imgsearch.core.models.registry import ModelSpec, is_as_before
+    from imgsearch.core.models.onnx_towers import OnnxTowers, QueryEmbedder
+    from imgsearch.core.models.query_cache import QueryCache
+    from imgsearch.core.models.registry import ModelSpec, weights_unchanged
 
     identity, whole = space.identity, embedder_of(space, device=device, offline=offline)
     try:
-        is_same = is_as_before(ModelSpec.from_json(space.model), identity.details.get("weights_sha256"))
+        is_same = weights_unchanged(ModelSpec.from_json(space.model), identity.details.get("weights_sha256"))
     except ModelError:
         is_same = False
     if not is_same:
         return QueryEmbedder(identity, whole)  # which says so, if it is needed
-    light = Light.find(identity.fingerprint) if device in ("auto", "cpu") else None
+    light = OnnxTowers.find(identity.fingerprint) if device in ("auto", "cpu") else None
     return QueryEmbedder(
         identity,
         whole,
         light=light if light and light.manifest.dim == identity.dim else None,
-        history=History(identity.fingerprint, identity.dim) if history else None,
+        history=QueryCache(identity.fingerprint, identity.dim) if history else None,
     )
 
 
 def make_light(embedder: Embedder, *, say: Say = render.say) -> None:
     """Write the light towers of a loaded model for the queries to come, if there are none yet. Says so, once."""
-    from imgsearch.core.models.onnx_towers import Light
+    from imgsearch.core.models.onnx_towers import OnnxTowers
 
     name, fingerprint = embedder.identity.name, embedder.identity.fingerprint
     if getattr(embedder, "again", None) is None:
         return
-    known = Light.find(fingerprint)
-    if known and not known.is_worth_another_try():
+    known = OnnxTowers.find(fingerprint)
+    if known and not known.is_worth_retrying():
         return
     say(f"preparing quick queries with {name}, once (^C leaves it for another time)")
     try:

@@ -246,9 +246,9 @@ def _pools():
 @pytest.fixture
 def kept_workers(_pools, monkeypatch):
     """Runs in this process share decoding workers, which take longer to start than a few photos to read."""
-    from imgsearch.core.photos.decode_pool import Workers
+    from imgsearch.core.photos.decode_pool import DecodePool
 
-    init, leave = Workers.__init__, Workers.__exit__
+    init, leave = DecodePool.__init__, DecodePool.__exit__
 
     def made(self, *arguments, **named):
         self.made_with = (*arguments, *sorted(named.items()))
@@ -269,9 +269,9 @@ def kept_workers(_pools, monkeypatch):
         if self.pool._busy:  # the run was stopped, and its threads wait for these
             leave(self.pool, *error)
 
-    monkeypatch.setattr(Workers, "__init__", made)
-    monkeypatch.setattr(Workers, "__enter__", entered)
-    monkeypatch.setattr(Workers, "__exit__", left)
+    monkeypatch.setattr(DecodePool, "__init__", made)
+    monkeypatch.setattr(DecodePool, "__enter__", entered)
+    monkeypatch.setattr(DecodePool, "__exit__", left)
 
 
 @pytest.fixture

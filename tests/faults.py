@@ -35,7 +35,7 @@ from imgsearch.cli import app, loading
 from imgsearch.core.errors import IndexNotFound
 from imgsearch.core.indexing import indexer
 from imgsearch.core.models import registry
-from imgsearch.core.photos.decode_pool import Workers
+from imgsearch.core.photos.decode_pool import DecodePool
 from imgsearch.core.search.grammar import explicit
 from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.search.searcher import Searcher
@@ -417,18 +417,18 @@ class Bench:
     """Runs scenarios and says what went wrong."""
 
     def __init__(self, disk: Disk, work: Path) -> None:
-        from imgsearch.core.models import embedding as embed  # torch
+        from imgsearch.core.models import embedding  # torch
 
         self.disk, self.work = disk, work
         self.index, self.photos = disk.folder / "index", work / "photos"
-        model = Remembering(embed.load(registry.parse("builtin"), device="cpu"))
+        model = Remembering(embedding.load(registry.parse("builtin"), device="cpu"))
         moved = Moved(model)
         by_name = {"builtin": model, OTHER_MODEL: moved}
         loading.load_model = lambda spec, **_: by_name[spec.name]
         self.witness = Witness({one.identity.fingerprint: one for one in (model, moved)})
         # One process reads the photos of all runs: starting one takes longer than a run.
-        self._workers = Workers(1)
-        indexer.Workers = lambda *_, **__: contextlib.nullcontext(self._workers)
+        self._workers = DecodePool(1)
+        indexer.DecodePool = lambda *_, **__: contextlib.nullcontext(self._workers)
         # Checkpoints by number only: calls are counted, so nothing may depend on time.
         assert indexer.CHECKPOINT_PHOTOS and indexer.CHECKPOINT_SECONDS
         indexer.CHECKPOINT_PHOTOS, indexer.CHECKPOINT_SECONDS = PHOTOS_A_CHECKPOINT, 1e9

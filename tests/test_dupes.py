@@ -83,11 +83,11 @@ def test_copies_are_found_and_photos_that_are_merely_alike_are_not(imgsearch, al
 
 
 def test_quickly_only_what_has_a_near_vector_is_read(imgsearch, album, monkeypatch):
-    from imgsearch.core.photos.decode_pool import Workers
+    from imgsearch.core.photos.decode_pool import DecodePool
 
-    read, names = Workers.read, []
+    read, names = DecodePool.read, []
     monkeypatch.setattr(
-        Workers, "read", lambda self, photo, *a, **b: names.append(photo.relpath) or read(self, photo, *a, **b)
+        DecodePool, "read", lambda self, photo, *a, **b: names.append(photo.relpath) or read(self, photo, *a, **b)
     )
     imgsearch("index", album)
     names.clear()
@@ -100,7 +100,7 @@ def test_quickly_only_what_has_a_near_vector_is_read(imgsearch, album, monkeypat
 def test_exact_copies_need_no_reading(imgsearch, album, monkeypatch):
     imgsearch("index", album)
     monkeypatch.setattr(
-        "imgsearch.core.photos.decode_pool.Workers.read", lambda *a, **b: pytest.fail("a photo was read")
+        "imgsearch.core.photos.decode_pool.DecodePool.read", lambda *a, **b: pytest.fail("a photo was read")
     )
     assert groups(imgsearch("dupes", "--exact", "--json")) == [["lemon.jpg", "lemon-copy.jpg"]]
 
@@ -109,7 +109,7 @@ def test_what_was_read_is_remembered_and_an_index_that_is_read_only_will_do(imgs
     imgsearch("index", album)
     first = imgsearch("dupes", "--json").out
     monkeypatch.setattr(
-        "imgsearch.core.photos.decode_pool.Workers.read", lambda *a, **b: pytest.fail("a photo was read")
+        "imgsearch.core.photos.decode_pool.DecodePool.read", lambda *a, **b: pytest.fail("a photo was read")
     )
     before = sorted((p.name, p.stat().st_mtime_ns) for p in (tmp_path / "index").rglob("*.sqlite3"))
     (tmp_path / "index").chmod(0o500)
@@ -123,7 +123,7 @@ def test_what_was_read_is_remembered_and_an_index_that_is_read_only_will_do(imgs
 def test_a_cache_that_is_damaged_is_made_anew(imgsearch, album):
     imgsearch("index", album)
     first = imgsearch("dupes", "--json").out
-    path = Path(perceptual_hash.Looks().path)
+    path = Path(perceptual_hash.PerceptualHashes().path)
     path.write_bytes(b"no database" * 1000)
     assert imgsearch("dupes", "--json").out == first
     assert imgsearch("dupes", "--json").out == first
@@ -271,15 +271,15 @@ def test_a_photo_that_changes_while_others_are_read_is_in_no_group(imgsearch, tm
         original(name).save(folder / f"{name}-near.jpg", quality=70)
     imgsearch("index", folder)
     whole = groups(imgsearch("dupes", "--json"))
-    read_looks = duplicates.read_looks
-    Path(perceptual_hash.Looks().path).unlink()
+    read_hashes = duplicates.read_hashes
+    Path(perceptual_hash.PerceptualHashes().path).unlink()
 
     def meanwhile(*arguments, **options):
-        yield from read_looks(*arguments, **options)
+        yield from read_hashes(*arguments, **options)
         shutil.copy(ALBUM / "leek.jpg", folder / whole[0][0])  # one that was to stay
         (folder / whole[1][1]).unlink()
 
-    monkeypatch.setattr(duplicates, "read_looks", meanwhile)
+    monkeypatch.setattr(duplicates, "read_hashes", meanwhile)
     outcome = imgsearch("dupes", "--json")
     assert groups(outcome) == [whole[0][1:], [whole[1][0], whole[1][2]], whole[2]]
     assert json.loads(outcome.err)["notice"].startswith("2 photos left out: gone, or not as indexed")

@@ -28,9 +28,9 @@ from PIL import Image
 from imgsearch.core.errors import IndexNotFound, StoreError
 from imgsearch.core.indexing import indexer
 from imgsearch.core.indexing.indexer import Event, IndexPlan, Summary
-from imgsearch.core.models import registry as models
+from imgsearch.core.models import registry
 from imgsearch.core.photos import decode, preprocess
-from imgsearch.core.photos.decode_pool import Workers
+from imgsearch.core.photos.decode_pool import DecodePool
 from imgsearch.core.search.grammar import Query
 from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.search.searcher import Searcher
@@ -80,7 +80,7 @@ CAPTIONS = ("breakfast on the balcony", "the harbour in the rain", "what the nei
 EXCLUDES = ((), ("*.png",), ("one.*",), ("side/",), ("/two words/",))
 
 OURS, OTHER = "ours", "other"
-SPECS = {OURS: models.parse("builtin").to_json(), OTHER: '{"name": "other", "arch": "other"}'}
+SPECS = {OURS: registry.parse("builtin").to_json(), OTHER: '{"name": "other", "arch": "other"}'}
 
 
 class Turned:
@@ -109,14 +109,14 @@ class World:
     """The right vectors, by model and content hash."""
     texts: dict[tuple[str, bytes], np.ndarray]
     """By model and key."""
-    workers: Workers = field(default_factory=lambda: Workers(2))
+    workers: DecodePool = field(default_factory=lambda: DecodePool(2))
 
     def model_of(self, space: Space) -> str:
         return next(name for name, model in self.models.items() if model.identity == space.identity)
 
-    def open_workers(self) -> Workers:
+    def open_workers(self) -> DecodePool:
         if self.workers._is_closed:
-            self.workers = Workers(2)
+            self.workers = DecodePool(2)
         return self.workers
 
 

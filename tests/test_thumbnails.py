@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from imgsearch.core.photos.decode_pool import Closed
+from imgsearch.core.photos.decode_pool import PoolClosed
 from imgsearch.core.photos.thumbnails import Thumbnails
 from imgsearch.core.types import SkipPhoto
 
@@ -226,7 +226,7 @@ def test_a_caller_that_stops_early_leaves_nothing_running(tmp_path):
     with Thumbnails(str(tmp_path / "cache")) as thumbnails:
         for _ in thumbnails.jpegs([(str(GOOD), None)] * 200, 300):
             break
-    with pytest.raises(Closed):
+    with pytest.raises(PoolClosed):
         thumbnails.jpeg(str(GOOD), None, 64)
     wait_until(lambda: not any(thread.name.startswith("thumbnails") for thread in threading.enumerate()))
 

@@ -17,7 +17,7 @@ import setup
 
 from imgsearch.core.models import embedding, registry
 from imgsearch.core.photos import preprocess
-from imgsearch.core.photos.decode_pool import Workers
+from imgsearch.core.photos.decode_pool import DecodePool
 from imgsearch.core.types import Photo, Recipe
 
 ROUNDS = 3
@@ -34,7 +34,7 @@ def decoded_a_second(folder: str, count: int, recipe: Recipe) -> float:
     names = sorted(name for name in os.listdir(folder) if name.endswith(".jpg"))[:count]
     photos = [Photo(folder, name, os.path.getsize(f"{folder}/{name}"), 0, 0) for name in names]
     side = preprocess.draft_side(recipe)
-    with Workers() as workers, ThreadPoolExecutor(workers.count) as pool:
+    with DecodePool() as workers, ThreadPoolExecutor(workers.count) as pool:
 
         def read_all() -> None:
             for _ in pool.map(lambda photo: workers.read(photo, recipe, draft_side=side), photos):

@@ -84,8 +84,8 @@ def dupes(
     from imgsearch.cli.loading import open_store
     from imgsearch.cli.output.progress import Stages
     from imgsearch.core.errors import UsageError
-    from imgsearch.core.photos.decode_pool import Workers
-    from imgsearch.core.photos.perceptual_hash import Looks
+    from imgsearch.core.photos.decode_pool import DecodePool
+    from imgsearch.core.photos.perceptual_hash import PerceptualHashes
     from imgsearch.core.search import duplicates as core
     from imgsearch.core.search.filters import Filters
 
@@ -96,7 +96,11 @@ def dupes(
     wanted = core.Wanted(keep.value, Filters(under=tuple(under or ())), exact, quick)
     with open_store(index) as store, ExitStack() as stack, Stages(verbose=verbose) as stages:
         found = core.find(
-            store, wanted, cache=Looks(), workers=lambda: stack.enter_context(Workers(workers)), on_progress=stages
+            store,
+            wanted,
+            cache=PerceptualHashes(),
+            workers=lambda: stack.enter_context(DecodePool(workers)),
+            on_progress=stages,
         )
     _print(found, as_json=as_json, others=others or print0, print0=print0)
     render.flush()

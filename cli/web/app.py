@@ -26,7 +26,7 @@ from starlette.routing import Route
 
 from imgsearch.core.errors import ImgsearchError, ModelError, QueryError, StoreError, UsageError
 from imgsearch.core.paths import mtime_ns, printable
-from imgsearch.core.photos.decode_pool import Closed
+from imgsearch.core.photos.decode_pool import PoolClosed
 from imgsearch.core.photos.thumbnails import Thumbnails
 from imgsearch.core.search import grammar
 from imgsearch.core.search.options import SearchOptions
@@ -86,7 +86,7 @@ class Uploads:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def check(self, path: str) -> None:
-        """Decode it once, in another process. Raises SkipPhoto, Closed."""
+        """Decode it once, in another process. Raises SkipPhoto, PoolClosed."""
         self._small.jpeg(path, None, 160)
 
     def keep(self, data: bytes) -> tuple[str, str]:
@@ -231,7 +231,7 @@ class Pages:
             data = self._thumbnails.jpeg(place.path, place.content_hash, side)
         except SkipPhoto as skipped:
             raise Refused(410, skipped.reason) from skipped
-        except Closed:
+        except PoolClosed:
             raise Refused(503, "the gallery is closing") from None
         return Response(data, media_type="image/jpeg", headers=headers)
 
@@ -334,7 +334,7 @@ class Pages:
         except SkipPhoto as skipped:
             self._uploads.forget(name)
             raise Refused(422, skipped.reason, "bring another picture") from skipped
-        except Closed:
+        except PoolClosed:
             raise Refused(503, "the gallery is closing") from None
         return answer({"id": name})
 

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from imgsearch.core.errors import ImgsearchError, IndexNotFound, IndexTooOld, ModelError
-from imgsearch.core.models.onnx_towers import FORMAT, MANIFEST, SHIPPED, TOWERS, Light, Manifest
+from imgsearch.core.models.onnx_towers import FORMAT, MANIFEST, SHIPPED, TOWERS, Manifest, OnnxTowers
 from imgsearch.core.models.registry import (
     ALIASES,
     BUILTIN,
@@ -33,8 +33,8 @@ from imgsearch.core.models.registry import (
     cached,
     hub_cache,
     hub_files,
-    is_as_before,
-    network_switch,
+    offline_variable,
+    weights_unchanged,
 )
 from imgsearch.core.paths import cache_folder, filesystem, is_network_filesystem, printable, size
 from imgsearch.core.places import PORTABLE, locate
@@ -137,7 +137,7 @@ def models() -> Iterator[Finding]:
     folder = hub_cache()
     here = [name for name, alias in ALIASES.items() if name != BUILTIN and cached(alias.spec)]
     names = f"with {', '.join(here)}" if here else "with none of the models that have a short name"
-    switch = network_switch()
+    switch = offline_variable()
     if os.path.isdir(folder):
         yield MODELS.ok(f"{folder}: {size(_bytes_below(folder))}, {names}")
         yield from _writable(folder, "nothing can be fetched")
@@ -265,7 +265,7 @@ def light_towers(option: str | None) -> Iterator[Finding]:
     stale: list[str] = []
     for folder in _subfolders(os.path.join(cache, "light")):
         fingerprint = _fingerprint(folder)
-        if fingerprint is None or Light.find(fingerprint, folder) is None:
+        if fingerprint is None or OnnxTowers.find(fingerprint, folder) is None:
             yield MODELS.note(f"{folder}: not complete, or of another version; not used", f"rm -r {typed(folder)}")
         elif used and fingerprint not in used:
             stale.append(folder)
@@ -466,19 +466,19 @@ def _is_here(space: Space, name: str) -> Iterator[Finding]:
         return
     if spec.checkpoint and not os.path.isfile(spec.checkpoint):
         yield INDEX.warning(f"the weights of {name} are not there: {spec.checkpoint}", "put them there again")
-    elif not is_as_before(spec, space.identity.details.get("weights_sha256")):
+    elif not weights_unchanged(spec, space.identity.details.get("weights_sha256")):
         found = f"the weights of {name} were changed: they are another model now"
         yield INDEX.warning(found, f"put the old ones back, or embed anew: imgsearch index --model {typed(name)}")
     elif (hub_files(spec) or spec.arch.startswith(DIR_PREFIX)) and not cached(spec):
         found = f"{name} is not on this machine: no photo can be added"
-        switch = network_switch()
+        switch = offline_variable()
         yield INDEX.warning(
             found, f"unset {switch}; imgsearch index" if switch else "imgsearch index, which fetches it"
         )
 
 
 def _towers(space: Space, name: str) -> Iterator[Finding]:
-    light = Light.find(space.identity.fingerprint)
+    light = OnnxTowers.find(space.identity.fingerprint)
     if light is None:
         found = f"queries load the whole model {name}, some seconds each: its quick towers are not made yet"
         yield INDEX.note(found, 'imgsearch query "anything", once')
@@ -486,7 +486,7 @@ def _towers(space: Space, name: str) -> Iterator[Finding]:
     lacking = {tower: why for tower, why in light.manifest.lacking.items() if tower in TOWERS}
     for tower, why in lacking.items():
         ways = {"text": "words", "image": "pictures"}
-        again = "imgsearch index, which tries again" if light.is_worth_another_try() else "nothing: this model is so"
+        again = "imgsearch index, which tries again" if light.is_worth_retrying() else "nothing: this model is so"
         yield INDEX.note(f"queries by {ways[tower]} load the whole model {name}: {why}", again)
     if not lacking:
         yield INDEX.ok("queries are answered without loading the whole model")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from imgsearch.core.photos import preprocess
-    from imgsearch.core.photos.decode_pool import Workers
+    from imgsearch.core.photos.decode_pool import DecodePool
     from imgsearch.core.types import Squares, Vectors
 else:  # not needed where nothing is new
     np, preprocess = LateModule("numpy"), LateModule("imgsearch.core.photos.preprocess")
@@ -68,7 +68,7 @@ def run(
     space: Space | None = None,
     on_event: Listener = lambda event: None,
     stop: threading.Event | None = None,
-    workers: Workers | None = None,
+    workers: DecodePool | None = None,
 ) -> Summary:
     """Index what the plan names into `store`, which must be open for writing.
 
@@ -79,10 +79,10 @@ def run(
     """
     with contextlib.ExitStack() as stack:
 
-        def readers() -> Workers:
-            from imgsearch.core.photos.decode_pool import Workers
+        def readers() -> DecodePool:
+            from imgsearch.core.photos.decode_pool import DecodePool
 
-            return workers or stack.enter_context(Workers(plan.workers, seconds=plan.seconds))
+            return workers or stack.enter_context(DecodePool(plan.workers, seconds=plan.seconds))
 
         return _Loop(store, embedder, plan, space, on_event, stop or threading.Event(), readers).run()
 
@@ -96,7 +96,7 @@ class _Loop:
         space: Space | None,
         on_event: Listener,
         stop: threading.Event,
-        workers: Callable[[], Workers],
+        workers: Callable[[], DecodePool],
     ) -> None:
         self.store = store
         self.catalog = store.catalog
@@ -112,7 +112,7 @@ class _Loop:
         self._committed_at = time.perf_counter()
 
     @cached_property
-    def workers(self) -> Workers:
+    def workers(self) -> DecodePool:
         return self._get_workers()
 
     # the whole run

@@ -22,7 +22,9 @@ from imgsearch.core.store.store import Store
 from .changes import IndexPlan, folders_of
 
 if TYPE_CHECKING:
-    from watchfiles._rust_notify import RustNotify
+    from collections.abc import Generator
+
+    from watchfiles.main import FileChange
 
 # Check when nothing has changed for this long, and leave alone files that were modified more recently: a program that
 # copies or downloads writes many times a second.
@@ -142,7 +144,7 @@ class Watcher:
         """Why some changes may be missed."""
         self._folders: Mapping[str, bool] = {}
         self._top_folders: dict[str, object] = {}
-        self._notifier: RustNotify | None = None
+        self._changes: Generator[set[FileChange], None, None] | None = None
         self._is_stale = True
 
     @property
@@ -150,9 +152,9 @@ class Watcher:
         return len(self._folders)
 
     def close(self) -> None:
-        if self._notifier is not None:
-            self._notifier.close()
-            self._notifier = None
+        if self._changes is not None:
+            self._changes.close()
+            self._changes = None
 
     def watch_folders(self, store: Store, plan: IndexPlan, *, rewatch: bool = False) -> IndexPlan | None:
         """Watch all folders of a plan. Returns the plan for the run that has to follow, without paths that are missing.
@@ -160,7 +162,7 @@ class Watcher:
         Changes from now on cause events; earlier ones are found by that run. Returns None if none of the folders
         exists.
         """
-        self._is_stale |= rewatch or self._notifier is None
+        self._is_stale |= rewatch or self._changes is None
         known = {root.path for root in store.catalog.roots()}
         for _ in range(ROUNDS):
             there = tuple(path for path in plan.paths if path in known or os.path.isdir(path))
@@ -181,34 +183,30 @@ class Watcher:
         if not there:
             return
         try:
-            from watchfiles._rust_notify import RustNotify
-
-            # On Linux each folder is watched by itself: only those that matter, and one that cannot be watched does not
-            # stop the others. macOS watches whole trees.
-            paths, is_recursive = (list(self._top_folders), True) if sys.platform == "darwin" else (there, False)
-            self._notifier = RustNotify(paths, False, False, 0, is_recursive, is_recursive)
+            self._changes = _changes(there, list(self._top_folders))
+            for _, path in next(self._changes):  # watchfiles starts here
+                self._matters(path)
         except FileNotFoundError:  # it has been deleted
+            self.close()
             self._is_stale = True
         except (OSError, RuntimeError) as error:
+            self.close()
             self.problem = _limit_problem(error, len(there))
 
     def wait(self, seconds: float, stop: threading.Event) -> bool:
         """Wait for a change, at most `seconds`. Returns whether there was one."""
-        seconds = max(0.001, min(seconds, TICK_SECONDS))
+        until = time.monotonic() + min(seconds, TICK_SECONDS)
         is_changed = False
-        if self._notifier is None:
-            stop.wait(seconds)
-        else:
+        while not is_changed and not stop.is_set() and time.monotonic() < until:
+            if self._changes is None:
+                stop.wait(until - time.monotonic())
+                continue
             try:
-                found = self._notifier.watch(DEBOUNCE_MS, STEP_MS, max(1, int(seconds * 1000)), stop)
-            except RuntimeError:  # for example a name that is not UTF-8; no more events will come
+                for _, path in next(self._changes):
+                    is_changed |= self._matters(path)
+            except (RuntimeError, StopIteration):  # for example a name that is not UTF-8; no more events will come
                 self.close()
                 self._is_stale = is_changed = True
-                found = set()
-            if found == "signal":  # which watchfiles handles itself
-                raise KeyboardInterrupt
-            if isinstance(found, set):
-                is_changed |= any(self._matters(path) for _, path in found)
         return self._has_moved() or is_changed
 
     def _matters(self, path: str) -> bool:
@@ -227,6 +225,27 @@ class Watcher:
         self._top_folders = now
         self._is_stale |= not is_as_before
         return not is_as_before
+
+
+def _changes(folders: list[str], tops: list[str]) -> Generator[set[FileChange], None, None]:
+    """What changed since the last item; an empty set after 0.1 seconds without a change.
+
+    On Linux each folder is watched by itself: only those that matter. macOS watches whole trees.
+    """
+    import watchfiles
+
+    paths, is_recursive = (tops, True) if sys.platform == "darwin" else (folders, False)
+    return watchfiles.watch(
+        *paths,
+        watch_filter=None,
+        debounce=DEBOUNCE_MS,
+        step=STEP_MS,
+        rust_timeout=STEP_MS,
+        yield_on_timeout=True,
+        recursive=is_recursive,
+        force_polling=False,
+        ignore_permission_denied=is_recursive,
+    )
 
 
 def _identity(path: str) -> object:

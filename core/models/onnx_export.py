@@ -23,15 +23,15 @@ from .onnx_towers import (
     MANIFEST,
     MERGES,
     TOWERS,
-    Light,
-    LightError,
     Manifest,
+    OnnxError,
+    OnnxTowers,
     Tower,
-    folder_of,
     libraries,
     packed,
     runtime,
     session,
+    towers_folder,
 )
 from .phrases import neutral_phrases
 
@@ -58,14 +58,14 @@ SPACE_NEEDED = 2.5
 MEMORY_NEEDED = 3
 
 
-def export(embedder: OpenClipEmbedder, path: str | None = None) -> Light:
-    """Write the light towers of a model, check them, and put them in their place. Raises LightError.
+def export(embedder: OpenClipEmbedder, path: str | None = None) -> OnnxTowers:
+    """Write the light towers of a model, check them, and put them in their place. Raises OnnxError.
 
     A tower that does not export or does not agree is left out, with the reason in the manifest, and not tried again.
     """
     assert embedder.again is not None
     fingerprint = embedder.identity.fingerprint
-    path = path or folder_of(fingerprint)
+    path = path or towers_folder(fingerprint)
     runtime()  # where there is none, nothing is written down as impossible
     try:
         with _workshop(os.path.dirname(path)) as folder:
@@ -73,17 +73,17 @@ def export(embedder: OpenClipEmbedder, path: str | None = None) -> Light:
             light = _write(embedder, embedder.again().eval().requires_grad_(False), folder)
             return _put(light, path, fingerprint)
     except MemoryError as error:
-        raise LightError("there is not enough memory to prepare them") from error
+        raise OnnxError("there is not enough memory to prepare them") from error
     except OSError as error:
-        raise LightError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+        raise OnnxError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
 
 
-def _put(light: Light, path: str, fingerprint: str) -> Light:
+def _put(light: OnnxTowers, path: str, fingerprint: str) -> OnnxTowers:
     """Durably in its place, unless another process was quicker."""
     for name in (*light.manifest.files, MANIFEST):
         fsync_path(os.path.join(light.path, name))
-    other = Light.find(fingerprint, path)
-    if other is not None and not other.is_worth_another_try():
+    other = OnnxTowers.find(fingerprint, path)
+    if other is not None and not other.is_worth_retrying():
         return other
     shutil.rmtree(path, ignore_errors=True)
     try:
@@ -92,7 +92,7 @@ def _put(light: Light, path: str, fingerprint: str) -> Light:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
     fsync_path(os.path.dirname(path))
-    return Light.find(fingerprint, path) or light
+    return OnnxTowers.find(fingerprint, path) or light
 
 
 @contextlib.contextmanager
@@ -112,12 +112,12 @@ def _workshop(parent: str) -> Iterator[str]:
 def _require_room(model: torch.nn.Module, folder: str) -> None:
     size = sum(parameter.numel() for parameter in model.parameters()) * 4
     if memory_available() < MEMORY_NEEDED * size:
-        raise LightError(f"no {size * MEMORY_NEEDED / 1e6:,.0f} MB of memory to prepare them")
+        raise OnnxError(f"no {size * MEMORY_NEEDED / 1e6:,.0f} MB of memory to prepare them")
     if shutil.disk_usage(folder).free < SPACE_NEEDED * size:
-        raise LightError(f"no room for {size * SPACE_NEEDED / 1e6:,.0f} MB in {os.path.dirname(folder)}")
+        raise OnnxError(f"no room for {size * SPACE_NEEDED / 1e6:,.0f} MB in {os.path.dirname(folder)}")
 
 
-def _write(embedder: OpenClipEmbedder, model: Any, folder: str) -> Light:
+def _write(embedder: OpenClipEmbedder, model: Any, folder: str) -> OnnxTowers:
     lacking: dict[Tower, str] = {}
     for name in TOWERS:
         try:
@@ -127,7 +127,7 @@ def _write(embedder: OpenClipEmbedder, model: Any, folder: str) -> Light:
         except (OSError, MemoryError):
             raise
         except Exception as error:  # torch's exporter raises whatever it stumbles over
-            if isinstance(error, LightError) and not error.is_damage and error.__cause__ is not None:
+            if isinstance(error, OnnxError) and not error.is_damage and error.__cause__ is not None:
                 raise  # onnxruntime lacked something
             lacking[name] = one_line(error)
     light = described(embedder, model, folder, lacking)
@@ -151,7 +151,7 @@ def described(
     lacking: dict[Tower, str],
     *,
     only: Collection[str] | None = None,
-) -> Light:
+) -> OnnxTowers:
     """The towers in a folder with their manifest, which is not written yet."""
     names = [name for name in sorted(os.listdir(folder)) if name != MANIFEST and (only is None or name in only)]
     manifest = Manifest(
@@ -165,7 +165,7 @@ def described(
         files={name: os.path.getsize(os.path.join(folder, name)) for name in names},
         made_with=libraries(),
     )
-    return Light(folder, manifest)
+    return OnnxTowers(folder, manifest)
 
 
 # The towers
@@ -292,7 +292,7 @@ def _attention(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     if key_padding_mask is not None or self.in_proj_weight is None or self.bias_k is not None:
-        raise LightError("an attention that is not plain")
+        raise OnnxError("an attention that is not plain")
     is_turned = query.dim() == 3 and not self.batch_first
     sides = [x.transpose(0, 1) if is_turned else x for x in (query, key, value)]
     weights, biases = self.in_proj_weight, self.in_proj_bias
@@ -332,13 +332,13 @@ def _cleaning(tokenizer: Any) -> str | None:
 
 def write_merges(tokenizer: Any, folder: str) -> None:
     """The tokenizer's table; what `tokens` takes for granted about the vocabulary is looked at here.
-    Raises LightError for a tokenizer of another kind."""
+    Raises OnnxError for a tokenizer of another kind."""
     if _cleaning(tokenizer) is None:
-        raise LightError(f"its tokenizer is a {type(tokenizer).__name__}, which needs torch's libraries")
+        raise OnnxError(f"its tokenizer is a {type(tokenizer).__name__}, which needs torch's libraries")
     merges = list(tokenizer.bpe_ranks)
     numbers = [tokenizer.encoder["".join(pair)] for pair in merges]
     if numbers != list(range(512, 512 + len(merges))) or tokenizer.sot_token_id != 512 + len(merges):
-        raise LightError("its tokenizer numbers its words in another way")
+        raise OnnxError("its tokenizer numbers its words in another way")
     with open(os.path.join(folder, MERGES), "w", encoding="utf-8", newline="\n") as file:
         file.write("\n".join(" ".join(pair) for pair in merges))
 
@@ -346,23 +346,23 @@ def write_merges(tokenizer: Any, folder: str) -> None:
 # Whether they agree
 
 
-def disagreement(light: Light, model: Any, embedder: OpenClipEmbedder, tower: Tower) -> str:
+def disagreement(light: OnnxTowers, model: Any, embedder: OpenClipEmbedder, tower: Tower) -> str:
     """Why a tower cannot stand in for the model; nothing where it can."""
     try:
         cosines = _text_cosines(light, model, embedder) if tower == "text" else _image_cosines(light, embedder)
-    except LightError as error:
+    except OnnxError as error:
         return one_line(error)
     return "" if cosines.min() >= MIN_COSINE else f"cosine {cosines.min():.4f} to the model"
 
 
-def _text_cosines(light: Light, model: Any, embedder: OpenClipEmbedder) -> Vectors:
+def _text_cosines(light: OnnxTowers, model: Any, embedder: OpenClipEmbedder) -> Vectors:
     texts = [*neutral_phrases()[:PROBE_TEXTS], *NASTY_TEXTS]
     with torch.inference_mode():
         true: Vectors = _unit(model.encode_text(embedder.tokenizer(texts))).numpy()
     return cast("Vectors", (light.embed_texts(texts) * true).sum(axis=1))
 
 
-def _image_cosines(light: Light, embedder: OpenClipEmbedder) -> Vectors:
+def _image_cosines(light: OnnxTowers, embedder: OpenClipEmbedder) -> Vectors:
     squares = _squares(embedder.recipe.size)
     return cast("Vectors", (light.embed_images(squares) * embedder.embed_images(squares)).sum(axis=1))
 

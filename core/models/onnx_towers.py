@@ -23,7 +23,7 @@ from imgsearch.core.paths import cache_folder, processor_cores
 from imgsearch.core.photos.codecs import version_of
 from imgsearch.core.types import Embedder, Recipe, SpaceIdentity
 
-from .query_cache import History
+from .query_cache import QueryCache
 from .tokens import Tokenizer
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ MOST_REMEMBERED = 32
 TOKENS_AT_ONCE = 512
 
 
-class LightError(Exception):
+class OnnxError(Exception):
     """The light towers cannot answer; the model itself has to."""
 
     def __init__(self, reason: str, *, is_damage: bool = False) -> None:
@@ -91,14 +91,14 @@ class Manifest:
         return cls(**{**record, "recipe": Recipe(**recipe)})
 
 
-def folder_of(fingerprint: str) -> str:
+def towers_folder(fingerprint: str) -> str:
     """Where the light towers of a model lie: never in an index, which may be somebody else's, and say anything."""
     if not re.fullmatch("[0-9a-f]{64}", fingerprint):
         fingerprint = hashlib.sha256(fingerprint.encode("utf-8", "replace")).hexdigest()
     return os.path.join(cache_folder(), "light", fingerprint[:16])
 
 
-class Light:
+class OnnxTowers:
     """The light towers of one model, each loaded when first needed."""
 
     def __init__(self, path: str, manifest: Manifest) -> None:
@@ -108,9 +108,9 @@ class Light:
         self._loading = threading.Lock()
 
     @classmethod
-    def find(cls, fingerprint: str, path: str | None = None) -> Light | None:
+    def find(cls, fingerprint: str, path: str | None = None) -> OnnxTowers | None:
         """The towers made for that very model, or None: not made yet, incomplete, or of another version."""
-        for place in [path] if path else [SHIPPED, folder_of(fingerprint)]:
+        for place in [path] if path else [SHIPPED, towers_folder(fingerprint)]:
             try:
                 with open(os.path.join(place, MANIFEST), encoding="utf-8") as file:
                     manifest = Manifest.from_json(file.read())
@@ -121,7 +121,7 @@ class Light:
                 return cls(place, manifest)
         return None
 
-    def is_worth_another_try(self) -> bool:
+    def is_worth_retrying(self) -> bool:
         """Whether a tower is lacking that other versions of the libraries may be able to make."""
         return bool(self.manifest.lacking) and self.manifest.made_with != libraries()
 
@@ -129,7 +129,7 @@ class Light:
         return tower not in self.manifest.lacking
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """float32 (n, dim), unit length, in the order given. Raises LightError."""
+        """float32 (n, dim), unit length, in the order given. Raises OnnxError."""
         token_lists = [self._tokens(text.encode("utf-8", "replace").decode("utf-8")) for text in texts]
         vectors = np.empty((len(texts), self.manifest.dim), np.float32)
         by_length = sorted(range(len(texts)), key=lambda i: len(token_lists[i]))
@@ -141,14 +141,14 @@ class Light:
         return vectors
 
     def embed_images(self, squares: Squares) -> Vectors:
-        """uint8 (n, height, width, 3) at the recipe's size -> float32 (n, dim), unit length. Raises LightError."""
+        """uint8 (n, height, width, 3) at the recipe's size -> float32 (n, dim), unit length. Raises OnnxError."""
         vectors = [self._run("image", squares=square[None]) for square in squares]
         return np.concatenate(vectors) if vectors else np.empty((0, self.manifest.dim), np.float32)
 
     def load(self, tower: Tower) -> Any:
-        """Bring a tower into memory, if it is not there yet. Raises LightError."""
+        """Bring a tower into memory, if it is not there yet. Raises OnnxError."""
         if not self.has(tower):
-            raise LightError(self.manifest.lacking[tower])
+            raise OnnxError(self.manifest.lacking[tower])
         with self._loading:
             if tower not in self._towers:
                 self._towers[tower] = session(os.path.join(self.path, f"{tower}.onnx"))
@@ -180,7 +180,7 @@ class Light:
             with open(os.path.join(self.path, MERGES), encoding="utf-8", newline="\n") as file:
                 merges = file.read()
         except (OSError, ValueError) as error:
-            raise LightError(str(error), is_damage=True) from error
+            raise OnnxError(str(error), is_damage=True) from error
         clean: Any = self.manifest.clean
         return Tokenizer(merges, context_length=self.manifest.context_length, clean=clean)
 
@@ -191,7 +191,7 @@ class Light:
         except Exception as error:  # onnxruntime raises classes of its own, without a common parent
             raise _light_error(error) from error
         if not np.isfinite(vectors).all():
-            raise LightError("a vector that is not finite", is_damage=True)
+            raise OnnxError("a vector that is not finite", is_damage=True)
         found: Vectors = vectors
         return found
 
@@ -216,10 +216,10 @@ def packed(token_lists: Sequence[list[int]]) -> dict[str, Any]:
     }
 
 
-def _light_error(error: BaseException) -> LightError:
+def _light_error(error: BaseException) -> OnnxError:
     text = str(error)
     lacks = isinstance(error, ImportError | MemoryError) or re.search("alloc|memory|thread", text, re.IGNORECASE)
-    return LightError(text or type(error).__name__, is_damage=not lacks)
+    return OnnxError(text or type(error).__name__, is_damage=not lacks)
 
 
 def runtime() -> Any:
@@ -237,7 +237,7 @@ def runtime() -> Any:
 def session(path: str, *, optimised: str | None = None) -> Any:
     """An ONNX Runtime session. With `optimised` the graph is simplified and written there, its weights beside it.
 
-    Raises LightError, also where onnxruntime is missing.
+    Raises OnnxError, also where onnxruntime is missing.
     """
     try:
         ort = runtime()
@@ -269,8 +269,8 @@ class QueryEmbedder:
         identity: SpaceIdentity,
         load: Callable[[], Embedder],
         *,
-        light: Light | None = None,
-        history: History | None = None,
+        light: OnnxTowers | None = None,
+        history: QueryCache | None = None,
     ) -> None:
         self.identity = identity
         self.whole: Embedder | None = None
@@ -323,7 +323,7 @@ class QueryEmbedder:
         if self._light and self._light.has(tower):
             try:
                 return self._light.embed_texts(items) if tower == "text" else self._light.embed_images(items)
-            except LightError as error:
+            except OnnxError as error:
                 if error.is_damage:  # what they gave before may be wrong as well; both are made again
                     self._light.remove()
                     if self._history:
@@ -333,6 +333,6 @@ class QueryEmbedder:
         return whole.embed_texts(items) if tower == "text" else whole.embed_images(items)
 
     @staticmethod
-    def _prepare(light: Light, tower: Tower) -> None:
-        with contextlib.suppress(LightError):
+    def _prepare(light: OnnxTowers, tower: Tower) -> None:
+        with contextlib.suppress(OnnxError):
             light.load(tower)

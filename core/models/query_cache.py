@@ -27,7 +27,7 @@ MOST = 10_000
 """Texts that are remembered: 20 MB at 512 dimensions. The one not asked for the longest goes first."""
 
 
-class History(CacheFile):
+class QueryCache(CacheFile):
     """The vectors of one model's texts."""
 
     TABLE = "vectors (key blob not null unique, vector blob not null, used integer)"

@@ -441,7 +441,7 @@ def _json_file(path: str) -> dict[str, Any]:
 # -------------------------------------------------------------------------------------------- fetching
 
 
-def network_switch() -> str | None:
+def offline_variable() -> str | None:
     """The variable by which the user switched the hub off: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE."""
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         if os.environ.get(name, "").strip().upper() in ("1", "ON", "YES", "TRUE"):
@@ -466,7 +466,7 @@ def ensure_weights(
     files = files or hub_files(spec)
     if files is None or cached(spec, files):
         return
-    switch = "--offline" if offline else network_switch()
+    switch = "--offline" if offline else offline_variable()
     if switch:
         raise ModelError(
             f"{spec.name} is not here and the network is switched off by {switch}",
@@ -739,7 +739,7 @@ def weights_digest(path: str) -> str:
     return digest
 
 
-def is_as_before(spec: ModelSpec, digest: str | None) -> bool:
+def weights_unchanged(spec: ModelSpec, digest: str | None) -> bool:
     """Whether nobody has touched local weights since their sha256 was `digest`. What else a model may be made from does
     not change under its name; and a file that is gone is nobody's other model."""
     try:

@@ -27,7 +27,7 @@ from imgsearch.core.late import LateModule
 from imgsearch.core.paths import processor_cores
 from imgsearch.core.types import DECODE_SECONDS, Facts, NotAPicture, Photo, Recipe, SkipPhoto, Stage
 
-from .decode_worker import LIMIT_BYTES, Channel, Gone, Late, facts_from
+from .decode_worker import LIMIT_BYTES, Channel, ChannelClosed, ChannelTimeout, facts_from
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,13 +55,13 @@ JPEG_START = b"\xff\xd8\xff"
 
 T = TypeVar("T")
 _Take = Callable[[dict[str, Any], bytes], T]
-"""Makes of an answer what it stands for; raises KeyError, TypeError, ValueError or Gone where it makes no sense."""
+"""Turns an answer into its result. Raises KeyError, TypeError, ValueError or ChannelClosed if it is malformed."""
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class DecodedPhoto:
     """A photo as a worker read it."""
 
     content_hash: bytes
@@ -82,11 +82,11 @@ class Thumbnail:
     jpeg: bytes
 
 
-class Closed(Exception):
+class PoolClosed(Exception):
     """The workers were closed while a file was being read."""
 
 
-class _Died(Exception):
+class _WorkerDied(Exception):
     """A worker ended in the middle of a file."""
 
     def __init__(self, stage: Stage, reason: str) -> None:
@@ -95,10 +95,10 @@ class _Died(Exception):
         self.reason = reason
 
 
-class Workers:
-    """Reads photos in processes of their own, as many at once as there are threads that ask.
+class DecodePool:
+    """Reads photos in worker processes, one photo per calling thread at a time.
 
-    Hold it open for as long as there may be something to read: `with Workers() as workers: workers.read(photo, ...)`.
+    Keep it open while there may be more to read: `with DecodePool() as pool: pool.read(photo, ...)`.
     """
 
     def __init__(self, count: int | None = None, *, seconds: float = DECODE_SECONDS, niceness: int = NICENESS) -> None:
@@ -116,14 +116,14 @@ class Workers:
         self._share = min(max(free // self.count, LEAST_SHARE_BYTES), MOST_SHARE_BYTES)
         self._most = min(max(free, LEAST_ALONE_BYTES), MOST_ALONE_BYTES)
 
-    def __enter__(self) -> Workers:
+    def __enter__(self) -> DecodePool:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """End all workers at once, whatever they are doing; a thread that waits for one raises Closed."""
+        """End all workers at once, whatever they are doing; a thread that waits for one raises PoolClosed."""
         with self._changing:
             self._is_closed = True
             processes = [*self._idle, *self._busy]
@@ -142,11 +142,11 @@ class Workers:
         *,
         draft_side: int = 0,
         known: Container[bytes] = frozenset(),
-    ) -> Read:
+    ) -> DecodedPhoto:
         """The photo as `decode.read_picture` and `preprocess.square` make it, without their risks.
 
         `known` is asked whether the pixels of these contents are needed at all. Raises NotAPicture, SkipPhoto (also
-        for a decoder that crashed or took too long), and Closed.
+        for a decoder that crashed or took too long), and PoolClosed.
         """
         task = {
             "path": photo.path,
@@ -160,7 +160,7 @@ class Workers:
     def thumbnail(self, path: str, side: int) -> Thumbnail:
         """The photo as a JPEG: upright, sRGB, whole, neither side longer than `side`, without metadata.
 
-        Raises SkipPhoto for what cannot be read or decoded, and Closed.
+        Raises SkipPhoto for what cannot be read or decoded, and PoolClosed.
         """
         try:
             size = os.stat(path).st_size
@@ -176,15 +176,15 @@ class Workers:
         reading = self.seconds + size / SLOWEST_BYTES_PER_SECOND
         try:
             return self._read(task, take, reading, known)
-        except _Died:  # perhaps for a reason that is not in the file: want of memory, or somebody's kill
+        except _WorkerDied:  # perhaps for a reason that is not in the file: want of memory, or somebody's kill
             try:
                 with self._alone_once():
                     return self._read({**task, "alone": True}, take, reading, known)
-            except _Died as died:
+            except _WorkerDied as died:
                 raise SkipPhoto(died.stage, died.reason) from None
 
     def _read(self, task: dict[str, Any], take: _Take[T], reading: float, known: Container[bytes]) -> T:
-        """Raises _Died where the worker did; another one takes the next task."""
+        """Raises _WorkerDied where the worker did; another one takes the next task."""
         worker = self._ready()
         is_well = False
         try:
@@ -194,11 +194,11 @@ class Workers:
         except (NotAPicture, SkipPhoto):
             is_well = True
             raise
-        except Gone:
+        except ChannelClosed:
             if self._is_closed:
-                raise Closed from None
+                raise PoolClosed from None
             raise worker.cause_of_death() from None
-        except Late:
+        except ChannelTimeout:
             if worker.is_reading:  # a slow disk is no property of the file
                 raise SkipPhoto("read", f"given up after {reading:.0f} seconds of reading") from None
             raise SkipPhoto("decode", f"given up after {self.seconds:g} seconds of decoding") from None
@@ -212,10 +212,10 @@ class Workers:
             try:
                 worker.wait_until_ready()
                 return worker
-            except Gone:
+            except ChannelClosed:
                 self._give_back(worker, is_well=False)
                 if self._is_closed:
-                    raise Closed from None
+                    raise PoolClosed from None
                 if attempt == 2:
                     raise worker.no_start() from None
             except BaseException:
@@ -226,7 +226,7 @@ class Workers:
     def _taken(self) -> _Process:
         with self._changing:
             if self._is_closed:
-                raise Closed
+                raise PoolClosed
             worker = self._idle.pop() if self._idle else None
             if worker is None:
                 worker = self._starter.submit(_Process, self._share, self._most, self._niceness).result()
@@ -258,7 +258,7 @@ class Workers:
                         answer = _bytes(record, "content_hash") in known
                     case "alone":
                         if is_alone:
-                            raise Gone  # it asks for what it has
+                            raise ChannelClosed  # it asks for what it has
                         held.enter_context(self._alone_once())
                         answer = is_alone = True
                         patience = reading  # a second attempt reads the file again
@@ -271,7 +271,7 @@ class Workers:
         """Held by the one worker that may take all the memory there is."""
         while not self._alone.acquire(timeout=0.5):
             if self._is_closed:
-                raise Closed
+                raise PoolClosed
         try:
             yield
         finally:
@@ -293,20 +293,20 @@ def _taken(record: dict[str, Any], data: bytes, take: _Take[T]) -> T:
             raise SkipPhoto(stage if stage in ("read", "memory", "decode") else "decode", str(reason))
         return take(record, data)
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise Gone from None
+        raise ChannelClosed from None
 
 
-def _read_of(record: dict[str, Any], data: bytes, recipe: Recipe) -> Read:
+def _read_of(record: dict[str, Any], data: bytes, recipe: Recipe) -> DecodedPhoto:
     picture, square = record["picture"], None
     if "shape" in record:
         square = np.frombuffer(data, np.uint8).reshape(*recipe.size, 3)
     facts = facts_from(picture["facts"])
-    return Read(_bytes(picture, "content_hash"), int(picture["size"]), int(picture["mtime_ns"]), facts, square)
+    return DecodedPhoto(_bytes(picture, "content_hash"), int(picture["size"]), int(picture["mtime_ns"]), facts, square)
 
 
 def _thumbnail_of(record: dict[str, Any], data: bytes) -> Thumbnail:
     if not data.startswith(JPEG_START):
-        raise Gone
+        raise ChannelClosed
     return Thumbnail(_bytes(record, "thumbnail"), data)
 
 
@@ -314,9 +314,9 @@ def _bytes(record: dict[str, Any], key: str) -> bytes:
     try:
         value = bytes.fromhex(record[key])
     except (KeyError, TypeError, ValueError):
-        raise Gone from None
+        raise ChannelClosed from None
     if len(value) != 32:
-        raise Gone
+        raise ChannelClosed
     return value
 
 
@@ -352,13 +352,13 @@ class _Process:
             ) from error
 
     def wait_until_ready(self) -> None:
-        """Raises Gone where the process ends before it has started."""
+        """Raises ChannelClosed where the process ends before it has started."""
         if self._is_ready:
             return
         try:
             self.channel.receive(START_SECONDS)
-        except Late:
-            raise Gone from None
+        except ChannelTimeout:
+            raise ChannelClosed from None
         self._is_ready = True
 
     def no_start(self) -> ImgsearchError:
@@ -366,16 +366,16 @@ class _Process:
         said = self._last_words or f"it ended with {self._process.returncode}"
         return ImgsearchError(f"a process to read photos does not start: {said}", hint="is imgsearch installed whole?")
 
-    def cause_of_death(self) -> _Died:
+    def cause_of_death(self) -> _WorkerDied:
         """What to say of the file that it was reading."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1)
         code = self._process.returncode
         if code == -signal.SIGKILL:
-            return _Died("memory", "the process that decoded it was killed, perhaps for want of memory")
+            return _WorkerDied("memory", "the process that decoded it was killed, perhaps for want of memory")
         if code is not None and code < 0:
-            return _Died("decode", f"its decoder crashed ({signal.Signals(-code).name})")
-        return _Died("decode", "its decoder crashed")
+            return _WorkerDied("decode", f"its decoder crashed ({signal.Signals(-code).name})")
+        return _WorkerDied("decode", "its decoder crashed")
 
     def end(self) -> None:
         """Kill it. A process that hangs in the kernel, on a dead network disk say, is not waited for."""

@@ -51,11 +51,11 @@ MAX_SAID_BYTES = 1 << 16
 _FRAME = struct.Struct("<II")
 
 
-class Gone(Exception):
+class ChannelClosed(Exception):
     """The other end has closed the channel, or said what makes no sense."""
 
 
-class Late(Exception):
+class ChannelTimeout(Exception):
     """The other end has said nothing for too long."""
 
 
@@ -66,29 +66,29 @@ class Channel:
         self._connection = connection
 
     def send(self, record: dict[str, Any], data: bytes = b"") -> None:
-        """Raises Gone."""
+        """Raises ChannelClosed."""
         text = json.dumps(record).encode("ascii")
         try:
             self._connection.sendall(_FRAME.pack(len(text), len(data)) + text + data)
         except OSError:
-            raise Gone from None
+            raise ChannelClosed from None
 
     def receive(self, seconds: float | None = None) -> tuple[dict[str, Any], bytes]:
-        """The next record with its bytes. Raises Gone, and Late where it is not whole after so many seconds.
+        """The next record with its bytes. Raises ChannelClosed, and ChannelTimeout if it takes longer than `seconds`.
 
         Only time in which this process ran counts: it may have been stopped by ^Z, or the machine asleep.
         """
         clock = None if seconds is None else _Clock(seconds)
         length, size = _FRAME.unpack(self._exactly(_FRAME.size, clock))
         if length > MAX_RECORD_BYTES or size > MAX_DATA_BYTES:
-            raise Gone
+            raise ChannelClosed
         text, data = self._exactly(length, clock), self._exactly(size, clock)
         try:
             record = json.loads(text)
         except ValueError:
-            raise Gone from None
+            raise ChannelClosed from None
         if not isinstance(record, dict):
-            raise Gone
+            raise ChannelClosed
         return record, data
 
     def _exactly(self, count: int, clock: _Clock | None) -> bytes:
@@ -99,9 +99,9 @@ class Channel:
             try:
                 part = self._connection.recv(min(count - len(parts), 1 << 20))
             except OSError:
-                raise Gone from None
+                raise ChannelClosed from None
             if not part:
-                raise Gone
+                raise ChannelClosed
             parts += part
         return bytes(parts)
 
@@ -124,7 +124,7 @@ class _Clock:
         try:
             poll.register(connection, select.POLLIN)
         except ValueError:  # closed meanwhile
-            raise Gone from None
+            raise ChannelClosed from None
         while True:
             started = time.monotonic()
             step = max(0.0, min(self.STEP_SECONDS, self._left))
@@ -132,10 +132,10 @@ class _Clock:
                 if poll.poll(step * 1000):
                     return
             except ValueError:  # closed meanwhile
-                raise Gone from None
+                raise ChannelClosed from None
             self._left -= min(time.monotonic() - started, self.STEP_SECONDS)
             if self._left <= 0:
-                raise Late
+                raise ChannelTimeout
 
 
 # What was read, as JSON and back
@@ -172,7 +172,7 @@ def main(arguments: list[str]) -> None:
     os.nice(niceness)
     channel = Channel(socket.socket(fileno=descriptor))
     worker = _Worker(channel, share, alone)
-    with suppress(Gone):
+    with suppress(ChannelClosed):
         channel.send({"ready": os.getpid()})
         while True:
             task, _ = channel.receive()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from imgsearch.core.types import Vectors
 
-    from .decode_pool import Workers
+    from .decode_pool import DecodePool
 
     Codes = NDArray[np.uint64]
     """uint64, (..., 4): two words of bits, and two that say which of them are clear."""
@@ -46,7 +46,7 @@ BITS = 128
 CODE_BYTES = 32
 FINE = 24
 """Also a divisor of the side."""
-LOOK_BYTES = CODE_BYTES + FINE * FINE // 2
+HASH_BYTES = CODE_BYTES + FINE * FINE // 2
 AROUND = 5
 """So many fine cells each way are the surroundings of one."""
 LEAST_DETAIL = 1.0
@@ -55,7 +55,7 @@ CROPS = (0.0, 0.01, 0.02, 0.03, 0.045, 0.06)
 """Shares of each side by which one picture may be cropped."""
 TURNS = (0, 90, 180, 270)
 MOST = 1_000_000
-"""Looks that are remembered: some 400 MB. Those first made go first."""
+"""Hashes that are remembered: some 400 MB. Those first made go first."""
 # Files being read ahead, to each worker.
 LOOKAHEAD = 2
 REMEMBERED_AT_ONCE = 256
@@ -169,9 +169,11 @@ def _counted(words: NDArray[np.uint64]) -> NDArray[np.int64]:
 _ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
 
 
-class Looks(CacheFile):
-    """Looks by the content's hash, remembered in one file of the user's cache, as well as can be: whatever is wrong
-    with it, pictures are read again. It needs nothing of the index, which may be read-only."""
+class PerceptualHashes(CacheFile):
+    """A cache of perceptual hashes by content hash, one file in the user's cache folder.
+
+    If it cannot be used, photos are read again. It is independent of the index, which may be read-only.
+    """
 
     TABLE = "looks (content blob not null unique, look blob not null)"
     TIMEOUT_SECONDS = 0.5
@@ -187,7 +189,7 @@ class Looks(CacheFile):
                 with self._open() as database:
                     for content in contents:
                         row = database.execute("select look from looks where content = ?", [content]).fetchone()
-                        if row is not None and isinstance(row[0], bytes) and len(row[0]) == LOOK_BYTES:
+                        if row is not None and isinstance(row[0], bytes) and len(row[0]) == HASH_BYTES:
                             found[content] = row[0]
         return found
 
@@ -197,11 +199,11 @@ class Looks(CacheFile):
             database.execute("delete from looks where rowid <= (select max(rowid) from looks) - ?", [MOST])
 
 
-def read_looks(
-    workers: Workers,
+def read_hashes(
+    workers: DecodePool,
     photos: Mapping[bytes, Photo],
     *,
-    cache: Looks,
+    cache: PerceptualHashes,
     on_step: Callable[[int], None] = lambda done: None,
 ) -> Iterator[tuple[bytes, bytes | Skipped]]:
     """Look at photos, by content: each with its look, or why there is none. Several are read at once.
@@ -232,7 +234,7 @@ def read_looks(
 
 
 def _next(
-    pending: deque[tuple[bytes, Future[bytes | Skipped]]], fresh: dict[bytes, bytes], cache: Looks
+    pending: deque[tuple[bytes, Future[bytes | Skipped]]], fresh: dict[bytes, bytes], cache: PerceptualHashes
 ) -> tuple[bytes, bytes | Skipped]:
     content, future = pending[0]
     result = future.result()
@@ -245,7 +247,7 @@ def _next(
     return content, result
 
 
-def _looked_at(workers: Workers, content: bytes, photo: Photo) -> bytes | Skipped:
+def _looked_at(workers: DecodePool, content: bytes, photo: Photo) -> bytes | Skipped:
     try:
         read = workers.read(photo, RECIPE, draft_side=DRAFT_SIDE)
     except SkipPhoto as skipped:

@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from imgsearch.core.paths import cache_folder
 from imgsearch.core.types import SkipPhoto
 
-from .decode_pool import JPEG_START, Workers
+from .decode_pool import JPEG_START, DecodePool
 
 MOST_SIDE = 4_096
 MOST_BYTES = 512 << 20
@@ -41,7 +41,7 @@ class Thumbnails:
         self.folder = folder or os.path.join(cache_folder(), "thumbnails")
         self.most_bytes = most_bytes
         self._count = workers
-        self._workers: Workers | None = None
+        self._workers: DecodePool | None = None
         self._is_closed = False
         self._starting = threading.Lock()
         self._cache = _Cache(self.folder, most_bytes)
@@ -64,7 +64,7 @@ class Thumbnails:
         """The photo upright, in sRGB, whole, its longer side `side` pixels or what it has, without metadata.
 
         With its content hash it comes from the cache where that has it, whatever became of the file. Raises SkipPhoto
-        for what cannot be read or decoded, ValueError for a side that is not 1 to 4096, workers.Closed after
+        for what cannot be read or decoded, ValueError for a side that is not 1 to 4096, workers.PoolClosed after
         `close`, and ImgsearchError where no worker can start.
         """
         if not 1 <= side <= MOST_SIDE:
@@ -95,11 +95,11 @@ class Thumbnails:
         except SkipPhoto as skipped:
             return skipped
 
-    def _started(self) -> Workers:
+    def _started(self) -> DecodePool:
         with self._starting:
             if self._workers is None:
                 # Somebody waits for them: they give way to nobody.
-                self._workers = Workers(self._count, niceness=0)
+                self._workers = DecodePool(self._count, niceness=0)
                 if self._is_closed:
                     self._workers.close()
             return self._workers

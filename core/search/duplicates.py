@@ -19,12 +19,12 @@ from imgsearch.core.paths import LEAST_INTEGER, MOST_INTEGER, inode, mtime_ns
 from imgsearch.core.photos.perceptual_hash import (
     BITS,
     TURNS,
-    Looks,
+    PerceptualHashes,
     agreement,
     codes,
     details,
     differing,
-    read_looks,
+    read_hashes,
     turned,
 )
 from imgsearch.core.store.catalog import Place
@@ -36,7 +36,7 @@ from .filters import Filters, condition
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from imgsearch.core.photos.decode_pool import Workers
+    from imgsearch.core.photos.decode_pool import DecodePool
     from imgsearch.core.photos.perceptual_hash import Codes
     from imgsearch.core.types import Vectors
 
@@ -62,7 +62,7 @@ LEAST_AGREEMENT = 0.8
 CLEAR_OF_PHOTO = 80
 LEAST_AGREEMENT_OF_PAGES = 0.985
 
-# Looks that can be near agree in so many more of the bits clear in both than they differ in.
+# Hashes that can be near agree in so many more of the bits clear in both than they differ in.
 LEAST_AGREEING = LEAST_CLEAR * (1 - 2 * MOST_DIFFERING)
 # What is compared at once, along each side: 4 MB for all turns, which fit a processor's cache. Pairs of which the looks
 # are compared at once, and the vectors and details.
@@ -167,8 +167,8 @@ def find(
     store: Store,
     wanted: Wanted,
     *,
-    cache: Looks,
-    workers: Callable[[], Workers],
+    cache: PerceptualHashes,
+    workers: Callable[[], DecodePool],
     on_progress: Progress = lambda what, done, total: None,
 ) -> Found:
     """The groups, those with the most to gain first. `workers` is asked for only if photos have to be read.
@@ -300,7 +300,7 @@ class _Near:
         self._slots = np.array([contents[number].slot for number in self._numbers], np.int64)
         self._looks: list[bytes] = []
 
-    def look(self, cache: Looks, workers: Callable[[], Workers]) -> list[Skipped]:
+    def look(self, cache: PerceptualHashes, workers: Callable[[], DecodePool]) -> list[Skipped]:
         """Get the looks of all that may have a near copy; what has none is left out from here on."""
         hashes = [self._contents[number].hash for number in self._numbers]
         known = cache.find(hashes)
@@ -310,7 +310,7 @@ class _Near:
             photos = {hashes[at]: _photo(self._contents[self._numbers[at]].places[0]) for at in np.flatnonzero(needed)}
             skipped = []
             if photos:
-                found = read_looks(
+                found = read_hashes(
                     workers(), photos, cache=cache, on_step=lambda n: self._on_progress("reading", n, len(photos))
                 )
                 for content, seen in found:

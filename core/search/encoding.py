@@ -322,7 +322,7 @@ class _Encoding:
 
     def _embedded(self, path: str) -> tuple[Vectors, bytes]:
         """The vector, and the hash of the bytes that were decoded: the file may have changed."""
-        from imgsearch.core.photos.decode_pool import Workers
+        from imgsearch.core.photos.decode_pool import DecodePool
         from imgsearch.core.photos.preprocess import draft_side  # imports Pillow
 
         embedder = self._embedder()
@@ -330,7 +330,7 @@ class _Encoding:
             embedder.expect("image")
         photo = Photo(os.path.dirname(path), os.path.basename(path), os.stat(path).st_size, 0, 0, named=True)
         try:
-            with Workers(1, niceness=0) as workers:  # the file may be hostile
+            with DecodePool(1, niceness=0) as workers:  # the file may be hostile
                 read = workers.read(photo, embedder.recipe, draft_side=draft_side(embedder.recipe))
         except SkipPhoto as skipped:
             raise QueryError(f"{printable(path)}: {skipped.reason}", hint="use another picture") from skipped

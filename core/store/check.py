@@ -19,7 +19,7 @@ import numpy as np  # noqa: TID253
 from imgsearch.core.errors import IndexDamaged
 from imgsearch.core.paths import keeps_permissions, printable
 from imgsearch.core.photos import preprocess
-from imgsearch.core.photos.decode_pool import Workers
+from imgsearch.core.photos.decode_pool import DecodePool
 from imgsearch.core.photos.walk import named_photo
 from imgsearch.core.places import CATALOG
 from imgsearch.core.types import MODALITIES, Embedder, Modality, NotAPicture, Photo, SkipPhoto
@@ -549,7 +549,7 @@ class _DeepLook:
             return  # said of the vectors already
         embedder = self._get_embedder()
         changed = 0
-        with Workers() as workers:
+        with DecodePool() as workers:
             for number, (place, stamp) in enumerate(chosen):
                 if number % 100 == 0:
                     self._on_progress("reading photos again", number, len(chosen))
@@ -579,7 +579,7 @@ class _DeepLook:
         return [(places[row[0]], row[1]) for row in rows]
 
     def _look_at(
-        self, place: Place, photo: Photo, workers: Workers, embedder: Embedder, space: Space, rows: Vectors
+        self, place: Place, photo: Photo, workers: DecodePool, embedder: Embedder, space: Space, rows: Vectors
     ) -> Iterator[Finding]:
         path = printable(place.path)
         try:

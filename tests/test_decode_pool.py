@@ -21,7 +21,7 @@ from PIL import Image
 from imgsearch.core.errors import ImgsearchError
 from imgsearch.core.photos import decode_worker
 from imgsearch.core.photos.decode import read_picture
-from imgsearch.core.photos.decode_pool import Closed, Workers
+from imgsearch.core.photos.decode_pool import DecodePool, PoolClosed
 from imgsearch.core.photos.preprocess import draft_side, square
 from imgsearch.core.types import NotAPicture, Photo, SkipPhoto
 
@@ -32,7 +32,7 @@ GOOD = ALBUM / "lemon.jpg"
 
 @pytest.fixture
 def workers():
-    with Workers(2, seconds=PATIENCE_SECONDS) as started:
+    with DecodePool(2, seconds=PATIENCE_SECONDS) as started:
         yield started
 
 
@@ -83,7 +83,7 @@ def test_what_a_decoder_does_to_its_process_costs_one_file(rigged, tmp_path, mod
     if order == "eat" and sys.platform != "linux":
         pytest.skip("memory is limited on Linux only")
     bad = rigged(tmp_path / "bad.jpg", order)
-    with Workers(1, seconds=5 if order == "hang" else PATIENCE_SECONDS) as workers:
+    with DecodePool(1, seconds=5 if order == "hang" else PATIENCE_SECONDS) as workers:
         workers._share, workers._most = 200 << 20, 300 << 20  # so that the test need not fill the machine
         before = workers.read(photo(GOOD), model.recipe)
         with pytest.raises(SkipPhoto, match=said) as skipped:
@@ -168,9 +168,9 @@ def test_workers_die_with_the_process_that_started_them(rigged, tmp_path):
     program = (
         "import os, sys\n"
         "from imgsearch.core.types import Photo, Recipe\n"
-        "from imgsearch.core.photos.decode_pool import Workers\n"
+        "from imgsearch.core.photos.decode_pool import DecodePool\n"
         "recipe = Recipe((64, 64), (0, 0, 0), (1, 1, 1))\n"
-        f"Workers(1).read(Photo({str(tmp_path)!r}, {path.name!r}, 1, 1, 1), recipe)\n"
+        f"DecodePool(1).read(Photo({str(tmp_path)!r}, {path.name!r}, 1, 1, 1), recipe)\n"
     )
     with subprocess.Popen([sys.executable, "-c", program]) as started:
         wait_until((tmp_path / "pid").exists, "a worker at the photo")
@@ -204,13 +204,13 @@ def test_time_in_which_everything_was_stopped_is_not_held_against_a_file(rigged,
 def test_a_picture_too_large_for_a_share_of_the_memory_is_decoded_alone(tmp_path, model, monkeypatch):
     path = tmp_path / "large.png"
     Image.new("RGB", (4000, 4000), "teal").save(path)
-    with Workers(2) as workers:
+    with DecodePool(2) as workers:
         workers._share = 100 << 20
         with ThreadPoolExecutor(4) as pool:
             reads = [pool.submit(workers.read, photo(path), model.recipe) for _ in range(4)]
             assert all(read.result().facts.width == 4000 for read in reads)
         assert not workers._alone.locked()
-    with Workers(1) as workers:
+    with DecodePool(1) as workers:
         workers._share = workers._most = 100 << 20
         with pytest.raises(SkipPhoto, match="16 megapixels need more memory than is free") as skipped:
             workers.read(photo(path), model.recipe)
@@ -221,7 +221,7 @@ def test_a_module_in_the_folder_one_works_in_is_not_run(tmp_path, monkeypatch, m
     (tmp_path / "PIL.py").write_text("open('here', 'w')")
     (tmp_path / "json.py").write_text("open('here', 'w')")
     monkeypatch.chdir(tmp_path)
-    with Workers(1) as workers:
+    with DecodePool(1) as workers:
         workers.read(photo(GOOD), model.recipe)
     assert not (tmp_path / "here").exists()
 
@@ -229,10 +229,10 @@ def test_a_module_in_the_folder_one_works_in_is_not_run(tmp_path, monkeypatch, m
 def test_workers_that_cannot_start_are_no_fault_of_a_photo(monkeypatch, tmp_path, model):
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['numpy'] = None")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with Workers(1) as workers, pytest.raises(ImgsearchError, match=r"does not start: .*numpy"):
+    with DecodePool(1) as workers, pytest.raises(ImgsearchError, match=r"does not start: .*numpy"):
         workers.read(photo(GOOD), model.recipe)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
-    with Workers(1) as workers, pytest.raises(ImgsearchError, match="cannot start a process"):
+    with DecodePool(1) as workers, pytest.raises(ImgsearchError, match="cannot start a process"):
         workers.read(photo(GOOD), model.recipe)
 
 
@@ -246,14 +246,14 @@ def test_closing_ends_a_read_at_once(rigged, tmp_path, model):
         except BaseException as error:
             outcome.append(error)
 
-    workers = Workers(1, seconds=10 * PATIENCE_SECONDS)
+    workers = DecodePool(1, seconds=10 * PATIENCE_SECONDS)
     thread = threading.Thread(target=read)
     thread.start()
     wait_until((tmp_path / "pid").exists, "a worker at the photo")
     workers.close()
     thread.join(PATIENCE_SECONDS)
-    assert [type(error) for error in outcome] == [Closed]
-    with pytest.raises(Closed):
+    assert [type(error) for error in outcome] == [PoolClosed]
+    with pytest.raises(PoolClosed):
         workers.read(photo(GOOD), model.recipe)
 
 
@@ -268,7 +268,7 @@ def test_the_worker_never_imports_torch():
 def test_no_process_and_no_descriptor_is_left_behind(tmp_path, model):
     before = set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else set()
     shutil.copy(GOOD, tmp_path / "photo.jpg")
-    with Workers(2) as workers:
+    with DecodePool(2) as workers:
         workers.read(photo(tmp_path / "photo.jpg"), model.recipe)
         pids = [each._process.pid for each in workers._idle]
     assert not any(_is_running(pid) for pid in pids)
@@ -281,7 +281,7 @@ def test_a_disk_that_does_not_answer_is_no_fault_of_the_file(tmp_path, monkeypat
     (tmp_path / "sitecustomize.py").write_text(slow)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with (
-        Workers(1, seconds=1) as workers,
+        DecodePool(1, seconds=1) as workers,
         pytest.raises(SkipPhoto, match="given up after 1 seconds of reading") as late,
     ):
         workers.read(photo(GOOD), model.recipe)

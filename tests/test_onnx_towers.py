@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgsearch.core.models import embedding, onnx_export, onnx_towers, registry
-from imgsearch.core.models.onnx_towers import MANIFEST, Light, QueryEmbedder
+from imgsearch.core.models.onnx_towers import MANIFEST, OnnxTowers, QueryEmbedder
 from imgsearch.core.models.phrases import neutral_phrases
-from imgsearch.core.models.query_cache import History
+from imgsearch.core.models.query_cache import QueryCache
 from imgsearch.core.models.tokens import Tokenizer
 
 MERGES = os.path.join(onnx_towers.SHIPPED, "merges.txt")
@@ -69,8 +69,8 @@ def test_captions_have_open_clips_tokens(both, shared):
 # ------------------------------------------------------------------------------------------- the built-in model
 
 
-def shipped(model) -> Light:
-    found = Light.find(model.identity.fingerprint)
+def shipped(model) -> OnnxTowers:
+    found = OnnxTowers.find(model.identity.fingerprint)
     assert found is not None
     assert found.path == onnx_towers.SHIPPED
     return found
@@ -125,7 +125,7 @@ def test_export_writes_towers_that_agree_with_the_model(other, tmp_path):
     made = onnx_export.export(embedder, str(tmp_path / "light" / "x"))
     assert made.manifest.lacking == {}
     assert made.manifest.is_causal
-    found = Light.find(embedder.identity.fingerprint, made.path)
+    found = OnnxTowers.find(embedder.identity.fingerprint, made.path)
     assert found is not None
     texts = ["a dog", "a very long text about a dog that runs along a beach at night with nobody near it", *ODD]
     assert (found.embed_texts(texts) * embedder.embed_texts(texts)).sum(axis=1).min() > 0.9999
@@ -143,7 +143,7 @@ def test_a_tower_that_does_not_agree_is_left_out_with_its_reason(other, tmp_path
     assert all("cosine" in why for why in made.manifest.lacking.values())
     assert sorted(os.listdir(made.path)) == [MANIFEST, "merges.txt"]
     embedder.again = None  # not tried again: the reason stands in the manifest
-    assert Light.find(embedder.identity.fingerprint, made.path).manifest.lacking == made.manifest.lacking
+    assert OnnxTowers.find(embedder.identity.fingerprint, made.path).manifest.lacking == made.manifest.lacking
 
 
 def test_another_tokenizer_leaves_the_text_tower_out(other, tmp_path):
@@ -165,7 +165,7 @@ def test_another_tokenizer_leaves_the_text_tower_out(other, tmp_path):
 def test_no_room_on_the_disk_is_said_and_leaves_nothing(other, tmp_path, monkeypatch):
     embedder = embedding.load(other, device="cpu")
     monkeypatch.setattr(onnx_export, "SPACE_NEEDED", 1e12)
-    with pytest.raises(onnx_towers.LightError, match="no room"):
+    with pytest.raises(onnx_towers.OnnxError, match="no room"):
         onnx_export.export(embedder, str(tmp_path / "light" / "x"))
     assert os.listdir(tmp_path / "light") == []
 
@@ -194,7 +194,7 @@ def test_a_full_disk_is_no_property_of_the_model(other, tmp_path, monkeypatch):
 
     embedder = embedding.load(other, device="cpu")
     monkeypatch.setattr(onnx_export, "_make", full)
-    with pytest.raises(onnx_towers.LightError, match="no space left"):
+    with pytest.raises(onnx_towers.OnnxError, match="no space left"):
         onnx_export.export(embedder, str(tmp_path / "light" / "x"))
     assert os.listdir(tmp_path / "light") == []
 
@@ -212,16 +212,16 @@ def test_whoever_is_second_keeps_what_the_first_has_made(other, tmp_path, monkey
     monkeypatch.setattr(onnx_export, "_write", overtaken)
     assert onnx_export.export(embedder, path).path == path
     assert os.listdir(tmp_path / "light") == ["x"]
-    assert Light.find(embedder.identity.fingerprint, path).has("text")
+    assert OnnxTowers.find(embedder.identity.fingerprint, path).has("text")
 
 
 def test_what_failed_with_other_libraries_is_tried_again(other, tmp_path, monkeypatch):
     embedder = embedding.load(other, device="cpu")
     monkeypatch.setattr(onnx_export, "MIN_COSINE", 1.1)
     made = onnx_export.export(embedder, str(tmp_path / "x"))
-    assert not made.is_worth_another_try()
+    assert not made.is_worth_retrying()
     monkeypatch.setattr(onnx_towers, "libraries", lambda: "others")
-    assert made.is_worth_another_try()
+    assert made.is_worth_retrying()
 
 
 # ------------------------------------------------------------------------------------------------ falling back
@@ -240,13 +240,13 @@ class Whole:
 
 
 @pytest.fixture
-def copied(model, tmp_path) -> Light:
+def copied(model, tmp_path) -> OnnxTowers:
     shutil.copytree(
         onnx_towers.SHIPPED,
         tmp_path / "towers",
         ignore=shutil.ignore_patterns("README.md", "SHA256SUMS", "*config.json"),
     )
-    found = Light.find(model.identity.fingerprint, str(tmp_path / "towers"))
+    found = OnnxTowers.find(model.identity.fingerprint, str(tmp_path / "towers"))
     assert found is not None
     return found
 
@@ -278,14 +278,14 @@ def test_towers_of_another_model_or_version_or_cut_short_are_not_used(model, cop
         record = json.load(file)
     with open(path, "w") as file:
         json.dump(record | change, file)
-    assert Light.find(model.identity.fingerprint, copied.path) is None
+    assert OnnxTowers.find(model.identity.fingerprint, copied.path) is None
 
 
 # ---------------------------------------------------------------------------------------------- the query cache
 
 
 def test_a_text_asked_before_needs_no_model(model, tmp_path):
-    history = History(model.identity.fingerprint, model.identity.dim, str(tmp_path / "cache" / "queries.sqlite3"))
+    history = QueryCache(model.identity.fingerprint, model.identity.dim, str(tmp_path / "cache" / "queries.sqlite3"))
     whole = Whole(model)
     first = QueryEmbedder(model.identity, whole, history=history).embed_texts(["a dog", "a cat", "a dog"])
     again = QueryEmbedder(model.identity, whole, history=history).embed_texts(["a cat", "a dog"])
@@ -298,16 +298,16 @@ def test_a_text_asked_before_needs_no_model(model, tmp_path):
 
 def test_other_models_have_other_vectors(model, tmp_path):
     path = str(tmp_path / "queries.sqlite3")
-    History(model.identity.fingerprint, 4, path).remember({"a": np.array([1, 0, 0, 0], np.float32)})
-    assert History("another", 4, path).find(["a"]) == {}
-    assert list(History(model.identity.fingerprint, 4, path).find(["a"])) == ["a"]
+    QueryCache(model.identity.fingerprint, 4, path).remember({"a": np.array([1, 0, 0, 0], np.float32)})
+    assert QueryCache("another", 4, path).find(["a"]) == {}
+    assert list(QueryCache(model.identity.fingerprint, 4, path).find(["a"])) == ["a"]
 
 
 @pytest.mark.parametrize("damage", [b"no database at all" * 100, b""])
 def test_a_damaged_history_is_begun_anew(tmp_path, damage):
     path = tmp_path / "queries.sqlite3"
     path.write_bytes(damage)
-    history = History("x", 2, str(path))
+    history = QueryCache("x", 2, str(path))
     unit = np.array([0, 1], np.float32)
     assert history.find(["a"]) == {}
     history.remember({"a": unit})
@@ -316,7 +316,7 @@ def test_a_damaged_history_is_begun_anew(tmp_path, damage):
 
 
 def test_what_is_no_unit_vector_is_not_believed(tmp_path):
-    history = History("x", 2, str(tmp_path / "q.sqlite3"))
+    history = QueryCache("x", 2, str(tmp_path / "q.sqlite3"))
     history.remember({"a": np.array([3, 0], np.float32), "b": np.array([np.nan, 0], np.float32)})
     history.remember({"c": np.array([1, 0, 0], np.float32)})
     assert history.find(["a", "b", "c"]) == {}
@@ -324,7 +324,7 @@ def test_what_is_no_unit_vector_is_not_believed(tmp_path):
 
 def test_the_history_keeps_the_latest(tmp_path, monkeypatch):
     monkeypatch.setattr("imgsearch.core.models.query_cache.MOST", 3)
-    history = History("x", 2, str(tmp_path / "q.sqlite3"))
+    history = QueryCache("x", 2, str(tmp_path / "q.sqlite3"))
     for n in range(5):
         history.remember({str(n): np.array([1, 0], np.float32)})
     assert sorted(history.find([str(n) for n in range(5)])) == ["2", "3", "4"]
@@ -332,7 +332,7 @@ def test_the_history_keeps_the_latest(tmp_path, monkeypatch):
 
 def test_a_history_that_cannot_be_written_is_done_without(tmp_path):
     (tmp_path / "file").write_text("")
-    history = History("x", 2, str(tmp_path / "file" / "q.sqlite3"))
+    history = QueryCache("x", 2, str(tmp_path / "file" / "q.sqlite3"))
     history.remember({"a": np.array([1, 0], np.float32)})
     assert history.find(["a"]) == {}
 

@@ -509,8 +509,8 @@ def test_wrong_shape_is_refused(builtin: OpenClipEmbedder) -> None:
 def test_no_library_prints_or_touches_logging() -> None:
     program = """
 import logging, numpy
-from imgsearch.core.models import embedding as embed, registry as models
-model = embed.load(models.parse("builtin"))
+from imgsearch.core.models import embedding, registry
+model = embedding.load(registry.parse("builtin"))
 model.embed_images(numpy.zeros((1, 128, 128, 3), "uint8"))
 model.embed_texts(["a dog"])
 assert not logging.getLogger().handlers and not logging.root.manager.disable
