@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from imgsearch.core.errors import UsageError
+from imgsearch.core.search.query_arguments import QueryArguments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,8 +82,8 @@ _FLAGS = {
 _EITHER = {"exact": {"--exact": True, "--ann": False}}
 
 
-def read(arguments: list[str], settings: Sequence[Setting] = ()) -> dict[str, Any] | None:
-    """The parameters of `imgsearch query` by name, or None where typer is to read them, or to complain."""
+def read(arguments: list[str], settings: Sequence[Setting] = ()) -> QueryArguments | None:
+    """The arguments of `imgsearch query`, or None where typer has to read them, or to complain."""
     found = _defaults()
     typed: set[str] = set()
     words: list[str] = []
@@ -101,7 +102,8 @@ def read(arguments: list[str], settings: Sequence[Setting] = ()) -> dict[str, An
                 words.append(each)
     except (KeyError, ValueError, StopIteration):
         return None
-    return {**found, "words": words or None}
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+    return QueryArguments(**values, words=tuple(words))
 
 
 def _settle(found: dict[str, Any], settings: Sequence[Setting]) -> None:

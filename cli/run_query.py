@@ -1,4 +1,4 @@
-"""What `imgsearch query` does, once its arguments are read: ask a running server or this process, and print."""
+"""Answer a query, once its arguments are read: ask a running server or search here, and print the hits."""
 
 from __future__ import annotations
 
@@ -22,96 +22,152 @@ if TYPE_CHECKING:
     from imgsearch.core.search.grammar import Query
     from imgsearch.core.search.grouping import Hit
     from imgsearch.core.search.options import SearchOptions
-    from imgsearch.core.search.query_arguments import Asked
+    from imgsearch.core.search.query_arguments import QueryArguments
     from imgsearch.core.search.searcher import Searcher
-    from imgsearch.core.store.catalog import Space
-    from imgsearch.core.store.store import Store
-    from imgsearch.core.types import Embedder
 
     from .output.sheets import Sheet
     from .output.verbose import Teller
 
-# Lines of standard input answered together: enough to share one pass over the vectors, few enough to see progress.
+    OnExplained = Callable[[Explanation], None]
+
+# Queries of standard input answered together: enough to share one pass over the vectors, few enough to see progress.
 QUERIES_AT_ONCE = 1024
 BYTES_AT_ONCE = 1 << 20
 
 
-def answer(asked: Asked) -> int:
-    """The command, given its parameters by name. Returns the exit code."""
-    as_json, has_many = asked["as_json"], asked["words"] == ["-"]
-    printer, sheet = _outputs(asked, has_many=has_many)
-    render.hush(asked["quiet"])
-    on_explained = _explainer(as_json=as_json) if asked["explain"] else None
-    teller = _teller(asked, on_explained) if asked["verbose"] else None
-    statistics = asked["explain"] or printer.shows_statistics
+def answer(asked: QueryArguments) -> int:
+    """The command `imgsearch query`. Returns the exit code."""
+    printer, sheet = _outputs(asked)
+    render.hush(asked.quiet)
+    explains = _explainer(as_json=asked.as_json) if asked.explain else None
+    teller = _teller(asked, explains) if asked.verbose else None
+    on_explained = teller or explains
+    statistics = asked.explain or printer.shows_statistics
     show = _Show(asked, printer, sheet)
-    if not has_many and asked["device"] == "auto" and not (asked["no_server"] or asked["no_history"]):
-        found = protocol.ask({**asked, "explain": asked["explain"] or asked["verbose"]}, statistics=statistics)
+    if not asked.has_many and asked.device == "auto" and not (asked.no_server or asked.no_history):
+        found = protocol.ask(asked._replace(explain=on_explained is not None), statistics=statistics)
         if found is not None:
             if teller:
                 teller.is_warm = True
-            return _print_warm(found, show, teller or on_explained)
+            return _print_warm(found, show, on_explained)
+    return _answer_here(asked, printer, show, on_explained, statistics=statistics)
+
+
+def _answer_here(
+    asked: QueryArguments, printer: Printer, show: _Show, on_explained: OnExplained | None, *, statistics: bool
+) -> int:
     from imgsearch.core.search.encoding import texts_of
-    from imgsearch.core.search.query_arguments import options_of, query_of, refuse_for_lines
+    from imgsearch.core.search.searcher import Searcher
 
     from .loading import open_store, query_embedder
 
-    if has_many:
-        refuse_for_lines(asked)
-    one = None if has_many else query_of(asked)
-    options = options_of(asked, statistics=statistics)
-    with open_store(asked["index"]) as store:
+    if asked.has_many:
+        asked.refuse_for_lines()
+    query = None if asked.has_many else asked.query()
+    options = asked.options(statistics=statistics)
+    with open_store(asked.index) as store:
         space = store.space_to_search()
-        embedder = query_embedder(
-            space, device=asked["device"], offline=asked["offline"], history=not asked["no_history"]
-        )
-        if one and (texts := texts_of(one, options, space.identity)):
+        embedder = query_embedder(space, device=asked.device, offline=asked.offline, history=not asked.no_history)
+        if query and (texts := texts_of(query, options, space.identity)):
             embedder.expect("text", sorted(texts))
-        searcher = _searcher(store, space, embedder)
-        if one is None:
-            code = _answer_lines(searcher, options, printer, asked, teller or on_explained)
+        searcher = Searcher(store, lambda: embedder, store.view(space))
+        if query is None:
+            blocks = map(_queries, typed_lines(QUERIES_AT_ONCE))
+            code = answer_many(searcher, options, printer, blocks, asked.query_of_line, on_explained)
         else:
-            hits = searcher.search(one, options, on_explained=teller or on_explained)
-            show(one.typed, hits)
+            hits = searcher.search(query, options, on_explained=on_explained)
+            show(query.typed, hits)
             if not hits and not options.include_offline:
                 _mention_offline(root.path for root in store.catalog.roots() if root.state == "offline")
             code = 0 if hits else 1
-    render.flush()
-    _make_light(embedder)
+    finish(embedder)
     return code
 
 
-def _outputs(asked: Asked, *, has_many: bool) -> tuple[Printer, Sheet | None]:
+def answer_many(
+    searcher: Searcher,
+    options: SearchOptions,
+    printer: Printer,
+    blocks: Iterable[list[str]],
+    read: Callable[[str], Query],
+    on_explained: OnExplained | None,
+) -> int:
+    """Answer every query of every block and print its hits. Returns the exit code.
+
+    A query that `read` refuses, or that cannot be answered, is reported and skipped.
+    """
+    from imgsearch.core.errors import QueryError
+
+    has_hits = has_errors = False
+
+    def on_error(query: Query | None, error: QueryError) -> None:
+        nonlocal has_errors
+        has_errors = True
+        render.complain(error, as_json=printer.as_json)
+
+    for block in blocks:
+        queries = []
+        for typed in block:
+            try:
+                queries.append(read(typed))
+            except QueryError as error:
+                on_error(None, error)
+        for hits in searcher.search_many(queries, options, on_error=on_error, on_explained=on_explained):
+            has_hits |= bool(hits)
+            printer.print(hits)
+        render.flush()
+    return 2 if has_errors else 0 if has_hits else 1
+
+
+def finish(embedder: QueryEmbedder) -> None:
+    """After the hits. The output is closed first: what reads it can go on while a loaded model is exported."""
+    render.flush()
+    if embedder.whole is not None:
+        from .loading import make_light
+
+        render.close_output()
+        make_light(embedder.whole)
+
+
+def _outputs(asked: QueryArguments) -> tuple[Printer, Sheet | None]:
     """What prints the hits, and the page they go to. Raises UsageError for forms that exclude each other."""
-    as_json, paths, print0, preview = (asked[name] for name in ("as_json", "paths", "print0", "preview"))
-    fields, html, opens = asked["fields"], asked["html"], asked["opens"]
-    if (as_json + paths + print0) > 1:
-        raise UsageError("--json, --paths and --print0 exclude each other", hint="choose one")
-    if fields is not None and (paths or print0):
-        raise UsageError("--fields goes with columns or --json, not with bare paths", hint="leave out one of them")
-    if preview and (as_json or paths or print0 or fields is not None):
+    refuse_two_forms(as_json=asked.as_json, paths=asked.paths, print0=asked.print0)
+    is_for_programs = asked.as_json or asked.paths or asked.print0 or asked.fields is not None
+    if asked.fields is not None and (asked.paths or asked.print0):
+        raise UsageError("--fields cannot be combined with --paths and --print0", hint="leave out one of them")
+    if asked.preview and is_for_programs:
         hint = "leave out one of them"
-        raise UsageError("--preview draws for people, not beside --json, --paths, --print0 or --fields", hint=hint)
+        raise UsageError("--preview cannot be combined with --json, --paths, --print0 and --fields", hint=hint)
     sheet = previews = None
-    if html is not None or opens:
+    if asked.html is not None or asked.opens:
         from .output.sheets import sheet_for
 
-        prints_otherwise = as_json or paths or print0 or preview or fields is not None
-        sheet = sheet_for(html, opens=opens, limit=asked["limit"], has_many=has_many, prints_otherwise=prints_otherwise)
-    if preview:
+        sheet = sheet_for(
+            asked.html,
+            opens=asked.opens,
+            limit=asked.limit,
+            has_many=asked.has_many,
+            prints_otherwise=is_for_programs or asked.preview,
+        )
+    if asked.preview:
         from .output.previews import previews_here
 
         previews = previews_here()
     printer = Printer(
-        as_json=as_json,
-        paths=paths,
-        print0=print0,
-        has_many=has_many,
-        metadata=asked["metadata"],
-        fields=_fields(fields),
+        as_json=asked.as_json,
+        paths=asked.paths,
+        print0=asked.print0,
+        has_many=asked.has_many,
+        metadata=asked.metadata,
+        fields=_fields(asked.fields),
         previews=previews,
     )
     return printer, sheet
+
+
+def refuse_two_forms(*, as_json: bool, paths: bool, print0: bool) -> None:
+    if as_json + paths + print0 > 1:
+        raise UsageError("--json, --paths and --print0 exclude each other", hint="choose one")
 
 
 def _fields(typed: str | None) -> tuple[str, ...]:
@@ -120,12 +176,12 @@ def _fields(typed: str | None) -> tuple[str, ...]:
     names = tuple(name.strip() for name in typed.split(",") if name.strip())
     unknown = [name for name in names if name not in FIELDS]
     if unknown or not names:
-        complaint = f"no field {unknown[0]!r}" if unknown else "--fields names none"
-        raise UsageError(complaint, hint=f"there are: {', '.join(FIELDS)}")
+        complaint = f"no field {unknown[0]!r}" if unknown else "--fields names no field"
+        raise UsageError(complaint, hint=f"the fields are: {', '.join(FIELDS)}")
     return names
 
 
-def _explainer(*, as_json: bool) -> Callable[[Explanation], None]:
+def _explainer(*, as_json: bool) -> OnExplained:
     def explain(explanation: Explanation) -> None:
         render.flush()
         if as_json:
@@ -137,25 +193,20 @@ def _explainer(*, as_json: bool) -> Callable[[Explanation], None]:
     return explain
 
 
-def _teller(asked: Asked, then: Callable[[Explanation], None] | None) -> Teller:
-    from dataclasses import fields
-
-    from imgsearch.core.search.filters import Filters
-
+def _teller(asked: QueryArguments, then: OnExplained | None) -> Teller:
     from .output.verbose import Teller
 
-    exact = asked["exact"]
     return Teller(
-        asked["index"],
-        strategy="auto" if exact is None else "exact" if exact else "ann",
-        modality=asked["modality"],
-        narrowed={each.name: asked[each.name] for each in fields(Filters)},
+        asked.index,
+        strategy=asked.strategy,
+        modality=asked.modality,
+        has_filters=bool(asked.filters()),
         then=then,
     )
 
 
 def _mention_offline(roots: Iterable[str]) -> None:
-    """Why nothing may have been found where something used to be."""
+    """Why nothing was found where something used to be."""
     from imgsearch.core.paths import printable
 
     for path in roots:
@@ -163,9 +214,9 @@ def _mention_offline(roots: Iterable[str]) -> None:
 
 
 class _Show:
-    """Hits of one query, printed and put on a sheet where one was asked for."""
+    """Prints the hits of one query, and writes them to a page where one was asked for."""
 
-    def __init__(self, asked: Asked, printer: Printer, sheet: Sheet | None) -> None:
+    def __init__(self, asked: QueryArguments, printer: Printer, sheet: Sheet | None) -> None:
         self._asked = asked
         self._printer = printer
         self._sheet = sheet
@@ -175,13 +226,11 @@ class _Show:
             self._printer.print(hits)
             render.flush()
         if self._sheet is not None:
-            from imgsearch.core.search.query_arguments import options_of
-
-            self._sheet.write(typed, hits, options_of(self._asked, statistics=False))
+            self._sheet.write(typed, hits, self._asked.options(statistics=False))
 
 
-def _print_warm(answer: protocol.Answer, show: _Show, on_explained: Callable[[Explanation], None] | None) -> int:
-    """What a running server found, printed as if it had been found here."""
+def _print_warm(answer: protocol.Answer, show: _Show, on_explained: OnExplained | None) -> int:
+    """Print what a running server found, exactly as if it had been found here."""
     if on_explained and answer.explanation is not None:
         from imgsearch.core.search.explain import Explanation
 
@@ -192,57 +241,8 @@ def _print_warm(answer: protocol.Answer, show: _Show, on_explained: Callable[[Ex
     return 0 if answer.hits else 1
 
 
-def _searcher(store: Store, space: Space, embedder: Embedder) -> Searcher:
-    from imgsearch.core.search.searcher import Searcher
-
-    return Searcher(store, lambda: embedder, store.view(space))
-
-
-def _make_light(embedder: QueryEmbedder) -> None:
-    """The answer is out: whoever reads it from a pipe can go on, though the process takes longer this once."""
-    if embedder.whole is not None:
-        from .loading import make_light
-
-        render.close_output()
-        make_light(embedder.whole)
-
-
-def _answer_lines(
-    searcher: Searcher,
-    options: SearchOptions,
-    printer: Printer,
-    asked: Asked,
-    on_explained: Callable[[Explanation], None] | None,
-) -> int:
-    """Answer every line of standard input; a line that is no query is complained of and passed over."""
-    from imgsearch.core.errors import QueryError
-    from imgsearch.core.search.query_arguments import query_of_line
-
-    has_hits = has_errors = False
-
-    def on_error(query: Query | None, error: QueryError) -> None:
-        nonlocal has_errors
-        has_errors = True
-        render.complain(error, as_json=printer.as_json)
-
-    for lines in typed_lines(QUERIES_AT_ONCE):
-        queries = []
-        for line in _queries(lines):
-            try:
-                queries.append(query_of_line(asked, line))
-            except QueryError as error:
-                on_error(None, error)
-        for hits in searcher.search_many(queries, options, on_error=on_error, on_explained=on_explained):
-            has_hits |= bool(hits)
-            printer.print(hits)
-        render.flush()
-    if has_errors:
-        return 2
-    return 0 if has_hits else 1
-
-
 def typed_lines(at_once: int) -> Iterator[list[bytes]]:
-    """The lines of standard input as they come, several at a time if several are there."""
+    """The lines of standard input as they arrive, up to `at_once` together."""
     if sys.stdin is None:
         return
     rest = b""

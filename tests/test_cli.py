@@ -80,7 +80,7 @@ def test_nothing_found_is_exit_1(imgsearch, indexed):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["query"], "nothing to look for"),
+        (["query"], "nothing to search for"),
         (["query", "red like nowhere.jpg"], "nowhere.jpg: no such picture"),
         (["query", "dog", "-0", "-l"], "exclude each other"),
         (["query", "dog", "--compose", "magic"], "no composition method 'magic'"),

@@ -76,7 +76,7 @@ def test_typer_and_the_quick_reading_agree(indexed, settle, monkeypatch):
     arguments = ["query", "fruit", "--explain"]
     outcome = indexed(*arguments)
     read = fast_path.read(["fruit"], config.settings_for(["query"], []))
-    assert (read["limit"], read["negatives"], read["diverse"], read["exact"]) == (2, ["red"], 1.0, False)
+    assert (read.limit, read.negatives, read.diverse, read.exact) == (2, ("red",), 1.0, False)
     monkeypatch.setattr(fast_path, "read", lambda *_: None)
     again = indexed(*arguments)
     assert (outcome.code, outcome.out) == (again.code, again.out)

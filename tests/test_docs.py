@@ -11,7 +11,7 @@ import pytest
 import imgsearch
 from imgsearch.cli import verbs
 from imgsearch.core import errors
-from imgsearch.core.search import composition
+from imgsearch.core.search import choices, composition
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
@@ -65,7 +65,7 @@ def test_every_composition_method_is_documented_and_named_in_the_help(imgsearch)
     for method in composition.METHODS:
         assert f"`{method}`" in document
         assert method in text.split("--compose METHOD")[1].split("--weight")[0]
-    assert f"Default: {composition.DEFAULT_METHOD}, or pdv with --from." in text
+    assert f"Default: {choices.DEFAULT_METHOD}, or pdv with --from." in text
 
 
 def test_help_begins_with_what_a_command_does_and_ends_with_an_example(imgsearch):

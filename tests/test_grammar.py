@@ -805,7 +805,7 @@ def test_a_change_from_and_to_needs_a_picture_and_no_other_words(album):
 @pytest.mark.parametrize(
     ("base", "options", "error", "message"),
     [
-        (None, {}, UsageError, "nothing to look for"),
+        (None, {}, UsageError, "nothing to search for"),
         (None, {"negatives": ("x", "y z")}, QueryError, '-x -"y z": the query only excludes'),
         (None, {"less_like": ("a.jpg",)}, QueryError, "--less-like alone: the query only excludes"),
         (None, {"change_from": "x", "images": ("a.jpg",)}, UsageError, "--from without --to"),

@@ -155,7 +155,7 @@ def test_a_pipe_gets_what_it_gets_without(album, imgsearch):
 @pytest.mark.parametrize("option", ["--json", "-l", "-0", "--fields=path"])
 def test_drawings_do_not_go_with_data(imgsearch, option):
     done = imgsearch("query", "fruit", "--preview", option)
-    assert done.code == 2 and "--preview draws for people" in done.err
+    assert done.code == 2 and "--preview cannot be combined" in done.err
 
 
 def test_names_on_a_terminal_are_links_byte_for_byte_and_steer_nothing(album):

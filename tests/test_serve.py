@@ -152,7 +152,7 @@ def test_likes_and_filters_narrow_a_search(client, ids):
 @pytest.mark.parametrize(
     ("asked", "status", "complaint"),
     [
-        ({}, 422, "nothing to look for"),
+        ({}, 422, "nothing to search for"),
         ({"not": ["people"]}, 422, "-people: the query only excludes"),
         ({"text": "a", "filters": {"after": "someday"}}, 422, "--after someday: takes a date"),
         ({"text": "a", "surprise": 1}, 422, "search: no 'surprise'"),

@@ -22,6 +22,7 @@ import pytest
 
 from imgsearch.core import places
 from imgsearch.core.errors import StoreError, UsageError
+from imgsearch.core.search.query_arguments import QueryArguments
 from imgsearch.core.serving import protocol
 
 from conftest import ALBUM, PATIENCE_SECONDS, cpu_seconds
@@ -34,7 +35,7 @@ protocol.ACCEPT_SECONDS = float(os.environ.get("ACCEPT_SECONDS", 60))
 from imgsearch.cli.app import main
 main()
 """
-ASKED = {"index": None, "under": None, "root": None}
+ASKED = QueryArguments()
 
 
 class Bench:
@@ -145,7 +146,7 @@ def test_an_explanation_is_the_cold_one_but_for_the_clock(served):
 @pytest.mark.parametrize(
     ("arguments", "is_answered_warm"),
     [
-        (["fruit", "--compose", "nonsense"], True),
+        (["fruit", "--compose", "nonsense"], False),
         (["fruit", "--after", "someday"], True),
         (["fruit", "--under", "nowhere"], False),  # named relative to this folder: only here it is said as typed
         (["nosuch.jpg"], True),  # found out before anybody is asked

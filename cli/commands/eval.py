@@ -374,7 +374,8 @@ def _plan(arguments: EvalArguments, metrics: tuple[Metric, ...], benchmark: Benc
 
 def _search_options(method: str | None, weight: float | None, *, exact: bool) -> SearchOptions:
     from imgsearch.core.errors import UsageError
-    from imgsearch.core.search.composition import DEFAULT_METHOD, method_named
+    from imgsearch.core.search.choices import DEFAULT_METHOD
+    from imgsearch.core.search.composition import method_named
     from imgsearch.core.search.options import SearchOptions
 
     chosen = method_named(method or DEFAULT_METHOD)

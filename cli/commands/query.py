@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from enum import Enum
+from typing import Annotated, Any, Optional
 
 import typer
 
 from imgsearch.cli import options, run_query
+from imgsearch.core.search.query_arguments import QueryArguments
 
 
 def query(
@@ -222,4 +224,19 @@ def query(
 
       imgsearch query dog -0 | xargs -0 feh
     """
-    return run_query.answer(locals())
+    return run_query.answer(_arguments(locals()))
+
+
+def _arguments(values: dict[str, Any]) -> QueryArguments:
+    typed = {name: () if name in _LISTS and value is None else value for name, value in values.items()}
+    return QueryArguments(**{name: _plain(value) for name, value in typed.items()})
+
+
+_LISTS = {name for name, default in QueryArguments._field_defaults.items() if default == ()}
+
+
+def _plain(value: Any) -> Any:
+    """As typer gives it, without its lists and enumerations."""
+    if isinstance(value, list):
+        return tuple(map(_plain, value))
+    return value.value if isinstance(value, Enum) else value

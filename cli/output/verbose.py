@@ -22,12 +22,12 @@ class Teller:
         *,
         strategy: str,
         modality: str,
-        narrowed: dict[str, Any],
+        has_filters: bool,
         then: Callable[[Explanation], None] | None = None,
     ) -> None:
         self._index = index
         self._strategy, self._modality = strategy, modality
-        self._is_narrowed = any(value not in (None, (), []) for value in narrowed.values())
+        self._has_filters = has_filters
         self._then = then
         self._began = time.perf_counter()
         self.is_warm = False
@@ -68,7 +68,7 @@ class Teller:
             why = "as --exact asks"
         elif asked == "ann":
             why = "as there is no graph to use"
-        elif self._is_narrowed:
+        elif self._has_filters:
             why = "as filters leave few enough"
         elif self._modality == "any":
             why = "as --modality any takes"

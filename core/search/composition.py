@@ -10,19 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np  # noqa: TID253
 
 from imgsearch.core.errors import UsageError
 
+from .choices import MethodName
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Scores = NDArray[np.float32]
-
-# Best of the composed methods on the set at hand, with a paired interval above `and`: docs/composition.md.
-DEFAULT_METHOD = "lerp"
 
 # Nearly parallel vectors: the sine in slerp's denominator vanishes.
 PARALLEL = 0.9995
@@ -71,7 +70,7 @@ class Context:
 class Method:
     """One way to compose. `combine(s_v, s_t, w, context)` is elementwise."""
 
-    name: str
+    name: MethodName
     default_weight: float
     summary: str
     combine: Callable[[Scores, Scores, float, Context], Scores]
@@ -145,7 +144,7 @@ def _normal_cdf(z: Scores) -> Scores:
     return np.asarray(0.5 * (1 + erf), np.float32)
 
 
-METHODS: dict[str, Method] = {
+METHODS: dict[MethodName, Method] = {
     method.name: method
     for method in (
         Method("and", 0.5, "both must hold: product of centred, normalised scores", centred_and, is_centred=True),
@@ -181,6 +180,6 @@ METHODS: dict[str, Method] = {
 def method_named(name: str) -> Method:
     """The method of that name. Raises UsageError with the names there are."""
     try:
-        return METHODS[name]
+        return METHODS[cast("MethodName", name)]
     except KeyError:
         raise UsageError(f"no composition method {name!r}", hint=f"one of: {', '.join(METHODS)}") from None

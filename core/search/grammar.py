@@ -568,7 +568,7 @@ def _nothing_to_find(query: Query) -> QueryError | UsageError:
         return QueryError(f"{shown(negatives)}: the query only excludes", hint=hint)
     if query.less_like:
         return QueryError("--less-like alone: the query only excludes", hint="add what to look for")
-    return UsageError("nothing to look for", hint='for example: imgsearch query "sunset over the sea"')
+    return UsageError("nothing to search for", hint='for example: imgsearch query "sunset over the sea"')
 
 
 def _given_words(words: str, option: str) -> str:

@@ -9,14 +9,12 @@ from typing import Literal
 from imgsearch.core.errors import QueryError, UsageError
 
 from . import composition
+from .choices import CHANGE_METHOD, DEFAULT_METHOD, GroupBy, SearchIn, SortBy
 from .composition import Method
 from .filters import Filters
 from .grammar import Query
 
-SearchIn = Literal["image", "text", "any"]
 Strategy = Literal["auto", "exact", "ann"]
-SortBy = Literal["score", "date", "path", "size"]
-GroupBy = Literal["duplicates", "burst", "day", "place"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ class SearchOptions:
 
     def method_for(self, query: Query) -> Method:
         """Raises QueryError for a method that does not fit the query, UsageError for an unknown one."""
-        method = composition.method_named(self.method or ("pdv" if query.change_from else composition.DEFAULT_METHOD))
+        method = composition.method_named(self.method or (CHANGE_METHOD if query.change_from else DEFAULT_METHOD))
         if method.needs_origin and query.images and query.change_from is None:
             raise QueryError(f"--compose {method.name} needs --from and --to", hint='for example: --from "blue dress"')
         if query.change_from and not method.needs_origin:

@@ -28,7 +28,7 @@ from imgsearch.core.search.filters import Filters, condition
 from imgsearch.core.search.grammar import Query
 from imgsearch.core.search.grouping import Hit
 from imgsearch.core.search.options import SearchOptions
-from imgsearch.core.search.query_arguments import options_of, query_of
+from imgsearch.core.search.query_arguments import QueryArguments
 from imgsearch.core.search.searcher import Searcher
 from imgsearch.core.store.catalog import Place, Root, Space
 from imgsearch.core.store.recovery import SALVAGED
@@ -387,24 +387,24 @@ class Listener:
         if "asked" not in asked:  # `imgsearch doctor` wants to know whether somebody is here
             protocol.send(connection, {"state": "here"})
             return
-        if asked["asked"]["offline"] and not self._offline:
+        typed = QueryArguments.from_record(asked["asked"])
+        if typed.offline and not self._offline:
             return
         connection.settimeout(protocol.ANSWER_SECONDS)
         self.last_asked = time.monotonic()
-        answer = self._answer(asked, lambda: protocol.send(connection, {"state": "accepted"}))
+        answer = self._answer(typed, asked, lambda: protocol.send(connection, {"state": "accepted"}))
         self.last_asked = time.monotonic()
         protocol.send(connection, answer)
 
-    def _answer(self, asked: protocol.Record, accept: Callable[[], None]) -> protocol.Record:
+    def _answer(self, typed: QueryArguments, asked: protocol.Record, accept: Callable[[], None]) -> protocol.Record:
         """Only what the asker did wrong is an answer. Of all else it finds out alone, and says it as it should."""
         try:
-            typed = asked["asked"]
-            query = query_of(typed, typed["directory"])
-            options = options_of(typed, statistics=bool(asked["statistics"]))
+            query = typed.query(asked["directory"])
+            options = typed.options(statistics=bool(asked["statistics"]))
             if options.strategy == "auto":  # which is a scan for a process that answers one question
                 options = replace(options, strategy="exact")
             found = self._engine.search(
-                query, options, explain=bool(typed["explain"]), patience=PATIENCE_SECONDS, on_turn=accept
+                query, options, explain=typed.explain, patience=PATIENCE_SECONDS, on_turn=accept
             )
             return {
                 "state": "answer",

@@ -25,11 +25,10 @@ from imgsearch.core.errors import ImgsearchError, QueryError, UsageError
 from imgsearch.core.places import CATALOG, locate, runtime_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from imgsearch.core.search.grouping import Hit
+    from imgsearch.core.search.query_arguments import QueryArguments
 
-PROTOCOL = 2
+PROTOCOL = 3
 # A server that is alive and free accepts within a millisecond or two; after this long the asker goes its own way.
 ACCEPT_SECONDS = 0.04
 # A picture that is no photo of the index is decoded first, which may take this long.
@@ -61,22 +60,23 @@ class Odd(Exception):
 # ---- Asking ----------------------------------------------------------------------------------------------------------
 
 
-def ask(asked: Mapping[str, Any], *, statistics: bool) -> Answer | None:
+def ask(asked: QueryArguments, *, statistics: bool) -> Answer | None:
     """The answer of the server that has this index open, or None. Raises what the query would raise.
 
-    `asked` has what `asked.Asked` has, and `index`, `explain` and `offline`. Hits are stand-ins with all their fields.
+    Hits are stand-ins with all their fields.
     """
     try:
-        folder = locate(asked["index"])
+        folder = locate(asked.index)
         with contextlib.closing(_socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)) as connection:
-            answer = _answer(connection, folder, {"asked": _from_anywhere(asked), "statistics": statistics})
+            message = {"asked": _from_anywhere(asked).record(), "directory": os.getcwd(), "statistics": statistics}
+            answer = _answer(connection, folder, message)
         if answer["state"] == "answer":
             hits = [_hit(each) for each in answer["hits"]]
             return Answer(answer["typed"], hits, answer["explanation"], answer["offline"])
         error = _RAISED[answer["error"]](answer["message"], hint=answer["hint"])
     except (Odd, OSError, ImgsearchError, ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError):
         return None
-    if any(not os.path.isabs(under) for under in asked["under"] or ()):
+    if any(not os.path.isabs(under) for under in asked.under):
         return None  # the complaint may name a folder, and not as it was typed
     raise error
 
@@ -95,12 +95,12 @@ def _answer(connection: _socket.socket, folder: str, asked: Record) -> Record:
     return answer
 
 
-def _from_anywhere(asked: Mapping[str, Any]) -> Record:
+def _from_anywhere(asked: QueryArguments) -> QueryArguments:
     """The same question, for a process in another folder. Raises Odd where there is none."""
-    if any(not os.path.isabs(os.path.expanduser(root)) for root in asked["root"] or ()):
+    if any(not os.path.isabs(os.path.expanduser(root)) for root in asked.root):
         raise Odd("a root by the last part of its name")
-    under = [os.path.abspath(os.path.expanduser(folder)) if folder else folder for folder in asked["under"] or ()]
-    return {**asked, "under": under, "directory": os.getcwd()}
+    under = (os.path.abspath(os.path.expanduser(folder)) if folder else folder for folder in asked.under)
+    return asked._replace(under=tuple(under))
 
 
 def _hit(record: Record) -> Hit:

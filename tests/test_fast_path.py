@@ -10,31 +10,30 @@ from hypothesis import strategies as st
 
 from imgsearch.cli import fast_path, run_query, verbs
 from imgsearch.cli.commands import query
+from imgsearch.core.search.query_arguments import QueryArguments
 
 
 def by_typer(arguments):
     """The parameters as typer reads them; None where it complains or shows help."""
     seen = []
-    known, run_query.answer = run_query.answer, lambda asked: seen.append(dict(asked)) or 0
+    known, run_query.answer = run_query.answer, lambda asked: seen.append(asked) or 0
     try:
         verbs.app_for(["query"])(["query", *arguments], prog_name="imgsearch", standalone_mode=False)
     except verbs.TypingError:
         return None
     finally:
         run_query.answer = known
-    return plain(seen[0]) if seen else None
+    return comparable(seen[0]) if seen else None
 
 
 def quickly(arguments):
     found = fast_path.read(arguments)
-    return found and plain(found)
+    return found and comparable(found)
 
 
-def plain(found):
-    """In a form that can be compared: an option not given may be None or an empty list, and nan is not nan."""
-    return {
-        name: ([*map(str, value)] or "None") if isinstance(value, list) else str(value) for name, value in found.items()
-    }
+def comparable(arguments):
+    """As text, since nan is not nan. Raises ValueError for values of the wrong type."""
+    return repr(QueryArguments.from_record(arguments.record()))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +72,11 @@ def test_whatever_is_typed_means_the_same(arguments):
 
 
 def test_every_option_of_the_command_is_known():
-    assert {*fast_path._defaults(), "words"} == set(inspect.signature(query.query).parameters)
+    assert (
+        {*fast_path._defaults(), "words"}
+        == set(inspect.signature(query.query).parameters)
+        == set(QueryArguments._fields)
+    )
 
 
 def test_a_plain_query_loads_no_typer(tmp_path):
