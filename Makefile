@@ -1,4 +1,4 @@
-# Everything runs from .venv, made on first use. PYTHON picks the interpreter it is made with.
+# Every target uses .venv, which is created on first use. PYTHON sets its interpreter.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,13 +16,13 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-# A stale build/ would ship modules that were deleted since.
+# A stale build/ would install modules that have been deleted.
 $(STAMP): pyproject.toml | $(BIN)/python
 	rm -rf build
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	@touch $@
 
-# An index of the sample album in a folder of its own, then one query of each kind. Needs no network.
+# Indexes the sample album in its own folder, then runs one query of each kind. Needs no network.
 demo: $(STAMP)
 	@rm -rf $(DEMO)
 	@set -e; run() { echo; echo "\$$ imgsearch $$*"; HF_HUB_OFFLINE=1 $(BIN)/imgsearch "$$@" --index $(DEMO); }; \
@@ -31,10 +31,10 @@ demo: $(STAMP)
 	run query tests/album/lemon.jpg -n 3; \
 	run query "in a carton like tests/album/orange.jpg" -n 3; \
 	run status; \
-	echo; echo "The index is in $(DEMO)/. Ask it more: $(BIN)/imgsearch query --index $(DEMO) WORDS..."
+	echo; echo "The index is in $(DEMO)/. Try more queries: $(BIN)/imgsearch query --index $(DEMO) WORDS..."
 
-# One process a core. A single file: .venv/bin/python -m pytest tests/test_grammar.py
-# test-long: the same with many more kills, disk faults, damaged pictures and random examples, for hours.
+# One process per core. For a single file: .venv/bin/python -m pytest tests/test_grammar.py
+# test-long runs for hours, with many more kills, disk faults, damaged pictures and random examples.
 test test-long: $(STAMP)
 	$(if $(filter test-long,$@),IMGSEARCH_TEST_LONG=1) $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
@@ -42,7 +42,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# Type checkers cannot follow the editable import hook: give them a folder of links.
+# Type checkers cannot follow the editable import hook, so give them a folder of links.
 types: $(STAMP)
 	@mkdir -p .dev/imgsearch
 	@ln -sfn ../../cli/_package/__init__.py .dev/imgsearch/__init__.py
@@ -59,8 +59,8 @@ completions: $(STAMP)
 manual: $(STAMP)
 	$(BIN)/imgsearch --show-manual >docs/imgsearch.1
 
-# Beside rclip, which is installed into an environment of its own below .bench/ (3 GB). Quarter of an hour on a quiet
-# machine; DATA=FOLDER names some 1,000 small photos of your own. bench-long: a million vectors, an hour and 15 GB.
+# Compares with rclip, which is installed into its own environment in .bench/ (3 GB). Takes a quarter of an hour on an
+# idle machine. DATA=FOLDER uses about 1,000 small photos of your own. bench-long: a million vectors, an hour, 15 GB.
 bench bench-long: $(STAMP)
 	$(BIN)/python bench/peers/setup.py
 	$(BIN)/python bench/compare.py $(if $(filter bench-long,$@),--long) $(if $(DATA),--data '$(DATA)')
