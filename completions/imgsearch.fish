@@ -54,7 +54,7 @@ complete -c imgsearch -n '__imgsearch_has ""' -a status -d 'Show what the index 
 complete -c imgsearch -n '__imgsearch_has ""' -a failures -d 'List the files that could not be indexed, each with the stage that failed and the reason'
 complete -c imgsearch -n '__imgsearch_has ""' -a prune -d 'Forget photos that are gone, or are passed over now (--exclude, ignore files), and give their room back'
 complete -c imgsearch -n '__imgsearch_has ""' -a check -d 'Check that the index is whole: catalogue, vectors, graphs, and the files they lie in'
-complete -c imgsearch -n '__imgsearch_has ""' -a doctor -d 'Look at what imgsearch needs on this machine, and say how to mend what is not as it should be'
+complete -c imgsearch -n '__imgsearch_has ""' -a doctor -d 'Check what imgsearch needs on this machine, and show how to fix what does not work'
 complete -c imgsearch -n '__imgsearch_has ""' -a models -d 'List the models that have a short name: what they cost, their licence, and which are on this machine'
 complete -c imgsearch -n '__imgsearch_has ""' -a init -d 'Make a portable index: DIR/.imgsearch/, used by every command run in DIR or below'
 complete -c imgsearch -n '__imgsearch_has ""' -a export -d 'Write photos with their facts, texts and vectors to a file, for other programs or another machine\'s index'

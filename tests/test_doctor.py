@@ -1,4 +1,4 @@
-"""`imgsearch doctor` finds what is really broken, says how to mend it, and never stumbles over it."""
+"""`imgsearch doctor` finds what is broken, says how to fix it, and does not fail itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from imgsearch.cli.commands import doctor
-from imgsearch.core.doctor import checks, findings, machine, shells
+from imgsearch.core.doctor import completions, findings, index, machine, model_files
 from imgsearch.core.doctor.probe import Probe, Unanswered
 from imgsearch.core.models import onnx_towers, registry
 from imgsearch.core.serving import protocol
@@ -31,7 +31,7 @@ from test_indexing import index as index_photos
 NOBODY = 65534
 TOP = Path(__file__).parents[1]
 HELPERS = {"catalog.sqlite3-wal", "catalog.sqlite3-shm"}
-"""What SQLite puts beside a catalogue that is read."""
+"""Files that SQLite makes beside a catalogue that it reads."""
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def pristine(tmp_path_factory, model):
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A home of its own, in which nothing is set up."""
+    """An empty home folder."""
     home = tmp_path / "home"
     home.mkdir()
     for name in [name for name in os.environ if name.startswith(("XDG_", "IMGSEARCH_"))]:
@@ -94,7 +94,7 @@ def tree(folder: Path) -> dict[str, tuple[int, int, bytes]]:
 # ---- The whole -------------------------------------------------------------------------------------------------------
 
 
-def test_a_sound_machine_has_no_problem_and_nothing_is_changed_or_told_of_photos(home, place, pristine):
+def test_a_working_machine_has_no_problem_and_nothing_is_changed_or_revealed(home, place, pristine):
     before = tree(home)
     code, records, said = run("--index", str(place))
     assert (code, said) == (0, "")
@@ -107,7 +107,7 @@ def test_a_sound_machine_has_no_problem_and_nothing_is_changed_or_told_of_photos
     assert tree(home) == before
     text = json.dumps(records)
     assert "secret" not in text and str(home) not in text
-    assert {"topic": "index", "level": "ok", "found": "~/index (--index, typed or settled)", "fix": None} in records
+    assert {"topic": "index", "level": "ok", "found": "~/index (--index or a setting)", "fix": None} in records
 
 
 def test_a_person_reads_the_topic_once_and_what_to_do_below(imgsearch, home):
@@ -118,9 +118,9 @@ def test_a_person_reads_the_topic_once_and_what_to_do_below(imgsearch, home):
         "program", "device", "codecs", "models", "index", "serve", "settings", "terminal", "completions",
     ]  # fmt: skip
     at = next(number for number, line in enumerate(lines) if line.startswith("index"))
-    assert lines[at].startswith("index        note     none yet at ~/none (--index, typed or settled)")
+    assert lines[at].startswith("index        note     no index yet at ~/none (--index or a setting)")
     assert lines[at + 1] == "                      fix: imgsearch index FOLDER"
-    assert re.fullmatch(r"imgsearch: (all is well|\d+ warnings?|).*\d+ notes?\n", outcome.err)
+    assert re.fullmatch(r"imgsearch: (no problems|\d+ warnings?|).*\d+ notes?\n", outcome.err)
 
 
 BROKEN = {
@@ -147,18 +147,18 @@ def test_where_everything_is_broken_each_thing_is_a_finding(home, place, tmp_pat
     bad = of(found, "problem", "warning")
     assert all(finding.fix for finding in bad)
     assert "libcudart.so.12" in the(bad, "torch and open_clip cannot be loaded").found
-    assert "torch>=2.6,<3" in the(bad, "torch and open_clip cannot be loaded").fix
+    assert "torch<3,>=2.6" in the(bad, "torch and open_clip cannot be loaded").fix
     assert "crashed (SIGILL)" in the(bad, "hnswlib").found and "-m pip install" in the(bad, "hnswlib").fix
     assert "built for another processor" in the(bad, "onnxruntime cannot be loaded").found
     assert "no libheif" in the(bad, "HEIC and HEIF: not read").found
     assert the(bad, "RAW: not read").level == "warning"
     assert the(bad, "OMP_NUM_THREADS=many").fix == "unset OMP_NUM_THREADS"
     assert the(bad, "not a readable catalogue").fix.startswith("save what can be saved with: imgsearch check --repair")
-    assert not [finding for finding in found if "could not be looked at" in finding.found]
+    assert not [finding for finding in found if "check failed" in finding.found]
 
 
-def test_who_may_not_read_anything_is_told_so(place, home):
-    """Somebody without a home, who may enter neither the index nor the caches."""
+def test_a_user_without_permissions_gets_findings(place, home):
+    """A user without a home, who may enter neither the index nor the caches."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("to give the index away, and to be nobody special, takes root and setpriv")
     cache = home / ".cache" / "imgsearch"
@@ -171,11 +171,11 @@ def test_who_may_not_read_anything_is_told_so(place, home):
     assert (code, said) == (6, "")
     found = [findings.Finding(**record) for record in records]
     assert the(found, "belongs to another user").level == "warning"
-    assert the(found, "cannot be read by you").fix == "chmod -R u+rwX ~/index"
-    assert the(found, "nothing is remembered").fix == "chmod u+rwx ~/.cache/imgsearch"
+    assert the(found, "you cannot read it").fix == "chmod -R u+rwX ~/index"
+    assert the(found, "every query loads the whole model").fix == "chmod u+rwx ~/.cache/imgsearch"
     code, records, said = run(env={**environment, "HOME": "/nonexistent"}, before=powerless)
     assert (code, said) == (6, "")
-    assert the([findings.Finding(**record) for record in records], "the home folder is not there").level == "problem"
+    assert the([findings.Finding(**record) for record in records], "the home folder does not exist").level == "problem"
 
 
 # ---- Questions in processes of their own -----------------------------------------------------------------------------
@@ -220,14 +220,11 @@ def test_what_a_library_prints_is_no_answer(tmp_path, monkeypatch):
 def test_requirements_are_those_of_the_package():
     project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert set(machine.REQUIREMENTS.values()) <= {
-        *project["dependencies"],
-        *extras["raw"],
-        *extras["jxl"],
-        *extras["serve"],
-    }
-    assert all(re.match(r"[\w-]+", wanted)[0] == name for name, wanted in machine.REQUIREMENTS.items())
-    assert set(machine.LIBRARIES.values()) <= set(machine.REQUIREMENTS)
+    declared = [*project["dependencies"], *extras["raw"], *extras["jxl"], *extras["serve"]]
+    for name in (*machine.LIBRARIES.values(), "torch", "torchvision", "open_clip_torch", "starlette", "uvicorn"):
+        (line,) = [line for line in declared if re.match(r"[\w-]+", line)[0] == name]
+        assert sorted(re.split("[<>=,]", findings.requirement(name))) == sorted(re.split("[<>=,]", line))
+        assert findings.requirement(name) != name
 
 
 @pytest.mark.parametrize(
@@ -272,7 +269,7 @@ def gpu(tmp_path, monkeypatch):
 def test_a_gpu_that_torch_was_not_built_for_is_found(gpu):
     found = the(machine.devices(Said()), "built without CUDA")
     assert (found.level, "NVIDIA L4, driver 470.10" in found.found) == ("warning", True)
-    assert "--force-reinstall" in found.fix and "'torch>=2.6,<3' 'torchvision>=0.21,<1'" in found.fix
+    assert "--force-reinstall" in found.fix and "'torch<3,>=2.6' 'torchvision<1,>=0.21'" in found.fix
 
 
 def test_a_driver_that_is_too_old_is_found_with_what_torch_says_of_it(gpu):
@@ -305,7 +302,7 @@ def test_this_torch_answers_for_this_machine():
 @pytest.mark.parametrize(
     ("written", "level", "said"),
     [
-        (None, "ok", "none are made"),
+        (None, "ok", "no configuration file"),
         ("[query]\nlimit = 3\n", "ok", "1 setting"),
         ("[query]\nlimmit = 3\n", "warning", "query.limmit: there is no such option"),
         ("[query", "problem", "is no TOML"),
@@ -324,21 +321,21 @@ def test_settings_are_looked_at(home, written, level, said):
 
 
 def test_the_home_folder_is_named_by_its_sign_where_the_shell_reads_it(home):
-    about = findings.About("program")
-    found = about.problem(
+    topic = findings.Topic("program")
+    found = topic.problem(
         f"'{home}/x': and {home}, not {home}s", f"rm {findings.typed(f'{home}/a b')} {home}/c '{home}/d'"
     )
     assert found.found == f"'~/x': and ~, not {home}s"
     assert found.fix == f"rm ~/'a b' ~/c '{home}/d'"
-    assert about.ok("a\x1b[31m\nred" + "!" * 400).found == ("a\\x1b[31m red" + "!" * 400)[:297] + "..."
+    assert topic.ok("a\x1b[31m\nred" + "!" * 400).found == ("a\\x1b[31m red" + "!" * 400)[:297] + "..."
 
 
 @pytest.mark.parametrize(
     "name", ["two  blanks", "x" * 200 + "/" + "y" * 200, "a\nb\tc\x1b[31m", "it's\\ \u200b", "\udcff.old"]
 )
-def test_a_fix_names_exactly_what_is_to_be_mended(home, name):
+def test_a_fix_names_exactly_the_path(home, name):
     for path in (f"/disk/{name}", f"{home}/{name}"):
-        fix = findings.About("models").note("damaged", f"printf %s {findings.typed(path)}").fix
+        fix = findings.Topic("models").note("damaged", f"printf %s {findings.typed(path)}").fix
         assert fix.isprintable()
         environment = {"HOME": str(home), "LC_ALL": "C.UTF-8"}
         done = subprocess.run(["bash", "-c", fix], env=environment, check=True, capture_output=True)
@@ -353,20 +350,20 @@ BUILTIN = Path(registry.__file__).parent / "builtin_model"
 def test_the_sums_of_the_builtin_model_name_all_of_its_files():
     named = {line.split()[1] for line in (BUILTIN / "SHA256SUMS").read_text().splitlines()}
     assert named == {path.name for path in BUILTIN.iterdir()} - {"SHA256SUMS", "README.md"}
-    assert [finding.level for finding in checks.builtin()] == ["ok"]
+    assert [finding.level for finding in model_files.builtin_model()] == ["ok"]
 
 
 def test_a_builtin_model_with_one_other_byte_is_found(tmp_path, monkeypatch):
     shutil.copytree(BUILTIN, tmp_path / "model")
-    monkeypatch.setattr(checks, "SHIPPED", str(tmp_path / "model"))
+    monkeypatch.setattr(model_files, "SHIPPED", str(tmp_path / "model"))
     with open(tmp_path / "model" / "open_clip_model.safetensors", "r+b") as file:
         file.seek(30_000_000)
         file.write(b"\0\1\2\3")
     (tmp_path / "model" / "merges.txt").unlink()
-    (found,) = checks.builtin()
+    (found,) = model_files.builtin_model()
     assert found.level == "problem" and "--force-reinstall" in found.fix
     assert "merges.txt cannot be read" in found.found
-    assert "open_clip_model.safetensors is not as it was shipped" in found.found
+    assert "open_clip_model.safetensors has another checksum" in found.found
 
 
 @pytest.fixture
@@ -383,14 +380,14 @@ def lite(home, monkeypatch):
 
 
 def test_a_model_that_is_here_whole_is_named(lite):
-    assert "with lite" in of(checks.models(), "ok")[0].found
-    assert not of(checks.models(), "note", "warning", "problem")
+    assert "with lite" in of(model_files.cached_models(), "ok")[0].found
+    assert not of(model_files.cached_models(), "note", "warning", "problem")
 
 
 @pytest.mark.parametrize("length", [0, 5, 4_000, 30_000_000])
 def test_weights_that_are_cut_off_are_found(lite, length):
     os.truncate(lite / "blobs" / "weights", length)
-    (found,) = of(checks.models(), "problem")
+    (found,) = of(model_files.cached_models(), "problem")
     assert "lite: open_clip_model.safetensors is cut off" in found.found
     assert found.fix.startswith("rm -r ~/.cache/huggingface/hub/models--laion")
 
@@ -400,23 +397,25 @@ def test_weights_that_are_cut_off_are_found(lite, length):
 )
 def test_weights_that_make_no_sense_are_found(lite, content):
     (lite / "blobs" / "weights").write_bytes(content)
-    assert "is damaged" in of(checks.models(), "problem")[0].found
+    assert "is damaged" in of(model_files.cached_models(), "problem")[0].found
 
 
 def test_weights_that_are_a_link_to_nowhere_are_found(lite):
     (lite / "blobs" / "weights").unlink()
-    assert "a link to a file that is not there" in of(checks.models(), "problem")[0].found
+    assert "a link to a missing file" in of(model_files.cached_models(), "problem")[0].found
 
 
 def test_a_download_that_was_interrupted_is_found(lite):
     shutil.rmtree(lite / "snapshots")
     (lite / "blobs" / "weights").rename(lite / "blobs" / "weights.incomplete")
-    assert the(checks.models(), "its download was interrupted (37.5 MB are here)").level == "note"
+    assert the(model_files.cached_models(), "its download was interrupted after 37.5 MB").level == "note"
 
 
 def test_a_model_that_may_not_be_fetched_is_found(home, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert the(checks.models(), "forbids").fix == "unset HF_HUB_OFFLINE; imgsearch index FOLDER --model lite"
+    assert (
+        the(model_files.cached_models(), "forbids").fix == "unset HF_HUB_OFFLINE; imgsearch index FOLDER --model lite"
+    )
 
 
 def test_quick_towers_that_are_broken_or_of_another_model_are_found(place, home):
@@ -427,8 +426,8 @@ def test_quick_towers_that_are_broken_or_of_another_model_are_found(place, home)
     shutil.copytree(onnx_towers.SHIPPED, other)
     manifest = json.loads((other / "light.json").read_text())
     (other / "light.json").write_text(json.dumps({**manifest, "fingerprint": "f" * 64}))
-    found = list(checks.light_towers(str(place)))
-    assert the(found, "not complete").fix == "rm -r ~/.cache/imgsearch/light/broken"
+    found = list(model_files.onnx_towers(str(place)))
+    assert the(found, "incomplete").fix == "rm -r ~/.cache/imgsearch/light/broken"
     assert the(found, "does not use").fix == "rm -r ~/'.cache/imgsearch/light/of another'"
 
 
@@ -443,9 +442,9 @@ def sql(place: Path, *statements: str) -> None:
 
 
 def test_a_sound_index_is_said_to_be_so(place):
-    found = list(checks.index(str(place)))
+    found = list(index.index(str(place)))
     assert not of(found, "warning", "problem")
-    assert the(found, "whole at a glance") and the(found, "8 photos") and the(found, "its folder is there")
+    assert the(found, "no damage found") and the(found, "8 photos") and the(found, "its folder is present")
     failed = the(found, "1,".replace(",", " files could not be indexed"))
     assert "secret" not in failed.found and failed.fix == "imgsearch failures"
 
@@ -489,26 +488,26 @@ def damage_pages(place: Path) -> None:
         (lambda place: (place / "lock").unlink() or (place / "lock").symlink_to("elsewhere"), "problem", ""),
     ],
 )
-def test_harm_done_to_the_index_is_found_with_what_mends_it(place, harm, level, fix):
+def test_damage_to_the_index_is_found_with_a_fix(place, harm, level, fix):
     harm(place)
-    bad = of(checks.index(str(place)), "problem", "warning")
+    bad = of(index.index(str(place)), "problem", "warning")
     assert any(finding.level == level and fix in finding.fix for finding in bad), bad
     assert not [finding for finding in bad if "Traceback" in finding.found or "please report" in finding.fix]
 
 
 def test_an_older_index_is_left_as_it_is(place):
     sql(place, "pragma user_version = 2")
-    assert "made by an older imgsearch" in of(checks.index(str(place)), "note")[-1].found
+    assert "made by an older imgsearch" in of(index.index(str(place)), "note")[-1].found
     with contextlib.closing(sqlite3.connect(place / "catalog.sqlite3")) as connection:
         assert connection.execute("pragma user_version").fetchone() == (2,)
 
 
 def test_a_damaged_vector_is_left_to_check(place, imgsearch):
-    """Only a glance is taken: whoever wants every byte read says so."""
+    """The check is quick: `imgsearch check` reads every byte."""
     (vectors,) = place.glob("spaces/*/vectors.0.f32")
     with open(vectors, "r+b") as file:
         file.write(b"\xff" * 8)
-    assert not of(checks.index(str(place)), "problem")
+    assert not of(index.index(str(place)), "problem")
     assert imgsearch("check", "--index", place).code == 6
 
 
@@ -525,15 +524,15 @@ def test_the_process_that_writes_is_named(place):
     command = [sys.executable, "-P", "-c", HOLD, str(place)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
         assert writer.stdout.readline() == b"held\n"
-        assert the(checks.index(str(place)), f"process {writer.pid} is writing").level == "note"
+        assert the(index.index(str(place)), f"process {writer.pid} is writing").level == "note"
         writer.stdin.close()
-    assert not [finding for finding in checks.index(str(place)) if "is writing" in finding.found]
+    assert not [finding for finding in index.index(str(place)) if "is writing" in finding.found]
 
 
-def test_a_writer_can_begin_while_somebody_looks(place):
-    assert checks.writer_of(str(place)) is None
+def test_a_writer_can_begin_during_the_checks(place):
+    assert index.writer_of(str(place)) is None
     with Store.writing(str(place)):
-        assert checks.writer_of(str(place)) == str(os.getpid())
+        assert index.writer_of(str(place)) == str(os.getpid())
 
 
 def test_a_folder_that_is_gone_is_found_with_the_ways_out(place, pristine, tmp_path, model):
@@ -541,20 +540,20 @@ def test_a_folder_that_is_gone_is_found_with_the_ways_out(place, pristine, tmp_p
     folder = str(place.parent / "second")
     index_photos(folder, model, tmp_path / "my photos")
     shutil.rmtree(tmp_path / "my photos")
-    found = the(checks.index(folder), "is not there")
+    found = the(index.index(folder), "is missing")
     assert found.level == "warning" and f"imgsearch roots move '{tmp_path}/my photos' NEW" in found.fix
 
 
 def test_a_folder_that_came_back_is_found(place):
     sql(place, "update roots set state = 'offline', note = 'not mounted'")
-    found = the(checks.index(str(place)), "offline in the index (not mounted), and there now")
+    found = the(index.index(str(place)), "offline in the index (not mounted), but present now")
     assert found.level == "note" and found.fix.startswith("imgsearch index ")
 
 
 def test_a_model_whose_weights_are_gone_is_found(place):
     spec = json.dumps({"name": "mine", "arch": "ViT-B-32", "weights": "/nowhere/mine.pt", "preprocess_from": None})
     sql(place, f"update spaces set model = '{spec}'")
-    assert the(checks.index(str(place)), "the weights of builtin are not there: /nowhere/mine.pt").level == "warning"
+    assert the(index.index(str(place)), "the weights of builtin are missing: /nowhere/mine.pt").level == "warning"
 
 
 def test_a_model_that_is_not_complete_is_found(place):
@@ -564,27 +563,27 @@ def test_a_model_that_is_not_complete_is_found(place):
         "select substr('0123456789abcdef', 1), 'other', 'my model', model, arch, dim, details, 'building', '2099' "
         "from spaces",
     )
-    found = the(checks.index(str(place)), "model my model is not complete (0 vectors)")
-    assert found.fix == "imgsearch index --model 'my model'; or forget it: imgsearch prune --space 'my model'"
+    found = the(index.index(str(place)), "model my model is incomplete (0 vectors)")
+    assert found.fix == "imgsearch index --model 'my model'; or remove it: imgsearch prune --space 'my model'"
 
 
 def test_why_this_index_is_told(place, home, monkeypatch):
     monkeypatch.setenv("IMGSEARCH_INDEX", str(place))
-    assert next(checks.index(None)).found == "~/index ($IMGSEARCH_INDEX)"
+    assert next(index.index(None)).found == "~/index ($IMGSEARCH_INDEX)"
     monkeypatch.delenv("IMGSEARCH_INDEX")
-    assert next(checks.index(None)).found.startswith(
-        "none yet at ~/.local/share/imgsearch/index (in your data directory)"
+    assert next(index.index(None)).found.startswith(
+        "no index yet at ~/.local/share/imgsearch/index (in your data directory)"
     )
     place.rename(home / ".imgsearch")
-    assert next(checks.index(None)).found == "~/.imgsearch (the nearest .imgsearch/)"
+    assert next(index.index(None)).found == "~/.imgsearch (the nearest .imgsearch/)"
 
 
-def test_somebody_elses_index_above_is_refused_as_by_every_command(home):
+def test_an_index_of_another_user_is_refused_as_by_every_command(home):
     if os.geteuid() != 0:
         pytest.skip("to give a folder away takes root")
     (home / ".imgsearch").mkdir()
     os.chown(home / ".imgsearch", NOBODY, NOBODY)
-    found = list(findings.About("index").safely(lambda: checks.index(None)))
+    found = list(findings.Topic("index").safely(lambda: index.index(None)))
     assert [finding.level for finding in found] == ["problem"] and "belongs to another user" in found[0].found
 
 
@@ -595,15 +594,15 @@ def test_a_server_is_found_and_so_is_one_that_was_killed(place, monkeypatch):
     runtime = tempfile.mkdtemp(prefix="im")  # short: a socket's name is
     monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
     try:
-        assert [finding.found for finding in checks.server(str(place))][0].startswith("no server is running")
+        assert [finding.found for finding in index.server(str(place))][0].startswith("no server is running")
         command = [sys.executable, "-P", "-m", "imgsearch", "serve", "--socket-only", "--index", str(place)]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             assert "answered from memory" in process.stderr.readline()
-            assert of(checks.server(str(place)), "ok")[0].found.startswith("a server of this version answers")
+            assert of(index.server(str(place)), "ok")[0].found.startswith("a server of this version answers")
             monkeypatch.setenv("TZ", "Pacific/Apia")
-            assert "other settings" in of(checks.server(str(place)), "note")[0].found
+            assert "other settings" in of(index.server(str(place)), "note")[0].found
             process.kill()
-        (found,) = checks.server(str(place))
+        (found,) = index.server(str(place))
         assert "was killed" in found.found and found.fix == f"rm {protocol.socket_path(str(place))}"
     finally:
         shutil.rmtree(runtime)
@@ -634,19 +633,18 @@ def shell(request, home, monkeypatch):
 
 
 def about(shell: str) -> list[findings.Finding]:
-    return [each for each in shells.completions(doctor._script_of) if each.found.startswith(f"{shell}:")]
+    return [each for each in completions.completions(doctor._script_of) if each.found.startswith(f"{shell}:")]
 
 
-def mend(shell: str) -> None:
-    """Type what it says, in that shell; what takes a package manager is left."""
+def apply_fixes(shell: str) -> None:
+    """Run the fixes in that shell."""
     for finding in of(about(shell), "note", "warning"):
-        if not finding.fix.startswith("sudo"):
-            subprocess.run([shell, "-c", finding.fix], check=True)
+        subprocess.run([shell, "-c", finding.fix], check=True)
 
 
 def test_what_it_says_of_completions_makes_them_work(shell):
     assert f"{shell}: no completions of imgsearch" in [finding.found for finding in of(about(shell), "note")]
-    mend(shell)
+    apply_fixes(shell)
     (found,) = of(about(shell), "ok")
     assert not [each for each in of(about(shell), "note", "warning") if "bash-completion" not in each.found]
     done = subprocess.run(ASKED[shell], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
@@ -654,7 +652,7 @@ def test_what_it_says_of_completions_makes_them_work(shell):
     script = Path(found.found.partition(": ")[2]).expanduser()
     script.write_text(script.read_text() + "# of old\n")
     assert "of another version" in of(about(shell), "warning")[0].found
-    mend(shell)
+    apply_fixes(shell)
     assert not of(about(shell), "warning")
 
 
@@ -693,6 +691,6 @@ def test_on_a_terminal_the_way_of_drawing_is_told(home, tmp_path):
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, timeout=300, input=b"")
     screen = done.stdout.decode()
     assert "TERM=xterm-256color" in screen and "--preview draws with half blocks graphics" in screen
-    assert "looking at torch, which takes some seconds to load" in screen
+    assert "checking torch, which takes some seconds to load" in screen
     lines = [re.sub(r"\x1b[^a-zA-Z]*[a-zA-Z]", "", line) for line in re.split(r"\r\x1b\[K|\r?\n", screen)]
     assert max(len(line) for line in lines if "fix: " not in line) <= 80

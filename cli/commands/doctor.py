@@ -1,4 +1,4 @@
-"""`imgsearch doctor`: what works on this machine, what does not, and how to mend it."""
+"""`imgsearch doctor`: what works on this machine, what does not, and how to fix it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,17 @@ if TYPE_CHECKING:
     from imgsearch.core.doctor.findings import Finding
 
 EXIT_FOUND = 6
-TOPIC, LEVEL = 13, 9
-"""Columns that these two take."""
+TOPIC_WIDTH, LEVEL_WIDTH = 13, 9
 
 
 def doctor(as_json: options.Json = False, index: options.Index = None) -> int:
-    """Look at what imgsearch needs on this machine, and say how to mend what is not as it should be.
+    """Check what imgsearch needs on this machine, and show how to fix what does not work.
 
-    Libraries, GPU, precision, cores, memory, formats, models, the index, a running server, the terminal and the shells'
-    completions. It only looks: nothing is mended, fetched or sent. Exit code 6 says that something does not work;
-    notes and warnings alone are 0.
+    Checks libraries, GPU, precision, cores, memory, file formats, models, the index, a running server, settings, the
+    terminal and shell completions. Nothing is changed, downloaded or sent. Exit code 6: something does not work;
+    notes and warnings alone exit 0.
 
-    The output names folders (your home as ~) and no photos: it may go into a bug report.
+    The output contains folder names (your home folder as ~) but no names of photos, so you can add it to a bug report.
 
     Examples:
 
@@ -39,7 +38,7 @@ def doctor(as_json: options.Json = False, index: options.Index = None) -> int:
 
       imgsearch doctor --json | jq -r 'select(.fix) | .found, .fix'
     """
-    from imgsearch.core.doctor.checks import Examination
+    from imgsearch.core.doctor.examination import Examination
 
     levels: Counter[str] = Counter()
     lines, waiting = _Lines(), _Waiting()
@@ -67,12 +66,12 @@ def _record(finding: Finding) -> dict[str, str | None]:
 
 def _sentence(levels: Counter[str]) -> str:
     if not levels["problem"] + levels["warning"]:
-        return "all is well" + (f"; {render.count(levels['note'], 'note')}" if levels["note"] else "")
+        return "no problems" + (f"; {render.count(levels['note'], 'note')}" if levels["note"] else "")
     return ", ".join(render.count(levels[level], level) for level in ("problem", "warning", "note") if levels[level])
 
 
 class _Lines:
-    """Findings for a person: the topic once, the level, what was found, and below it what to do."""
+    """Findings as lines: the topic once, the level, what was found, and the fix below it."""
 
     def __init__(self) -> None:
         self._topic = ""
@@ -81,9 +80,9 @@ class _Lines:
     def of(self, finding: Finding) -> Iterator[str]:
         topic = "" if finding.topic == self._topic else finding.topic
         self._topic = finding.topic
-        yield from self._folded(f"{topic:{TOPIC}}{finding.level:{LEVEL}}", finding.found)
-        if finding.fix:  # in one piece, however long, so that it can be copied
-            yield f"{'':{TOPIC + LEVEL}}fix: {finding.fix}"
+        yield from self._folded(f"{topic:{TOPIC_WIDTH}}{finding.level:{LEVEL_WIDTH}}", finding.found)
+        if finding.fix:  # never wrapped, so that it can be copied
+            yield f"{'':{TOPIC_WIDTH + LEVEL_WIDTH}}fix: {finding.fix}"
 
     def _folded(self, head: str, text: str) -> list[str]:
         room = self._columns - len(head)
@@ -94,14 +93,14 @@ class _Lines:
 
 
 class _Waiting:
-    """On a terminal, one line that says what is being looked at."""
+    """On a terminal, one line that shows the running check."""
 
     def __init__(self) -> None:
         self._is_shown = sys.stderr.isatty()
 
     def __call__(self, what: str) -> None:
         if self._is_shown:
-            line = f"looking at {what}"[: shutil.get_terminal_size().columns - 1]  # more would not be wiped away
+            line = f"checking {what}"[: shutil.get_terminal_size().columns - 1]  # a second line would not be erased
             sys.stderr.write(f"\r\x1b[K{line}")
             sys.stderr.flush()
 
@@ -112,30 +111,30 @@ class _Waiting:
 
 
 def _script_of(shell: str) -> bytes:
-    """The script that this version prints."""
+    """The completion script of this version."""
     command = [sys.executable, "-P", "-m", "imgsearch", "--show-completion", shell]
     return subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=60).stdout
 
 
 def _settings() -> Iterator[Finding]:
-    """Whether the file of settings is understood, as only a process that knows all commands can tell."""
+    """Whether the configuration file is valid, checked by `imgsearch config list`, which knows all options."""
     from imgsearch.core import config
-    from imgsearch.core.doctor.findings import About
+    from imgsearch.core.doctor.findings import Topic
 
-    about, where = About("settings"), config.path()
+    topic, where = Topic("settings"), config.path()
     if where is None or not os.path.lexists(where):
-        yield about.ok(f"none are made ({where or f'${config.VARIABLE} is empty'})")
+        yield topic.ok(f"no configuration file ({where or f'${config.VARIABLE} is empty'})")
         return
     command = [sys.executable, "-P", "-m", "imgsearch", "config", "list"]
     done = subprocess.run(
         command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, timeout=60
     )
-    complaints = re.findall(r"^imgsearch: (.*)\n(?:  (.*))?", done.stderr, re.MULTILINE) if done.returncode else []
-    for said, hint in complaints:
-        tell = about.warning if done.stdout else about.problem  # which stops every command
-        yield tell(said, hint or "imgsearch config edit")
-    if not complaints:
-        yield about.ok(f"{where}: {render.count(len(done.stdout.splitlines()), 'setting')}")
+    errors = re.findall(r"^imgsearch: (.*)\n(?:  (.*))?", done.stderr, re.MULTILINE) if done.returncode else []
+    for message, hint in errors:
+        report = topic.warning if done.stdout else topic.problem
+        yield report(message, hint or "imgsearch config edit")
+    if not errors:
+        yield topic.ok(f"{where}: {render.count(len(done.stdout.splitlines()), 'setting')}")
 
 
 # ---- The terminal ----------------------------------------------------------------------------------------------------
@@ -143,27 +142,29 @@ def _settings() -> Iterator[Finding]:
 
 def _terminal() -> Iterator[Finding]:
     yield from _encoding()
-    yield from _looks()
+    yield from _display()
 
 
 def _encoding() -> Iterator[Finding]:
-    """How names of files are read, and in which encoding everything else writes and reads them."""
-    from imgsearch.core.doctor.findings import About
+    """The encodings of file names and of the terminal."""
+    from imgsearch.core.doctor.findings import Topic
 
-    about = About("terminal")
+    topic = Topic("terminal")
     names = ("LC_ALL", "LC_CTYPE", "LANG")
     chosen = next((f"{name}={os.environ[name]}" for name in names if os.environ.get(name)), None)
     files, console = sys.getfilesystemencoding(), getattr(sys.stdout, "encoding", None) or "none"
     if not _is_utf8(files):
-        found = f"names of files are read as {files} ({chosen}): those beyond it do not match what is typed"
-        yield about.warning(found, "export LC_ALL=C.UTF-8")
+        found = f"file names are read as {files} ({chosen}): names with other characters do not match what is typed"
+        yield topic.warning(found, "export LC_ALL=C.UTF-8")
     elif not _is_locale():
-        yield about.warning(f"{chosen} is a locale that this system has not", "export LC_ALL=C.UTF-8")
+        yield topic.warning(f"this system does not have the locale {chosen}", "export LC_ALL=C.UTF-8")
     elif not chosen or not _is_utf8(chosen.rpartition(".")[2].partition("@")[0]):
-        found = f"names are UTF-8 for imgsearch, and not for the shell ({chosen or 'no LANG'}), which shows others as ?"
-        yield about.note(found, "export LANG=C.UTF-8")
+        found = (
+            f"file names are UTF-8 for imgsearch but not for the shell ({chosen or 'no LANG'}), which shows ? instead"
+        )
+        yield topic.note(found, "export LANG=C.UTF-8")
     else:
-        yield about.ok(f"{chosen}; names of files are {files}, output is {console}")
+        yield topic.ok(f"{chosen}; file names are {files}, output is {console}")
 
 
 def _is_utf8(encoding: str) -> bool:
@@ -171,7 +172,7 @@ def _is_utf8(encoding: str) -> bool:
 
 
 def _is_locale() -> bool:
-    """Whether the system has the locale that the environment names."""
+    """Whether the system has the locale of the environment."""
     before = locale.setlocale(locale.LC_CTYPE)
     try:
         locale.setlocale(locale.LC_CTYPE, "")
@@ -182,21 +183,21 @@ def _is_locale() -> bool:
     return True
 
 
-def _looks() -> Iterator[Finding]:
-    """What it can show: colours and photos."""
+def _display() -> Iterator[Finding]:
+    """Colours and previews."""
     from imgsearch.cli.output.previews import previews_here
-    from imgsearch.core.doctor.findings import About
+    from imgsearch.core.doctor.findings import Topic
 
-    about = About("terminal")
+    topic = Topic("terminal")
     term = os.environ.get("TERM", "")
     inside = "tmux" if os.environ.get("TMUX") else "screen" if os.environ.get("STY") else None
     if not render.is_terminal():
-        yield about.ok("output is not a terminal here: no colours, no previews, exact names")
+        yield topic.ok("output is not a terminal: no colours, no previews")
         return
     colours = "no colours (NO_COLOR)" if os.environ.get("NO_COLOR") else os.environ.get("COLORTERM") or "basic colours"
-    yield about.ok(f"TERM={term or 'not set'}{f', in {inside}' if inside else ''}, {colours}")
+    yield topic.ok(f"TERM={term or 'not set'}{f', in {inside}' if inside else ''}, {colours}")
     if term in ("", "dumb"):
-        yield about.note("--preview draws nothing: TERM is dumb or not set", "export TERM=xterm-256color")
+        yield topic.note("--preview draws nothing: TERM is dumb or not set", "export TERM=xterm-256color")
     elif previews := previews_here():
-        hidden = f"; {inside} passes on no graphics of the terminal around it" if inside else ""
-        yield about.ok(f"--preview draws with {previews.protocol} graphics{hidden}")
+        hidden = f"; {inside} hides the graphics of the terminal around it" if inside else ""
+        yield topic.ok(f"--preview draws with {previews.protocol} graphics{hidden}")

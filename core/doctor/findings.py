@@ -1,7 +1,8 @@
-"""What `imgsearch doctor` has found, and how it names folders and commands."""
+"""The findings of `imgsearch doctor`, and the commands that fix them."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -14,31 +15,36 @@ from typing import Literal
 
 from imgsearch.core.errors import ImgsearchError
 from imgsearch.core.paths import printable
+from imgsearch.core.photos.codecs import version_of
 
 Level = Literal["ok", "note", "warning", "problem"]
-"""`note`: could be better, if one wants; `warning`: works, and not as it should; `problem`: something does not work."""
+"""`note`: could be better; `warning`: works, but not as it should; `problem`: does not work."""
 
-# A library's message is cut here: some print all the paths that they have tried.
-MOST_CHARACTERS = 300
+# Some libraries list every path that they tried in an error.
+MAX_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     topic: str
     level: Level
     found: str
-    """One line. What lies in the user's home is named from `~` on."""
+    """One line. The user's home folder is shown as `~`."""
     fix: str | None = None
-    """What to do: a command line where there is one, else words."""
+    """What to do: a command line if there is one, else a sentence."""
 
 
-class About:
-    """Findings of one topic."""
+LOW_DISK_BYTES = 1_000_000_000
+Check = Callable[[], Iterator[Finding]]
 
-    def __init__(self, topic: str) -> None:
-        self.topic = topic
+
+class Topic:
+    """Makes the findings of one topic."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def ok(self, found: str) -> Finding:
         return self._finding("ok", found, None)
@@ -53,29 +59,32 @@ class About:
         return self._finding("problem", found, fix)
 
     def raised(self, error: Exception) -> Finding:
-        """What could not be looked at, for whatever reason."""
+        """A check that failed."""
         if isinstance(error, ImgsearchError):
             return self.problem(str(error), error.hint or "see: imgsearch --help")
         said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         if isinstance(error, OSError):
-            return self.problem(f"could not be looked at: {said}", "check the disk, and the permissions there")
-        return self.problem(f"could not be looked at: {said}", "please report this, with all that doctor prints")
+            return self.problem(f"check failed: {said}", "check the disk and its permissions")
+        return self.problem(f"check failed: {said}", "please report this with the output of imgsearch doctor")
 
-    def safely(self, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-        """Its findings. What is broken may break whoever looks at it, which then is the finding."""
+    def safely(self, check: Check) -> Iterator[Finding]:
+        """Its findings. An exception becomes a finding too."""
         try:
-            yield from look()
+            yield from check()
         except Exception as error:
             yield self.raised(error)
 
     def _finding(self, level: Level, found: str, fix: str | None) -> Finding:
-        # A command is not cut or joined as prose is: `rm -r` would be of another folder.
-        return Finding(self.topic, level, _one_line(_without_home(found)), fix and printable(_typed_without_home(fix)))
+        # A command is never shortened: `rm -r` would remove another folder.
+        return Finding(self.name, level, _one_line(_without_home(found)), fix and printable(_typed_without_home(fix)))
+
+
+SERVE = Topic("serve")
 
 
 def _one_line(text: str) -> str:
     line = printable(" ".join(text.split()))
-    return line if len(line) <= MOST_CHARACTERS else line[: MOST_CHARACTERS - 3] + "..."
+    return line if len(line) <= MAX_CHARACTERS else line[: MAX_CHARACTERS - 3] + "..."
 
 
 def _home() -> str | None:
@@ -89,13 +98,13 @@ def _without_home(text: str) -> str:
 
 
 def _typed_without_home(command: str) -> str:
-    """The shell reads `~` only where a word begins, and not within quotes: there the path stays as it is."""
+    """A shell expands `~` only at the start of an unquoted word; elsewhere the path stays."""
     home = _home()
     return re.sub(rf"(?<!\S){re.escape(home)}(?=[/\s;,)]|$)", "~", command) if home else command
 
 
 def typed(path: str) -> str:
-    """A path as one word of a command line, from `~` on where it can be."""
+    """A path as one word of a command line, with `~` if possible."""
     home = _home()
     if home and path.startswith(f"{home}/"):
         return f"~/{_quoted(path[len(home) + 1 :])}"
@@ -103,16 +112,31 @@ def typed(path: str) -> str:
 
 
 def _quoted(path: str) -> str:
-    """As $'...', which bash and zsh read, where it has characters that are not shown as they are."""
+    """Quoted as $'...', which bash and zsh read, if it has characters that cannot be printed."""
     if printable(path) == path:
         return shlex.quote(path)
     shown = "".join(f"\\{each}" if each in "\\'" else printable(each) for each in path)
     return f"$'{shown}'"
 
 
-def install(*requirements: str) -> str:
-    """The command that installs these into the Python that runs, in the way of whoever made it."""
-    wanted = " ".join(map(shlex.quote, requirements))
+def requirement(name: str) -> str:
+    """A library with the versions that imgsearch needs, as its package declares them: `torch<3,>=2.6`."""
+    for line in importlib.metadata.requires("imgsearch-cli") or ():
+        wanted = line.partition(";")[0].strip()
+        if re.split(r"[^\w.-]", wanted)[0] == name:
+            return wanted
+    return name
+
+
+def reinstall(*names: str) -> str:
+    """The command that installs libraries, or replaces broken ones."""
+    is_missing = any(version_of(name) == "none" for name in names)
+    return install(*(() if is_missing else ("--force-reinstall", "--no-deps")), *map(requirement, names))
+
+
+def install(*words: str) -> str:
+    """The command that installs into the running Python, by the tool that made its environment."""
+    wanted = " ".join(map(shlex.quote, words))
     if os.path.exists(os.path.join(sys.prefix, "pipx_metadata.json")):
         return f"pipx inject imgsearch-cli {wanted}"
     python = typed(sys.executable)
@@ -121,15 +145,8 @@ def install(*requirements: str) -> str:
     return f"{python} -m pip install {wanted}"
 
 
-def install_system(**packages: str) -> str | None:
-    """The command by which this machine's package manager installs something; its names by manager."""
-    commands = {
-        "apt": "sudo apt install",
-        "dnf": "sudo dnf install",
-        "pacman": "sudo pacman -S",
-        "zypper": "sudo zypper install",
-        "apk": "sudo apk add",
-        "brew": "brew install",
-    }
-    here = [manager for manager in commands if manager in packages and shutil.which(manager)]
-    return f"{commands[here[0]]} {packages[here[0]]}" if here else None
+def existing_folder(path: str) -> str:
+    """The path, or the nearest folder above it that exists."""
+    while not os.path.exists(path) and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    return path

@@ -1,6 +1,6 @@
-"""Questions that are asked in a process of its own: a broken library crashes or hangs it, and a dead disk holds it.
+"""Checks that run in a child process, because a broken library or a dead disk may crash or hang them.
 
-`python -m imgsearch.core.doctor.probe QUESTION WORD...` answers in JSON, one object a line.
+`python -m imgsearch.core.doctor.probe CHECK WORD...` prints JSON Lines.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-# Of a process that hangs in the kernel, on a dead disk say, it is not waited for the end.
+# A process that hangs in the kernel, for example on a dead disk, is left behind after this time.
 REAP_SECONDS = 1.0
 
-# Nothing is to be written or sent because somebody looks: Python keeps what it compiles, ONNX Runtime reports its use.
+# A check must not write or send anything: Python writes .pyc files, ONNX Runtime sends telemetry.
 SILENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "ORT_DISABLE_TELEMETRY": "1",
@@ -31,17 +31,17 @@ Record = dict[str, Any]
 
 
 class Unanswered(Exception):
-    """The process has ended, or was ended, without an answer; the text says how."""
+    """The process ended without an answer; the text says how."""
 
 
 class Probe:
-    """One question on its way. Close it, whether or not there is an answer."""
+    """A check that is running. Close it in the end."""
 
-    def __init__(self, question: str, *words: str, seconds: float) -> None:
+    def __init__(self, check: str, *words: str, seconds: float) -> None:
         self._seconds = seconds
-        # -P: never import a module that happens to lie in the working directory.
+        # -P: never import a module from the working directory.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __spec__.name, question, *words],
+            [sys.executable, "-P", "-m", __spec__.name, check, *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -49,20 +49,20 @@ class Probe:
             env={**os.environ, **SILENT},
         )
         self._answers: list[Record] | None = None
-        self._said = b""
+        self._stderr = b""
 
     def answers(self) -> list[Record]:
-        """What has been said in time, from the beginning."""
+        """All records that it printed in time."""
         if self._answers is None:
             try:
-                out, self._said = self._process.communicate(timeout=self._seconds)
+                out, self._stderr = self._process.communicate(timeout=self._seconds)
             except subprocess.TimeoutExpired as late:
                 out = late.output or b""
             self._answers = list(_records(out))
         return self._answers
 
     def answer(self) -> Record:
-        """The one answer. Raises Unanswered."""
+        """Its last record. Raises Unanswered."""
         answers = self.answers()
         if not answers:
             raise Unanswered(self._ending())
@@ -84,13 +84,13 @@ class Probe:
             return f"no answer within {self._seconds:.0f} seconds"
         if code < 0:
             return f"it crashed ({signal.Signals(-code).name})"
-        lines = self._said.decode("utf-8", "replace").strip().splitlines()
+        lines = self._stderr.decode("utf-8", "replace").strip().splitlines()
         return lines[-1] if lines else f"it ended with code {code}"
 
 
 def _records(out: bytes) -> Iterator[Record]:
     for line in out.splitlines():
-        with contextlib.suppress(ValueError):  # a stray print of some library
+        with contextlib.suppress(ValueError):  # printed by a library
             record = json.loads(line)
             if isinstance(record, dict):
                 yield record
@@ -100,7 +100,7 @@ def _records(out: bytes) -> Iterator[Record]:
 
 
 def _library(name: str) -> Iterator[Record]:
-    """Whether it can be imported, and what it knows of itself."""
+    """Whether it can be imported, and its features."""
     importlib.import_module(name)
     more: dict[str, Callable[[], Record]] = {"PIL": _pillow, "pillow_heif": _heif, "rawpy": _raw}
     yield more.get(name, dict)()
@@ -127,30 +127,30 @@ def _devices() -> Iterator[Record]:
 
 
 def _folders(*paths: str) -> Iterator[Record]:
-    """Of each place whether it is there, and can be read."""
+    """Whether each path exists and is readable."""
     for path in paths:
         try:
             is_folder = stat.S_ISDIR(os.stat(path).st_mode)
             flag = os.R_OK | os.X_OK if is_folder else os.R_OK
-            yield {"state": "there" if os.access(path, flag) else "cannot be read"}
+            yield {"state": "present" if os.access(path, flag) else "cannot be read"}
         except FileNotFoundError:
             yield {"state": "missing"}
         except OSError as error:
             yield {"state": (error.strerror or str(error)).lower()}
 
 
-QUESTIONS: dict[str, Callable[..., Iterator[Record]]] = {
+CHECKS: dict[str, Callable[..., Iterator[Record]]] = {
     "library": _library,
     "devices": _devices,
     "folders": _folders,
 }
 
 
-def _answer(question: str, *words: str) -> None:
+def _answer(check: str, *words: str) -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever libraries print is no answer
+    os.dup2(2, 1)  # what libraries print goes to stderr
     try:
-        for record in QUESTIONS[question](*words):
+        for record in CHECKS[check](*words):
             out.write(json.dumps(record) + "\n")
             out.flush()
     except Exception as error:  # a broken library raises anything
