@@ -1,4 +1,4 @@
-"""What the documents say, held against the program."""
+"""Tests that the documentation matches the program."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
 PAGES = sorted([*TOP.glob("*.md"), *TOP.glob("docs/*.md")])
 SHOWING_OPTIONS = ("README", "installation", "models", "indexing", "output", "configuration", "collections")
-"""Pages whose lines with `imgsearch` name no option of another program, but for OTHER_PROGRAMS."""
+"""Pages whose lines with `imgsearch` contain no options of other programs, except OTHER_PROGRAMS."""
 OTHER_PROGRAMS = {"--files-from", "--read0"}
 GROUPED = (
     "roots list", "roots move", "notes add", "notes list", "notes remove",

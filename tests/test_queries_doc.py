@@ -1,4 +1,4 @@
-"""The page about queries, held against the program: what it shows runs, and what it says something means is so."""
+"""Tests that docs/queries.md matches the program: its examples run, and its statements hold."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOTHING_FOUND = "# nothing"
 
 @pytest.fixture
 def pictures(tmp_path, monkeypatch):
-    """Six photos by the names that the page uses."""
+    """Six photos with the names that the page uses."""
     for name, photo in zip(PICTURES, sorted(ALBUM.glob("*.jpg")), strict=False):
         shutil.copy(photo, tmp_path / name)
     monkeypatch.chdir(tmp_path)
@@ -47,22 +47,22 @@ def rows(heading: str) -> list[list[str]]:
     return [re.findall(r"`([^`]+)`", row.split(" | ")[0]) for row in table[2:]]
 
 
-def test_what_is_said_to_be_no_operator_is_words(pictures):
+def test_text_that_is_not_an_operator_is_words(pictures):
     typed = [each for row in rows("### What is not an operator") for each in row]
     assert len(typed) > 20
     for each in typed:
         assert parse(each) == replace(parse(each, verbatim=True), typed=each), each
 
 
-def test_options_exist_and_are_all_there(imgsearch):
+def test_the_table_lists_exactly_the_options_that_exist(imgsearch):
     known = set(re.findall(r"--[a-z][a-z-]+", imgsearch("query", "--help").out.decode()))
     table = {option for row in rows("## Options") for each in row for option in re.findall(r"--[a-z-]+", each)}
     assert table <= known
-    said = "image text not from to more-like less-like any all natural verbatim explain"
-    assert table == {f"--{name}" for name in said.split()}
+    names = "image text not from to more-like less-like any all natural verbatim explain"
+    assert table == {f"--{name}" for name in names.split()}
 
 
-def test_the_instructions_listed_are_those_taken_off(pictures):
+def test_the_listed_instructions_are_removed(pictures):
     listed = {each for row in rows("## Instructions") for each in row}
     assert listed == {phrase.replace("IT", "it") for phrase in INSTRUCTIONS}
     for phrase in listed:
@@ -70,7 +70,7 @@ def test_the_instructions_listed_are_those_taken_off(pictures):
 
 
 @pytest.mark.parametrize(
-    ("said", "equal"),
+    ("read", "equal"),
     [
         (parse, "beach -people -umbrella"),
         (lambda _: combine(parse("beach"), negatives=("people", "umbrella")), "beach -people -umbrella"),
@@ -80,6 +80,6 @@ def test_the_instructions_listed_are_those_taken_off(pictures):
         (lambda _: combine(parse("make it red"), images=("this.jpg",)), "red like this.jpg"),
     ],
 )
-def test_what_is_said_to_mean_the_same_does(pictures, said, equal):
+def test_equivalent_queries_parse_the_same(pictures, read, equal):
     assert equal in PAGE
-    assert replace(said(equal), typed="", as_written=None) == replace(parse(equal), typed="", as_written=None)
+    assert replace(read(equal), typed="", as_written=None) == replace(parse(equal), typed="", as_written=None)

@@ -1,7 +1,7 @@
-"""docs/recipes.md, held against real programs: blocks marked `run` print what stands below them, the rest is read.
+"""Tests that the recipes in docs/recipes.md work. Blocks marked `run` are run, the others only parsed.
 
-A block is run by the shell it names, in a home folder whose ~/Photos is the sample album. What it is said to print is
-the `text` block right below it, with the home folder written as /home/me.
+A block is run by the shell it names, in a home folder whose ~/Photos is the sample album. The `text` block right below
+it is the expected output, with the home folder written as /home/me.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RUNNERS = {
 }
 TOOLS = ("jq", "rsync")
 RARE = ("nu", "systemd-analyze")
-"""Not asked for by IMGSEARCH_REQUIRE_SHELLS."""
+"""Not required by IMGSEARCH_REQUIRE_SHELLS."""
 DATES = {
     "2024": (("lemon", "lime", "orange"), "2024:07:03 10:00:00", {0x010F: "FUJIFILM", 0x0110: "X-T5"}),
     "2023": (("carrots", "cucumber"), "2023:05:01 10:00:00", {}),
@@ -61,18 +61,18 @@ BLOCKS = blocks()
 RUN = [block for block in BLOCKS if block.is_run]
 
 
-def test_no_block_is_overlooked():
+def test_every_block_is_found():
     assert PAGE.count("\n```") == 2 * len(BLOCKS) + 2 * len([block for block in BLOCKS if block.printed])
     assert len(RUN) > 15
     assert {block.language for block in BLOCKS} == {*RUNNERS, "ini", "cron"}
 
 
-# ------------------------------------------------------------------------------------------ those that run
+# ------------------------------------------------------------------------------------------ blocks that are run
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, _no_network_and_own_caches):
-    """A home folder with photos, some with a date, their index in its usual place, and the command."""
+    """A home folder with photos, some of them dated, their index in its default place, and the command."""
     home = tmp_path_factory.mktemp("me").resolve()
     shutil.copytree(ALBUM, home / "Photos", ignore=lambda _, names: [name for name in names if name[-4:] != ".jpg"])
     for year, (names, taken, camera) in DATES.items():
@@ -102,27 +102,27 @@ def run(home: Path, language: str, text: str) -> subprocess.CompletedProcess[str
 def need(name: str) -> None:
     if not shutil.which(name):
         if os.environ.get("IMGSEARCH_REQUIRE_SHELLS") == "1" and name not in RARE:
-            pytest.fail(f"{name} is not installed, and IMGSEARCH_REQUIRE_SHELLS=1 asks for it")
+            pytest.fail(f"{name} is not installed, and IMGSEARCH_REQUIRE_SHELLS=1 requires it")
         pytest.skip(f"{name} is not installed")
 
 
 @pytest.mark.parametrize("block", RUN, ids=str)
-def test_recipe_prints_what_it_is_said_to(block, home):
+def test_recipe_prints_the_documented_output(block, home):
     for tool in (RUNNERS[block.language][0], *(tool for tool in TOOLS if re.search(rf"\b{tool}\b", block.text))):
         need(tool)
     if "sed -z" in block.text and sys.platform == "darwin":
         pytest.skip("sed, cp and tar are GNU's here")
     done = run(home, block.language, block.text)
     printed = done.stdout.replace(str(home), "/home/me")
-    # Versions of nushell differ in how many line breaks they end with.
+    # The number of line breaks at the end depends on the version of nushell.
     assert (printed.rstrip("\n"), done.returncode) == (block.printed.rstrip("\n"), 0), done.stderr
 
 
-# --------------------------------------------------------------------------------------- those that are read
+# --------------------------------------------------------------------------------------- blocks that are parsed
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language in ("sh", "bash")], ids=str)
-def test_shell_can_read_it_and_its_options_exist(block, imgsearch):
+def test_recipe_parses_and_its_options_exist(block, imgsearch):
     done = subprocess.run(["bash", "-n", "-c", block.text], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     for command, rest in re.findall(r"\bimgsearch ([a-z]+)([^|&\n]*)", block.text):
@@ -132,7 +132,7 @@ def test_shell_can_read_it_and_its_options_exist(block, imgsearch):
         assert set(options) <= set(known), block.text
 
 
-def test_units_are_what_systemd_takes(tmp_path):
+def test_systemd_accepts_the_units(tmp_path):
     need("systemd-analyze")
     units = [block.text for block in BLOCKS if block.language == "ini"]
     assert len(units) == 4
@@ -152,9 +152,9 @@ def test_units_are_what_systemd_takes(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_cron_lines_run_with_what_cron_gives_them(home):
+def test_cron_lines_run_in_the_environment_of_cron(home):
     (table,) = [block.text for block in BLOCKS if block.language == "cron"]
-    assert "%" not in table  # which cron takes for the end of the line
+    assert "%" not in table  # cron treats it as the end of the line
     (home / ".local" / "bin").mkdir(parents=True, exist_ok=True)
     (home / ".local" / "bin" / "imgsearch").symlink_to(home / "bin" / "imgsearch")
     passed_on = {name: os.environ[name] for name in ("PYTHONPATH", "HF_HUB_OFFLINE") if name in os.environ}
