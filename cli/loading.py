@@ -1,4 +1,4 @@
-"""From options to the index and the model that a command works with."""
+"""Opens the index and the model of a command."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 
 def open_store(index: str | None) -> Store:
-    """The index to read. Raises IndexNotFound and its kin."""
+    """The index, for reading. Raises IndexNotFound and other StoreErrors."""
     from imgsearch.core.places import locate
     from imgsearch.core.store.store import Store
 
@@ -30,7 +30,7 @@ def open_store(index: str | None) -> Store:
 
 @contextmanager
 def open_to_write(index: str | None, *, wait: bool) -> Iterator[Store]:
-    """The index to write to, for this process alone; with `wait`, when another one has finished."""
+    """The index, for writing, which locks it; with `wait`, after the process that holds the lock."""
     from imgsearch.core.places import locate
     from imgsearch.core.store.store import Store
 
@@ -41,14 +41,14 @@ def open_to_write(index: str | None, *, wait: bool) -> Iterator[Store]:
 
 
 def waiting(say: Say = render.say) -> Say:
-    """Says which process is waited for."""
+    """Prints which process this one waits for."""
     return lambda owner: say(f"waiting for {'another process' if owner == 'unknown' else f'process {owner}'}")
 
 
 def embedder_of(
     space: Space, *, device: str, precision: str = "auto", offline: bool = False, say: Say = render.say
 ) -> Callable[[], Embedder]:
-    """The model that made a space, loaded when first called and checked to be the very same."""
+    """Loads the model of a space on the first call, and checks that its fingerprint is the same."""
     loaded: list[Embedder] = []
 
     def load() -> Embedder:
@@ -60,8 +60,8 @@ def embedder_of(
             embedder = load_model(spec, device=device, precision=precision, offline=offline, say=say)
             if embedder.identity.fingerprint != space.identity.fingerprint:
                 raise ModelError(
-                    f"model {space.identity.name} is not what it was when the index was made (other weights or "
-                    "settings under the same name)",
+                    f"model {space.identity.name} has changed since the index was made (other weights or settings "
+                    "under the same name)",
                     hint=f"embed the photos again with: imgsearch index --model {space.identity.name}",
                 )
             loaded.append(embedder)
@@ -71,7 +71,7 @@ def embedder_of(
 
 
 def query_embedder(space: Space, *, device: str, offline: bool, history: bool) -> QueryEmbedder:
-    """For questions to a space: by the light towers of its model where they have been made, else by all of it."""
+    """Embeds the queries of a space: by the light towers of its model if they exist, else by the whole model."""
     from imgsearch.core.errors import ModelError
     from imgsearch.core.models.onnx_towers import OnnxTowers, QueryEmbedder
     from imgsearch.core.models.query_cache import QueryCache
@@ -83,7 +83,7 @@ def query_embedder(space: Space, *, device: str, offline: bool, history: bool) -
     except ModelError:
         is_same = False
     if not is_same:
-        return QueryEmbedder(identity, whole)  # which says so, if it is needed
+        return QueryEmbedder(identity, whole)  # which raises if the model is needed
     light = OnnxTowers.find(identity.fingerprint) if device in ("auto", "cpu") else None
     return QueryEmbedder(
         identity,
@@ -94,7 +94,7 @@ def query_embedder(space: Space, *, device: str, offline: bool, history: bool) -
 
 
 def make_light(embedder: Embedder, *, say: Say = render.say) -> None:
-    """Write the light towers of a loaded model for the queries to come, if there are none yet. Says so, once."""
+    """Export the light towers of a loaded model for later queries, if they do not exist yet."""
     from imgsearch.core.models.onnx_towers import OnnxTowers
 
     name, fingerprint = embedder.identity.name, embedder.identity.fingerprint
@@ -103,7 +103,7 @@ def make_light(embedder: Embedder, *, say: Say = render.say) -> None:
     known = OnnxTowers.find(fingerprint)
     if known and not known.is_worth_retrying():
         return
-    say(f"preparing quick queries with {name}, once (^C leaves it for another time)")
+    say(f"preparing {name} for fast queries, once (^C skips this)")
     try:
         from imgsearch.core.models.embedding import OpenClipEmbedder
         from imgsearch.core.models.onnx_export import export
@@ -112,11 +112,11 @@ def make_light(embedder: Embedder, *, say: Say = render.say) -> None:
         light = export(embedder)
     except KeyboardInterrupt:
         return
-    except Exception as error:  # what was asked for is done: this is no reason to fail
+    except Exception as error:  # the command itself has succeeded
         say(f"queries with {name} load the whole model: {error}")
         return
     for tower, why in light.manifest.lacking.items():
-        say(f"{'queries by words' if tower == 'text' else 'queries by pictures'} load the whole model {name}: {why}")
+        say(f"{'text' if tower == 'text' else 'picture'} queries load the whole model {name}: {why}")
 
 
 def load_model(spec: ModelSpec, *, device: str, precision: str, offline: bool, say: Say) -> Embedder:
@@ -126,7 +126,7 @@ def load_model(spec: ModelSpec, *, device: str, precision: str, offline: bool, s
 
     try:
         os.getcwd()
-    except OSError:  # it was removed: every path is absolute by now, but torch's libraries insist on a folder
+    except OSError:  # the folder was removed; all paths are absolute, but the libraries of torch need one
         os.chdir("/")
     try:
         from imgsearch.core.models import embedding

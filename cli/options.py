@@ -119,7 +119,7 @@ Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing: use onl
 Wait = Annotated[
     bool, typer.Option("--wait", help="If another process is writing to the index, go on when it has finished.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=render.hush, help="Say nothing but errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=render.set_quiet, help="Say nothing but errors.")]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Say more on stderr: what is done, with what, and how long it takes.")
 ]

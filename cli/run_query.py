@@ -11,7 +11,7 @@ from imgsearch.core.errors import UsageError
 from imgsearch.core.serving import protocol
 
 from .output import render
-from .output.hits import FIELDS, Printer
+from .output.hits import FIELDS, HitPrinter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from imgsearch.core.search.searcher import Searcher
 
     from .output.sheets import Sheet
-    from .output.verbose import Teller
+    from .output.verbose import QueryLog
 
     OnExplained = Callable[[Explanation], None]
 
@@ -38,7 +38,7 @@ BYTES_AT_ONCE = 1 << 20
 def answer(asked: QueryArguments) -> int:
     """The command `imgsearch query`. Returns the exit code."""
     printer, sheet = _outputs(asked)
-    render.hush(asked.quiet)
+    render.set_quiet(asked.quiet)
     explains = _explainer(as_json=asked.as_json) if asked.explain else None
     teller = _teller(asked, explains) if asked.verbose else None
     on_explained = teller or explains
@@ -54,7 +54,7 @@ def answer(asked: QueryArguments) -> int:
 
 
 def _answer_here(
-    asked: QueryArguments, printer: Printer, show: _Show, on_explained: OnExplained | None, *, statistics: bool
+    asked: QueryArguments, printer: HitPrinter, show: _Show, on_explained: OnExplained | None, *, statistics: bool
 ) -> int:
     from imgsearch.core.search.encoding import texts_of
     from imgsearch.core.search.searcher import Searcher
@@ -87,7 +87,7 @@ def _answer_here(
 def answer_many(
     searcher: Searcher,
     options: SearchOptions,
-    printer: Printer,
+    printer: HitPrinter,
     blocks: Iterable[list[str]],
     read: Callable[[str], Query],
     on_explained: OnExplained | None,
@@ -129,7 +129,7 @@ def finish(embedder: QueryEmbedder) -> None:
         make_light(embedder.whole)
 
 
-def _outputs(asked: QueryArguments) -> tuple[Printer, Sheet | None]:
+def _outputs(asked: QueryArguments) -> tuple[HitPrinter, Sheet | None]:
     """What prints the hits, and the page they go to. Raises UsageError for forms that exclude each other."""
     refuse_two_forms(as_json=asked.as_json, paths=asked.paths, print0=asked.print0)
     is_for_programs = asked.as_json or asked.paths or asked.print0 or asked.fields is not None
@@ -153,7 +153,7 @@ def _outputs(asked: QueryArguments) -> tuple[Printer, Sheet | None]:
         from .output.previews import previews_here
 
         previews = previews_here()
-    printer = Printer(
+    printer = HitPrinter(
         as_json=asked.as_json,
         paths=asked.paths,
         print0=asked.print0,
@@ -193,10 +193,10 @@ def _explainer(*, as_json: bool) -> OnExplained:
     return explain
 
 
-def _teller(asked: QueryArguments, then: OnExplained | None) -> Teller:
-    from .output.verbose import Teller
+def _teller(asked: QueryArguments, then: OnExplained | None) -> QueryLog:
+    from .output.verbose import QueryLog
 
-    return Teller(
+    return QueryLog(
         asked.index,
         strategy=asked.strategy,
         modality=asked.modality,
@@ -216,7 +216,7 @@ def _mention_offline(roots: Iterable[str]) -> None:
 class _Show:
     """Prints the hits of one query, and writes them to a page where one was asked for."""
 
-    def __init__(self, asked: QueryArguments, printer: Printer, sheet: Sheet | None) -> None:
+    def __init__(self, asked: QueryArguments, printer: HitPrinter, sheet: Sheet | None) -> None:
         self._asked = asked
         self._printer = printer
         self._sheet = sheet

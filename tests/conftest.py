@@ -288,7 +288,7 @@ def imgsearch(tmp_path, monkeypatch, capfdbinary, kept_workers):
         if stdin is not None:
             monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         capfdbinary.readouterr()
-        render.hush(False)  # as in every process
+        render.set_quiet(False)  # as in every process
         try:
             code = app.exit_code([os.fsdecode(os.fspath(a)) if not isinstance(a, str) else a for a in arguments])
         except SystemExit as stop:

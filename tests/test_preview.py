@@ -135,7 +135,7 @@ def test_a_terminal_that_answers_nothing_gets_half_blocks(album):
 def test_a_dumb_terminal_gets_names_and_a_word(album):
     terminal = Terminal([*COMMAND, "--preview", "-n", "2"], album, TERM="dumb")
     assert len(terminal.shown.splitlines()) == 2 and "\x1b" not in terminal.shown
-    assert terminal.said == "imgsearch: --preview: this terminal draws nothing (TERM is dumb or not set)\n"
+    assert terminal.said == "imgsearch: --preview: this terminal cannot draw (TERM is dumb or not set)\n"
 
 
 def test_a_photo_that_is_gone_says_so_in_its_place(album):

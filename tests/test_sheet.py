@@ -237,15 +237,15 @@ def test_a_search_that_finds_nothing_makes_a_page_that_says_so(imgsearch, photos
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--open",), "--open needs a page to open"),
-        (("--html", "-", "-l"), "--html - puts the page on stdout, and nothing else"),
-        (("--html", "-", "--open"), "--html - puts the page on stdout, and nothing else"),
-        (("--html", "sheet.html", "-n", "1001"), "a sheet holds at most 1,000 photos"),
+        (("--open",), "--open needs --html"),
+        (("--html", "-", "-l"), "--html - writes the page to stdout, where nothing else can go"),
+        (("--html", "-", "--open"), "--html - writes the page to stdout, where nothing else can go"),
+        (("--html", "sheet.html", "-n", "1001"), "a contact sheet holds at most 1,000 photos"),
         (("--html", "nowhere/sheet.html"), "nowhere/sheet.html: cannot be written: no such file or directory"),
         (("--html", "photos"), "photos: cannot be written: is a directory"),
         (("--html", "photos/lemon.jpg"), "photos/lemon.jpg is there and is no web page"),
         (("--html", "/dev/full"), "/dev/full: cannot be written: no space left on device"),
-        (("--html", ""), "--html needs the name of a file"),
+        (("--html", ""), "--html needs a file name"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(imgsearch, photos, arguments, said):
@@ -261,7 +261,7 @@ def test_what_cannot_be_done_is_said_in_one_line(imgsearch, photos, arguments, s
 
 def test_many_queries_make_no_sheet(imgsearch, photos):
     done = imgsearch("query", "-", "--html", "sheet.html", stdin=b"fruit\n")
-    assert (done.code, done.err.splitlines()[0]) == (2, "imgsearch: `-` goes without --html")
+    assert (done.code, done.err.splitlines()[0]) == (2, "imgsearch: --html takes one query, not `-`")
 
 
 def test_a_page_is_replaced_whole_or_not_at_all(tmp_path):
@@ -348,9 +348,7 @@ def test_without_a_browser_it_says_where_the_page_is(imgsearch, photos, tmp_path
     monkeypatch.setenv("PATH", str(tmp_path))
     done = imgsearch("query", "fruit", "--html", "a sheet.html", "--open")
     assert done.code == 0
-    assert (
-        done.err.splitlines()[-1] == f"imgsearch: no browser was found; the page is at file://{tmp_path}/a%20sheet.html"
-    )
+    assert done.err.splitlines()[-1] == f"imgsearch: no browser found; the page is at file://{tmp_path}/a%20sheet.html"
 
 
 NAMES = st.binary(max_size=60).map(lambda name: os.fsdecode(name.replace(b"\0", b"").replace(b"/", b"")))

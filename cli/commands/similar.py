@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgsearch.cli import options
-from imgsearch.cli.output.hits import Printer
+from imgsearch.cli.output.hits import HitPrinter
 from imgsearch.cli.run_query import answer_many, finish, refuse_two_forms, typed_lines
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def similar(
       find ~/New -name '*.jpg' | imgsearch similar - -n 1 --json | jq -r '[.query, .path, .score] | @tsv'
     """
     from imgsearch.cli.loading import open_store, query_embedder
-    from imgsearch.cli.output.verbose import Teller
+    from imgsearch.cli.output.verbose import QueryLog
     from imgsearch.core.errors import UsageError
     from imgsearch.core.search.filters import Filters
     from imgsearch.core.search.options import SearchOptions
@@ -67,7 +67,7 @@ def similar(
     if "-" in files and len(files) > 1:
         raise UsageError("`-` cannot be combined with other files", hint="put them into the lines that are read")
     has_many = files == ["-"] or len(files) > 1
-    printer = Printer(as_json=as_json, paths=paths, print0=print0, has_many=has_many, metadata=metadata)
+    printer = HitPrinter(as_json=as_json, paths=paths, print0=print0, has_many=has_many, metadata=metadata)
     search_options = SearchOptions(
         limit=limit,
         min_score=min_score,
@@ -79,7 +79,7 @@ def similar(
         statistics=printer.shows_statistics,
     )
     strategy, modality = search_options.strategy, search_options.modality
-    teller = Teller(index, strategy=strategy, modality=modality, has_filters=bool(under)) if verbose else None
+    teller = QueryLog(index, strategy=strategy, modality=modality, has_filters=bool(under)) if verbose else None
     with open_store(index) as store:
         space = store.space_to_search()
         embedder = query_embedder(space, device=device, offline=offline, history=False)

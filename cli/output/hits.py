@@ -1,4 +1,4 @@
-"""Hits as they are printed: for people, as columns, as bare paths, or as JSON Lines."""
+"""Prints hits: for a terminal, as columns, as bare paths, or as JSON Lines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from imgsearch.core.paths import path_fields, printable
 
@@ -33,7 +33,7 @@ FACTS = (
     "altitude_m",
     "rating",
 )
-"""What `--metadata` adds, beside `size`, `modified_at` and `keywords`."""
+"""What `--metadata` adds, with `size`, `modified_at` and `keywords`."""
 
 FIELDS = (
     "query",
@@ -60,11 +60,11 @@ FIELDS = (
     "keywords",
     *FACTS,
 )
-"""What `--fields` can name."""
+"""The names that `--fields` takes."""
 
 
-class Printer:
-    """Hits in the form asked for."""
+class HitPrinter:
+    """Prints hits in the chosen format."""
 
     def __init__(
         self,
@@ -90,13 +90,13 @@ class Printer:
         return self.as_json or not {"z", "percentile"}.isdisjoint(self._fields)
 
     def print(self, hits: Sequence[Hit]) -> None:
-        is_for_people = render.is_terminal() and not (self.as_json or self._paths or self._print0 or self._fields)
-        if self._has_many and hits and is_for_people:
+        is_table = render.is_terminal() and not (self.as_json or self._paths or self._print0 or self._fields)
+        if self._has_many and hits and is_table:
             render.emit(render.painted(printable(hits[0].query), render.BOLD, sys.stdout))
-        if is_for_people and self._previews:
+        if is_table and self._previews:
             for hit, drawing in zip(hits, self._previews.of(hits), strict=True):
                 render.emit(drawing, end=b"")
-                self._print_for_people(hit)
+                self._print_row(hit)
                 render.flush()
             return
         for hit in hits:
@@ -108,19 +108,19 @@ class Printer:
                 render.emit(render.shown(hit.path))
             elif self._fields:
                 render.emit(b"\t".join(_shown(_cell(_exact(hit, name))) for name in self._fields))
-            elif is_for_people:
-                self._print_for_people(hit)
+            elif is_table:
+                self._print_row(hit)
             else:
                 self._print_columns(hit)
 
-    def _record(self, hit: Hit) -> dict[str, Any]:
+    def _record(self, hit: Hit) -> dict[str, object]:
         if not self._fields:
             return hit_record(hit, metadata=self._metadata)
         record = hit_record(hit, metadata=True)
         wanted = {name: record.get(name) for name in self._fields}
         return wanted | {key: record[key] for name in wanted if (key := f"{name}_b64") in record}
 
-    def _print_for_people(self, hit: Hit) -> None:
+    def _print_row(self, hit: Hit) -> None:
         text = f"  {printable(hit.place.text)!r}" if hit.place.text else ""
         more = f"  (+{len(hit.members)} more)" if hit.members else ""
         score = render.painted(f"{hit.score:7.3f}", render.DIM, sys.stdout)
@@ -141,27 +141,27 @@ class Printer:
         render.emit(b"\t".join(fields))
 
 
-# Terminals that would print a link's address, or know nothing of escapes.
+# Terminals that print the address of a link, or do not know escape sequences.
 UNLINKED = re.compile(r"(dumb|linux|cons25|eterm.*|sun.*|vt\d+.*|ansi)?")
 
 
 def linked(path: str) -> str:
-    """A file's name as a terminal shows it, which can be clicked where that terminal has links (OSC 8)."""
+    """A path for a terminal, as a link (OSC 8) if the terminal supports links."""
     name = render.painted_path(printable(path))
     if UNLINKED.fullmatch(os.environ.get("TERM", "")) or os.environ.get("FORCE_HYPERLINK") == "0":
         return name
     import socket
     import urllib.parse
 
-    # With the host's name, so that a terminal that shows another machine does not open a file of its own.
+    # With the host name, so that a terminal on another machine does not open its own file.
     address = f"file://{socket.gethostname()}{urllib.parse.quote_from_bytes(os.fsencode(path))}"
     return f"\x1b]8;;{address}\x1b\\{name}\x1b]8;;\x1b\\"
 
 
-def hit_record(hit: Hit, *, metadata: bool = False) -> dict[str, Any]:
-    """A hit as `--json` shows it. Keys are only ever added (docs/json.md)."""
+def hit_record(hit: Hit, *, metadata: bool = False) -> dict[str, object]:
+    """A hit as `--json` prints it. Keys are only ever added (docs/json.md)."""
     place = hit.place
-    record: dict[str, Any] = {
+    record: dict[str, object] = {
         **path_fields(hit.query, "query"),
         "rank": hit.rank,
         "score": round(hit.score, 6),
@@ -192,12 +192,12 @@ def hit_record(hit: Hit, *, metadata: bool = False) -> dict[str, Any]:
 
 
 def taken_at(hit: Hit) -> str | None:
-    """Local time, with the offset where the camera recorded one."""
+    """Local time, with the offset if the camera recorded one."""
     moment, offset = hit.place.facts["taken_at"], hit.place.facts["taken_offset"]
     return f"{moment}{offset}" if moment and offset else moment
 
 
-def _metadata_of(hit: Hit) -> dict[str, Any]:
+def _metadata_of(hit: Hit) -> dict[str, object]:
     return {
         "size": hit.place.size,
         "modified_at": _moment(hit.place.mtime_ns),
@@ -211,12 +211,12 @@ def _moment(mtime_ns: int) -> str | None:
 
     try:
         return datetime.datetime.fromtimestamp(mtime_ns / 1e9, datetime.UTC).isoformat(timespec="seconds")
-    except (OverflowError, ValueError, OSError):  # a year that no calendar has
+    except (OverflowError, ValueError, OSError):  # out of range
         return None
 
 
 def facts_line(hit: Hit) -> str:
-    """What a photographer would want to know of a photo, in one line."""
+    """The facts of a photo on one line."""
     facts = hit.place.facts
     exposure = facts["exposure_seconds"]
     parts = [
@@ -235,8 +235,8 @@ def facts_line(hit: Hit) -> str:
     return "  ".join(part for part in parts if part)
 
 
-def _exact(hit: Hit, name: str) -> Any:
-    """A field as it goes into a column: names keep their bytes."""
+def _exact(hit: Hit, name: str) -> object:
+    """A field for a column; names keep their bytes."""
     if name in ("query", "path", "root"):
         return os.fsencode({"query": hit.query, "path": hit.path, "root": hit.place.root}[name])
     if name == "members":
@@ -245,12 +245,12 @@ def _exact(hit: Hit, name: str) -> Any:
 
 
 def _shown(cell: bytes) -> bytes:
-    """As it may go to stdout: escaped on a terminal, exact elsewhere."""
+    """Escaped on a terminal, exact elsewhere."""
     return os.fsencode(printable(os.fsdecode(cell))) if render.is_terminal() else cell
 
 
-def _cell(value: Any) -> bytes:
-    """A value in a column: nothing for null; no tab and no line break but in names, which are exact."""
+def _cell(value: object) -> bytes:
+    """A value in a column: empty for null. Only names, which are exact, may contain tabs and line breaks."""
     if value is None:
         return b""
     if isinstance(value, bytes):

@@ -1,4 +1,4 @@
-"""What is seen while an index run goes on: a bar on a terminal, JSON events on request, and the closing summary."""
+"""The progress of a run: a bar on a terminal, JSON events, and the summary."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from imgsearch.core.indexing.indexer import Event, Summary
 
 
-# Of a bar at most, on however wide a terminal: what is longer is read no better, and is folded when it gets narrower.
-MOST_COLUMNS = 76
+# Maximum width of a bar. A longer one is not easier to read, and wraps when the terminal gets narrower.
+MAX_COLUMNS = 76
 REDRAW_SECONDS = 0.05
-# From which width on a bar has which form.
+# The format of a bar by minimum width.
 FORMS = (
     (60, "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"),
     (30, "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {remaining}"),
@@ -29,8 +29,8 @@ FORMS = (
 WITHOUT_TOTAL = "{desc} {n_fmt} [{elapsed}, {rate_noinv_fmt}]"
 
 
-def is_watched() -> bool:
-    """Whether somebody sees what is drawn on stderr: a person at a terminal that can, and no log of a CI."""
+def is_drawn() -> bool:
+    """Whether stderr is a terminal that can draw, and not the log of a CI."""
     return (
         sys.stderr.isatty()
         and not render.is_quiet()
@@ -40,28 +40,28 @@ def is_watched() -> bool:
 
 
 class Line:
-    """The last line of a terminal, drawn again and again. Where nobody watches, nothing is.
+    """The last line of a terminal, redrawn on every update; nothing if stderr is not a terminal.
 
-    The cursor waits at its beginning. There it stays when a terminal that becomes narrower folds the line, so that the
-    next drawing erases all of it, and what the terminal writes itself, such as ^C, makes the line no longer.
+    The cursor stays at its start. So the next drawing erases the whole line even if a narrower terminal wrapped it, and
+    what the terminal itself writes, such as ^C, does not make it longer.
     """
 
     def __init__(self, *, is_wanted: bool = True) -> None:
-        self.is_shown = is_wanted and is_watched()
+        self.is_shown = is_wanted and is_drawn()
         self._drawn_at: float | None = None
 
-    def draw(self, *wordings: str) -> None:
-        """The first wording that fits, else as much of the last as does."""
+    def draw(self, *texts: str) -> None:
+        """The first text that fits, else the start of the last one."""
         now = time.monotonic()
         if not self.is_shown or (self._drawn_at is not None and now - self._drawn_at < REDRAW_SECONDS):
             return
-        width = render.columns(sys.stderr) - 1  # after the last column the cursor is in the next line, or is not
-        text = next((wording for wording in wordings if len(wording) <= width), wordings[-1][:width])
+        width = render.columns(sys.stderr) - 1  # terminals differ in where the cursor goes after the last column
+        text = next((each for each in texts if len(each) <= width), texts[-1][:width])
         self._write(f"\r{text}\x1b[J\r")
         self._drawn_at = now
 
     def count(self, what: str, done: int, total: int) -> None:
-        """How far it is."""
+        """Draws N of TOTAL."""
         share = f"{100 * done // max(1, total)} %"
         numbers = f"{done:,} of {total:,}"
         self.draw(f"{what}: {numbers} ({share})", f"{numbers} ({share})", numbers, share)
@@ -81,12 +81,12 @@ class Line:
         try:
             sys.stderr.write(text)
             sys.stderr.flush()
-        except OSError:  # the terminal is gone, and the work goes on
+        except OSError:  # the terminal is gone; the work goes on
             self.is_shown = False
 
 
 class Stages:
-    """What a command does, one thing after the other: seen while it goes on, and with `verbose` told of in the end."""
+    """The current stage of a command on a terminal, and with `verbose` the time of each stage."""
 
     def __init__(self, *, verbose: bool) -> None:
         self._line = Line()
@@ -96,7 +96,7 @@ class Stages:
 
     def __call__(self, what: str, done: int = 0, total: int = 0) -> None:
         if what != self._what:
-            self._tell()
+            self._report()
             self._what, self._began = what, time.monotonic()
         if total:
             self._line.count(printable(what), done, total)
@@ -109,24 +109,24 @@ class Stages:
     def __exit__(self, kind: object, *_: object) -> None:
         self._line.clear()
         if kind is None:
-            self._tell()
+            self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         if self._is_verbose and self._what:
             self._line.clear()
             render.say(f"{printable(self._what)}: {time.monotonic() - self._began:.2f} s")
 
 
 def bar(line: Line, **options: Any) -> Any:
-    """tqdm's counts, rates and guesses, drawn on our line in a form that fits."""
+    """A tqdm bar that is drawn on `line` in a format that fits."""
     from tqdm import tqdm
 
     class Bar(tqdm):  # type: ignore[misc,unused-ignore]
-        monitor_interval = 0  # no thread: every step is looked at
+        monitor_interval = 0  # no thread
 
         @property
         def format_dict(self) -> dict[str, Any]:
-            width = min(MOST_COLUMNS, render.columns(sys.stderr) - 1)
+            width = min(MAX_COLUMNS, render.columns(sys.stderr) - 1)
             form = next((form for least, form in FORMS if width >= least), "")
             if self.total is None:
                 form = WITHOUT_TOTAL
@@ -146,13 +146,13 @@ def bar(line: Line, **options: Any) -> Any:
 
 
 class Progress:
-    """Listens to a run. Bars and messages go to stderr, JSON events to stdout."""
+    """Receives the events of a run. Bars and messages go to stderr, JSON events to stdout."""
 
     def __init__(self, *, as_json: bool, quiet: bool, verbose: bool, stop: threading.Event) -> None:
         self._as_json = as_json
         self._stop = stop
         self.is_deserted = False
-        """Whoever read the events is gone: the run ends in order, and quietly."""
+        """The reader of the events is gone, so the run stops."""
         self._quiet = quiet
         self._verbose = verbose
         self._line = Line(is_wanted=not (quiet or as_json))
@@ -183,10 +183,10 @@ class Progress:
             label = {"photo": "indexed", "gone": "gone"}.get(event.kind, event.reason)
             self.say(f"{label}: {printable(event.path or '')}")
 
-    def say(self, message: str, voice: Callable[[str], None] = render.say) -> None:
-        """One line to the person, above the bar if there is one."""
+    def say(self, message: str, printer: Callable[[str], None] = render.say) -> None:
+        """Print a line on stderr, above the bar if there is one."""
         self._line.clear()
-        voice(message)
+        printer(message)
         if self._bar is not None:
             self._bar.refresh()
 
@@ -210,16 +210,16 @@ class Progress:
 
 
 class Download:
-    """A bar on a terminal while weights are fetched."""
+    """A bar on a terminal during a download."""
 
     def __init__(self) -> None:
         self._bar: Any = None
 
     def __call__(self, fetched: int, total: int | None) -> None:
-        if not is_watched():
+        if not is_drawn():
             return
         if self._bar is None:
-            self._bar = bar(Line(), total=total, unit="B", unit_scale=True, desc="fetching")
+            self._bar = bar(Line(), total=total, unit="B", unit_scale=True, desc="downloading")
         self._bar.update(fetched - self._bar.n)
 
     def __enter__(self) -> Download:
@@ -231,7 +231,7 @@ class Download:
 
 
 def event_record(event: Event) -> dict[str, Any]:
-    """An event as `--json` shows it; keys that say nothing are left out."""
+    """An event as `--json` prints it, without empty keys."""
     record: dict[str, Any] = {"event": event.kind}
     if event.path is not None:
         record |= path_fields(event.path)
@@ -263,7 +263,7 @@ def summary_record(summary: Summary) -> dict[str, Any]:
 
 
 def summary_lines(summary: Summary, *, dry_run: bool) -> list[str]:
-    """The closing summary for a person."""
+    """The summary as text."""
     if dry_run:
         parts = [f"would index {render.count(summary.new, 'new file')}"]
         parts += [f"{summary.changed:,} changed"] if summary.changed else []
@@ -292,6 +292,6 @@ def summary_lines(summary: Summary, *, dry_run: bool) -> list[str]:
             "embed": "embed",
             "write": "write",
         }
-        told = ", ".join(f"{stage} {seconds[key]:.1f}" for stage, key in stages.items())
-        lines.append(f"{seconds['total']:.1f} s: {told}{rate}")
+        listed = ", ".join(f"{stage} {seconds[key]:.1f}" for stage, key in stages.items())
+        lines.append(f"{seconds['total']:.1f} s: {listed}{rate}")
     return lines

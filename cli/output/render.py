@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from imgsearch.core.errors import ImgsearchError
 from imgsearch.core.paths import path_fields, printable
@@ -16,19 +17,19 @@ if TYPE_CHECKING:
 
 
 def emit(line: str | bytes, end: bytes = b"\n") -> None:
-    """One line of data. Names keep their exact bytes. A reader that has gone away is a BrokenPipeError (see app)."""
+    """Print one line of data; names keep their exact bytes. Raises BrokenPipeError if the reader is gone (see app)."""
     data = line if isinstance(line, bytes) else os.fsencode(line)
     sys.stdout.flush()
     sys.stdout.buffer.write(data + end)
 
 
-def emit_json(record: dict[str, Any]) -> None:
-    """One record. A terminal gets it in ASCII, which says the same and steers nothing."""
+def emit_json(record: Mapping[str, object]) -> None:
+    """Print one record; in ASCII on a terminal, where control characters must not have an effect."""
     emit(json.dumps(record, ensure_ascii=is_terminal()).encode("utf-8", "replace"))
 
 
-def root_record(root: Root, photos: int) -> dict[str, Any]:
-    """A root as `--json` shows it (docs/json.md)."""
+def root_record(root: Root, photos: int) -> dict[str, object]:
+    """A root as `--json` prints it (docs/json.md)."""
     return {**path_fields(root.path), "kind": root.kind, "state": root.state, "note": root.note, "photos": photos}
 
 
@@ -38,13 +39,13 @@ def flush() -> None:
 
 
 def leave_quietly() -> NoReturn:
-    """Exit 0 although stdout is closed: `head` has seen enough. The interpreter must not try to flush again."""
+    """Exit 0 when stdout is closed, as by `head`. The interpreter must not flush again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     raise SystemExit(0)
 
 
 def close_output() -> None:
-    """Let whoever reads from us go on: there is no more to come."""
+    """Close stdout early, so that its reader can go on."""
     flush()
     nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     os.dup2(nowhere, 1)
@@ -56,18 +57,18 @@ def is_terminal() -> bool:
 
 
 def shown(name: str) -> str | bytes:
-    """A file name as it may go to stdout: escaped on a terminal, exact elsewhere."""
+    """A file name for stdout: escaped on a terminal, exact elsewhere."""
     return printable(name) if is_terminal() else os.fsencode(name)
 
 
 _is_quiet = False
 
 
-def hush(is_wanted: bool) -> bool:
-    """The callback of `--quiet`: from now on nothing is said but errors."""
+def set_quiet(is_quiet: bool) -> bool:
+    """The callback of `--quiet`: only print errors."""
     global _is_quiet
-    _is_quiet = is_wanted
-    return is_wanted
+    _is_quiet = is_quiet
+    return is_quiet
 
 
 def is_quiet() -> bool:
@@ -75,30 +76,30 @@ def is_quiet() -> bool:
 
 
 def say(message: str) -> None:
-    """One line to the person, on stderr."""
+    """Print one line on stderr, except under `--quiet`."""
     if not _is_quiet:
-        _speak("imgsearch:", message)
+        _write_line("imgsearch:", message)
 
 
 def warn(message: str) -> None:
-    """As `say`, of what is not as it should be, though no error."""
+    """As `say`, but coloured."""
     if not _is_quiet:
-        _speak(painted("imgsearch:", YELLOW, sys.stderr), message)
+        _write_line(painted("imgsearch:", YELLOW, sys.stderr), message)
 
 
 def complain(error: ImgsearchError, *, as_json: bool) -> None:
-    """An error: what happened, to which file, and what to do next. Said under `--quiet`, too."""
+    """Print an error and its hint, under `--quiet` too."""
     if as_json:
         record = {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
         sys.stderr.write(json.dumps(record, ensure_ascii=True) + "\n")
         return
-    _speak(painted("imgsearch:", RED, sys.stderr), printable(str(error)))
+    _write_line(painted("imgsearch:", RED, sys.stderr), printable(str(error)))
     if error.hint:
         sys.stderr.write(f"  {printable(error.hint)}\n")
 
 
-def _speak(who: str, message: str) -> None:
-    sys.stderr.write(f"{who} {message}\n")
+def _write_line(prefix: str, message: str) -> None:
+    sys.stderr.write(f"{prefix} {message}\n")
     sys.stderr.flush()
 
 
@@ -106,7 +107,7 @@ DIM, BOLD, RED, YELLOW = "2", "1", "1;31", "33"
 
 
 def is_coloured(stream: TextIO) -> bool:
-    """Whether colours go there (no-color.org, bixense.com/clicolors): where both ask, NO_COLOR wins."""
+    """Whether to colour this stream (no-color.org, bixense.com/clicolors). NO_COLOR wins over CLICOLOR_FORCE."""
     known = os.environ.get
     if known("NO_COLOR"):
         return False
@@ -116,36 +117,36 @@ def is_coloured(stream: TextIO) -> bool:
 
 
 def painted(text: str, style: str, stream: TextIO) -> str:
-    """The text in a colour, where colours go."""
+    """The text in a style, if the stream is coloured."""
     return f"\x1b[{style}m{text}\x1b[0m" if text and is_coloured(stream) else text
 
 
 def seen(path: str) -> str | bytes:
-    """As `shown`, for people: on a terminal the folders are dim, so that the name is what is seen."""
+    """As `shown`, but on a terminal the folders are dim."""
     return painted_path(printable(path)) if is_terminal() else os.fsencode(path)
 
 
 def painted_path(path: str) -> str:
-    """A path for stdout, its folders dim."""
+    """A path for stdout with dim folders."""
     folders, slash, name = path.rpartition("/")
     return painted(folders + slash, DIM, sys.stdout) + name
 
 
 def columns(stream: TextIO) -> int:
-    """How many characters a line holds: what $COLUMNS says, else what the terminal does."""
+    """Width of a line in characters: $COLUMNS, else that of the terminal."""
     try:
-        told = int(os.environ.get("COLUMNS", ""))
+        width = int(os.environ.get("COLUMNS", ""))
     except ValueError:
-        told = 0
-    if told > 0:
-        return told
+        width = 0
+    if width > 0:
+        return width
     try:
-        return os.get_terminal_size(stream.fileno()).columns or USUAL_COLUMNS
+        return os.get_terminal_size(stream.fileno()).columns or DEFAULT_COLUMNS
     except OSError:
-        return USUAL_COLUMNS
+        return DEFAULT_COLUMNS
 
 
-USUAL_COLUMNS = 80
+DEFAULT_COLUMNS = 80
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""`--html`: the hits as a contact sheet, written where it was asked for and opened if wanted."""
+"""`--html`: writes the hits as a contact sheet, and opens it with `--open`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STDOUT = "-"
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """Where the page goes, and whether it is then shown."""
+    """Where to write the page, and whether to open it."""
 
     path: str
     opens: bool = False
@@ -30,8 +30,7 @@ class Sheet:
         return self.path == STDOUT
 
     def write(self, query: str, hits: Sequence[Hit], options: SearchOptions) -> None:
-        """Raises UsageError where a file is in the way that is no page, and ImgsearchError where it cannot be
-        written."""
+        """Raises UsageError if the file exists and is not a contact sheet, ImgsearchError if it cannot be written."""
         import datetime
 
         from imgsearch.core.paths import printable, processor_cores
@@ -56,25 +55,25 @@ class Sheet:
 
 
 def sheet_for(html: str | None, *, opens: bool, limit: int, has_many: bool, prints_otherwise: bool) -> Sheet | None:
-    """What `--html` and `--open` ask for. Raises UsageError where they do not fit the rest, before anything is done."""
+    """The sheet of `--html` and `--open`. Raises UsageError if other options conflict, before any work."""
     from imgsearch.core.errors import UsageError
     from imgsearch.core.serving import contact_sheet
 
     if html is None:
         if opens:
-            raise UsageError("--open needs a page to open", hint="name it: --html sheet.html --open")
+            raise UsageError("--open needs --html", hint="--html sheet.html --open")
         return None
     if not html:
-        raise UsageError("--html needs the name of a file", hint="name one: --html sheet.html")
+        raise UsageError("--html needs a file name", hint="--html sheet.html")
     if has_many:
-        raise UsageError("`-` goes without --html", hint="make a sheet of one query at a time")
+        raise UsageError("--html takes one query, not `-`", hint="make one sheet per query")
     if limit > contact_sheet.MOST_PHOTOS:
         hint = f"ask for fewer with: -n {contact_sheet.MOST_PHOTOS}"
-        raise UsageError(f"a sheet holds at most {contact_sheet.MOST_PHOTOS:,} photos", hint=hint)
+        raise UsageError(f"a contact sheet holds at most {contact_sheet.MOST_PHOTOS:,} photos", hint=hint)
     if html == STDOUT:
         if prints_otherwise or opens:
             raise UsageError(
-                "--html - puts the page on stdout, and nothing else", hint="name a file: --html sheet.html"
+                "--html - writes the page to stdout, where nothing else can go", hint="give a file: --html sheet.html"
             )
         return Sheet(html)
     html = os.path.expanduser(html)
@@ -92,11 +91,11 @@ def _unwritable(path: str, error: OSError | ValueError) -> Exception:
     from imgsearch.core.errors import ImgsearchError
 
     reason = (getattr(error, "strerror", None) or str(error)).lower()
-    return ImgsearchError(f"{path}: cannot be written: {reason}", hint="name another file with --html")
+    return ImgsearchError(f"{path}: cannot be written: {reason}", hint="give another file with --html")
 
 
 def _open(path: str) -> None:
-    """Show the page in the user's browser, and do not wait for it. Nothing of what that says reaches our output."""
+    """Open the page in the user's browser without waiting, and discard the output of the browser."""
     import shutil
     import subprocess
 
@@ -105,10 +104,10 @@ def _open(path: str) -> None:
 
     opener = shutil.which("open" if sys.platform == "darwin" else "xdg-open")
     if opener is None:
-        render.say(f"no browser was found; the page is at {printable(file_url(path))}")
+        render.say(f"no browser found; the page is at {printable(file_url(path))}")
         return
     try:
-        subprocess.run(  # a shell, which leaves it running and ends at once
+        subprocess.run(  # the shell exits at once and leaves it running
             ["/bin/sh", "-c", '"$@" &', "sh", opener, path],
             check=False,
             stdin=subprocess.DEVNULL,
@@ -118,4 +117,4 @@ def _open(path: str) -> None:
         )
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        render.say(f"{opener} does not start ({reason}); the page is at {printable(file_url(path))}")
+        render.say(f"{opener} failed ({reason}); the page is at {printable(file_url(path))}")

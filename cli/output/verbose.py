@@ -1,4 +1,4 @@
-"""What `--verbose` says of questions: which index was asked, by whom, how, and how long each part took."""
+"""What `--verbose` prints about queries: the index, the process that answered, the plan, and the time of each part."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from imgsearch.core.search.explain import Explanation
 
 
-class Teller:
-    """Listens to how questions are answered, and hands that on to `then`."""
+class QueryLog:
+    """Prints how each query was answered, and passes that on to `then`."""
 
     def __init__(
         self,
@@ -46,32 +46,32 @@ class Teller:
 
         plan = record["plan"]
         model = f"{printable(record['model'])}, {render.count(plan['vectors'], 'vector')}"
-        who = "a running server" if self.is_warm else "this process"
+        process = "a running server" if self.is_warm else "this process"
         scored = ", ".join(
             f"{count:,} of {render.count(plan['allowed'][modality], modality)}"
             for modality, count in plan["scored"].items()
         )
         stages = ", ".join(f"{stage} {1000 * seconds:.1f}" for stage, seconds in record["seconds"].items())
         return [
-            f"asked: {record['query']}",
-            f"index: {printable(locate(self._index))} ({model}), answered by {who}",
-            f"{self._plan(plan['strategy'])}: {scored} that may be shown",
-            f"milliseconds: {stages}; {1000 * (time.perf_counter() - self._began):.1f} since the command was read",
+            f"query: {record['query']}",
+            f"index: {printable(locate(self._index))} ({model}), answered by {process}",
+            f"{self._plan(plan['strategy'])}: {scored} allowed by the filters",
+            f"milliseconds: {stages}; {1000 * (time.perf_counter() - self._began):.1f} since the start",
         ]
 
     def _plan(self, strategy: str) -> str:
-        """What was looked through, and why that."""
+        """What was scanned, and why."""
         asked = self._strategy
         if strategy == "graph":
-            return "HNSW graphs gave shortlists, " + ("as --ann asks" if asked == "ann" else "which is quicker here")
+            return "HNSW graphs gave shortlists " + ("(--ann)" if asked == "ann" else "(faster here)")
         if asked == "exact":
-            why = "as --exact asks"
+            why = "--exact"
         elif asked == "ann":
-            why = "as there is no graph to use"
+            why = "there are no graphs"
         elif self._has_filters:
-            why = "as filters leave few enough"
+            why = "the filters leave few photos"
         elif self._modality == "any":
-            why = "as --modality any takes"
+            why = "--modality any"
         else:
-            why = "as no graph would be quicker"
-        return f"every vector scanned, {why}"
+            why = "faster here"
+        return f"all vectors scanned ({why})"
