@@ -1,6 +1,7 @@
 """What imports what: light commands load nothing heavy, and the modules of core stand in one order."""
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -64,17 +65,34 @@ def package_of(module):
     return module.partition("/")[0].removesuffix(".py")
 
 
+IMPORTERS = {"import_module", "__import__", "LateModule"}
+BY_VARIABLE = {"core/late.py", "core/doctor/probe.py", "cli/verbs.py"}
+"""Modules that import what a variable names: the late module, the probe of a library, and the table of commands."""
+
+
 def imports_of(source, module):
-    """Dotted names of everything a module imports, at any depth; relative ones made absolute."""
+    """Dotted names of everything a module imports, at any depth; relative ones made absolute.
+
+    Names in strings count too: those given to `import_module` and its like, and all that start with `imgsearch.`,
+    which may be run with `python -m`.
+    """
     package = ".".join(["imgsearch", *module.split("/")[:-1]])
     names = set()
     for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in IMPORTERS:
+            wanted = node.args[0] if node.args else None
+            if isinstance(wanted, ast.Constant):
+                names.add(wanted.value)
+            else:
+                assert module in BY_VARIABLE, f"{module}: imports what only a variable names"
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names |= set(re.findall(r"^imgsearch(?:\.\w+)+$", node.value))
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level < 2, f"{module}: a relative import stays inside its package"
             target = ".".join(filter(None, [package if node.level else "", node.module]))
-            names |= {target} | {f"{target}.{alias.name}" for alias in node.names}
+            names |= {target} - {"imgsearch.core"} | {f"{target}.{alias.name}" for alias in node.names}
     return names
 
 
@@ -89,13 +107,17 @@ def packages_named(names):
 
 
 def misplaced(module, names):
-    """What a module of core imports although its package may not."""
+    """What a module of core imports although its package may not.
+
+    `imgsearch.core` itself counts: any package could be read from it as an attribute.
+    """
     package = package_of(module)
     allowed = {*LIGHT} if package in LIGHT else {*LIGHT, *PACKAGES[: PACKAGES.index(package) + 1]}
     wrong = packages_named(names) - allowed
     heavy = {name.partition(".")[0] for name in names}
     wrong |= {library for library in heavy & set(OWNERS) if OWNERS[library] != package}
     wrong |= {name for name in names if name.startswith(("imgsearch.cli", "typer"))}
+    wrong |= {name for name in names if name in ("imgsearch.core", "imgsearch.core.*")}
     return wrong
 
 
@@ -122,10 +144,32 @@ def test_imports_point_left_and_a_heavy_library_has_one_owner(module):
         ("paths.py", "import torch", "torch"),
         ("paths.py", "from imgsearch.core.photos import walk", "photos"),
         ("doctor/probe.py", "from imgsearch.cli import app", "imgsearch.cli.app"),
+        ("photos/walk.py", "if TYPE_CHECKING:\n    from imgsearch.core.search.grouping import Hit", "search"),
+        ("photos/walk.py", "try:\n    import torch\nexcept ImportError:\n    pass", "torch"),
+        ("photos/walk.py", 'np = LateModule("torch")', "torch"),
+        ("photos/walk.py", 'store = LateModule("imgsearch.core.store.store")', "store"),
+        ("photos/walk.py", 'importlib.import_module("hnswlib")', "hnswlib"),
+        ("photos/walk.py", '__import__("imgsearch.core.models.registry")', "models"),
+        ("photos/walk.py", 'run([sys.executable, "-m", "imgsearch.core.store.check"])', "store"),
+        ("photos/walk.py", "import imgsearch.core as everything", "imgsearch.core"),
+        ("photos/walk.py", "from imgsearch.core import *", "imgsearch.core.*"),
+        ("evaluation/runs.py", "from imgsearch.core.doctor.findings import typed", "doctor"),
     ],
 )
 def test_a_planted_import_is_found(module, line, wrong):
     assert wrong in misplaced(module, imports_of(line, f"core/{module}"))
+
+
+def test_an_import_by_a_variable_is_refused():
+    with pytest.raises(AssertionError, match="only a variable names"):
+        imports_of("importlib.import_module(name)", "core/photos/walk.py")
+
+
+@pytest.mark.parametrize("module", [f"{name}.py" for name in LIGHT])
+def test_a_light_module_imports_at_its_top_only_the_standard_library(module):
+    body = ast.unparse(ast.Module(list(at_top(ast.parse(CORE[module].read_text()).body)), []))
+    libraries = {name.partition(".")[0] for name in imports_of(body, f"core/{module}")}
+    assert libraries <= sys.stdlib_module_names | {"imgsearch"}
 
 
 def test_no_import_closes_a_circle():
@@ -144,9 +188,23 @@ def test_no_import_closes_a_circle():
         visit(module, [])
 
 
+def at_top(body):
+    """The imports that run when a module is imported: also in its classes, `try`, `with` and `if`."""
+    for node in body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            yield from at_top(node.orelse)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            for blocks in ("body", "orelse", "finalbody"):
+                yield from at_top(getattr(node, blocks, []))
+            for handler in getattr(node, "handlers", []):
+                yield from at_top(handler.body)
+
+
 def at_import(module):
-    """The modules of core that a module names at its top, outside `if TYPE_CHECKING`."""
-    body = [node for node in ast.parse(CORE[module].read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    """The modules of core that a module imports when it is imported itself."""
+    body = list(at_top(ast.parse(CORE[module].read_text()).body))
     found = set()
     for name in imports_of("\n".join(map(ast.unparse, body)), f"core/{module}"):
         path = name.removeprefix("imgsearch.core.").replace(".", "/")

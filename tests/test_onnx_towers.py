@@ -397,14 +397,14 @@ def test_a_model_without_towers_gets_them_from_its_first_query_or_run(imgsearch,
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     done = imgsearch("index", photos, "--model", other.arch)
     assert done.code == 0
-    assert "preparing builtin for fast queries" in done.err
+    assert "for fast queries, once" in done.err
     assert "quick, without" in imgsearch("status").out.decode()
     assert all(imgsearch("status", "--json").records[0]["spaces"][0]["light"].values())
 
     shutil.rmtree(tmp_path / "cache")
     assert "load the whole model" in imgsearch("status").out.decode()
     first = imgsearch("query", "a dog", "--json")
-    assert "preparing builtin for fast queries" in first.err
+    assert "for fast queries, once" in first.err
     again = imgsearch("query", "a dog", "--json", "--no-history")
     assert "preparing" not in again.err
     for one, other_one in zip(first.records, again.records, strict=True):
