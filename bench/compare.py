@@ -1,12 +1,12 @@
-"""imgsearch beside rclip, on this machine, in one run: one table of what each takes and what was aimed at.
+"""Compares imgsearch with rclip on this machine, in one table with the goal of each row.
 
     python bench/compare.py [--data FOLDER] [--rounds 5] [--only NAME ...]      (make bench)
     python bench/compare.py --long                                             (make bench-long)
 
-Everything is measured as whole processes, in turn (ours, theirs, ours, theirs ...) after a warm-up; shown is the
-median, and the best in brackets. Both have the same model with the same weights (`peers/setup.py`) and the same
-vectors. What it makes lies in .bench/ and may be removed. `--data` is a folder with some 1,000 small photos for the
-first index; without, they are drawn.
+Every row times whole processes, alternating between the two programs after a warm-up, and shows the median with the
+best in brackets. Both use the same model with the same weights (`peers/setup.py`) and the same vectors. The files are
+in .bench/, which can be removed. `--data` is a folder with about 1,000 small photos for the first index; without it,
+photos are generated.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with small photos")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--long", action="store_true", help="what takes long: a million vectors")
+    parser.add_argument("--long", action="store_true", help="the slow part: a million vectors")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="of: " + ", ".join((*PARTS, *LONG_PARTS)))
     arguments = parser.parse_args()
     parts = LONG_PARTS if arguments.long else PARTS

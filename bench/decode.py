@@ -1,10 +1,10 @@
-"""What decoding large JPEGs at a reduced size costs in meaning, and what it saves.
+"""Measures what decoding large JPEGs at a reduced size costs in quality and saves in time.
 
     python bench/decode.py [--data DIR] [--count 500]
 
-Flickr8k's photos are small, so each is enlarged to 12 megapixels, given a sensor's noise and saved as a camera would,
-then read twice: `--decode fast` and `--decode exact`. Compared are the built-in model's vectors of the two, how well
-its captions find the photos either way, and the time that decoding takes. DIR as in bench/quality.py.
+The photos of Flickr8k are small. Each is enlarged to 12 megapixels, given sensor noise, saved as a camera would save
+it, and read twice: with `--decode fast` and `--decode exact`. The script compares the vectors of the built-in model,
+the recall of the captions, and the decoding times. DIR is the same as for bench/quality.py.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main() -> None:
         rankings = np.argsort(-(asked @ found.T), axis=1, kind="stable")[:, :10].tolist()
         recalls = [metrics.recall_at_k(rankings, [{number} for _, number in captions], k) for k in (1, 5, 10)]
         shown = " ".join(f"{recall:.4f}" for recall in recalls)
-        print(f"{way:6} recall_at_1/5/10 {shown}   {1000 * seconds[way] / len(photos):.1f} ms a photo")
+        print(f"{way:6} recall_at_1/5/10 {shown}   {1000 * seconds[way] / len(photos):.1f} ms per photo")
 
 
 def save_large(source: str, path: str, noise: np.ndarray) -> None:

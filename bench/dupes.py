@@ -1,7 +1,7 @@
-"""How many copies `imgsearch dupes` finds, how many it only thinks it does, and what 100,000 photos cost.
+"""Measures how many copies `imgsearch dupes` finds, how many of its finds are wrong, and its time for 100,000 photos.
 
-python bench/dupes.py copies [--data FOLDER]     copies made of the album (or of a folder's photos), found again
-python bench/dupes.py scale --count 100000       made-up vectors and looks: all but reading the photos
+python bench/dupes.py copies [--data FOLDER]     finds altered copies of the album, or of the photos of a folder
+python bench/dupes.py scale --count 100000       random vectors and perceptual hashes: all but reading the photos
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Whether `index` stands damaged and hostile pictures: thousands of mutated ones of every common format.
+"""Tests `index` with thousands of damaged and hostile pictures of every common format.
 
 python bench/fuzz.py [--count 2000] [--formats jpeg,png,...] [--seed 0] [--keep] [--together] [--seeds DIR]
 
-Small pictures made of the sample album, in many flavours, are damaged at random and in what their formats are built
-of, and indexed by the real command. It must not crash, hang or write anything odd; every file must come out as a
-photo, refused or passed over, once; every photo must have the vector of its own pixels; a second run must have nothing
-to do. A decoder may crash or be given up, for it has a process of its own: the table counts that. The first column of
-a file's name is its number; number, format and seed say all about it, however many others are made.
+Small variants of the sample album are damaged, at random and in the structures of their format, and indexed by the
+real command. It must not crash, hang or write anything odd. Every file must end up as a photo, rejected or skipped,
+exactly once; every photo must have the vector of its own pixels; a second run must have nothing to do. A decoder may
+crash or be stopped, because it has its own process; the table counts these. The first column of a file's name is its
+number: number, format and seed determine its content, however many others are generated.
 
-The first broken promise does not end it; any makes the exit code 1, and the files are left for a look. With --keep, so
-are those whose decoder crashed, was given up or wanted too much memory.
+A broken promise does not stop the run, but makes the exit code 1 and keeps the files. --keep also keeps files whose
+decoder crashed, was stopped or wanted too much memory.
 """
 
 from __future__ import annotations
@@ -729,7 +729,7 @@ def damaged(wanted: Format, seeds: Sequence[Seed], number: int, seed: int) -> tu
 
 
 def plant(photos: Path, wanted: Format, count: int, seed: int, given: Path | None) -> None:
-    """So many damaged files in photos/FORMAT, in a few folders."""
+    """Write `count` damaged files to photos/FORMAT, in a few folders."""
     seeds = seeds_of(wanted, given)
     for number in range(count):
         folder = photos / wanted.name / str(number % FOLDERS)
@@ -1117,11 +1117,11 @@ def keep(trial: Trial, there: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=2_000, help="files of each format")
-    parser.add_argument("--formats", default=",".join(each.name for each in FORMATS), help="some of these, by comma")
+    parser.add_argument("--formats", default=",".join(each.name for each in FORMATS), help="comma-separated formats")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--together", action="store_true", help="all formats in one folder and one run")
-    parser.add_argument("--seeds", type=Path, metavar="DIR", help="damage the pictures of this folder too")
-    parser.add_argument("--keep", action="store_true", help="keep files whose decoder crashed or was given up")
+    parser.add_argument("--seeds", type=Path, metavar="DIR", help="also damage the pictures of this folder")
+    parser.add_argument("--keep", action="store_true", help="keep files whose decoder crashed or was stopped")
     arguments = parser.parse_args()
     names = arguments.formats.lower().split(",")
     chosen = [each for each in FORMATS if each.name.lower() in names]

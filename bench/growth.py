@@ -1,11 +1,11 @@
-"""What storing a photo costs as an index grows: checkpoints of 256, made durable, and the HNSW graphs.
+"""Measures what storing a photo costs as an index grows: checkpoints of 256 photos, with fsync, and the HNSW graphs.
 
     python bench/growth.py                      indexes of 1,000, 10,000 and 100,000 photos
-    python bench/growth.py --count 1000000      and one of a million, with its graphs
+    python bench/growth.py --count 1000000      also one of a million, with its graphs
 
-Photos and unit vectors are made up; every 5th photo carries a text. What is timed is `Store.commit` with all that it
-writes and waits for: a few checkpoints more in each index, turn by turn, so that all see the same machine. The graphs
-are those of the whole index, divided by its photos.
+Photos and unit vectors are random; every 5th photo has a text. The script times `Store.commit` with everything that it
+writes and waits for: a few more checkpoints in each index, alternating between them. The time of the graphs is for the
+whole index, divided by its photos.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--folder", help="where the indexes are made for the time being")
+    parser.add_argument("--folder", help="folder for the temporary indexes")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as top, contextlib.ExitStack() as stack:
         indexes = {}
@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def told(indexes: dict[int, Growing]) -> None:
-    print("| photos | ms a photo | of the smallest | CPU ms | kB written | graphs, ms a photo | total |")
+    print("| photos | ms per photo | vs. the smallest | CPU ms | kB written | graphs, ms per photo | total |")
     print("|---|---|---|---|---|---|---|")
     first = None
     for size, index in indexes.items():

@@ -1,11 +1,11 @@
-"""What an HNSW graph finds and costs by its parameters, for the constants in core/store/graphs.py.
+"""Measures recall and cost of an HNSW graph by its parameters, for the constants in core/store/graphs.py.
 
-    python bench/hnsw.py --data DIR            grid of M and ef_construction at 131,072 x 512, each asked at several ef
+    python bench/hnsw.py --data DIR            grid of M and ef_construction at 131,072 x 512, searched at several ef
 
-The vectors stand in for CLIP's: a cone around a mean, a spectrum that falls like 1/k, photos in bursts, and questions
-from the other side of the modality gap, which are the hard ones for a graph. With `--data` (a folder with
-`vectors.npz`: `image` and `text`) mean and principal directions are those of real pictures and the questions are real
-texts; without, both are drawn with the same statistics.
+The vectors imitate CLIP's: a cone around a mean, a spectrum that falls like 1/k, photos in bursts, and queries from the
+other side of the modality gap, which are hard for a graph. With `--data` (a folder with `vectors.npz`: `image` and
+`text`) the mean and the principal directions come from real pictures, and the queries are real texts; without it, both
+are drawn with the same statistics.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--questions", type=int, default=500)
     parser.add_argument("--data", help="folder with vectors.npz")
-    parser.add_argument("--grid", help="pairs of M and ef_construction, such as 16:120,24:200")
+    parser.add_argument("--grid", help="pairs of M:ef_construction, such as 16:120,24:200")
     arguments = parser.parse_args()
     grid = GRID
     if arguments.grid:
@@ -115,7 +115,7 @@ def main() -> None:
         f"scan {scan * 1e3:.2f} ms each\n"
     )
     heads = [f"recall at ef {ef} (ms)" for ef in EFS]
-    print(f"| M | ef_construction | build s | ms a vector | MB | {' | '.join(heads)} |")
+    print(f"| M | ef_construction | build s | ms per vector | MB | {' | '.join(heads)} |")
     print("|---|" + "---|" * (4 + len(EFS)))
     for m, ef_construction in grid:
         index, seconds = built(collection.images, m, ef_construction)

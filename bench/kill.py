@@ -1,11 +1,11 @@
-"""Whether `index` keeps its word when it is killed: at random moments, over a real folder, with queries in between.
+"""Tests that `index` keeps its promises when it is killed at random moments, with queries in between.
 
 python bench/kill.py [--photos DIR] [--kills 100] [--signal KILL|INT|TERM|HUP|mixed] [--seed 0]
 
-An uninterrupted index of the same folder says what is right. After every kill the index must open and answer, hold no
-vector twice and none that belongs to another picture, and have lost no more than one checkpoint; an orderly stop loses
-nothing. In the end it must equal the uninterrupted one. The first broken promise ends it: exit 1, with the seed, and
-the folder is left for a look.
+An uninterrupted index of the same folder is the reference. After every kill the index must open and answer, have no
+vector twice and none of another picture, and have lost at most one checkpoint; an orderly stop loses nothing. In the
+end it must equal the reference. The first broken promise stops the test with exit code 1, prints the seed, and keeps
+the folder.
 """
 
 from __future__ import annotations
@@ -361,7 +361,7 @@ class Run:
         self.planned: int | None = None
         self.results: list[Result] = []
         self.saved = 0
-        """So many results came before the last checkpoint that was reported."""
+        """Number of results before the last checkpoint that was reported."""
         self.checkpoints = 0
         self.last = ""
         """Kind of the last event."""
@@ -524,7 +524,7 @@ def moment(kind: str, generator: random.Random, usual: dict[str, float]) -> Mome
 
 
 def _when_written(pattern: str, number: int) -> Callable[[Run], bool]:
-    """Due when such files in the index were written to so many times since the walk ended."""
+    """Due when such files in the index were written N times since the walk ended."""
     stamps: list[dict[str, int]] = []
 
     def is_due(run: Run) -> bool:
@@ -928,14 +928,16 @@ def _says_empty(complaint: str) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, metavar="DIR", help="a folder to use links or copies of; default: made")
-    parser.add_argument("--count", type=int, metavar="N", help="so many photos (default: 600, or all of DIR)")
+    parser.add_argument(
+        "--photos", type=Path, metavar="DIR", help="folder of photos to link or copy (default: generated)"
+    )
+    parser.add_argument("--count", type=int, metavar="N", help="number of photos (default: 600, or all of DIR)")
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--at-work", type=int, default=0, metavar="N", help="go on until N of them found it indexing")
-    parser.add_argument("--life", type=int, default=5, help="kills before a run is let end and compared (default: 5)")
+    parser.add_argument("--at-work", type=int, default=0, metavar="N", help="continue until N kills hit while indexing")
+    parser.add_argument("--life", type=int, default=5, help="kills before a run may finish (default: 5)")
     parser.add_argument("--signal", choices=[*SIGNALS, "mixed"], default="KILL")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-words", action="store_true", help="ask by pictures only, which loads no model")
+    parser.add_argument("--no-words", action="store_true", help="only picture queries, which load no model")
     parser.add_argument("--keep", action="store_true", help="do not delete the folder")
     arguments = parser.parse_args()
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup's, which the runs would take over
@@ -952,7 +954,7 @@ def main() -> int:
         trial.run()
     except Broken as broken:
         print("\n".join(trial.table()))
-        print(f"BROKEN after {trial.kills} kills: {broken}\nseed {arguments.seed}; left for a look: {work}", flush=True)
+        print(f"BROKEN after {trial.kills} kills: {broken}\nseed {arguments.seed}; files kept in {work}", flush=True)
         return 1
     print("\n".join(trial.table()))
     print(f"{'seconds':22} {time.time() - started:.0f}")

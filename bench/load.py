@@ -1,11 +1,11 @@
-"""Many clients at once on `imgsearch serve`, over loopback: what it answers, how quickly, and how much memory it holds.
+"""Runs many clients at once against `imgsearch serve` over loopback, and measures answers, latency and memory.
 
     python bench/load.py [--index DIR] [--clients 50] [--seconds 60] [--rounds 3] [--most 1000000]
 
-Starts a server of its own on a free port and ends it. Each client keeps one connection, as a browser does, and asks in
-turn for words, new words, a photo with words beside it, a dropped picture, pages of photos, days and thumbnails. What
-is not answered with 200, or not answered, is an error, and the exit code is then 1. Memory is what is resident of the
-server alone, without the processes that decode for it, of which the second figure is the sum.
+Starts its own server on a free port and stops it. Each client keeps one connection, as a browser does, and requests in
+turn: repeated and new texts, a photo with text, an uploaded picture, pages of photos, days and thumbnails. Anything
+but status 200 is an error and makes the exit code 1. The first memory figure is the resident size of the server alone,
+the second the sum of its decoding processes.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--most", type=int, default=1_000_000, help="requests a round")
+    parser.add_argument("--most", type=int, default=1_000_000, help="maximum number of requests per round")
     given = parser.parse_args()
     picture = (Path(__file__).parents[1] / "tests" / "album" / "lemon.jpg").read_bytes() + b"\0"  # not as indexed
     is_bad = False

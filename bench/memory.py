@@ -1,10 +1,9 @@
-"""How much memory the main process takes while it indexes: a tenth of the photos first, then all of them.
+"""Measures the memory of the main process while it indexes a tenth of the photos, and then all of them.
 
     python bench/memory.py --count 100000
 
-Makes small photos with contents of their own, in folders of 1,000 or, with `--flat`, in one. Prints the peak resident
-size of the main process (not of its workers) after each run; what is left after subtracting the smaller run is what
-grows with the number of photos.
+Makes small photos with different contents, in folders of 1,000 or, with `--flat`, in one. Prints the peak resident size
+of the main process (without its workers) after each run; the difference is what grows with the number of photos.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def main() -> None:
             make(photos, count, flat=arguments.flat)
             peaks[count] = indexed(photos, Path(top) / f"index-{count}", count)
     (few, low), (many, high) = peaks.items()
-    print(f"growth: {(high - low) / (many - few):.0f} bytes a photo")
+    print(f"growth: {(high - low) / (many - few):.0f} bytes per photo")
 
 
 def make(folder: Path, count: int, *, flat: bool) -> None:

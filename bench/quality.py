@@ -1,10 +1,10 @@
-"""How good the answers of the built-in model are, through the interface that commands use.
+"""Measures the search quality of the built-in model through the interface that commands use.
 
-python bench/quality.py recall [--data DIR]      text -> image on Flickr8k's dev split, exact and HNSW
-python bench/quality.py composed [--data DIR]    picture plus words on PACS: methods, intervals, weights
+python bench/quality.py recall [--data DIR]      text to image on Flickr8k's dev split, exact and HNSW
+python bench/quality.py composed [--data DIR]    picture plus text on PACS: methods, intervals, weights
 python bench/quality.py clip [--data DIR]        recorded vectors of OpenAI's CLIP ViT-B/32, replayed through the engine
 
-DIR holds `flickr8k-dev/`, `pacs/` and `clip-vectors/`; by default $IMGSEARCH_TEST_DATA, else ../shared/data beside the
+DIR contains `flickr8k-dev/`, `pacs/` and `clip-vectors/`. Default: $IMGSEARCH_TEST_DATA, else ../shared/data beside the
 repository.
 """
 
@@ -229,7 +229,7 @@ def print_parts(searcher: Searcher, task: Task) -> None:
     """What each half of a query finds by itself, for composition can keep no more than the halves tell apart."""
     pictures = sorted({query.images[0] for query in task.queries})
     ranked = rankings(searcher, [Query(path, images=(path,)) for path in pictures], SearchOptions(limit=task.pictures))
-    print("| asked with | to find | mAP | chance |\n|---|---|---|---|")
+    print("| query | relevant | mAP | chance |\n|---|---|---|---|")
     for at, wanted in enumerate(("the same subject", "the same style")):
         relevant = []
         for path in pictures:
@@ -248,7 +248,7 @@ def print_parts(searcher: Searcher, task: Task) -> None:
 
 
 def print_methods(task: Task, figures: dict[str, np.ndarray], recalls: dict[str, float]) -> None:
-    print(f"| method | weight | mAP | recall_at_10 | minus `{BASELINE}`, 95 % | the same, groups drawn |")
+    print(f"| method | weight | mAP | recall_at_10 | minus `{BASELINE}`, 95 % | same, groups drawn |")
     print("|---|---|---|---|---|---|")
     for name, values in sorted(figures.items(), key=lambda item: -item[1].mean()):
         weight = f"{METHODS[name].default_weight:g}" if name in METHODS else ""
@@ -271,7 +271,7 @@ def print_best(task: Task, swept: dict[str, dict[float, np.ndarray]]) -> None:
         for name, by_weight in swept.items()
     }
     theirs = swept[BASELINE][best[BASELINE]]
-    print(f"| method | best weight | mAP | minus `{BASELINE}` at its best, 95 % | the same, groups drawn |")
+    print(f"| method | best weight | mAP | minus `{BASELINE}` at its best weight, 95 % | same, groups drawn |")
     print("|---|---|---|---|---|")
     for name, w in best.items():
         values = swept[name][w]
@@ -409,7 +409,7 @@ def intervals(task: Task, difference: np.ndarray, is_itself: bool) -> str:
 
 
 def chance(relevant: Sequence[set[str]], ranked: int) -> float:
-    """The average precision that shuffled rankings of so many pictures have in the mean."""
+    """The mean average precision of shuffled rankings of that many pictures."""
     harmonic = sum(1 / i for i in range(1, ranked + 1))
     expected = [((len(right) - 1) / (ranked - 1) * (ranked - harmonic) + harmonic) / ranked for right in relevant]
     return float(np.mean(expected))

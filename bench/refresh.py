@@ -1,9 +1,9 @@
-"""What `imgsearch index` costs when nothing has changed, beside `find`, which only prints what it stats.
+"""Times `imgsearch index` when nothing has changed, compared with `find`, which only prints what it stats.
 
     python bench/refresh.py [--files 100000] [--rounds 7] [--keep FOLDER]
 
-Real tiny JPEGs, no two alike, 500 a folder, indexed once by the program's own loop with a stand-in for workers and
-model (random unit vectors), so that the measured runs find everything unchanged. Whole processes, in turn.
+Makes tiny JPEGs, all different, 500 in a folder, and indexes them once by the program's own loop with random unit
+vectors instead of a model, so that the measured runs find everything unchanged. Times whole processes, alternating.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--keep", metavar="FOLDER", help="where to plant and index, and to find both the next time")
+    parser.add_argument("--keep", metavar="FOLDER", help="folder for the files and the index, kept for the next run")
     arguments = parser.parse_args()
     with _place(arguments.keep) as place:
         photos, index = f"{place}/photos", f"{place}/index"
@@ -69,7 +69,7 @@ def main() -> None:
         for _ in range(arguments.rounds):
             for name, contender in contenders.items():
                 seconds[name] = min(seconds[name], timed(contender))
-    print(f"{arguments.files:,} files, whole processes, best of {arguments.rounds} rounds in turn")
+    print(f"{arguments.files:,} files, whole processes, best of {arguments.rounds} alternating rounds")
     rclip = RCLIP_SECONDS * arguments.files / 100_000
     for name, taken in seconds.items():
         told = f"{taken / seconds['find -printf']:6.2f} x find"

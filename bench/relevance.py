@@ -1,12 +1,12 @@
-"""What makes an answer fit: the measurements behind prompts, negation, near-copies, the automatic cut and hubness.
+"""The measurements behind prompts, negation, near-copies, the automatic cut and the hubness correction.
 
-python bench/relevance.py ensemble [--data DIR]    short queries asked in three wordings against one
-python bench/relevance.py negation [--data DIR]    "dog -water": penalties of several strengths against subtraction
-python bench/relevance.py copies [--data DIR]      which cosine or hash tells a changed copy from another photo
-python bench/relevance.py cut [--data DIR]         which photos answer, and when none does
-python bench/relevance.py hubness [--data DIR]     photos that are near to everything, corrected (NNN)
+python bench/relevance.py ensemble [--data DIR]    short queries in three wordings compared with one
+python bench/relevance.py negation [--data DIR]    "dog -water": penalties of several strengths, and subtraction
+python bench/relevance.py copies [--data DIR]      which cosine or hash separates altered copies from other photos
+python bench/relevance.py cut [--data DIR]         which photos match, and when none does
+python bench/relevance.py hubness [--data DIR]     correcting photos that are close to everything (NNN)
 
-DIR holds `flickr8k-dev/`, `pacs/`, `grocery-mit/` and `clip-vectors/`; by default $IMGSEARCH_TEST_DATA, else
+DIR contains `flickr8k-dev/`, `pacs/`, `grocery-mit/` and `clip-vectors/`. Default: $IMGSEARCH_TEST_DATA, else
 ../shared/data beside the repository. The formulas here are plain numpy on unit vectors, not the engine's.
 """
 
@@ -603,7 +603,7 @@ def print_found(paths: dict[str, list[str]]) -> None:
             medians.append(float(np.median(cosines)))
             for rule, is_same in SAME_SHOT.items():
                 found[rule].append(float(is_same(cosines, bits_off, aspect_off).mean()))
-    print(f"{len(chosen)} photos; share of changed copies that a rule takes for the same shot")
+    print(f"{len(chosen)} photos; share of altered copies that a rule accepts as the same photo")
     table("rule", *CHANGES)
     for rule, shares in found.items():
         row(rule, *shares)
@@ -621,7 +621,7 @@ def copy_path(folder: str, number: int, change: str) -> str:
 
 
 def print_merged(sets: dict[str, tuple[Vectors, NDArray[np.float32], Scores]]) -> None:
-    print("\npairs of different photos that a rule takes for one shot")
+    print("\npairs of different photos that a rule accepts as the same photo")
     table("rule", *(f"{name} ({len(rows)})" for name, (rows, _, _) in sets.items()))
     for rule, is_same in SAME_SHOT.items():
         counts = []
@@ -657,7 +657,7 @@ def standing(scores: Scores, phrases: Scores) -> Scores:
 
 
 def gate(photos: int) -> float:
-    """What the best of so many photos reaches by luck: the expected maximum of normal noise, about."""
+    """The score that the best of `photos` reaches by chance: about the expected maximum of normal noise."""
     return max(FLOOR, float(np.sqrt(2 * np.log(max(photos, 1)))))
 
 

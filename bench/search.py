@@ -1,10 +1,10 @@
-"""What a scan and a graph cost, for the planner's constants in core/search/searcher.py.
+"""Times scans and graphs, for the planner's constants in core/search/searcher.py.
 
     python bench/search.py                      131,072 x 512: the slots of one graph
     python bench/search.py --count 1048576      8 graphs
 
-The vectors stand in for CLIP's as in bench/hnsw.py. Last come whole questions, as `Searcher` answers them: `exact`,
-`ann`, and what the planner makes of many at once and of one after the other.
+The vectors imitate CLIP's as in bench/hnsw.py. The last rows are whole queries by `Searcher`: `exact`, `ann`, and what
+the planner chooses for many at once and for one at a time.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=131_072)
     parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--folder", help="where the index is made for the time being")
+    parser.add_argument("--folder", help="folder for the temporary index")
     parser.add_argument("--no-graphs", action="store_true")
     arguments = parser.parse_args()
     if arguments.no_graphs:
@@ -92,7 +92,7 @@ def main() -> None:
 
 def scans(rows: np.ndarray, questions: np.ndarray) -> None:
     one = seconds(lambda: rows @ questions[0], 20)
-    print(f"scan, one question      {one * 1e3:9.2f} ms   {one / rows.size:.1e} s a float")
+    print(f"scan, one query         {one * 1e3:9.2f} ms   {one / rows.size:.1e} s per float")
     for count in TOGETHER[1:]:
         if count * len(rows) > 32_000_000:
             break
@@ -100,7 +100,7 @@ def scans(rows: np.ndarray, questions: np.ndarray) -> None:
         more = (cost - one) / (count - 1) / rows.size
         print(
             f"scan, {count:3} together      {cost * 1e3:9.2f} ms   {cost / one:.1f} of one; "
-            f"each more {more:.1e} s a float"
+            f"each more {more:.1e} s per float"
         )
 
 
@@ -115,13 +115,13 @@ def graphs(store: Store, questions: np.ndarray) -> None:
         return
     floats = len(made) * (made[0].upto - made[0].first) * space.identity.dim
     print(f"graphs (M {HNSW_M}, ef_construction {HNSW_EF_CONSTRUCTION}, ef {HNSW_EF}): {len(made)}")
-    print(f"graphs, build           {build:9.2f} s    {build / space.slots * 1e3:.3f} ms a vector")
+    print(f"graphs, build           {build:9.2f} s    {build / space.slots * 1e3:.3f} ms per vector")
     searcher = Searcher(store, lambda: Drawn(questions))
     load = seconds(lambda: searcher._scorer._graphs.clear() or searcher._scorer._loaded("image"), 3)
-    print(f"graphs, verify and load {load * 1e3:9.2f} ms   {load / floats:.1e} s a float")
+    print(f"graphs, verify and load {load * 1e3:9.2f} ms   {load / floats:.1e} s per float")
     (graph, *_) = searcher._scorer._loaded("image")
     ask = seconds(lambda: [graph.nearest(question[None], 200) for question in questions], 3) / len(questions)
-    print(f"one graph, one question {ask * 1e3:9.2f} ms")
+    print(f"one graph, one query    {ask * 1e3:9.2f} ms")
     ask = seconds(lambda: graph.nearest(questions, 200), 3) / len(questions)
     print(f"one graph, 200 together {ask * 1e3:9.2f} ms each")
 

@@ -1,14 +1,15 @@
-"""Make the light towers that ship with the built-in model: two small graphs that point into its weights file.
+"""Makes the light towers that ship with the built-in model: two small graphs that refer to its weights file.
 
     python bench/ship_light.py
 
-Nothing of the weights is copied. Each tensor of a graph names its place in open_clip_model.safetensors, where it lies
-in half precision, and is widened when it is used. Run it whenever the built-in model or
-FORMAT in `core/models/onnx_towers.py` changes; tests/test_onnx_towers.py checks the result against the model.
+The weights are not copied. Each tensor of a graph refers to its position in open_clip_model.safetensors, where it is in
+half precision, and is widened when it is used. Run this after a change of the built-in model or of FORMAT in
+`core/models/onnx_towers.py`; tests/test_onnx_towers.py checks the result against the model.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -39,7 +40,7 @@ def tensors(path: str) -> dict[bytes, tuple[int, int]]:
 
 
 def point_into(graph: onnx.GraphProto, places: dict[bytes, tuple[int, int]]) -> None:
-    """Replace the weights of a graph by references."""
+    """Replace the weights of a graph with references."""
     for weights in list(graph.initializer):
         values = numpy_helper.to_array(weights)
         place = places.get(values.tobytes()) if values.dtype == np.float32 else None
@@ -52,7 +53,7 @@ def point_into(graph: onnx.GraphProto, places: dict[bytes, tuple[int, int]]) -> 
         for key, value in (("location", WEIGHTS), ("offset", place[0]), ("length", place[1])):
             weights.external_data.add(key=key, value=str(value))
         users = [node for node in graph.node if wide in node.input]
-        if [node.op_type for node in users] == ["Gather"]:  # of the table of tokens a few rows, and only these widened
+        if [node.op_type for node in users] == ["Gather"]:  # only the rows of the token table that are used are widened
             (user,) = users
             rows = user.output[0]
             user.input[0], user.output[0] = narrow, f"{rows}.half"
@@ -63,7 +64,7 @@ def point_into(graph: onnx.GraphProto, places: dict[bytes, tuple[int, int]]) -> 
 
 
 def write_sums(folder: str) -> None:
-    """What `imgsearch doctor` holds the files against, as sha256sum writes it."""
+    """The checksums that `imgsearch doctor` compares, in the format of sha256sum."""
     names = sorted(name for name in os.listdir(folder) if name not in (SUMS, "README.md"))
     with open(os.path.join(folder, SUMS), "w", encoding="ascii") as sums:
         for name in names:
@@ -72,6 +73,8 @@ def write_sums(folder: str) -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
     folder = str(embedding.BUILTIN_DIR)
     embedder = embedding.load(registry.parse(registry.BUILTIN), device="cpu")
     assert embedder.again is not None

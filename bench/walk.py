@@ -1,4 +1,4 @@
-"""How long a walk of 100,000 files takes beside `find`, which only prints what it stats.
+"""Times a walk of 100,000 files, compared with `find`, which only prints what it stats.
 
 python bench/walk.py [--files 100000] [--rounds 5]
 """

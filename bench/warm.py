@@ -1,11 +1,11 @@
-"""Queries asked warm, through the socket of `imgsearch serve --socket-only`, beside the same ones asked cold.
+"""Times queries through the socket of `imgsearch serve --socket-only`, compared with the same queries without it.
 
     python bench/warm.py [--index DIR | --count N] [--rounds 100] [--cold-rounds 20]
 
-`--count` makes an index of so many made-up photos in the space of the built-in model.
+`--count` makes an index of N random photos in the space of the built-in model.
 
-Prints p50 and p99 in milliseconds, of whole processes and of what they take above the start of an interpreter that does
-nothing, for words asked before, words never asked before, and a photo of the index.
+Prints p50 and p99 in milliseconds, of whole processes and of what they take above the start of an empty interpreter,
+for repeated texts, new texts, and a photo of the index.
 """
 
 from __future__ import annotations
