@@ -24,7 +24,7 @@ from PIL import Image
 
 from imgsearch.core.indexing import indexer
 from imgsearch.core.models import registry
-from imgsearch.core.photos.decode_pool import Read
+from imgsearch.core.photos.decode_pool import DecodedPhoto
 from imgsearch.core.store.store import Store
 from imgsearch.core.types import Facts, Photo, Recipe, SpaceIdentity
 
@@ -122,21 +122,21 @@ class Model:
 
 
 class Reader:
-    """Stands in for the worker processes: the true hash and facts, no pixels."""
+    """Replaces the worker processes: real hashes and facts, no pixels."""
 
     count = 1
 
-    def read(self, photo: Photo, recipe: Recipe, **_: object) -> Read:
+    def read(self, photo: Photo, recipe: Recipe, **_: object) -> DecodedPhoto:
         with open(photo.path, "rb") as file:
             digest = hashlib.sha256(file.read()).digest()
         square = np.zeros((*recipe.size, 3), np.uint8)
-        return Read(digest, photo.size, photo.mtime_ns, Facts("JPEG", 32, 24), square)
+        return DecodedPhoto(digest, photo.size, photo.mtime_ns, Facts("JPEG", 32, 24), square)
 
     def close(self) -> None: ...
 
 
 def index_once(photos: str, index: str) -> None:
-    """Fill the index; where it is full already, find that out."""
+    """Index the photos; a second call finds them unchanged."""
     plan = indexer.IndexPlan((photos,))
     with Store.writing(index, create=True) as store:
         space = store.active_space()

@@ -230,3 +230,35 @@ def test_no_command_imports_another_and_output_imports_no_command(module):
     known = {name for name in imports(CLI[module]) if name.startswith("imgsearch.cli.commands.")}
     own = "imgsearch.cli." + module.removesuffix(".py").replace("/", ".")
     assert {name for name in known if name != own and not name.startswith(f"{own}.")} == set()
+
+
+BENCH = sorted((TOP.parent / "bench").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", BENCH, ids=lambda path: path.stem)
+def test_a_benchmark_script_imports_names_that_exist(path):
+    """Wherever in the script: one that runs for an hour must not fail at its last table."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("imgsearch."):
+            top, *parts = node.module.removeprefix("imgsearch.").split(".")
+            folder = {"core": TOP, "cli": CLI_TOP}[top].joinpath(*parts)
+            source = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+            for alias in node.names:
+                is_module = folder.is_dir() and (
+                    (folder / f"{alias.name}.py").exists() or (folder / alias.name).is_dir()
+                )
+                assert is_module or alias.name in names_defined(source), f"{node.module} has no {alias.name}"
+
+
+@cache
+def names_defined(source):
+    """What a module defines or imports at its top, also in `if` and `try`."""
+    names = set()
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+    return names
