@@ -16,6 +16,7 @@ events matters it holds one of them back (`rigged`). What has to be fast is boun
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import os
@@ -274,8 +275,37 @@ def kept_workers(_pools, monkeypatch):
     monkeypatch.setattr(DecodePool, "__exit__", left)
 
 
+@pytest.fixture(scope="session")
+def _models():
+    """Built-in models by how they were loaded."""
+    return {}
+
+
 @pytest.fixture
-def imgsearch(tmp_path, monkeypatch, capfdbinary, kept_workers):
+def kept_model(_models, monkeypatch):
+    """Runs in this process load the built-in model once, each with its own settings."""
+    from imgsearch.cli import loading
+
+    load = loading.load_model
+
+    def loaded(spec, *, device, precision, offline, say):
+        from imgsearch.core.models import embedding, registry
+
+        _models.setdefault("load", embedding.load)
+        if spec != registry.parse("builtin") or embedding.load is not _models["load"]:
+            return load(spec, device=device, precision=precision, offline=offline, say=say)
+        key = (device, precision)
+        if key not in _models:
+            _models[key] = load(spec, device=device, precision=precision, offline=offline, say=say)
+        model = copy.copy(_models[key])
+        model._say = say
+        return model
+
+    monkeypatch.setattr(loading, "load_model", loaded)
+
+
+@pytest.fixture
+def imgsearch(tmp_path, monkeypatch, capfdbinary, kept_workers, kept_model):
     """The command, run in this process (the model's libraries are imported once), in `tmp_path`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IMGSEARCH_INDEX", str(tmp_path / "index"))
