@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Each worker has a core; two threads in each would wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -38,7 +39,20 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 ALBUM = Path(__file__).parent / "album"
 SHARED = Path(os.environ.get("IMGSEARCH_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 IS_LONG = os.environ.get("IMGSEARCH_TEST_LONG") == "1"
-PATIENCE_SECONDS = 120
+if IS_LONG:
+    os.environ.setdefault("IMGSEARCH_PROPERTY_EXAMPLES", "2000")
+    os.environ.setdefault("IMGSEARCH_API_EXAMPLES", "300")
+# The same examples each time, and none of them fails for being slow.
+settings.register_profile(
+    "imgsearch",
+    derandomize=not IS_LONG,
+    max_examples=1000 if IS_LONG else 100,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("imgsearch")
+PATIENCE_SECONDS = 300
 """How long a test waits before it fails. No passing test waits this long."""
 MOST_POOLS = 3
 NOT_FOR_WORKERS = ("IMGSEARCH_INDEX", "PYTEST_CURRENT_TEST")

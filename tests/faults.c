@@ -1,4 +1,4 @@
-/* A disk that fails when it is told to: loaded with LD_PRELOAD, armed through ctypes by faults.py beside it.
+/* A disk that fails on request: loaded with LD_PRELOAD, armed through ctypes by faults.py beside it.
  *
  * Calls on files below one folder are counted by class, and the n-th fails, is cut short, or is the first of all that
  * fail. Everything else goes straight to the kernel. Only for 64-bit Linux.

@@ -4,7 +4,7 @@ python tests/faults.py                     every call of every scenario and kind
 python tests/faults.py --every 5           every 5th, and of the many on the catalogue every 50th
 python tests/faults.py changes full 37     only that one, told in full
 
-The disk is a folder below which calls fail as faults.c is told to; the commands run in this process, so that the model
+The disk is a folder below which faults.c lets calls fail; the commands run in this process, so that the model
 is loaded once. Exit code 1: a problem was found, and printed as the arguments that show it again. 77: cannot run here.
 """
 
@@ -80,7 +80,7 @@ KINDS = {
     "unlink": Kind(UNLINK, errno.EIO),
 }
 
-# A checkpoint every so many photos, so that a run has several to lose.
+# A run has several checkpoints to lose.
 PHOTOS_A_CHECKPOINT = 2
 WORDS = ("a lemon", "milk in a carton")
 REFERENCE = "lemon.jpg"

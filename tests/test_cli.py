@@ -232,9 +232,11 @@ def test_index_json_ends_in_order_when_its_reader_leaves(photos, tmp_path):
     env = {**os.environ, "IMGSEARCH_INDEX": str(tmp_path / "index")}
     line = " ".join([*PROGRAM, "index", str(photos), "--model", "builtin", "--json", "--batch-size", "1"])
     script = f'{line} | head -3 >/dev/null; echo "${{PIPESTATUS[0]}}"'
-    done = subprocess.run(["bash", "-c", script], capture_output=True, env=env, text=True, timeout=120)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, env=env, text=True, timeout=PATIENCE_SECONDS)
     assert (done.stdout.strip(), done.stderr) == ("0", "")
-    status = subprocess.run([*PROGRAM, "status", "--json"], env=env, capture_output=True, text=True, timeout=60)
+    status = subprocess.run(
+        [*PROGRAM, "status", "--json"], env=env, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
     assert json.loads(status.stdout)["photos"] >= 1
 
 
@@ -243,7 +245,7 @@ def test_closed_descriptors_are_no_bug(indexed, tmp_path, closed):
     env = {**os.environ, "IMGSEARCH_INDEX": str(tmp_path / "index")}
     for command, code in ((["query", str(indexed / "lemon.jpg")], 0), (["query", "gone.jpg"], 2), (["query", "-"], 1)):
         line = " ".join([*PROGRAM, *command, closed, "" if "<" in closed else "</dev/null"])
-        done = subprocess.run(["bash", "-c", line], capture_output=True, env=env, text=True, timeout=60)
+        done = subprocess.run(["bash", "-c", line], capture_output=True, env=env, text=True, timeout=PATIENCE_SECONDS)
         assert done.returncode == code, (command, done.stderr)
         assert "Traceback" not in done.stderr + done.stdout
 
@@ -335,7 +337,7 @@ def test_a_reader_that_leaves_early_is_no_error(imgsearch, indexed, tmp_path):
         line = " ".join([*PROGRAM, *command])
         env = {**os.environ, "IMGSEARCH_INDEX": str(tmp_path / "index")}
         script = f'{line} | head -0; echo "${{PIPESTATUS[0]}}"'
-        done = subprocess.run(["bash", "-c", script], capture_output=True, env=env, text=True, timeout=120)
+        done = subprocess.run(["bash", "-c", script], capture_output=True, env=env, text=True, timeout=PATIENCE_SECONDS)
         assert done.stdout.strip() == "0" and done.stderr == "", command
 
 
@@ -357,7 +359,9 @@ def test_a_signal_ends_indexing_in_order_and_what_was_done_is_kept(photos, rigge
     assert process.returncode == code
     assert last["event"] == "stopped" and 0 < last["new"] < 66
     assert "Go on with the same command" in err and "Traceback" not in err
-    done = subprocess.run([*PROGRAM, "status", "--json"], env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [*PROGRAM, "status", "--json"], env=env, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
     assert json.loads(done.stdout)["photos"] == last["new"]
 
 
@@ -383,6 +387,6 @@ def test_a_bug_is_exit_70_with_its_traceback(imgsearch, monkeypatch):
 
 def test_a_run_that_loads_the_model_ends_without_a_word_of_its_libraries(photos, folder):
     command = [sys.executable, "-P", "-m", "imgsearch", "index", str(photos), "--model", "builtin", "--index", folder]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True)
     assert done.stdout == ""
     assert all(line.startswith("imgsearch: ") for line in done.stderr.splitlines()), done.stderr

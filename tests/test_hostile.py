@@ -1,4 +1,4 @@
-"""An index may come from somebody else: it is data, and is refused where it is more than that."""
+"""An index from another user is data, and is refused where it is more than that."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_pipes_and_links_in_place_of_derived_files_are_made_again(scene, imgsear
     assert imgsearch("check").code == 0
 
 
-def test_a_graph_sealed_by_somebody_else_is_not_loaded(scene, imgsearch, tmp_path, monkeypatch):
+def test_a_graph_sealed_by_another_user_is_not_loaded(scene, imgsearch, tmp_path, monkeypatch):
     with Store.open(str(scene.folder)) as store:
         assert store.graphs.of(scene.space, "image")[0].load(0)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "another-user"))
@@ -145,7 +145,7 @@ def test_a_key_that_others_may_read_is_not_used(scene, tmp_path, monkeypatch):
 
 
 def test_a_made_up_fingerprint_leads_nowhere(imgsearch, photos, folder, tmp_path):
-    """Neither to a model of somebody else's making, nor to files that would be taken for one and removed."""
+    """Neither to another user's model, nor to files that look like one and are removed."""
     from imgsearch.core.models.onnx_towers import MANIFEST, SHIPPED
     from imgsearch.core.paths import cache_folder
 

@@ -41,11 +41,11 @@ from imgsearch.core.store.vectors import FlatVectors
 from imgsearch.core.types import Embedder, SkipPhoto
 
 from chosen import Remembering
-from conftest import ALBUM, IS_LONG
+from conftest import ALBUM
 
 EXAMPLES = os.environ.get("IMGSEARCH_PROPERTY_EXAMPLES")
 SETTINGS = settings(
-    max_examples=int(EXAMPLES or (2000 if IS_LONG else 40)),
+    max_examples=int(EXAMPLES or 40),
     stateful_step_count=20,
     derandomize=EXAMPLES is None,
     database=None,
@@ -56,7 +56,7 @@ SETTINGS = settings(
 )
 
 PICTURES = 30
-# Below this two pictures of the bank cannot be taken for one another.
+# Below this cosine two pictures of the bank are told apart.
 MOST_ALIKE = 0.95
 # Many files are equally long, so that only their time tells that one was changed.
 ROUND_BYTES = 3_000
@@ -218,7 +218,7 @@ class Steps:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Every append, commit, replaced and removed file of the index is told.
+        """Note every append and commit, and every file of the index that is replaced or removed.
 
         A crash unwinds the run. What that does beside giving back what the kernel would take back, is to roll back a
         transaction that nobody will ever commit.
@@ -268,7 +268,7 @@ class Steps:
 
 
 class Watched:
-    """A model whose every batch is told."""
+    """A model that notes every batch."""
 
     def __init__(self, model: Embedder, steps: Steps) -> None:
         self._model, self._steps = model, steps
@@ -346,7 +346,7 @@ CHANGE = st.one_of(
     st.tuples(st.just("copy"), WHICH, PLACE, STAMP),
     st.tuples(st.just("replace"), WHICH, GOOD, STAMP),
     st.tuples(st.just("break"), WHICH, st.integers(0, 3), STAMP),
-    st.tuples(st.just("mend"), STAMP),
+    st.tuples(st.just("fix"), STAMP),
     st.tuples(st.just("delete"), WHICH),
     st.tuples(st.just("rename"), WHICH, PLACE, st.booleans()),
     st.tuples(st.just("rename_folder"), st.sampled_from(FOLDERS[1:]), st.sampled_from(FOLDERS[1:])),
@@ -419,7 +419,7 @@ class Library(RuleBasedStateMachine):
     def _break(self, which: int, number: int, stamp: str) -> None:
         self._write(self._chosen(which), self.world.broken[number], stamp)
 
-    def _mend(self, stamp: str) -> None:
+    def _fix(self, stamp: str) -> None:
         """What is broken becomes what it was before, or something else."""
         for place in sorted(self._broken()):
             was = [content for content in self.world.good if digest(content) in self.history.get(place, ())]
@@ -538,7 +538,7 @@ class Library(RuleBasedStateMachine):
 
     @rule(changes=CHANGES, which=WHICH, strategy=st.sampled_from(("exact", "ann")), is_last=st.booleans())
     def ask(self, changes: list[tuple], which: int, strategy: str, is_last: bool) -> None:
-        """A reader that was open all the time sees what there is now, and its own rows never changed."""
+        """A reader that was open all the time sees what is there now, and its own rows never changed."""
         self._change(changes)
         held = self.held or self._opened()
         path = self._still_there(which)

@@ -38,7 +38,7 @@ class Client:
 
     def __call__(self, path, *, method=None, body=None, headers=(), token=True):
         """Status, headers, body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
         sent = {"authorization": f"Bearer {self.gallery.token}"} if token else {}
         try:
             connection.request(method or ("GET" if body is None else "POST"), path, body, sent | dict(headers))
@@ -395,7 +395,7 @@ def test_a_stream_without_a_length_is_counted(client, monkeypatch):
         f"POST /api/search HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {client.gallery.token}\r\n"
         "Transfer-Encoding: chunked\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", client.port), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(head.encode())
         with contextlib.suppress(OSError):
             for _ in range(2 * openapi.MOST_JSON_BYTES):

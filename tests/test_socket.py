@@ -52,7 +52,7 @@ class Bench:
             cwd=self.folder,
             env={**self.environment, **variables},
             capture_output=True,
-            timeout=120,
+            timeout=PATIENCE_SECONDS,
         )
         said, _, how = done.stderr.decode().rstrip("\n").rpartition("\n")
         return done.returncode, done.stdout, said, how == "warm"

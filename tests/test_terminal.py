@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from conftest import wait_until
+from conftest import PATIENCE_SECONDS, wait_until
 
 HALF_BLOCK = "▀"
 COPIES = 10
@@ -30,11 +30,13 @@ class Screen:
         self.until("^ready>")
 
     def run(self, *arguments: str, **how) -> str:
-        done = subprocess.run([*self._server, *arguments], capture_output=True, check=True, timeout=60, **how)
+        done = subprocess.run(
+            [*self._server, *arguments], capture_output=True, check=True, timeout=PATIENCE_SECONDS, **how
+        )
         return done.stdout.decode()
 
     def close(self) -> None:
-        subprocess.run([*self._server, "kill-server"], capture_output=True, check=False, timeout=60)
+        subprocess.run([*self._server, "kill-server"], capture_output=True, check=False, timeout=PATIENCE_SECONDS)
 
     def type(self, line: str) -> None:
         """Type a line on an empty screen, so that nothing on it is from the command before."""

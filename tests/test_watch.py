@@ -42,7 +42,7 @@ DONE = CheckResult()
 
 
 def times_of_looks(heard: list[float], until: float, looked: CheckResult = DONE, **options) -> list[float]:
-    """When a schedule checks that is told of changes at those times, if each check takes no time."""
+    """The times of the checks, given the times of the changes, if each check takes no time."""
     schedule, looks, coming = Schedule(0.0, 60.0), [], sorted(heard)
     while min([schedule.due, *coming[:1]]) <= until:
         if coming and coming[0] < schedule.due:
@@ -58,7 +58,7 @@ def test_the_first_look_is_at_once_and_another_one_follows_when_all_has_been_qui
     assert times_of_looks([], 100) == [0, 30]
 
 
-def test_a_change_is_looked_at_when_it_has_settled_and_once_more_later():
+def test_a_change_is_checked_when_the_files_are_at_rest_and_once_more_later():
     assert times_of_looks([100.0], 200) == [0, 30, 102, 132]
 
 
@@ -66,7 +66,7 @@ def test_a_burst_is_one_look():
     assert times_of_looks([100 + each / 1000 for each in range(5000)], 150) == [0, 30, 106.999, 136.999]
 
 
-def test_what_never_settles_holds_nothing_up_for_long():
+def test_changes_without_end_delay_a_check_by_ten_seconds_at_most():
     looks = times_of_looks([100.0 + each for each in range(100)], 200)
     assert looks[:4] == [0, 30, 110, 120] and len(looks) < 14
 
@@ -87,7 +87,7 @@ def test_looking_takes_at_most_a_fifth_of_the_time():
     assert times_of_looks([1.0, 2.0, 3.0], 100, CheckResult(seconds=10)) == [0, 40, 80]
 
 
-def test_every_hour_it_is_looked_at_everything_files_that_never_settle_included():
+def test_every_hour_all_files_are_checked_even_those_still_being_written():
     schedule = Schedule(0.0)
     assert schedule.begin(0.0) == Check()
     assert schedule.begin(30.0) == Check(rewatch=True)
@@ -266,7 +266,7 @@ def test_a_system_that_watches_no_more_folders_is_told_with_the_cure_and_tried_a
     script = 'echo 20 > /proc/sys/user/max_inotify_watches || exit 77; exec "$@"'
     program = [sys.executable, "-P", "-c", LIMITED, str(tmp_path / "index"), str(photos)]
     command = ["unshare", "--user", "--map-root-user", "sh", "-c", script, "sh", *program]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     if done.returncode == 77 or "unshare" in done.stderr:
         pytest.skip("limits cannot be set here")
     first, second = done.stdout.splitlines()
@@ -392,7 +392,7 @@ def picture(seed: int) -> bytes:
 
 
 class Hands:
-    """Somebody who does all sorts of things in a folder."""
+    """Changes of all kinds to a folder."""
 
     def __init__(self, top: Path, elsewhere: Path, seed: int) -> None:
         self.top, self.elsewhere, self.chance = top, elsewhere, random.Random(seed)
@@ -498,7 +498,7 @@ class Hands:
 
 
 MOST_TAKEN = 18
-"""Between two looks; more than 50 of a folder at once would be taken for a disk that went away."""
+"""Between two checks. A folder that loses more than 50 photos at once counts as unmounted."""
 
 
 def let_hands_work(hands: Hands, watched: Watching, count: int) -> None:
