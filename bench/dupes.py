@@ -23,7 +23,7 @@ from imgsearch.core.photos.decode_pool import DecodePool
 from imgsearch.core.photos.perceptual_hash import BITS, SIDE, PerceptualHashes, look
 from imgsearch.core.search import duplicates
 from imgsearch.core.search.filters import Filters
-from imgsearch.core.store.catalog import NewPhoto
+from imgsearch.core.store.records import NewPhoto
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import Facts, Photo, SpaceIdentity
 
@@ -242,7 +242,7 @@ def scale(count: int, dim: int) -> None:
         space = store.space_for(SpaceIdentity("a" * 64, "made up", "none", None, dim), "{}")
         top, cache = Path(folder, "photos"), PerceptualHashes(str(Path(folder, "looks.sqlite3")))
         with store.catalog.transaction():
-            root_id = store.catalog.add_root(str(top), "folder", None)
+            root_id = store.catalog.roots.add(str(top), "folder", None)
         for start in range(0, count, 10_000):
             rows = centres[generator.integers(0, 2_000, min(10_000, count - start))]
             rows = rows + generator.standard_normal(rows.shape).astype(np.float32) * np.float32(0.6)

@@ -49,7 +49,7 @@ from imgsearch.core.indexing.changes import RETRIED_STAGES
 from imgsearch.core.models import embedding, registry
 from imgsearch.core.photos import preprocess
 from imgsearch.core.photos.decode_pool import DecodePool
-from imgsearch.core.store.catalog import join
+from imgsearch.core.store.records import join
 from imgsearch.core.store.store import Store
 from imgsearch.core.types import NotAPicture, Photo, SkipPhoto
 

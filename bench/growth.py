@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from imgsearch.core.indexing.indexer import CHECKPOINT_PHOTOS
-from imgsearch.core.store.catalog import NewPhoto, Space
+from imgsearch.core.store.records import NewPhoto, Space
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import CarriedText, Facts, Photo, SpaceIdentity
 
@@ -94,7 +94,7 @@ def empty(folder: str, dim: int) -> Iterator[Store]:
     with Store.writing(folder, create=True) as store:
         store.space_for(SpaceIdentity("a" * 64, "made up", "none", None, dim), "{}")
         with store.catalog.transaction():
-            store.catalog.add_root("/photos", "folder", None)
+            store.catalog.roots.add("/photos", "folder", None)
         yield store
 
 

@@ -36,7 +36,7 @@ from PIL import Image, ImageOps
 
 from imgsearch.core.errors import IndexNotFound
 from imgsearch.core.store.calibration import Calibration
-from imgsearch.core.store.catalog import Space, join
+from imgsearch.core.store.records import Space, join
 from imgsearch.core.store.schema import FACT_COLUMNS
 from imgsearch.core.store.store import Store
 from imgsearch.core.types import MODALITIES
@@ -199,7 +199,7 @@ def snapshot(index: Path) -> Snapshot:
         failures = {
             join(r[0], r[1]): r[2:] for r in rows("select folder, name, stage, reason, is_silent from failures")
         }
-        spaces = store.catalog.spaces()
+        spaces = store.catalog.spaces.all()
         require(len(spaces) <= 1, f"{len(spaces)} spaces of one model")
         if not spaces:
             require(not photos, "photos, but no space that their vectors could be in")
@@ -268,7 +268,7 @@ def _unfinished(store: Store, space: Space, vectors: dict[tuple[str, bytes], np.
     if not store.is_up_to_date(space):
         yield "the slot map is not up to date, or the space not complete"
     calibration = store.calibration(space)
-    live = [row for row in store.catalog.live_slots(space.id) if row[1] == "image"]
+    live = [row for row in store.catalog.vectors.live_slots(space.id) if row[1] == "image"]
     if live and (calibration is None or calibration.is_due(len(live))):
         yield "the calibration is missing or out of date"
     for modality in MODALITIES:

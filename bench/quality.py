@@ -331,7 +331,7 @@ def print_captions(searcher: Searcher, captions: Sequence[dict]) -> None:
     print("| text -> image | recall_at_1 | recall_at_5 | recall_at_10 |\n|---|---|---|---|")
     view = searcher.view
     live = np.flatnonzero(view.slots.mask("image"))
-    places = searcher.store.catalog.places_of_slots(view.space.id, live.tolist(), include_offline=False)
+    places = searcher.store.catalog.places.of_slots(view.space.id, live.tolist(), include_offline=False)
     names = [os.path.basename(place.path) for place in places]
     rows = np.stack([view.rows[place.slot] for place in places])
     words = searcher._encoder._embedder().embed_texts([line["text"] for line in captions])
@@ -352,7 +352,7 @@ def print_toys(searcher: Searcher, folder: str, captions: Sequence[dict]) -> Non
     """
     view = searcher.view
     live = np.flatnonzero(view.slots.mask("image"))
-    places = searcher.store.catalog.places_of_slots(view.space.id, live.tolist(), include_offline=False)
+    places = searcher.store.catalog.places.of_slots(view.space.id, live.tolist(), include_offline=False)
     paths = {os.path.basename(place.path): place.path for place in places}
     vectors = {os.path.basename(place.path): view.rows[place.slot] for place in places}
     first_caption = {os.path.basename(line["file"]): line["text"] for line in reversed(captions)}

@@ -187,7 +187,7 @@ def album(folder: str) -> Album:
     with indexed(folder) as searcher:
         view = searcher.view
         slots = [int(slot) for slot in np.flatnonzero(view.slots.mask("image"))]
-        places = searcher.store.catalog.places_of_slots(view.space.id, slots, include_offline=False)
+        places = searcher.store.catalog.places.of_slots(view.space.id, slots, include_offline=False)
         found = sorted((os.path.relpath(place.path, folder), place.slot) for place in places)
         return Album([name for name, _ in found], np.array(view.rows[[slot for _, slot in found]]))
 

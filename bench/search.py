@@ -20,8 +20,8 @@ from hnsw import drawn
 from imgsearch.core.search.grammar import explicit
 from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.search.searcher import Searcher
-from imgsearch.core.store.catalog import NewPhoto
 from imgsearch.core.store.graphs import HNSW_EF, HNSW_EF_CONSTRUCTION, HNSW_M
+from imgsearch.core.store.records import NewPhoto
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import Facts, Photo, SpaceIdentity
 
@@ -52,7 +52,7 @@ def seconds(action, rounds: int) -> float:
 def filled(store: Store, rows: np.ndarray) -> None:
     space = store.space_for(SpaceIdentity("a" * 64, "made up", "none", None, rows.shape[1]), "{}")
     with store.catalog.transaction():
-        store.catalog.add_root("/photos", "folder", None)
+        store.catalog.roots.add("/photos", "folder", None)
     for start in range(0, len(rows), 65_536):
         batch = Batch()
         for number in range(start, min(start + 65_536, len(rows))):

@@ -84,7 +84,7 @@ def made_up(folder: str, count: int) -> None:
     with Store.writing(folder, create=True) as store:
         space = store.space_for(identity, spec.to_json())
         with store.catalog.transaction():
-            store.catalog.add_root("/photos", "folder", None)
+            store.catalog.roots.add("/photos", "folder", None)
         for start in range(0, count, 1024):
             numbers = range(start, min(start + 1024, count))
             space = store.commit(space, batch_of(numbers, identity.dim, np.random.default_rng(start)), codecs="")

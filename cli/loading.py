@@ -13,7 +13,7 @@ from .output import render
 if TYPE_CHECKING:
     from imgsearch.core.models.onnx_towers import QueryEmbedder
     from imgsearch.core.models.registry import ModelSpec
-    from imgsearch.core.store.catalog import Space
+    from imgsearch.core.store.records import Space
     from imgsearch.core.store.store import Store
     from imgsearch.core.types import Embedder
 

@@ -78,7 +78,7 @@ def _answer_here(
             hits = searcher.search(query, options, on_explained=on_explained)
             show(query.typed, hits)
             if not hits and not options.include_offline:
-                _mention_offline(root.path for root in store.catalog.roots() if root.state == "offline")
+                _mention_offline(root.path for root in store.catalog.roots.all() if root.state == "offline")
             code = 0 if hits else 1
     finish(embedder)
     return code

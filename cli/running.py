@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from imgsearch.core.indexing.indexer import Event, IndexPlan, Summary
     from imgsearch.core.models.registry import ModelSpec
-    from imgsearch.core.store.catalog import Space
+    from imgsearch.core.store.records import Space
     from imgsearch.core.store.store import Store
     from imgsearch.core.types import Embedder
 
@@ -53,7 +53,7 @@ class ModelChoice:
         """The space that a run would fill, without loading the model."""
         if self._model in (None, "auto"):
             return store.active_space()
-        return next((space for space in store.catalog.spaces() if self.may_be(space)), None)
+        return next((space for space in store.catalog.spaces.all() if self.may_be(space)), None)
 
     def may_be(self, space: Space) -> bool:
         """Whether the chosen model may be the one of that space, without loading it."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from imgsearch.core.search.searcher import Searcher
 from imgsearch.core.store.calibration import calibrate
-from imgsearch.core.store.catalog import NewPhoto
+from imgsearch.core.store.records import NewPhoto
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import CarriedText, Embedder, Facts, Photo, Recipe, SpaceIdentity
 
@@ -76,7 +76,7 @@ def index_of(tmp_path, contents: list[bytes], rows, words, phrases, carried=(), 
     embedder = Words(words if isinstance(words, dict) else {"words": words}, details)
     with Store.writing(str(tmp_path / "index"), create=True) as store:
         with store.catalog.transaction():
-            root = store.catalog.add_root(str(folder), "folder", os.stat(folder).st_dev)
+            root = store.catalog.roots.add(str(folder), "folder", os.stat(folder).st_dev)
         batch = Batch()
         for number, (content, row) in enumerate(zip(contents, rows, strict=True)):
             path = folder / f"{number:03}.jpg"

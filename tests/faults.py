@@ -253,7 +253,7 @@ def content_of(index: Path) -> Content:
             },
             failures={(os.fsdecode(os.path.join(row[0], row[1])), *row[2:]) for row in failures},
             roots=store.catalog.rows("select path, kind, state, exclude, hidden from roots order by path"),
-            spaces={space.identity.name: (space.identity.fingerprint, space.state) for space in store.catalog.spaces()},
+            spaces={each.identity.name: (each.identity.fingerprint, each.state) for each in store.catalog.spaces.all()},
             active=active and active.identity.name,
             vectors=set(store.catalog.rows("select space_id, modality, key from vectors")),
             files={
@@ -278,7 +278,7 @@ class Witness:
             for row in store.catalog.rows("select folder, name, content_hash from photos where state = 'present'"):
                 path = os.fsencode(photos) + b"/" + (row[0] + b"/" + row[1] if row[0] else row[1])
                 assert hashlib.sha256(Path(os.fsdecode(path)).read_bytes()).digest() == row[2], path
-            for space in store.catalog.spaces():
+            for space in store.catalog.spaces.all():
                 view = store.view(space)
                 for slot, modality, key in store.catalog.rows(
                     "select slot, modality, key from vectors where space_id = :id", id=space.id
@@ -293,7 +293,7 @@ class Witness:
         """What is wrong with what that index answers now."""
         yield from _damage(index)
         with Store.open(str(index)) as store:
-            for space in store.catalog.spaces():
+            for space in store.catalog.spaces.all():
                 view, fingerprint = store.view(space), space.identity.fingerprint
                 rows = store.catalog.rows(
                     "select slot, modality, key from vectors where space_id = :id order by slot", id=space.id
@@ -306,7 +306,7 @@ class Witness:
                     right = self._vectors.get((fingerprint, modality, key))
                     if right is None or not np.allclose(view.rows[slot], right, atol=1e-5):
                         yield f"{modality} {key.hex()[:8]} has a wrong vector in slot {slot}"
-                built = SlotMap.build(space.slots, store.catalog.live_slots(space.id))
+                built = SlotMap.build(space.slots, store.catalog.vectors.live_slots(space.id))
                 for modality in MODALITIES:
                     if not (view.slots.mask(modality) == built.mask(modality)).all():
                         yield f"the slot map takes other {modality} slots for live than the catalogue"
@@ -561,7 +561,7 @@ class Bench:
         yield from now.difference(self.after)
         yield from self.witness.problems(self.index, self.photos)
         with Store.open(str(self.index)) as store:
-            for space in store.catalog.spaces():
+            for space in store.catalog.spaces.all():
                 if not store.is_up_to_date(space) and space.identity.name == now.active:
                     yield "the slot map is stale"
                 for modality in MODALITIES:
@@ -573,7 +573,7 @@ class Bench:
                             yield f"a graph of {space.identity.name} covers too little"
                 if stale := store.graphs.stale_files(space):
                     yield f"{len(stale)} graphs that are of no use"
-            if store.status().covered != frozenset(space.id for space in store.catalog.spaces()):
+            if store.status().covered != frozenset(space.id for space in store.catalog.spaces.all()):
                 yield "the graphs do not cover everything"
 
 

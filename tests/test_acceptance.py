@@ -22,7 +22,7 @@ def vectors_by_name(index: Path) -> dict[str, np.ndarray]:
     with Store.open(str(index)) as store:
         view = store.view()
         slots = np.flatnonzero(view.slots.mask("image")).tolist()
-        places = store.catalog.places_of_slots(view.space.id, slots, include_offline=False)
+        places = store.catalog.places.of_slots(view.space.id, slots, include_offline=False)
         return {
             os.fsencode(place.relpath).decode("utf-8", "replace"): np.array(view.rows[place.slot]) for place in places
         }

@@ -53,7 +53,7 @@ class Vectors:
         self._model = model
         with Store.open(str(index)) as store:
             view = store.view()
-            places = store.catalog.places_of_slots(
+            places = store.catalog.places.of_slots(
                 view.space.id, np.flatnonzero(view.slots.mask("image")).tolist(), include_offline=False
             )
             self.by_path = {place.path: np.array(view.rows[place.slot]) for place in places}

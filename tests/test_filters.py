@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from imgsearch.core.errors import QueryError, UsageError
 from imgsearch.core.search.filter_sql import Condition
 from imgsearch.core.search.filters import Filters, condition
-from imgsearch.core.store.catalog import NewPhoto, text_key
+from imgsearch.core.store.records import NewPhoto, text_key
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import CarriedText, Facts, Photo, SpaceIdentity
 
@@ -155,10 +155,10 @@ class Library:
         space = store.active_space()
         assert space is not None
         self.space = space
-        self._keys = {vector.slot: (vector.modality, vector.key) for vector in store.catalog.vectors_of(space.id)}
+        self._keys = {vector.slot: (vector.modality, vector.key) for vector in store.catalog.vectors.all(space.id)}
 
     def keys(self, asked: Condition) -> set[tuple[str, bytes]]:
-        slots = self.store.catalog.slots_where(self.space.id, asked.sql, **asked.parameters)
+        slots = self.store.catalog.places.slots_where(self.space.id, asked.sql, **asked.parameters)
         return {self._keys[slot] for slot in slots}
 
     def numbers(self, asked: Condition) -> list[int]:
@@ -180,7 +180,7 @@ def write(folder: str, shots: list[Shot], kinds: dict[str, str]) -> None:
     with Store.writing(folder, create=True) as store:
         space = store.space_for(SpaceIdentity("a" * 64, "m", "m", None, 4), "{}")
         with store.catalog.transaction():
-            roots = {top: store.catalog.add_root(top, kind, None) for top, kind in kinds.items()}
+            roots = {top: store.catalog.roots.add(top, kind, None) for top, kind in kinds.items()}
         batch = Batch()
         rows = np.random.default_rng(0).normal(size=(2 * len(shots) + 400, 4)).astype(np.float32)
         vectors = iter(rows / np.linalg.norm(rows, axis=1, keepdims=True))
@@ -574,7 +574,7 @@ def test_filters_together_pick_what_all_of_them_pick(library):
 
 def test_what_is_shown_is_what_was_searched(library):
     made = condition(Filters(camera=("nikon d70",), has=("caption",), glob=("*.jpg",)), library.store)
-    places = library.store.catalog.places_of_slots(
+    places = library.store.catalog.places.of_slots(
         library.space.id, range(library.space.slots), include_offline=False, where=made.sql, **made.parameters
     )
     numbers = library.numbers(made)

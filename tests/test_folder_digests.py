@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imgsearch.core.store.catalog import Catalog
+from imgsearch.core.store.photo_table import PhotoTable
 from imgsearch.core.store.store import Store
 
 from conftest import Counting
@@ -39,13 +39,13 @@ def library(photos: Path) -> Path:
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The folders of which the catalogue was asked for every file, in the runs that follow."""
     folders: list[bytes] = []
-    real = Catalog.known_in_folder
+    real = PhotoTable.in_folder
 
-    def known_in_folder(self: Catalog, root_id: int, folder: bytes, space_id: str | None) -> object:
+    def in_folder(self: PhotoTable, root_id: int, folder: bytes, space_id: str | None) -> object:
         folders.append(folder)
         return real(self, root_id, folder, space_id)
 
-    monkeypatch.setattr(Catalog, "known_in_folder", known_in_folder)
+    monkeypatch.setattr(PhotoTable, "in_folder", in_folder)
     return folders
 
 

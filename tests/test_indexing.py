@@ -45,7 +45,7 @@ def present(folder: str) -> dict[str, np.ndarray]:
     with Store.open(folder) as store:
         view = store.view()
         live = np.flatnonzero(view.slots.mask("image"))
-        places = store.catalog.places_of_slots(view.space.id, live.tolist(), include_offline=False)
+        places = store.catalog.places.of_slots(view.space.id, live.tolist(), include_offline=False)
         return {place.path: np.array(view.rows[place.slot]) for place in places}
 
 
@@ -197,7 +197,7 @@ def test_texts_that_photos_carry_are_embedded_once_each_and_follow_their_sidecar
     assert "supper on the balcony" in counting.texts
     with Store.open(folder) as store:
         view = store.view()
-        places = store.catalog.places_of_slots(
+        places = store.catalog.places.of_slots(
             view.space.id, np.flatnonzero(view.slots.mask("text")).tolist(), include_offline=False
         )
     assert sorted((os.path.basename(place.path), place.text) for place in places) == [
@@ -273,7 +273,7 @@ def test_a_folder_above_an_indexed_one_takes_it_in_without_embedding_again(folde
     summary = index(folder, counting, tmp_path, exclude=("index/",))
     assert (summary.unchanged, counting.pictures) == (2, 4)
     with Store.open(folder) as store:
-        assert [root.path for root in store.catalog.roots()] == [str(tmp_path)]
+        assert [root.path for root in store.catalog.roots.all()] == [str(tmp_path)]
     assert len(present(folder)) == 7
 
 
@@ -321,7 +321,7 @@ def test_a_dry_run_changes_nothing(folder, photos, model):
     assert summary.new == 6
     assert sorted(os.path.basename(e.path or "") for e in events if e.kind == "would_index")[0] == "banana.jpg"
     with Store.open(folder) as store:
-        assert store.catalog.roots() == [] and store.catalog.spaces() == []
+        assert store.catalog.roots.all() == [] and store.catalog.spaces.all() == []
 
 
 def test_another_model_fills_a_second_space_while_search_stays_on_the_first(folder, photos, model):
@@ -335,7 +335,7 @@ def test_another_model_fills_a_second_space_while_search_stays_on_the_first(fold
         plan = IndexPlan((str(photos / "lemon.jpg"),))
         indexer.run(store, lambda: (Other(model), '{"name": "other", "arch": "other"}'), plan)
         assert store.active_space() == first
-        assert len(store.catalog.spaces()) == 2
+        assert len(store.catalog.spaces.all()) == 2
         indexer.run(store, lambda: (Other(model), '{"name": "other", "arch": "other"}'), IndexPlan(()))
         assert store.active_space().identity.name == "other"
     assert len(present(folder)) == 6

@@ -36,14 +36,14 @@ def move(folder: str, old: Path, new: Path) -> roots.Moved:
 
 def listed(folder: str) -> list[tuple[str, str, str]]:
     with Store.open(folder) as store:
-        return [(root.path, root.kind, root.state) for root in store.catalog.roots()]
+        return [(root.path, root.kind, root.state) for root in store.catalog.roots.all()]
 
 
 def places(folder: str) -> list[tuple[str, str]]:
     """(path, state) of every photo row."""
     with Store.open(folder) as store:
         rows = store.catalog.rows("select root_id, folder, name, state from photos")
-        tops = {root.id: root for root in store.catalog.roots()}
+        tops = {root.id: root for root in store.catalog.roots.all()}
     return sorted((tops[r[0]].path_of(os.path.join(os.fsdecode(r[1]), os.fsdecode(r[2]))), r[3]) for r in rows)
 
 
@@ -165,7 +165,7 @@ def test_an_unmounted_disk_that_is_mounted_elsewhere_is_back_with_its_vectors(fo
     before = present(folder)
     p.rename(p.parent / "mnt")
     with Store.writing(folder) as store, store.catalog.transaction():
-        store.catalog.update_root(store.catalog.roots()[0].id, device=1)  # of the disk as it was mounted before
+        store.catalog.roots.update(store.catalog.roots.all()[0].id, device=1)  # of the disk as it was mounted before
     index(folder, counting)
     assert shown(folder) == [] and listed(folder) == [(str(p), "folder", "offline")]
     assert move(folder, p, p.parent / "mnt").missing == 0
@@ -174,7 +174,7 @@ def test_an_unmounted_disk_that_is_mounted_elsewhere_is_back_with_its_vectors(fo
     for path, vector in before.items():
         assert np.array_equal(after[path.replace("/p/", "/mnt/")], vector)
     with Store.writing(folder) as store:
-        root = store.catalog.roots()[0]
+        root = store.catalog.roots.all()[0]
         assert (root.note, root.device) == (None, os.stat(root.path).st_dev)
         summary = indexer.run(store, never, IndexPlan(()), space=store.active_space())
     assert (summary.unchanged, summary.indexed, summary.gone) == (2, 0, 0)
@@ -444,7 +444,7 @@ def test_a_move_that_fails_midway_changes_nothing(folder, p, counting, monkeypat
     def fail(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr("imgsearch.core.store.catalog.Catalog.move_into", fail)
+    monkeypatch.setattr("imgsearch.core.store.root_table.RootTable.merge_into", fail)
     with pytest.raises(OSError, match="no space left"):
         move(folder, p, p.parent / "library" / "p")
     assert (listed(folder), places(folder)) == before

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from imgsearch.core.store.catalog import text_key
 from imgsearch.core.store.notes import MAX_CHARACTERS, as_note
+from imgsearch.core.store.records import text_key
 from imgsearch.core.store.store import Store
 
 from conftest import ALBUM
@@ -199,7 +199,7 @@ def test_a_note_that_lost_its_vector_has_it_again_after_the_next_run(imgsearch, 
     imgsearch("index")
     with Store.writing(str(tmp_path / "index")) as store:
         space = store.active_space()
-        store.forget(space, [store.catalog.slot_of(space.id, "text", text_key(NOTE))])
+        store.forget(space, [store.catalog.vectors.slot_of(space.id, "text", text_key(NOTE))])
     assert "1 note not embedded" in imgsearch("notes", "list").err
     assert "the next `imgsearch index` embeds them" in imgsearch("check").err
     outcome = imgsearch("index")
@@ -241,11 +241,11 @@ def test_search_waits_for_the_notes(noted, tmp_path, counting):
     with Store.writing(str(tmp_path / "index")) as store, pytest.MonkeyPatch.context() as patch:
         patch.setattr(indexer, "CHECKPOINT_PHOTOS", 1)
         for photo in store.catalog.rows("select distinct content_hash from photos"):
-            store.catalog.add_note(photo[0], f"a note about {photo[0].hex()}")
+            store.catalog.notes.add(photo[0], f"a note about {photo[0].hex()}")
         indexer.run(store, lambda: (other, "{}"), plan, stop=stop)
-        space = next(space for space in store.catalog.spaces() if space.identity.name == "other")
-        assert 0 < len(store.catalog.notes_without_vectors(space.id)) < 7
-        assert store.catalog.without_vectors(space.id) == []
+        space = next(space for space in store.catalog.spaces.all() if space.identity.name == "other")
+        assert 0 < len(store.catalog.notes.without_vectors(space.id)) < 7
+        assert store.catalog.photos.without_vectors(space.id) == []
         assert store.complete(space) > 0 and store.active_space().identity.name == "builtin"
         indexer.run(store, lambda: (other, "{}"), plan)
         assert store.active_space().id == space.id
@@ -260,4 +260,4 @@ def test_a_catalogue_of_the_version_before_is_brought_up_to_date(imgsearch, phot
     assert imgsearch("query", "lemon").code == 0
     assert imgsearch("notes", "add", photos / "lemon.jpg", NOTE).code == 0
     with Store.open(str(tmp_path / "index")) as store:
-        assert store.catalog.has_notes()
+        assert store.catalog.notes.exist()

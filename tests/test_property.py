@@ -34,8 +34,9 @@ from imgsearch.core.photos.decode_pool import DecodePool
 from imgsearch.core.search.grammar import Query
 from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.search.searcher import Searcher
-from imgsearch.core.store.catalog import Catalog, Space
+from imgsearch.core.store.catalog import Catalog
 from imgsearch.core.store.prune import prune
+from imgsearch.core.store.records import Space
 from imgsearch.core.store.store import Store, View
 from imgsearch.core.store.vectors import FlatVectors
 from imgsearch.core.types import Embedder, SkipPhoto
@@ -545,8 +546,8 @@ class Library(RuleBasedStateMachine):
         if held is not None and path is not None:
             assert np.array_equal(held.view.rows, held.rows)
             with Store.open(self.folder) as store:
-                is_kept = held.view.space.id in {space.id for space in store.catalog.spaces()}
-                slot = store.catalog.slot_of(held.view.space.id, "image", self.seen.photos[path])
+                is_kept = held.view.space.id in {space.id for space in store.catalog.spaces.all()}
+                slot = store.catalog.vectors.slot_of(held.view.space.id, "image", self.seen.photos[path])
             if not is_kept:  # another model's, and pruned
                 with pytest.raises(StoreError):
                     self._hits(held.searcher, path, strategy)
@@ -754,7 +755,7 @@ class Library(RuleBasedStateMachine):
         with Store.open(self.folder) as store:
             active = store.active_space()
             known = store.catalog.value("select count(distinct content_hash) from photos")
-            for space in store.catalog.spaces():
+            for space in store.catalog.spaces.all():
                 assert active is not None and (space.id == active.id or "building" in (space.state, active.state))
                 images = store.catalog.value(
                     "select count(*) from vectors where space_id = :id and modality = 'image'", id=space.id
@@ -774,9 +775,9 @@ class Library(RuleBasedStateMachine):
             self.seen = self._all_that(store)
 
     def _all_that(self, store: Store) -> Seen:
-        roots = store.catalog.roots()
+        roots = store.catalog.roots.all()
         assert [root.path for root in roots] in ([], [self.top])
-        for space in store.catalog.spaces():
+        for space in store.catalog.spaces.all():
             self._assert_vectors_are_right(store, space)
         for folder, name, content in store.catalog.rows(
             "select folder, name, content_hash from photos where state = 'present'"
@@ -794,7 +795,7 @@ class Library(RuleBasedStateMachine):
         try:
             view = store.view()
         except IndexNotFound:
-            assert not store.catalog.spaces()
+            assert not store.catalog.spaces.all()
             return seen
         photos = self._shown(store, view)
         for strategy in ("exact", "ann"):
@@ -825,7 +826,7 @@ class Library(RuleBasedStateMachine):
 
     def _shown(self, store: Store, view: View) -> dict[str, bytes]:
         live = np.flatnonzero(view.slots.mask("image"))
-        places = store.catalog.places_of_slots(view.space.id, live.tolist(), include_offline=False)
+        places = store.catalog.places.of_slots(view.space.id, live.tolist(), include_offline=False)
         photos = {place.path: place.content_hash for place in places}
         assert len(photos) == len(places)
         model = self.world.model_of(view.space)
@@ -835,7 +836,7 @@ class Library(RuleBasedStateMachine):
 
     def _texts(self, store: Store, view: View) -> frozenset[tuple[str, str]]:
         live = np.flatnonzero(view.slots.mask("text"))
-        places = store.catalog.places_of_slots(view.space.id, live.tolist(), include_offline=False)
+        places = store.catalog.places.of_slots(view.space.id, live.tolist(), include_offline=False)
         texts = frozenset((place.path, place.text or "") for place in places)
         assert len(texts) == len(places)
         return texts

@@ -288,7 +288,7 @@ def test_an_index_of_an_earlier_version_learns_what_its_model_says_of_itself(tmp
         before = store.space_for(identity, "{}")
         now = store.space_for(replace(identity, details={"torch": "2.9", "logit_bias": "-10.0"}), "{}")
     with Store.open(str(tmp_path / "index")) as store:
-        assert store.catalog.spaces() == [now] and now.id == before.id
+        assert store.catalog.spaces.all() == [now] and now.id == before.id
     assert now.identity.details == {"torch": "2.9", "logit_bias": "-10.0"}
 
 

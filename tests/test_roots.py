@@ -129,7 +129,7 @@ def test_single_files_go_offline_with_their_folder_and_can_be_given_up(folder, p
     assert (summary.gone, summary.offline) == (0, (str(p),))
     with Store.writing(folder) as store:
         assert prune(store, offline=[str(p)]).photos == 1
-        assert store.catalog.roots() == []
+        assert store.catalog.roots.all() == []
 
 
 def test_indexing_a_part_does_not_bring_a_whole_root_back(folder, p, counting):

@@ -20,8 +20,8 @@ from imgsearch.core.search.filters import Filters
 from imgsearch.core.search.grammar import Query, explicit, parse
 from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.search.searcher import Searcher
-from imgsearch.core.store.catalog import NewPhoto
 from imgsearch.core.store.prune import compact
+from imgsearch.core.store.records import NewPhoto
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import Facts, Photo, SpaceIdentity
 
@@ -66,7 +66,7 @@ def names(hits) -> list[str]:
 def cosines(searcher: Searcher, vector: np.ndarray) -> dict[str, float]:
     """Every photo's cosine to a vector, one by one, by the catalogue's own word on which slot is whose."""
     view = searcher.view
-    places = searcher.store.catalog.places_of_slots(
+    places = searcher.store.catalog.places.of_slots(
         view.space.id, np.flatnonzero(view.slots.mask("image")).tolist(), include_offline=False
     )
     return {place.path: float(view.rows[place.slot] @ vector) for place in places}
@@ -268,7 +268,7 @@ def test_several_pictures_are_asked_with_by_their_mean(searcher, pictures):
     hits = searcher.search(explicit(None, paths), SearchOptions(limit=100))
     store, view = searcher.store, searcher.view
     hashes = [store.place_of(path).content_hash for path in paths]
-    vectors = [view.rows[store.catalog.slot_of(view.space.id, "image", content)] for content in hashes]
+    vectors = [view.rows[store.catalog.vectors.slot_of(view.space.id, "image", content)] for content in hashes]
     mean = np.mean(vectors, axis=0)
     expected = cosines(searcher, mean / np.linalg.norm(mean))
     assert not {"lemon.jpg", "lime.jpg"} & set(names(hits))
@@ -316,10 +316,10 @@ def unit_rows(count: int) -> np.ndarray:
 
 def write(store: Store, rows: np.ndarray, numbers: range) -> None:
     space = store.space_for(SpaceIdentity("a" * 64, "m", "m", None, 32), "{}")
-    roots = store.catalog.roots()
+    roots = store.catalog.roots.all()
     if not roots:
         with store.catalog.transaction():
-            store.catalog.add_root("/p", "folder", None)
+            store.catalog.roots.add("/p", "folder", None)
     batch = Batch()
     for n in numbers:
         key = n.to_bytes(32, "big")
@@ -376,7 +376,7 @@ def test_a_prune_between_two_questions_mixes_nothing_up(many):
         assert best(searcher, 1_500) == "01500.jpg"
         with Store.writing(folder) as store:
             with store.catalog.transaction():
-                store.catalog.delete_photos(range(1, 1_001))
+                store.catalog.photos.delete(range(1, 1_001))
             compact(store, store.active_space())
         for strategy in ("ann", "exact"):
             assert best(searcher, 1_500, strategy=strategy) == "01500.jpg"
@@ -389,7 +389,7 @@ def test_a_prune_while_the_model_loads_mixes_nothing_up(many):
     def slow_model() -> Directions:
         with Store.writing(folder) as store:
             with store.catalog.transaction():
-                store.catalog.delete_photos(range(1, 1_001))
+                store.catalog.photos.delete(range(1, 1_001))
             compact(store, store.active_space())
         return Directions(rows)
 
@@ -521,8 +521,8 @@ def test_each_block_answers_from_the_current_state_of_the_index(many, monkeypatc
         answers = searcher.search_many([explicit("3", ())] * 3, SearchOptions(limit=1))
         assert next(answers)[0].place.relpath == "00003.jpg"
         with Store.writing(folder) as store, store.catalog.transaction():
-            (gone,) = [p.id for p in reader.catalog.places_of_slots(searcher.view.space.id, [3], include_offline=False)]
-            store.catalog.delete_photos([gone])
+            (gone,) = [p.id for p in reader.catalog.places.of_slots(searcher.view.space.id, [3], include_offline=False)]
+            store.catalog.photos.delete([gone])
         assert next(answers)[0].place.relpath != "00003.jpg"
 
 
@@ -559,7 +559,7 @@ def test_pruning_the_last_photo_leaves_a_working_index(many):
     folder, rows = many
     with Store.writing(folder) as store:
         with store.catalog.transaction():
-            store.catalog.delete_photos(range(1, 2_001))
+            store.catalog.photos.delete(range(1, 2_001))
         space = compact(store, store.active_space())
         store.update_graphs(space)
         store.save_slots(space)
@@ -592,7 +592,7 @@ def test_a_shortlist_of_which_little_is_allowed_is_not_made_up_from_other_graphs
         write(store, rows, range(2_000))
         store.update_graphs(store.active_space())
         with store.catalog.transaction():
-            store.catalog.delete_photos(range(1, 401))
+            store.catalog.photos.delete(range(1, 401))
         searcher = Searcher(store, lambda: Directions(rows))
         exact, near = (
             [hit.path for hit in searcher.search(explicit("0", ()), SearchOptions(strategy=strategy))]

@@ -26,7 +26,7 @@ from PIL import Image
 
 from imgsearch.core.search.grouping import Hit
 from imgsearch.core.serving import contact_sheet
-from imgsearch.core.store.catalog import Place
+from imgsearch.core.store.records import Place
 
 from conftest import ALBUM, PATIENCE_SECONDS, wait_until
 from pictures import corners, exif_block, laid_down

@@ -488,7 +488,7 @@ def test_memory_does_not_grow_with_the_photos(folder, tmp_path, counting):
 def _make_up(store: Store, space_id: str, count: int, generator: np.random.Generator) -> None:
     from imgsearch.core.store.store import Batch
 
-    space = store.catalog.space(space_id)
+    space = store.catalog.spaces.get(space_id)
     rows = generator.standard_normal((count, 192)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     keys = [generator.bytes(32) for _ in range(count)]

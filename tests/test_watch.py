@@ -24,7 +24,7 @@ from watchfiles._rust_notify import RustNotify
 
 from imgsearch.core.indexing.indexer import IndexPlan
 from imgsearch.core.indexing.watch import Check, CheckResult, Schedule, Watcher
-from imgsearch.core.store.catalog import join
+from imgsearch.core.store.records import join
 from imgsearch.core.store.schema import FACT_COLUMNS
 from imgsearch.core.store.store import Store
 
@@ -364,8 +364,8 @@ def everything(index: Path) -> tuple[dict, dict[str, np.ndarray]]:
         }
         failures = store.catalog.rows("select folder, name, size, mtime_ns, stage, reason from failures")
         roots = store.catalog.rows("select path, state, note from roots")
-        live = {row[1] for row in store.catalog.live_slots(view.space.id)}
-        places = store.catalog.places_of_slots(
+        live = {row[1] for row in store.catalog.vectors.live_slots(view.space.id)}
+        places = store.catalog.places.of_slots(
             view.space.id, np.flatnonzero(view.slots.mask("image")).tolist(), include_offline=False
         )
         vectors = {place.relpath: np.array(view.rows[place.slot]) for place in places}

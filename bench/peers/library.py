@@ -13,7 +13,7 @@ import numpy as np
 from hnsw import drawn
 
 from imgsearch.core.indexing.indexer import CHECKPOINT_PHOTOS
-from imgsearch.core.store.catalog import NewPhoto
+from imgsearch.core.store.records import NewPhoto
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import Facts, Photo
 
@@ -60,7 +60,7 @@ def fill(store: Store, rows: np.ndarray, folder: str) -> None:
     space = store.active_space()
     facts = Facts("JPEG", 4000, 3000, taken_at="2024-07-01T12:00:00")
     with store.catalog.transaction():
-        root = store.catalog.add_root(folder, "folder", os.stat(folder).st_dev)
+        root = store.catalog.roots.add(folder, "folder", os.stat(folder).st_dev)
     for start in range(0, len(rows), CHECKPOINT_PHOTOS):
         batch = Batch()
         for number in range(start, min(start + CHECKPOINT_PHOTOS, len(rows))):

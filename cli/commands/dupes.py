@@ -15,7 +15,7 @@ from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
     from imgsearch.core.search.duplicates import Duplicate, Found, Group
-    from imgsearch.core.store.catalog import Place
+    from imgsearch.core.store.records import Place
 
 
 class KeepBy(StrEnum):

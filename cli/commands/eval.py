@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from imgsearch.core.evaluation.results import Header, Run
     from imgsearch.core.evaluation.runs import EvalPlan, QueryResult
     from imgsearch.core.search.options import SearchOptions
-    from imgsearch.core.store.catalog import Space
+    from imgsearch.core.store.records import Space
     from imgsearch.core.store.store import Store, View
 
 CaptionsPerImage = Literal["5", "all"]

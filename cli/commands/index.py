@@ -163,7 +163,7 @@ def _run(
 
     from imgsearch.core.errors import UsageError
 
-    if not plan.paths and not store.catalog.roots():
+    if not plan.paths and not store.catalog.roots.all():
         if store.base is None:
             raise UsageError("nothing to index yet", hint="name a folder: imgsearch index ~/Photos")
         plan = replace(plan, paths=(store.base,))

@@ -19,7 +19,7 @@ from imgsearch.cli.output import render
 if TYPE_CHECKING:
     from imgsearch.core.models.onnx_towers import QueryEmbedder
     from imgsearch.core.serving.engine import Listener, Warm
-    from imgsearch.core.store.catalog import Space
+    from imgsearch.core.store.records import Space
 
 PORT = 8765
 IDLE_MINUTES = 15.0

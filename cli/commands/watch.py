@@ -149,7 +149,7 @@ class _Watcher:
         from imgsearch.core.errors import UsageError
         from imgsearch.core.paths import printable
 
-        roots = {root.path for root in store.catalog.roots()}
+        roots = {root.path for root in store.catalog.roots.all()}
         for path in self._plan.paths if self._is_first else ():
             if not os.path.isdir(path) and path not in roots:
                 raise UsageError(f"{printable(path)}: no such folder", hint="give folders that exist")

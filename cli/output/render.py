@@ -13,7 +13,7 @@ from imgsearch.core.paths import path_fields, printable
 from imgsearch.core.paths import size as size
 
 if TYPE_CHECKING:
-    from imgsearch.core.store.catalog import Root
+    from imgsearch.core.store.records import Root
 
 
 def emit(line: str | bytes, end: bytes = b"\n") -> None:

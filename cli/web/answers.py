@@ -13,7 +13,7 @@ from imgsearch.core.paths import printable
 
 if TYPE_CHECKING:
     from imgsearch.core.search.grouping import Hit
-    from imgsearch.core.store.catalog import Place
+    from imgsearch.core.store.records import Place
 
 _OF_A_QUESTION = ("query", "query_b64", "rank", "score", "method", "cosine", "z", "percentile", "model")
 

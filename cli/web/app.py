@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from imgsearch.core.search.grammar import Query
-    from imgsearch.core.store.catalog import Place
+    from imgsearch.core.store.records import Place
 
 STATIC = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js", "/icon.svg": "icon.svg"}
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}

@@ -35,7 +35,7 @@ from .findings import LOW_DISK_BYTES, SERVE, Finding, Topic, existing_folder, in
 from .probe import Probe
 
 if TYPE_CHECKING:
-    from imgsearch.core.store.catalog import Space
+    from imgsearch.core.store.records import Space
 
 FOLDER_SECONDS = 5.0
 """A disk that takes longer to find its folders does not respond."""
@@ -142,7 +142,7 @@ def _index_pictures() -> str:
 
 def _roots(store: Store) -> Iterator[Finding]:
     """Whether the indexed folders exist."""
-    roots = store.catalog.roots()
+    roots = store.catalog.roots.all()
     with contextlib.closing(Probe("folders", *(root.path for root in roots), seconds=FOLDER_SECONDS)) as probe:
         states = [answer.get("state", answer.get("error")) for answer in probe.answers()] if roots else []
     states += ["does not respond"] * (len(roots) - len(states))
@@ -180,7 +180,7 @@ def _failures(store: Store) -> Iterator[Finding]:
 
 def _spaces(store: Store) -> Iterator[Finding]:
     active = store.active_space()
-    for space in store.catalog.spaces():
+    for space in store.catalog.spaces.all():
         name = printable(space.identity.name)
         if active is not None and space.id == active.id:
             yield INDEX.ok(f"model {name}, {space.identity.dim}-d, {space.slots:,} vectors")
@@ -248,7 +248,7 @@ def _graphs(store: Store, space: Space) -> Iterator[Finding]:
 
 def _notes(store: Store) -> Iterator[Finding]:
     active = store.active_space()
-    waiting = len(store.catalog.notes_without_vectors(active.id)) if active else 0
+    waiting = len(store.catalog.notes.without_vectors(active.id)) if active else 0
     if waiting:
         yield INDEX.note(f"{waiting:,} of your notes are not yet searchable with this model", "imgsearch index")
 

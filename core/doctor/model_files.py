@@ -30,7 +30,7 @@ from imgsearch.core.store.store import Store
 from .findings import LOW_DISK_BYTES, Finding, Topic, existing_folder, install, typed
 
 if TYPE_CHECKING:
-    from imgsearch.core.store.catalog import Space
+    from imgsearch.core.store.records import Space
 
 MODELS = Topic("models")
 
@@ -190,6 +190,6 @@ def _spaces_of(option: str | None) -> list[Space]:
     """The spaces of the index; none if it cannot be read, which is a finding of the index."""
     try:
         with Store.open(locate(option), update=False) as store:
-            return store.catalog.spaces()
+            return store.catalog.spaces.all()
     except (ImgsearchError, OSError):
         return []

@@ -14,7 +14,7 @@ import numpy as np  # noqa: TID253
 
 from imgsearch.core.errors import QueryError
 from imgsearch.core.paths import has_picture_extension, on_disk, printable
-from imgsearch.core.store.catalog import Place
+from imgsearch.core.store.records import Place
 from imgsearch.core.store.store import Store, View
 
 from .loaders import Benchmark, BenchmarkQuery
@@ -66,7 +66,7 @@ class PhotoNames:
     @classmethod
     def of(cls, store: Store, view: View, folder: str | None) -> PhotoNames:
         slots = np.flatnonzero(view.slots.mask("image")).tolist()
-        return cls(store.catalog.places_of_slots(view.space.id, slots, include_offline=False), folder)
+        return cls(store.catalog.places.of_slots(view.space.id, slots, include_offline=False), folder)
 
     def path_of(self, name: str) -> str | None:
         """The photo with this path below the folder, or else whose path ends with it; the extension is optional.

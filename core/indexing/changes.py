@@ -20,7 +20,8 @@ from typing import Literal, TypeVar
 from imgsearch.core.paths import printable
 from imgsearch.core.photos.codecs import codecs
 from imgsearch.core.photos.walk import FolderWalk, Listing, Walk, named_photo
-from imgsearch.core.store.catalog import Catalog, Known, KnownFailure, Root, join, pair_name, sidecar_stamp, split
+from imgsearch.core.store.catalog import Catalog
+from imgsearch.core.store.records import KnownFailure, KnownPhoto, Root, join, pair_name, sidecar_stamp, split
 from imgsearch.core.store.roots import NOT_THERE, Rules, Target, seen_from, targets, why_offline, within
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import DECODE_SECONDS, Photo, Sidecar, Skipped
@@ -228,7 +229,7 @@ class Survey:
     def _walk(self, target: Target, digests: FolderDigests, todo: TodoList) -> None:
         root, start = target.root, target.start
         walk = walk_of(self._catalog, target, Walk)
-        with_failures = frozenset(self._catalog.folders_with_failures(root.id, os.fsencode(start)))
+        with_failures = frozenset(self._catalog.failures.folders_below(root.id, os.fsencode(start)))
         visited: set[bytes] = set()
         lost: list[tuple[int, str]] = []
         unreadable: set[tuple[bytes, bytes]] = set()
@@ -241,12 +242,12 @@ class Survey:
             folder = os.fsencode(found.relpath)
             visited.add(folder)
             self._on_event(Event("walking", count=self._summary.found))
-            failures = self._catalog.failures_in_folder(root.id, folder) if folder in with_failures else {}
+            failures = self._catalog.failures.in_folder(root.id, folder) if folder in with_failures else {}
             if not self._is_unchanged_folder(root, found, failures, digests):
                 lost += self._compare(root, folder, found, todo)
-        for other in self._catalog.folders_below(root.id, os.fsencode(start)):
+        for other in self._catalog.photos.folders_below(root.id, os.fsencode(start)):
             if other not in visited:
-                lost += self._missing_from(root, other, self._catalog.known_in_folder(root.id, other, None), set())
+                lost += self._missing_from(root, other, self._catalog.photos.in_folder(root.id, other, None), set())
         if start and root.state == "offline":
             self._notice_hidden(root)
         kept = tuple(item for item in lost if not walk.is_unread(item[1]) and root.path_of(item[1]) not in self._named)
@@ -263,9 +264,9 @@ class Survey:
     def _check_files(self, root: Root, todo: TodoList) -> None:
         """Look up files that were given by name one by one. Their folder is not walked."""
         lost = []
-        for folder in self._catalog.folders_below(root.id, b""):
-            known = self._catalog.known_in_folder(root.id, folder, None)
-            for name in known.keys() | self._catalog.failures_in_folder(root.id, folder).keys():
+        for folder in self._catalog.photos.folders_below(root.id, b""):
+            known = self._catalog.photos.in_folder(root.id, folder, None)
+            for name in known.keys() | self._catalog.failures.in_folder(root.id, folder).keys():
                 relpath = join(folder, name)
                 photo = named_photo(root.path_of(relpath))
                 if isinstance(photo, Photo):
@@ -274,7 +275,7 @@ class Survey:
                     lost.append((known[name].id, relpath))
                 elif name not in known and not self._plan.dry_run:
                     with self._catalog.transaction():
-                        self._catalog.forget_failure(root.id, folder, name)
+                        self._catalog.failures.delete(root.id, folder, name)
         self._missing.append(_Missing(root, "", tuple(lost)))
 
     def _is_unchanged_folder(
@@ -308,8 +309,8 @@ class Survey:
 
     def _compare(self, root: Root, folder: bytes, found: Listing, todo: TodoList) -> list[tuple[int, str]]:
         """Sort the photos of one folder into known and to do. Returns (id, relpath) of those that are missing."""
-        known = self._catalog.known_in_folder(root.id, folder, self._space_id)
-        failures = self._catalog.failures_in_folder(root.id, folder)
+        known = self._catalog.photos.in_folder(root.id, folder, self._space_id)
+        failures = self._catalog.failures.in_folder(root.id, folder)
         names = os.fsencode("/".join(found.names)).split(b"/")
         plain = {} if self._named else _simple_photos(known, failures)
         rest = [
@@ -322,8 +323,8 @@ class Survey:
     def _check_photos(self, root: Root, photos: Sequence[Photo], todo: TodoList) -> None:
         """Compare photos of one folder that were given by name."""
         folder = split(photos[0].relpath)[0]
-        known = self._catalog.known_in_folder(root.id, folder, self._space_id)
-        failures = self._catalog.failures_in_folder(root.id, folder)
+        known = self._catalog.photos.in_folder(root.id, folder, self._space_id)
+        failures = self._catalog.failures.in_folder(root.id, folder)
         self._sort(root, photos, known, failures, todo)
         self._missing_from(root, folder, known, {split(photo.relpath)[1] for photo in photos}, failures.keys())
 
@@ -335,7 +336,7 @@ class Survey:
         self,
         root: Root,
         photos: Iterable[Photo],
-        known_photos: Mapping[bytes, Known],
+        known_photos: Mapping[bytes, KnownPhoto],
         failures: Mapping[bytes, KnownFailure],
         todo: TodoList,
     ) -> None:
@@ -382,20 +383,20 @@ class Survey:
         self,
         root: Root,
         folder: bytes,
-        known: dict[bytes, Known],
+        known: dict[bytes, KnownPhoto],
         found: set[bytes],
         failed: Collection[bytes] | None = None,
     ) -> list[tuple[int, str]]:
         """(id, relpath) of a folder's present photos that were not found. Failures of deleted files are removed."""
         if failed is None:
-            failed = self._catalog.failures_in_folder(root.id, folder).keys()
+            failed = self._catalog.failures.in_folder(root.id, folder).keys()
         vanished = [
             name for name in failed if name not in found and not os.path.lexists(root.path_of(join(folder, name)))
         ]
         if vanished and not self._plan.dry_run:
             with self._catalog.transaction():
                 for name in vanished:
-                    self._catalog.forget_failure(root.id, folder, name)
+                    self._catalog.failures.delete(root.id, folder, name)
         lost = [
             (row, join(folder, name)) for name, row in known.items() if row.state == "present" and name not in found
         ]
@@ -406,7 +407,7 @@ class Survey:
         """Record a folder that could not be listed. It counts as new only the first time."""
         relpath = os.path.relpath(skipped.path, root.path)
         folder, name = split("" if relpath == "." else relpath)
-        known = self._catalog.failures_in_folder(root.id, folder).get(name)
+        known = self._catalog.failures.in_folder(root.id, folder).get(name)
         if known and known.reason == skipped.reason:
             self._summary.known_failures += 1
         else:
@@ -428,7 +429,7 @@ class Survey:
         excluded = [item[0] for item in lost.photos if item[0] not in gone and item[0] not in self._kept_by_name]
         missing = len(gone)
         if missing > LOST_PHOTOS:
-            missing -= sum(self._catalog.is_elsewhere(photo_id, gone) for photo_id in gone)  # moved, not missing
+            missing -= sum(self._catalog.photos.has_copy(photo_id, gone) for photo_id in gone)  # moved, not missing
             present = self._catalog.value(
                 "select count(*) from photos where root_id = :root and state = 'present'", root=root.id
             )
@@ -441,18 +442,18 @@ class Survey:
             self._on_event(Event("gone", path=root.path_of(relpath)))
         if self._plan.dry_run:
             return
-        fixed = self._catalog.walk_failures(root.id, os.fsencode(lost.start)) - lost.unreadable
+        fixed = self._catalog.failures.of_walk(root.id, os.fsencode(lost.start)) - lost.unreadable
         is_back = root.state != "online" and not lost.start
         if not (gone or excluded or fixed or is_back):
             return  # a run that changes nothing leaves the derived files valid
         with self._catalog.transaction():
-            self._catalog.set_photo_state(gone, "gone")
-            self._catalog.set_photo_state(excluded, "excluded")
+            self._catalog.photos.set_state(gone, "gone")
+            self._catalog.photos.set_state(excluded, "excluded")
             for folder, name in fixed:
-                self._catalog.forget_failure(root.id, folder, name)
+                self._catalog.failures.delete(root.id, folder, name)
             if is_back:
                 self._on_event(Event("notice", reason=f"{printable(root.path)} is back online"))
-                self._catalog.update_root(root.id, state="online", note=None)
+                self._catalog.roots.update(root.id, state="online", note=None)
 
     def _set_offline(self, root: Root, why: str) -> None:
         self._summary.offline = (*self._summary.offline, root.path)
@@ -466,7 +467,7 @@ class Survey:
         )
         if not self._plan.dry_run and (root.state, root.note) != ("offline", why):
             with self._catalog.transaction():
-                self._catalog.update_root(root.id, state="offline", note=why)
+                self._catalog.roots.update(root.id, state="offline", note=why)
 
     def _notice_hidden(self, root: Root) -> None:
         shown = printable(root.path)
@@ -484,7 +485,7 @@ def folders_of(store: Store, plan: IndexPlan) -> dict[str, bool]:
     for target in targets(store, plan.paths, Rules(plan.exclude, plan.hidden), dry_run=True):
         root = target.root
         if target.photo is not None or root.kind == "files":
-            folders = store.catalog.folders_below(root.id, b"")
+            folders = store.catalog.photos.folders_below(root.id, b"")
             found |= {os.path.dirname(root.path_of(join(folder, b"x"))): True for folder in folders}
         elif why_offline(root):
             found[root.path] = target.rules.hidden
@@ -513,12 +514,12 @@ def walk_of(catalog: Catalog, target: Target, kind: type[W]) -> W:
 
 def _other_roots(catalog: Catalog, root: Root) -> list[str]:
     """Real paths of the other online roots: a link that leads into one is not followed."""
-    others = (other for other in catalog.roots() if other.id != root.id and other.kind == "folder")
+    others = (other for other in catalog.roots.all() if other.id != root.id and other.kind == "folder")
     return [os.path.realpath(other.path) for other in others if other.state == "online"]
 
 
 def _roots_inside(catalog: Catalog, root: Root) -> Iterator[tuple[int, int]]:
-    for other in catalog.roots():
+    for other in catalog.roots.all():
         if within(root, other) and other.kind == "folder":
             yield from _identity(other.path)
 
@@ -529,7 +530,7 @@ def _identity(folder: str) -> Iterator[tuple[int, int]]:
         yield info.st_dev, info.st_ino
 
 
-def _simple_photos(known: Mapping[bytes, Known], failures: Collection[bytes]) -> dict[bytes, tuple[int, int, int]]:
+def _simple_photos(known: Mapping[bytes, KnownPhoto], failures: Collection[bytes]) -> dict[bytes, tuple[int, int, int]]:
     """Size, modification time and inode of the photos that have neither sidecar, pair nor failure."""
     return {
         name: (row.size, row.mtime_ns, row.inode)
@@ -542,5 +543,5 @@ def _simple_photos(known: Mapping[bytes, Known], failures: Collection[bytes]) ->
     }
 
 
-def _is_unchanged(known: Known, photo: Photo) -> bool:
+def _is_unchanged(known: KnownPhoto, photo: Photo) -> bool:
     return (known.size, known.mtime_ns, known.sidecars) == (photo.size, photo.mtime_ns, sidecar_stamp(photo))

@@ -70,10 +70,10 @@ class FolderDigests:
                 self._progress.notify_all()
 
     def _read_digests(self, catalog: Catalog, space_id: str) -> None:
-        is_whole = catalog.is_whole(space_id)
+        is_whole = catalog.vectors.are_complete(space_id)
         for root_id, start in self._places:
-            incomplete = set() if is_whole else catalog.folders_lacking_vectors(root_id, start, space_id)
-            for row in catalog.columns_by_folder(root_id, start):
+            incomplete = set() if is_whole else catalog.photos.folders_without_vectors(root_id, start, space_id)
+            for row in catalog.photos.columns_by_folder(root_id, start):
                 if self._is_closed:
                     return
                 if row.is_plain and row.folder not in incomplete:

@@ -20,7 +20,8 @@ from imgsearch.core.models.phrases import neutral_phrases
 from imgsearch.core.paths import has_picture_extension, is_network_filesystem
 from imgsearch.core.photos.codecs import codecs
 from imgsearch.core.store.calibration import CALIBRATION_VERSION, Calibration, calibrate, sampled
-from imgsearch.core.store.catalog import Catalog, NewPhoto, Space, text_key
+from imgsearch.core.store.catalog import Catalog
+from imgsearch.core.store.records import NewPhoto, Space, text_key
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import CarriedText, Embedder, NotAPicture, Skipped, SkipPhoto
 
@@ -307,7 +308,7 @@ class _Loop:
             key: carried
             for _, _, texts in self._batch.photos
             for key, carried in texts
-            if not self.catalog.has_vector(self.space.id, "text", key)
+            if not self.catalog.vectors.has(self.space.id, "text", key)
         }
         if not wanted:
             return
@@ -320,7 +321,7 @@ class _Loop:
     def _embed_notes(self) -> None:
         """Embed the user's notes that have no vector of this model yet."""
         assert self.space is not None
-        lacking = list(self.catalog.notes_without_vectors(self.space.id).items())
+        lacking = list(self.catalog.notes.without_vectors(self.space.id).items())
         for start in range(0, len(lacking), CHECKPOINT_PHOTOS):
             if self.stop.is_set():
                 return
@@ -345,7 +346,7 @@ class _Loop:
                 return
             self.store.save_slots(self.space)  # a complete space has all its files, at any moment
             self._complete(self.space)
-            for space in self.store.catalog.spaces():
+            for space in self.store.catalog.spaces.all():
                 self.store.refresh_slots(space)
 
     def _complete(self, space: Space) -> None:
@@ -380,7 +381,7 @@ class _Loop:
 def live_pictures(store: Store, space: Space) -> list[int]:
     """The slots of the pictures that present photos show."""
     with store.catalog.reading():
-        return [row[0] for row in store.catalog.live_slots(space.id) if row[1] == "image"]
+        return [row[0] for row in store.catalog.vectors.live_slots(space.id) if row[1] == "image"]
 
 
 def renew_calibration(store: Store, space: Space, live: Sequence[int], phrases: Callable[[], Vectors]) -> Calibration:
@@ -407,7 +408,7 @@ class _Contents:
 
     def __contains__(self, content_hash: object) -> bool:
         with self._lock:
-            return isinstance(content_hash, bytes) and self._catalog.has_vector(self._space_id, "image", content_hash)
+            return isinstance(content_hash, bytes) and self._catalog.vectors.has(self._space_id, "image", content_hash)
 
     def close(self) -> None:
         self._catalog.close()

@@ -163,7 +163,7 @@ class Watcher:
         exists.
         """
         self._is_stale |= rewatch or self._changes is None
-        known = {root.path for root in store.catalog.roots()}
+        known = {root.path for root in store.catalog.roots.all()}
         for _ in range(ROUNDS):
             there = tuple(path for path in plan.paths if path in known or os.path.isdir(path))
             folders = folders_of(store, replace(plan, paths=there)) if there or not plan.paths else {}

@@ -27,7 +27,7 @@ from imgsearch.core.photos.perceptual_hash import (
     read_hashes,
     turned,
 )
-from imgsearch.core.store.catalog import Place
+from imgsearch.core.store.records import Place
 from imgsearch.core.store.store import Store, View
 from imgsearch.core.types import Photo, Skipped
 
@@ -224,15 +224,15 @@ def _contents(store: Store, view: View, wanted: Wanted, on_progress: Progress) -
 def _rows(store: Store, filters: Filters) -> list[tuple[Any, ...]]:
     """(id, path, content hash, size, mtime_ns, inode, taken_at, width, height) of the present photos picked."""
     chosen = condition(filters, store) if filters else None
-    roots = {root.id: root for root in store.catalog.roots() if root.state == "online"}
-    rows = store.catalog.photo_rows(chosen.sql if chosen else "", **(chosen.parameters if chosen else {}))
+    roots = {root.id: root for root in store.catalog.roots.all() if root.state == "online"}
+    rows = store.catalog.places.rows_where(chosen.sql if chosen else "", **(chosen.parameters if chosen else {}))
     return [(row[0], roots[row[1]].path_of(row[2]), *row[3:]) for row in rows if row[1] in roots]
 
 
 def _slots(store: Store, view: View, contents: dict[bytes, list[_Spot]]) -> dict[bytes, int]:
     """The slots of pictures, but of a RAW file's beside which the same shot lies as a JPEG: these belong together."""
-    paired = store.catalog.paired_contents()
-    slots = store.catalog.slots_by_key(view.space.id, "image")
+    paired = store.catalog.photos.paired_contents()
+    slots = store.catalog.vectors.slots_by_key(view.space.id, "image")
     return {key: slot for key, slot in slots.items() if key in contents and key not in paired and slot < len(view.rows)}
 
 
@@ -463,7 +463,7 @@ def _groups(store: Store, contents: Sequence[_Content], matches: dict[int, _Matc
         if not here[number]:
             continue  # the others were held against nothing else
         places = {
-            place.id: place for place in store.catalog.places_by_id([s.id for spots in here.values() for s in spots])
+            place.id: place for place in store.catalog.places.by_id([s.id for spots in here.values() for s in spots])
         }
         first, *same = here[number]
         others = [Duplicate(places[spot.id], "exact") for spot in same if spot.id in places]

@@ -27,7 +27,7 @@ from .scoring import Clause, EncodedQuery
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from imgsearch.core.store.catalog import Space
+    from imgsearch.core.store.records import Space
     from imgsearch.core.store.store import Store, View
     from imgsearch.core.types import Vectors
 
@@ -303,7 +303,7 @@ class _Encoding:
         return (self._cached_vector(path, content_hash) if vector is None else vector), content_hash, known_path
 
     def _stored(self, content_hash: bytes) -> Vectors | None:
-        slot = self._store.catalog.slot_of(self._view.space.id, "image", content_hash)
+        slot = self._store.catalog.vectors.slot_of(self._view.space.id, "image", content_hash)
         if slot is None:
             return None
         if not 0 <= slot < len(self._view.rows):

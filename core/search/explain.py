@@ -15,7 +15,7 @@ from . import grammar
 
 if TYPE_CHECKING:
     from imgsearch.core.store.calibration import Calibration
-    from imgsearch.core.store.catalog import Space
+    from imgsearch.core.store.records import Space
     from imgsearch.core.types import Modality
 
     from .grammar import Query, Term

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from imgsearch.core.errors import QueryError, UsageError
 from imgsearch.core.paths import on_disk, printable
-from imgsearch.core.store.catalog import Root, below
+from imgsearch.core.store.records import Root, below
 from imgsearch.core.store.store import Store
 
 from .filter_sql import MAX_NAME_BYTES, Parameters, any_of, name_pattern, refused, shown
@@ -36,20 +36,20 @@ def _in_folder(folder: str, store: Store, value: Parameters) -> Iterator[str]:
     path = _path(folder)
     for root, relpath in store.roots_over(path):
         top = os.fsencode(relpath)
-        if store.catalog.has_photos_below(root.id, top):
+        if store.catalog.photos.any_below(root.id, top):
             low, high = below(top)
             yield (
                 f"(p.root_id = {value(root.id)} and (p.folder = {value(top)} "
                 f"or (p.folder >= {value(low)} and p.folder < {value(high)})))"
             )
     for spelling in dict.fromkeys((path, os.path.realpath(path))):
-        for root in store.catalog.roots():
+        for root in store.catalog.roots.all():
             if any(top.startswith(spelling.rstrip("/") + "/") for top in _spellings(root)):
                 yield f"p.root_id = {value(root.id)}"
 
 
 def in_roots(typed: Sequence[str], store: Store, value: Parameters) -> str:
-    known = store.catalog.roots()
+    known = store.catalog.roots.all()
     chosen = {root.id for each in typed for root in _roots(each, known)}
     return f"p.root_id in ({', '.join(value(root_id) for root_id in sorted(chosen))})"
 
@@ -101,7 +101,7 @@ def matches_glob(typed: Sequence[str], store: Store, value: Parameters) -> Itera
         yield f"is_at(null, p.folder, p.name, {value(json.dumps(inside))})"
     if whole := [pattern for pattern in patterns if pattern[0] == "/"]:
         listed = value(json.dumps(whole))
-        for root in store.catalog.roots():
+        for root in store.catalog.roots.all():
             for top in _spellings(root):
                 is_below = f"is_at({value(os.fsencode(top))}, p.folder, p.name, {listed})"
                 yield f"(p.root_id = {value(root.id)} and {is_below})"

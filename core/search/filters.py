@@ -76,7 +76,7 @@ def condition(filters: Filters, store: Store, *, today: date | None = None) -> C
     value = Parameters()
     tests = list(_tests(filters, store, value, today or date.today()))
     for name, function in _FUNCTIONS.items():
-        store.catalog.define(name, function)
+        store.catalog.define_function(name, function)
     return Condition(" and ".join(f"({test})" for test in tests) or "true", value.by_name)
 
 

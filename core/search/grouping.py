@@ -17,7 +17,7 @@ from .relevance import near_copies
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from imgsearch.core.store.catalog import Place
+    from imgsearch.core.store.records import Place
     from imgsearch.core.types import Modality, Vectors
 
     from .options import SearchOptions

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np  # noqa: TID253
 
-from imgsearch.core.store.catalog import Place
+from imgsearch.core.store.records import Place
 from imgsearch.core.types import Modality
 
 from . import relevance
@@ -170,7 +170,7 @@ class Ranker:
             taken = top(found.scores, take)
             score_of = {int(found.slots[i]): float(found.scores[i]) for i in taken}
             best: dict[int, tuple[float, Place]] = {}
-            for place in self._store.catalog.places_of_slots(
+            for place in self._store.catalog.places.of_slots(
                 self._view.space.id,
                 list(score_of),
                 include_offline=batch.options.include_offline,

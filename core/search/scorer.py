@@ -90,7 +90,7 @@ class Scorer:
             modality: self.view.slots.mask(modality, include_offline=options.include_offline) for modality in modalities
         }
         if condition is not None:
-            found = self._store.catalog.slots_where(self.view.space.id, condition.sql, **condition.parameters)
+            found = self._store.catalog.places.slots_where(self.view.space.id, condition.sql, **condition.parameters)
             slots = np.asarray(found, np.int64)
             matches = np.zeros(self.view.space.slots, bool)
             matches[slots[slots < len(matches)]] = True

@@ -30,7 +30,7 @@ from imgsearch.core.search.grouping import Hit
 from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.search.query_arguments import QueryArguments
 from imgsearch.core.search.searcher import Searcher
-from imgsearch.core.store.catalog import Place, Root, Space
+from imgsearch.core.store.records import Place, Root, Space
 from imgsearch.core.store.recovery import SALVAGED
 from imgsearch.core.store.store import Store
 from imgsearch.core.store.vectors import fault_in
@@ -132,7 +132,7 @@ class Warm:
 
 
 def _offline(store: Store) -> tuple[str, ...]:
-    return tuple(root.path for root in store.catalog.roots() if root.state == "offline")
+    return tuple(root.path for root in store.catalog.roots.all() if root.state == "offline")
 
 
 class _Opened:
@@ -245,7 +245,7 @@ class Shelf:
     def texts(self, number: int) -> list[CarriedText]:
         """What a photo brings along in words, and the notes about it."""
         with self._reading() as store:
-            return store.catalog.texts_of([number]).get(number, [])
+            return store.catalog.places.texts_of([number]).get(number, [])
 
     def photos(self, filters: Filters, *, limit: int, offset: int) -> list[Place]:
         """The newest first, those without a date last. Raises UsageError, QueryError for filters that mean nothing."""
@@ -288,7 +288,7 @@ class Shelf:
                         )
                     ),
                 )
-                for root in store.catalog.roots()
+                for root in store.catalog.roots.all()
             )
             cameras = store.catalog.rows(
                 """
@@ -313,8 +313,8 @@ _DAY = (
 
 
 def _shown(store: Store, numbers: Sequence[int]) -> list[Place]:
-    online = {root.path for root in store.catalog.roots() if root.state == "online"}
-    places = {place.id: place for place in store.catalog.places_by_id(numbers)}
+    online = {root.path for root in store.catalog.roots.all() if root.state == "online"}
+    places = {place.id: place for place in store.catalog.places.by_id(numbers)}
     return [
         place
         for number in numbers

@@ -24,9 +24,9 @@ from imgsearch.core.photos.walk import named_photo
 from imgsearch.core.places import CATALOG
 from imgsearch.core.types import MODALITIES, Embedder, Modality, NotAPicture, Photo, SkipPhoto
 
-from .catalog import NewVector, Place, Space, is_inside, join, sidecar_stamp, text_key
 from .graphs import Graph
 from .prune import compact
+from .records import NewVector, Place, Space, is_inside, join, sidecar_stamp, text_key
 from .recovery import LOST_AND_FOUND, TEMPORARY, leftovers, misplaced, put_aside
 from .schema import FACT_COLUMNS
 from .store import Store
@@ -187,9 +187,9 @@ def repair(store: Store, findings: Sequence[Finding]) -> bool:
     for finding in findings:
         if finding.mend is not None:
             finding.mend(store)
-    for space in store.catalog.spaces():
+    for space in store.catalog.spaces.all():
         compact(store, space)
-    for space in store.catalog.spaces():
+    for space in store.catalog.spaces.all():
         store.update_graphs(space)
         store.save_slots(space)
     return any(finding.part in ("catalogue", "photos", "texts", "vectors") for finding in findings)
@@ -221,13 +221,13 @@ class _Look:
             yield Finding("catalogue", f"search is to answer from space {printable(active)}, which is none", _no_active)
 
     def spaces(self) -> list[Space]:
-        return self._catalog.spaces()
+        return self._catalog.spaces.all()
 
     # what its rows say
 
     def roots(self) -> Iterator[Finding]:
         """Their names, and those of all that lies in them."""
-        self._catalog.roots()  # raises for one that cannot be
+        self._catalog.roots.all()  # raises for one that cannot be
         for table in ("photos", "failures"):
             bad = [
                 row[0]
@@ -259,7 +259,7 @@ class _Look:
 
     def _notes(self) -> Iterator[Finding]:
         """The user's own texts, which no photo holds: they cannot be found again."""
-        bad = [(of, key) for of, key, text, _ in self._catalog.notes() if not _is_key_of(key, text)]
+        bad = [(of, key) for of, key, text, _ in self._catalog.notes.all() if not _is_key_of(key, text)]
         if bad:
             yield Finding("texts", f"{len(bad)} notes are not those that were made", _mend_notes(bad))
         loose = self._catalog.value(
@@ -271,7 +271,7 @@ class _Look:
         if loose:
             yield Finding("texts", f"{loose} photos lack a note that was made about them", _attach_notes)
         active = self._store.active_space()
-        if active is not None and (lacking := len(self._catalog.notes_without_vectors(active.id))):
+        if active is not None and (lacking := len(self._catalog.notes.without_vectors(active.id))):
             self.notes.append(
                 f"{lacking} {'note has' if lacking == 1 else 'notes have'} no vector of {active.identity.name}; "
                 "the next `imgsearch index` embeds them"
@@ -282,8 +282,8 @@ class _Look:
         active = self._store.active_space()
         if active is None or active.state != "complete":
             return
-        missing = set(self._catalog.without_vectors(active.id))
-        lost = missing.intersection(*(self._catalog.without_vectors(space.id) for space in self.spaces()))
+        missing = set(self._catalog.photos.without_vectors(active.id))
+        lost = missing.intersection(*(self._catalog.photos.without_vectors(space.id) for space in self.spaces()))
         if lost:
             # Nothing to mend here: the run after the repair embeds them.
             yield Finding("vectors", f"{len(lost)} photos have no vector: {self._some(sorted(lost))}")
@@ -348,7 +348,7 @@ class _Look:
     # one space
 
     def space(self, space: Space) -> Iterator[Finding]:
-        vectors = self._catalog.vectors_of(space.id)
+        vectors = self._catalog.vectors.all(space.id)
         lost = [v for v in vectors if not (isinstance(v.slot, int) and 0 <= v.slot < space.slots)]
         if lost:
             slots = [v.slot for v in lost]
@@ -418,7 +418,7 @@ class _Look:
         kept = SlotMap.load(path, space.slots, edition)
         if kept is not None:
             try:
-                is_right = kept == SlotMap.build(space.slots, self._catalog.live_slots(space.id))
+                is_right = kept == SlotMap.build(space.slots, self._catalog.vectors.live_slots(space.id))
             except IndexDamaged:
                 return  # said of the vectors already
             if not is_right:
@@ -432,7 +432,7 @@ class _Look:
     def _calibration(self, space: Space) -> Iterator[Finding]:
         def forget(store: Store) -> None:
             with store.catalog.transaction():
-                store.catalog.forget_calibration(space.id)
+                store.catalog.spaces.delete_calibration(space.id)
 
         try:
             calibration = self._store.calibration(space)
@@ -487,12 +487,12 @@ class _Look:
 
     def _ids_of(self, space: Space, slots: Sequence[int]) -> list[int]:
         return [
-            place.id for place in self._catalog.places_of_slots(space.id, slots[:NAMED_CASES], include_offline=True)
+            place.id for place in self._catalog.places.of_slots(space.id, slots[:NAMED_CASES], include_offline=True)
         ]
 
     def _some(self, ids: Sequence[int]) -> str:
         """A few of these photos by their paths."""
-        return _named([place.path for place in self._catalog.places_by_id(ids[:NAMED_CASES])], len(ids))
+        return _named([place.path for place in self._catalog.places.by_id(ids[:NAMED_CASES])], len(ids))
 
 
 def _wrong_rows(rows: Vectors, start: int, crcs: dict[int, int | None]) -> list[int]:
@@ -575,7 +575,7 @@ class _DeepLook:
         )
         if self._sample and len(rows) > self._sample:
             rows = random.Random(_SEED).sample(rows, self._sample)  # noqa: S311
-        places = {place.id: place for place in self._catalog.places_by_id([row[0] for row in rows])}
+        places = {place.id: place for place in self._catalog.places.by_id([row[0] for row in rows])}
         return [(places[row[0]], row[1]) for row in rows]
 
     def _look_at(
@@ -599,7 +599,7 @@ class _DeepLook:
         wrong += ["texts"] if self._texts_of(place) != {text_key(text.text) for text in read.facts.texts} else []
         if wrong:
             yield Finding("photos", f"{path}: the file says otherwise of its {', '.join(wrong)}", _read_again(place.id))
-        slot = self._catalog.slot_of(space.id, "image", place.content_hash)
+        slot = self._catalog.vectors.slot_of(space.id, "image", place.content_hash)
         if slot is None or read.square is None or not 0 <= slot < len(rows):
             return  # said already
         cosine = float(embedder.embed_images(read.square[None])[0] @ rows[slot])
@@ -655,7 +655,7 @@ def _sql(store: Store, statement: str, **values: object) -> None:
 
 def _drop_homeless(store: Store) -> None:
     with store.catalog.transaction():
-        store.catalog.drop_homeless()
+        store.catalog.delete_orphans()
 
 
 def _new_edition(store: Store) -> None:
@@ -664,7 +664,7 @@ def _new_edition(store: Store) -> None:
 
 def _no_active(store: Store) -> None:
     _sql(store, "delete from info where key = 'active_space'")
-    complete = [space for space in store.catalog.spaces() if space.state == "complete"]
+    complete = [space for space in store.catalog.spaces.all() if space.state == "complete"]
     if complete:
         with store.catalog.transaction():
             store.catalog.set_info("active_space", complete[0].id)
@@ -701,18 +701,18 @@ def _mend_notes(bad: Sequence[tuple[bytes, bytes]]) -> Callable[[Store], None]:
 
     def mend(store: Store) -> None:
         with store.catalog.transaction():
-            for of, key, text, _ in store.catalog.notes():
+            for of, key, text, _ in store.catalog.notes.all():
                 if (of, key) in bad:
-                    store.catalog.remove_notes(of, [key])
+                    store.catalog.notes.remove(of, [key])
                     if isinstance(of, bytes) and isinstance(text, str):
-                        store.catalog.add_note(of, text)
+                        store.catalog.notes.add(of, text)
 
     return mend
 
 
 def _attach_notes(store: Store) -> None:
     with store.catalog.transaction():
-        store.catalog.attach_notes()
+        store.catalog.notes.attach()
 
 
 def _read_again(photo_id: int) -> Callable[[Store], None]:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from imgsearch.core.types import Vectors
 
-    from .catalog import Catalog, Space
+    from .catalog import Catalog
+    from .records import Space
 else:
     np = LateModule("numpy")
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 from imgsearch.core.errors import UsageError
 from imgsearch.core.paths import mtime_ns, printable
 
-from .catalog import text_key
+from .records import text_key
 from .store import Batch, Store
 
 if TYPE_CHECKING:
     from imgsearch.core.types import Vectors
 
-    from .catalog import Place
+    from .records import Place
 
 NOTE = "note"
 """The source of such a text, as `--json` shows it."""
@@ -76,10 +76,10 @@ def add(store: Store, paths: Sequence[str], text: str, embed: Embed) -> int:
     contents = {_content_of(store, path) for path in paths}
     note = checked(text)
     space, key = store.space_to_search(), text_key(note)
-    if not store.catalog.has_vector(space.id, "text", key):
+    if not store.catalog.vectors.has(space.id, "text", key):
         store.commit(space, Batch(texts={key: embed([note])[0]}), codecs="")
     with store.catalog.transaction():
-        added = sum(store.catalog.add_note(content, note) for content in sorted(contents))
+        added = sum(store.catalog.notes.add(content, note) for content in sorted(contents))
     store.refresh_slots(store.space_to_search())
     return added
 
@@ -90,10 +90,10 @@ def remove(store: Store, path: str, text: str | None) -> int:
     Raises UsageError for a path that the index does not know.
     """
     content = _known(store, path).content_hash
-    keys = [key for of, key, noted, _ in store.catalog.notes() if of == content and text in (None, noted)]
+    keys = [key for of, key, noted, _ in store.catalog.notes.all() if of == content and text in (None, noted)]
     if keys:
         with store.catalog.transaction():
-            removed = store.catalog.remove_notes(content, keys)
+            removed = store.catalog.notes.remove(content, keys)
         store.refresh_slots(store.space_to_search())
         return removed
     return 0
@@ -103,10 +103,10 @@ def listed(store: Store, path: str | None = None) -> Iterator[Note]:
     """All notes, the oldest first, or those about one photo."""
     content = None if path is None else _known(store, path).content_hash
     space = store.active_space()
-    lacking = {} if space is None else store.catalog.notes_without_vectors(space.id)
-    for of, key, text, added_at in store.catalog.notes():
+    lacking = {} if space is None else store.catalog.notes.without_vectors(space.id)
+    for of, key, text, added_at in store.catalog.notes.all():
         if content in (None, of):
-            yield Note(text, added_at, of, key, tuple(store.catalog.places_of_content(of)), key not in lacking)
+            yield Note(text, added_at, of, key, tuple(store.catalog.places.of_content(of)), key not in lacking)
 
 
 def _known(store: Store, path: str) -> Place:

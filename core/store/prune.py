@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from imgsearch.core.errors import IndexDamaged, UsageError
 from imgsearch.core.paths import fsync_path, printable
 
-from .catalog import NewVector, Root, Space, join
 from .files import CHECK_HINT
+from .records import NewVector, Root, Space, join
 from .recovery import clean_up, orphans
 from .roots import why_offline
 from .status import bytes_on_disk
@@ -56,34 +56,35 @@ def prune(
     superseded = _superseded(store, spaces)
     removed = tuple(space.identity.name for space in superseded)
     photos = []
-    for root in store.catalog.roots():
+    for root in store.catalog.roots.all():
         for number, folder, name in _lost_photos(store, root, root.id in named):
             photos.append(number)
             on_lost(root.path_of(join(folder, name)))
-    failures = [row for root in store.catalog.roots() for row in _lost_failures(store, root)]
+    failures = [row for root in store.catalog.roots.all() for row in _lost_failures(store, root)]
     if dry_run:
-        return Pruned(len(photos), len(failures), 0, 0, removed, 0 if imported else store.catalog.count_awaited())
+        pending = 0 if imported else store.catalog.vectors.count_pending_imports()
+        return Pruned(len(photos), len(failures), 0, 0, removed, pending)
     before = bytes_on_disk(store.folder)
     store.remove_spaces(superseded)
-    slots = sum(space.slots for space in store.catalog.spaces())
+    slots = sum(space.slots for space in store.catalog.spaces.all())
     with store.catalog.transaction():
-        store.catalog.delete_photos(photos)
+        store.catalog.photos.delete(photos)
         if imported:
-            store.catalog.await_no_more()
+            store.catalog.vectors.clear_pending_imports()
         for root_id, folder, name in failures:
-            store.catalog.forget_failure(root_id, folder, name)
-        for root in store.catalog.roots():
+            store.catalog.failures.delete(root_id, folder, name)
+        for root in store.catalog.roots.all():
             if root.id in named:
                 if why_offline(root) is None:
-                    store.catalog.update_root(root.id, state="online", note=None)
+                    store.catalog.roots.update(root.id, state="online", note=None)
                 else:
-                    store.catalog.delete_root(root.id)
-    for space in store.catalog.spaces():
+                    store.catalog.roots.delete(root.id)
+    for space in store.catalog.spaces.all():
         compact(store, space)
-    for space in store.catalog.spaces():
+    for space in store.catalog.spaces.all():
         store.update_graphs(space)
         store.save_slots(space)
-    if store.catalog.spaces():  # a catalogue that knows none may have been lost itself
+    if store.catalog.spaces.all():  # a catalogue that knows none may have been lost itself
         for orphan in orphans(store):
             if os.path.isdir(orphan) and not os.path.islink(orphan):
                 shutil.rmtree(orphan)
@@ -91,10 +92,10 @@ def prune(
     return Pruned(
         photos=len(photos),
         failures=len(failures),
-        vectors=slots - sum(space.slots for space in store.catalog.spaces()),
+        vectors=slots - sum(space.slots for space in store.catalog.spaces.all()),
         bytes=max(0, before - bytes_on_disk(store.folder)),
         spaces=removed,
-        awaited=store.catalog.count_awaited(),
+        awaited=store.catalog.vectors.count_pending_imports(),
     )
 
 
@@ -103,12 +104,12 @@ def _superseded(store: Store, named: Sequence[str]) -> list[Space]:
     active = store.active_space()
     wanted = {_named_space(store, name, active).id for name in named}
     if active is not None and active.state == "complete":
-        wanted |= {space.id for space in store.catalog.spaces() if space.state == "complete"} - {active.id}
-    return [space for space in store.catalog.spaces() if space.id in wanted]
+        wanted |= {space.id for space in store.catalog.spaces.all() if space.state == "complete"} - {active.id}
+    return [space for space in store.catalog.spaces.all() if space.id in wanted]
 
 
 def _named_space(store: Store, name: str, active: Space | None) -> Space:
-    found = [space for space in store.catalog.spaces() if name in (space.id, space.identity.name)]
+    found = [space for space in store.catalog.spaces.all() if name in (space.id, space.identity.name)]
     if not found:
         raise UsageError(f"{printable(name)}: no model of this index", hint="`imgsearch status` lists them")
     if len(found) > 1:
@@ -127,7 +128,7 @@ def _named_space(store: Store, name: str, active: Space | None) -> Space:
 def _named_roots(store: Store, offline: Sequence[str]) -> set[int]:
     named = set()
     for path in offline:
-        root = next((root for root in store.catalog.roots() if root.path == path), None)
+        root = next((root for root in store.catalog.roots.all() if root.path == path), None)
         if root is None or root.state != "offline":
             raise UsageError(
                 f"{printable(path)}: not an offline root of this index", hint="`imgsearch status` lists them"
@@ -174,8 +175,8 @@ def compact(store: Store, space: Space) -> Space:
     with store.catalog.transaction():
         store.catalog.rows("delete from vectors where space_id = :space", space=space.id)
         renumbered = (replace(vector, slot=slot) for slot, vector in enumerate(live))
-        store.catalog.add_vectors(space.id, renumbered)
-        store.catalog.update_space(space.id, generation=generation, slots=len(live))
+        store.catalog.vectors.add(space.id, renumbered)
+        store.catalog.spaces.update(space.id, generation=generation, slots=len(live))
     store.graphs.remove(space)
     clean_up(store)
     return store.reload(space)

@@ -15,7 +15,7 @@ from .files import list_paths, try_unlink
 from .vectors import crc_of
 
 if TYPE_CHECKING:
-    from .catalog import Space
+    from .records import Space
     from .store import Store
 
 LOST_AND_FOUND = "lost+found"
@@ -33,7 +33,7 @@ def recover(store: Store) -> list[str]:
 def clean_up(store: Store) -> list[str]:
     """Remove the files of an interrupted run that the catalogue does not name."""
     _own_folders(store)
-    for space in store.catalog.spaces():
+    for space in store.catalog.spaces.all():
         for graph in store.graphs.all_of(space):
             graph.finish_rename()
         for path in store.graphs.stale_files(space):
@@ -49,7 +49,7 @@ def leftovers(store: Store) -> list[str]:
     found = []
     for folder in (store.folder, os.path.join(store.folder, "spaces")):
         found += list_paths(folder, lambda name: name.endswith(TEMPORARY) and name != SALVAGED)
-    for space in store.catalog.spaces():
+    for space in store.catalog.spaces.all():
         folder = store.space_folder(space.id)
         found += list_paths(folder, lambda name: name.endswith(".new"))
         if _holds_all_vectors(store, space):  # else the catalogue may belong to the other generation
@@ -67,7 +67,7 @@ def _holds_all_vectors(store: Store, space: Space) -> bool:
 
 def orphans(store: Store) -> list[str]:
     """Folders of spaces that the catalogue does not know."""
-    known = {space.id for space in store.catalog.spaces()}
+    known = {space.id for space in store.catalog.spaces.all()}
     return list_paths(
         os.path.join(store.folder, "spaces"),
         lambda name: re.fullmatch(r"[0-9a-f]{16}", name) is not None and name not in known,
@@ -78,7 +78,7 @@ def misplaced(store: Store) -> list[str]:
     """Links, pipes and folders where an index has a file, and anything else where it has a folder."""
     folders = _own_folders(store)
     files = []
-    for space in store.catalog.spaces():
+    for space in store.catalog.spaces.all():
         files += [store.vectors(space).path, store.slots_path(space)]
         files += [path for graph in store.graphs.all_of(space) for path in (graph.path, graph.info_path)]
     return [
@@ -91,7 +91,7 @@ def misplaced(store: Store) -> list[str]:
 
 def _own_folders(store: Store) -> list[str]:
     """Raises StoreError for a link: nothing is written or removed where it leads."""
-    spaces = store.catalog.spaces()
+    spaces = store.catalog.spaces.all()
     folders = [os.path.join(store.folder, "spaces"), *(store.space_folder(space.id) for space in spaces)]
     for folder in folders:
         if os.path.islink(folder):
@@ -122,7 +122,7 @@ def _move_misplaced(store: Store) -> list[str]:
 def _forget_lost_vectors(store: Store) -> list[str]:
     """Forget vectors that the catalogue names and the file does not hold, so that they are embedded again."""
     lines = []
-    for space in store.catalog.spaces():
+    for space in store.catalog.spaces.all():
         vectors = store.vectors(space)
         count = vectors.count_rows()
         if count >= space.slots:
@@ -132,7 +132,7 @@ def _forget_lost_vectors(store: Store) -> list[str]:
             "`imgsearch index` embeds them again"
         )
         store.forget(space, range(count, space.slots), slots_left=count)
-    for space in store.catalog.spaces():
+    for space in store.catalog.spaces.all():
         os.makedirs(store.space_folder(space.id), mode=0o700, exist_ok=True)
         _add_checksums(store, space)
     return lines
@@ -140,12 +140,12 @@ def _forget_lost_vectors(store: Store) -> list[str]:
 
 def _add_checksums(store: Store, space: Space) -> None:
     """For vectors that an older imgsearch wrote without one."""
-    bare = [vector.slot for vector in store.catalog.vectors_of(space.id, without_crc=True)]
+    bare = [vector.slot for vector in store.catalog.vectors.all(space.id, without_crc=True)]
     slots = [slot for slot in bare if isinstance(slot, int) and 0 <= slot < space.slots]
     if slots:
         rows = store.vectors(space).rows(space.slots)
         with store.catalog.transaction():
-            store.catalog.set_crcs(space.id, ((slot, crc_of(rows[slot])) for slot in slots))
+            store.catalog.vectors.set_checksums(space.id, ((slot, crc_of(rows[slot])) for slot in slots))
 
 
 def _mode(path: str) -> int | None:

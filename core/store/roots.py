@@ -18,7 +18,7 @@ from imgsearch.core.paths import mtime_ns, printable
 from imgsearch.core.photos.walk import named_photo, reaches
 from imgsearch.core.types import Photo, Sidecar, Skipped
 
-from .catalog import Root, join
+from .records import Root, join
 from .store import Store
 
 NOT_THERE = "not there"
@@ -56,8 +56,8 @@ def targets(store: Store, paths: Sequence[str], rules: Rules, *, dry_run: bool =
     Raises UsageError for a path that is not there.
     """
     if not paths:
-        return [Target(root, rules=Rules.of(root)) for root in store.catalog.roots()]
-    known = {root.path for root in store.catalog.roots()}
+        return [Target(root, rules=Rules.of(root)) for root in store.catalog.roots.all()]
+    known = {root.path for root in store.catalog.roots.all()}
     folders = [path for path in paths if os.path.isdir(path) or path in known]
     for path in paths:
         if path not in folders and not os.path.lexists(path):
@@ -81,7 +81,7 @@ class _Resolver:
         self._dry_run = dry_run
 
     def current(self, root: Root) -> Root:
-        return next((r for r in self._catalog.roots() if r.id == root.id), root)
+        return next((r for r in self._catalog.roots.all() if r.id == root.id), root)
 
     def folder(self, path: str) -> list[Target]:
         """The part of a root that this folder is; a root of its own comes with the roots left inside it."""
@@ -89,7 +89,7 @@ class _Resolver:
             if root.kind == "folder" and (
                 not relpath
                 or reaches(relpath, hidden=self._rules.hidden or root.hidden)
-                or self._catalog.has_photos_below(root.id, os.fsencode(relpath))
+                or self._catalog.photos.any_below(root.id, os.fsencode(relpath))
             ):
                 if not relpath:
                     return self._whole(root)
@@ -97,7 +97,7 @@ class _Resolver:
         if self._dry_run:
             same = self._at(path)
             made = Root(same.id if same else -1, path, "folder", device_of(self._store, path), "online")
-            inside = [other for other in self._catalog.roots() if other.kind == "folder" and within(made, other)]
+            inside = [other for other in self._catalog.roots.all() if other.kind == "folder" and within(made, other)]
             return [Target(made, rules=self._rules), *(Target(other, rules=Rules.of(other)) for other in inside)]
         return self._whole(self._new_root(path, "folder"))
 
@@ -107,7 +107,7 @@ class _Resolver:
             photo = Photo(os.path.dirname(path), os.path.basename(path), 0, 0, 0, named=True)
         over = list(self._over(photo.path))
         for root, relpath in over:
-            place = self._catalog.place_at(root.id, relpath)
+            place = self._catalog.places.at(root.id, relpath)
             if place is not None and place.state == "present":
                 return Target(root, photo=seen_from(root, relpath, photo))
         for root, relpath in over:
@@ -132,31 +132,31 @@ class _Resolver:
         if not self._dry_run:
             if Rules.of(root) != self._rules:
                 with self._catalog.transaction():
-                    self._catalog.set_rules(root.id, self._rules.exclude, self._rules.hidden)
+                    self._catalog.roots.set_rules(root.id, self._rules.exclude, self._rules.hidden)
             self._take_in(root)
-        inside = [Target(other, rules=Rules.of(other)) for other in self._catalog.roots() if within(root, other)]
+        inside = [Target(other, rules=Rules.of(other)) for other in self._catalog.roots.all() if within(root, other)]
         return [Target(self.current(root), rules=self._rules), *inside]
 
     def _take_in(self, root: Root) -> None:
-        for child in self._catalog.roots():
+        for child in self._catalog.roots.all():
             relpath = within(root, child)
             if relpath is not None and _is_walked_along(root.path, child, relpath, hidden=self._rules.hidden):
                 with self._catalog.transaction():
-                    self._catalog.move_into(child, root.id, relpath)
+                    self._catalog.roots.merge_into(child, root.id, relpath)
 
     def _new_root(self, path: str, kind: Literal["folder", "files"]) -> Root:
         same = self._at(path)
         with self._catalog.transaction():
             if same is None:
-                self._catalog.add_root(path, kind, device_of(self._store, path))
+                self._catalog.roots.add(path, kind, device_of(self._store, path))
             else:
-                self._catalog.update_root(same.id, kind=kind, device=device_of(self._store, path))
+                self._catalog.roots.update(same.id, kind=kind, device=device_of(self._store, path))
         made = self._at(path)
         assert made is not None
         return made
 
     def _at(self, path: str) -> Root | None:
-        return next((root for root in self._catalog.roots() if root.path == path), None)
+        return next((root for root in self._catalog.roots.all() if root.path == path), None)
 
 
 def device_of(store: Store, path: str) -> int | None:
@@ -269,9 +269,9 @@ def move(store: Store, old: str, new: str) -> Moved:
     )
     with store.catalog.transaction():
         homes = _Move(store, paths).run()
-    for space in store.catalog.spaces():
+    for space in store.catalog.spaces.all():
         store.save_slots(space)
-    roots = tuple(root for root in store.catalog.roots() if root.id in homes)
+    roots = tuple(root for root in store.catalog.roots.all() if root.id in homes)
     return Moved(roots, photos, len(sample), missing)
 
 
@@ -279,7 +279,7 @@ def _destinations(store: Store, old: str, new: str) -> dict[int, str]:
     """The new path of every root that is, or lies in, the old folder."""
     if not os.path.isdir(new):
         raise UsageError(f"{printable(new)}: no such folder", hint="mount its disk, or move the photos there, first")
-    roots = store.catalog.roots()
+    roots = store.catalog.roots.all()
     as_indexed = {root.id: root.path for root in roots}
     resolved = {root.id: os.path.realpath(root.path) for root in roots}
     paths = _replanted(as_indexed, old, new) or _replanted(resolved, os.path.realpath(old), new)
@@ -361,16 +361,16 @@ class _Move:
         self._store = store
         self._catalog = store.catalog
         self._paths = dict(paths)
-        self._staying = {root.id: root for root in self._catalog.roots() if root.id not in paths}
+        self._staying = {root.id: root for root in self._catalog.roots.all() if root.id not in paths}
 
     def run(self) -> set[int]:
         """Ids of the roots that have the photos in the end."""
-        moving = [root for root in self._catalog.roots() if root.id in self._paths]
+        moving = [root for root in self._catalog.roots.all() if root.id in self._paths]
         homes = {self._meet(replace(root, path=self._paths[root.id])) for root in moving}
-        self._catalog.move_roots({root_id: path for root_id, path in self._paths.items() if root_id in homes})
+        self._catalog.roots.set_paths({root_id: path for root_id, path in self._paths.items() if root_id in homes})
         for root_id in homes:
             self._arrive(root_id)
-        roots = {root.id: root for root in self._catalog.roots()}
+        roots = {root.id: root for root in self._catalog.roots.all()}
         self._staying = {root_id: roots[root_id] for root_id in self._staying}
         arrived = [roots[root_id] for root_id in homes - self._staying.keys()]
         nested = {self._nest(root) for root in sorted(arrived, key=lambda root: len(root.path))}
@@ -390,10 +390,10 @@ class _Move:
 
     def _arrive(self, root_id: int) -> None:
         """What is known of a root's disk is of the new one."""
-        root = next(root for root in self._catalog.roots() if root.id == root_id)
+        root = next(root for root in self._catalog.roots.all() if root.id == root_id)
         why = why_offline(replace(root, device=None))
         device = None if why == NOT_THERE else device_of(self._store, root.path)
-        self._catalog.update_root(root_id, state="offline" if why else "online", note=why, device=device)
+        self._catalog.roots.update(root_id, state="offline" if why else "online", note=why, device=device)
 
     def _nest(self, root: Root) -> int:
         """Put a root that arrived together with those above and below it; the id of the one its photos are in."""
@@ -417,14 +417,14 @@ class _Move:
     def _belongs_to(self, upper: Root, root: Root, relpath: str) -> bool:
         if upper.state != "online" or root.state != "online" or why_offline(upper) is not None:
             return False
-        return _is_walked_along(upper.path, root, relpath, hidden=upper.hidden) or self._catalog.has_photos_below(
+        return _is_walked_along(upper.path, root, relpath, hidden=upper.hidden) or self._catalog.photos.any_below(
             upper.id, os.fsencode(relpath)
         )
 
     def _absorb(self, upper: Root, lower: Root, relpath: str, *, newcomer: Root) -> None:
         """Make a root a part of the one above it, or of the other one in the very same folder."""
         self._drop_doubles(upper, lower, relpath, newcomer=newcomer)
-        self._catalog.move_into(lower, upper.id, relpath)
+        self._catalog.roots.merge_into(lower, upper.id, relpath)
         self._staying.pop(lower.id, None)
 
     def _drop_doubles(self, upper: Root, lower: Root, relpath: str, *, newcomer: Root) -> None:
@@ -437,7 +437,7 @@ class _Move:
             false, true = sorted((below, above), key=lambda claim: claim.truth(found))
             dropped.append(false.id)
             named += [true.id] if false.named else []
-        self._catalog.delete_photos(dropped)
+        self._catalog.photos.delete(dropped)
         self._catalog.rows(
             "update photos set named = 1 where id in (select value from json_each(:ids))", ids=json.dumps(named)
         )

@@ -109,10 +109,10 @@ def _rescue(path: str, made: Catalog) -> None:
         for table in TABLES:
             columns = [row[1] for row in made.rows(f"pragma table_info({table})")]
             for row in _rows(damaged, table, columns):
-                made.keep(table, columns, row)
-        made.drop_insane()
-        made.attach_notes()
-        made.drop_homeless()  # a row that names another which was lost is gone too
+                made.insert_salvaged(table, columns, row)
+        made.delete_invalid()
+        made.notes.attach()
+        made.delete_orphans()  # a row that names another which was lost is gone too
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .catalog import Root, Space
+    from .records import Root, Space
     from .store import Store
 
 
@@ -34,14 +34,14 @@ class Status:
 def status_of(store: Store) -> Status:
     catalog = store.catalog
     with catalog.reading():
-        spaces = tuple(catalog.spaces())
+        spaces = tuple(catalog.spaces.all())
         return Status(
             roots=tuple(
                 (
                     root,
                     catalog.value("select count(*) from photos where root_id = :id and state = 'present'", id=root.id),
                 )
-                for root in catalog.roots()
+                for root in catalog.roots.all()
             ),
             photos=dict(
                 catalog.rows(

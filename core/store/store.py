@@ -23,10 +23,11 @@ from imgsearch.core.places import CATALOG, PORTABLE, remember_index
 from imgsearch.core.types import CarriedText, Modality, Photo, Skipped, SpaceIdentity
 
 from .calibration import Calibration
-from .catalog import Catalog, Known, NewPhoto, NewVector, Place, Root, Space, join, split
+from .catalog import Catalog
 from .files import CHECK_HINT
 from .graphs import Graphs
 from .lock import POLL_SECONDS, OnWait, write_lock
+from .records import KnownPhoto, NewPhoto, NewVector, Place, Root, Space, join, split
 from .recovery import SALVAGED, recover
 from .status import Status, status_of
 from .vectors import FlatVectors, SlotMap, crc_of
@@ -54,7 +55,7 @@ class Batch:
     images: dict[bytes, Vectors] = field(default_factory=dict)
     """Unit vectors by content hash, for contents that have none yet."""
     texts: dict[bytes, Vectors] = field(default_factory=dict)
-    found_again: list[tuple[Known, Photo]] = field(default_factory=list)
+    found_again: list[tuple[KnownPhoto, Photo]] = field(default_factory=list)
     failures: list[tuple[int, Photo, Skipped, bool]] = field(default_factory=list)
     """(root id, photo, why, whether it is left out of reports)"""
     is_for_later: bool = False
@@ -141,13 +142,13 @@ class Store:
         """The space that search uses: the first one made, until another is complete."""
         space_id = self.catalog.get_info("active_space")
         if space_id is not None:
-            return self.catalog.space(space_id)
-        spaces = self.catalog.spaces()
+            return self.catalog.spaces.get(space_id)
+        spaces = self.catalog.spaces.all()
         return spaces[0] if spaces else None
 
     def space_for(self, identity: SpaceIdentity, model: str) -> Space:
         """The space of that model, made if needed. `model` is the `ModelSpec` as JSON."""
-        known = next((s for s in self.catalog.spaces() if s.identity.fingerprint == identity.fingerprint), None)
+        known = next((s for s in self.catalog.spaces.all() if s.identity.fingerprint == identity.fingerprint), None)
         if known:
             values = {}
             if not identity.details.keys() <= known.identity.details.keys():  # an earlier version recorded less
@@ -156,20 +157,20 @@ class Store:
                 values["model"] = model
             if values:
                 with self.catalog.transaction():
-                    self.catalog.update_space(known.id, **values)
+                    self.catalog.spaces.update(known.id, **values)
                 return self.reload(known)
             return known
         space_id = identity.fingerprint[:16]
         folder = self.space_folder(space_id)
         with self.catalog.transaction():
-            self.catalog.add_space(space_id, identity, model)
+            self.catalog.spaces.add(space_id, identity, model)
             if self.catalog.get_info("active_space") is None:
                 self.catalog.set_info("active_space", space_id)
         for level in (os.path.dirname(folder), folder):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(level, 0o700)
             fsync_path(os.path.dirname(level))
-        space = self.catalog.space(space_id)
+        space = self.catalog.spaces.get(space_id)
         assert space is not None
         return space
 
@@ -178,13 +179,13 @@ class Store:
 
         Returns how many photos and notes lack them. Photos that failed are not counted.
         """
-        missing = len(self.catalog.without_vectors(space.id)) + len(self.catalog.notes_without_vectors(space.id))
+        missing = len(self.catalog.photos.without_vectors(space.id)) + len(self.catalog.notes.without_vectors(space.id))
         active = self.active_space()
         if missing or (space.slots == 0 and active is not None and active.slots > 0):
             return missing
         if space.state != "complete" or self.catalog.get_info("active_space") != space.id:
             with self.catalog.transaction():
-                self.catalog.update_space(space.id, state="complete")
+                self.catalog.spaces.update(space.id, state="complete")
                 self.catalog.set_info("active_space", space.id)
         return 0
 
@@ -194,7 +195,7 @@ class Store:
             self.graphs.remove(space)  # first: if the folder stays, a new space must not find them there
         with self.catalog.transaction():
             for space in spaces:
-                self.catalog.delete_space(space.id)
+                self.catalog.spaces.delete(space.id)
         for space in spaces:
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(self.space_folder(space.id))
@@ -206,19 +207,19 @@ class Store:
         new = self._append_vectors(space, batch)
         edited = list(self._edited(space, batch))
         with self.catalog.transaction():
-            self.catalog.add_vectors(space.id, new)
-            self.catalog.update_space(space.id, slots=space.slots + len(new))
+            self.catalog.vectors.add(space.id, new)
+            self.catalog.spaces.update(space.id, slots=space.slots + len(new))
             for before, after in edited:
-                self.catalog.copy_notes(before, after)
+                self.catalog.notes.copy(before, after)
             for root_id, photo, texts in batch.photos:
-                self.catalog.write_photo(root_id, photo, texts)
+                self.catalog.photos.write(root_id, photo, texts)
             for known, found in batch.found_again:
-                self.catalog.touch_photo(known.id, found)
+                self.catalog.photos.mark_present(known.id, found)
             for root_id, failed, skipped, is_silent in batch.failures:
-                self.catalog.write_failure(root_id, failed, skipped, codecs=codecs, is_silent=is_silent)
+                self.catalog.failures.write(root_id, failed, skipped, codecs=codecs, is_silent=is_silent)
             if batch.is_for_later:
-                self.catalog.await_photos(batch.images, batch.texts)
-            self.catalog.await_no_more(_keys_of(batch))
+                self.catalog.vectors.add_pending_imports(batch.images, batch.texts)
+            self.catalog.vectors.clear_pending_imports(_keys_of(batch))
         return self.reload(space)
 
     def _append_vectors(self, space: Space, batch: Batch) -> list[NewVector]:
@@ -231,7 +232,7 @@ class Store:
         )
         for modality, vectors in by_modality:
             for key, row in vectors.items():
-                if not self.catalog.has_vector(space.id, modality, key):
+                if not self.catalog.vectors.has(space.id, modality, key):
                     new.append(NewVector(space.slots + len(new), modality, key, crc_of(row)))
                     rows.append(row)
         if rows:
@@ -249,22 +250,22 @@ class Store:
         end = space.slots if slots_left is None else slots_left
         self.graphs.remove_covering(space, slots, end)  # first: slots from `end` on will get other contents
         with self.catalog.transaction():
-            self.catalog.forget_vectors(space.id, slots)
+            self.catalog.vectors.delete(space.id, slots)
             if slots_left is not None:
-                self.catalog.update_space(space.id, slots=slots_left)
+                self.catalog.spaces.update(space.id, slots=slots_left)
             if space.id != self.catalog.get_info("active_space"):
-                self.catalog.update_space(space.id, state="building")
+                self.catalog.spaces.update(space.id, state="building")
 
     def _edited(self, space: Space, batch: Batch) -> Iterator[tuple[bytes, bytes]]:
         """The contents before and after of photos that were edited in place, have notes, and still show the same.
 
         (Cameras reuse the names of old photos for new ones.)
         """
-        if not self.catalog.has_notes():
+        if not self.catalog.notes.exist():
             return
         for root_id, photo, _ in batch.photos:
-            before = self.catalog.content_at(root_id, *split(photo.photo.relpath))
-            if before in (None, photo.content_hash) or not self.catalog.has_notes(before):
+            before = self.catalog.photos.content_at(root_id, *split(photo.photo.relpath))
+            if before in (None, photo.content_hash) or not self.catalog.notes.exist(before):
                 continue
             old, new = self._vector_of(space, before), batch.images.get(photo.content_hash)
             if new is None:
@@ -273,7 +274,7 @@ class Store:
                 yield before, photo.content_hash
 
     def _vector_of(self, space: Space, content_hash: bytes) -> Vectors | None:
-        slot = self.catalog.slot_of(space.id, "image", content_hash)
+        slot = self.catalog.vectors.slot_of(space.id, "image", content_hash)
         if slot is None or not 0 <= slot < space.slots:
             return None
         return np.array(self.vectors(space).rows(space.slots)[slot])
@@ -290,7 +291,7 @@ class Store:
         """Write the slot map, so that readers need not build it from the catalogue."""
         with self.catalog.reading():
             edition = self.catalog.edition()
-            slots = SlotMap.build(space.slots, self.catalog.live_slots(space.id))
+            slots = SlotMap.build(space.slots, self.catalog.vectors.live_slots(space.id))
         slots.save(self.slots_path(space), edition)
 
     def refresh_slots(self, space: Space) -> None:
@@ -373,13 +374,13 @@ class Store:
                     continue
                 slots = SlotMap.load(self.slots_path(current), current.slots, edition)
                 if slots is None:
-                    slots = SlotMap.build(current.slots, self.catalog.live_slots(current.id))
+                    slots = SlotMap.build(current.slots, self.catalog.vectors.live_slots(current.id))
                 return View(current, rows, slots, edition)
         raise AssertionError("unreachable")
 
     def verify_checksums(self, view: View, slots: Sequence[int]) -> None:
         """Raises IndexDamaged unless the vectors in these slots are those that were written."""
-        crcs = self.catalog.crcs_of(view.space.id, slots)
+        crcs = self.catalog.vectors.checksums(view.space.id, slots)
         if any(crc_of(view.rows[slot]) != crc for slot, crc in crcs.items()):
             raise self.damaged_vector()
 
@@ -389,7 +390,7 @@ class Store:
     def place_of(self, path: str) -> Place | None:
         """The indexed photo at that absolute path."""
         for root, relpath in self.roots_over(path):
-            place = self.catalog.place_at(root.id, relpath)
+            place = self.catalog.places.at(root.id, relpath)
             if place is not None:
                 return place
         return None
@@ -397,7 +398,7 @@ class Store:
     def roots_over(self, path: str) -> Iterator[tuple[Root, str]]:
         """The roots that contain `path`, as given or with links resolved, each with the path relative to it."""
         for spelling in dict.fromkeys((path, os.path.realpath(path))):
-            for root in self.catalog.roots():
+            for root in self.catalog.roots.all():
                 for top in dict.fromkeys((root.path, os.path.realpath(root.path))):
                     if spelling == top:
                         yield root, ""
@@ -406,7 +407,7 @@ class Store:
 
     def failures(self) -> list[Skipped]:
         """Files that could not be indexed, by path, without those that are left out of reports."""
-        roots = {root.id: root.path for root in self.catalog.roots()}
+        roots = {root.id: root.path for root in self.catalog.roots.all()}
         rows = self.catalog.rows(
             "select root_id, folder, name, stage, reason from failures where not is_silent "
             "order by root_id, folder, name"
@@ -431,7 +432,7 @@ class Store:
 
     def reload(self, space: Space) -> Space:
         """The space as it is now. Raises StoreError if it was removed."""
-        current = self.catalog.space(space.id)
+        current = self.catalog.spaces.get(space.id)
         if current is None:
             raise StoreError(
                 f"{printable(self.folder)}: the vectors of {printable(space.identity.name)} have just been removed",

@@ -28,15 +28,15 @@ from imgsearch.core.paths import fsync_path, naming, path_fields, printable
 from imgsearch.core.photos.codecs import codecs
 from imgsearch.core.types import MODALITIES, CarriedText, SpaceIdentity
 
-from .catalog import Place, text_key
 from .notes import NOTE, as_note
+from .records import Place, text_key
 from .schema import FACT_COLUMNS, MAX_DIM, TEXT_FACTS, WHOLE_FACTS
 from .store import Batch, Store, View
 
 if TYPE_CHECKING:
     from imgsearch.core.types import Vectors
 
-    from .catalog import Space
+    from .records import Space
 
 Form = Literal["jsonl", "npz", "parquet"]
 FORMS: tuple[Form, ...] = ("npz", "parquet", "jsonl")
@@ -117,16 +117,16 @@ class _Writer(Protocol):
 
 def _written(writer: _Writer, store: Store, view: View, on_progress: Progress) -> Exported:
     space, catalog = view.space, store.catalog
-    photos, texts = catalog.count_with_vectors(space.id)
+    photos, texts = catalog.vectors.count_present(space.id)
     present = catalog.value("select count(*) from photos where state = 'present'")
     writer.begin(_header(space, photos, texts))
     done = 0
-    for places in catalog.places_with_vectors(space.id, PHOTOS_AT_ONCE):
-        carried = catalog.texts_of([place.id for place in places])
+    for places in catalog.places.with_vectors(space.id, PHOTOS_AT_ONCE):
+        carried = catalog.places.texts_of([place.id for place in places])
         records = [_photo_record(place, carried.get(place.id, [])) for place in places]
         writer.photos(records, _rows(store, view, [place.slot for place in places]))
         on_progress(done := done + len(places), photos)
-    for chunk in catalog.texts_with_vectors(space.id, PHOTOS_AT_ONCE):
+    for chunk in catalog.vectors.texts(space.id, PHOTOS_AT_ONCE):
         writer.texts([text for text, _ in chunk], _rows(store, view, [slot for _, slot in chunk]))
     writer.end()
     return Exported(photos, texts, present - photos, space.identity.name)
@@ -466,7 +466,7 @@ def take_in(store: Store, incoming: Incoming, *, on_progress: Progress = lambda 
         nonlocal notes
         if noted:  # first, for a note waits for no photo: it keeps its vector by itself
             with store.catalog.transaction():
-                notes += sum(store.catalog.add_note(content, text) for content, text in noted)
+                notes += sum(store.catalog.notes.add(content, text) for content, text in noted)
         space = store.commit(space, batch, codecs=codecs())
         batch.images.clear()
         batch.texts.clear()
@@ -507,7 +507,7 @@ def _counts(store: Store, space: Space) -> dict[str, int]:
 
 def _space_of(store: Store, incoming: Incoming) -> Space:
     fingerprint = incoming.identity.fingerprint
-    for space in store.catalog.spaces():
+    for space in store.catalog.spaces.all():
         if space.identity.fingerprint == fingerprint:  # what the index itself says of the model stays
             if space.identity.dim != incoming.identity.dim:
                 raise BadExport(f"its vectors have {incoming.identity.dim} numbers, the index's {space.identity.dim}")

@@ -1,0 +1,194 @@
+"""What the tables of the catalogue hold, as objects, and how names of files are stored in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from imgsearch.core.errors import IndexDamaged
+from imgsearch.core.paths import printable
+from imgsearch.core.types import Facts, Modality, Photo, SpaceIdentity
+
+from .schema import NOT_YOURS
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def split(relpath: str) -> tuple[bytes, bytes]:
+    """A relpath as the catalogue stores it: (folder, name) as bytes. The folder of the root itself is empty."""
+    folder, _, name = os.fsencode(relpath).rpartition(b"/")
+    return folder, name
+
+
+def join(folder: bytes, name: bytes) -> str:
+    if not (isinstance(folder, bytes) and isinstance(name, bytes)):
+        raise IndexDamaged(f"the catalogue holds an invalid file name: {folder!r:.40}, {name!r:.40}", hint=NOT_YOURS)
+    return os.fsdecode(folder + b"/" + name if folder else name)
+
+
+def is_inside(relpath: str) -> bool:
+    """Whether a relpath names a file below its root. It may not: the catalogue may come from another person."""
+    return bool(relpath) and "\0" not in relpath and not {"", ".", ".."} & set(relpath.split("/"))
+
+
+def leads_out(root: str, relpath: str) -> IndexDamaged:
+    return IndexDamaged(
+        f"the catalogue names {printable(relpath)!r} in {printable(root)}, which is not a path inside it",
+        hint=NOT_YOURS,
+    )
+
+
+def parsed_json(text: object, kind: type) -> Any:
+    """A value stored as JSON if it has the given type, else None."""
+    try:
+        value = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, kind) else None
+
+
+def below(folder: bytes) -> tuple[bytes, bytes]:
+    """The half-open range of the names of the folders below `folder`, for an index look-up."""
+    return (folder + b"/", folder + b"0") if folder else (b"", b"\xff" * 4097)
+
+
+def at_or_below(folder: bytes) -> list[tuple[bytes, bytes]]:
+    """The ranges of the names of `folder` and the folders below it, in order."""
+    return [(folder, folder + b"\0"), below(folder)] if folder else [below(folder)]
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    id: int
+    path: str
+    kind: Literal["folder", "files"]
+    device: int | None
+    state: Literal["online", "offline"]
+    note: str | None = None
+    exclude: tuple[str, ...] = ()
+    hidden: bool = False
+
+    def path_of(self, relpath: str) -> str:
+        """The absolute path of a file of this root. Raises IndexDamaged if it is outside the root."""
+        if not is_inside(relpath):
+            raise leads_out(self.path, relpath)
+        return f"{self.path.rstrip('/')}/{relpath}"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPhoto:
+    """A photo as the catalogue has it, as far as finding changes needs it."""
+
+    id: int
+    size: int
+    mtime_ns: int
+    inode: int
+    sidecars: str
+    pair: bytes | None
+    content_hash: bytes
+    state: str
+    named: int
+    """It was once given by name, so a walk that skips it does not hide it."""
+    has_vectors: int
+
+
+@dataclass(frozen=True, slots=True)
+class FolderColumns:
+    """The present photos of one folder in the order of their names, each column as one string."""
+
+    folder: bytes
+    is_plain: int
+    """No photo has a sidecar or a pair."""
+    names: bytes
+    """Separated by slashes."""
+    sizes: str
+    """Separated by a comma and a space, as Python prints a list; so are the next two."""
+    mtimes_ns: str
+    inodes: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFailure:
+    size: int
+    mtime_ns: int
+    codecs: str
+    is_silent: int
+    reason: str
+    stage: str
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    id: str
+    identity: SpaceIdentity
+    model: str
+    """The `ModelSpec` that loads the model, as JSON."""
+    state: Literal["building", "complete"]
+    generation: int
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A photo as search shows it."""
+
+    id: int
+    root: str
+    relpath: str
+    content_hash: bytes
+    size: int
+    mtime_ns: int
+    state: str
+    facts: dict[str, Any]
+    keywords: tuple[str, ...]
+    pair: str | None
+    slot: int = -1
+    text: str | None = None
+    text_source: str | None = None
+
+    @property
+    def path(self) -> str:
+        return f"{self.root.rstrip('/')}/{self.relpath}"
+
+
+@dataclass(frozen=True, slots=True)
+class NewVector:
+    slot: int
+    modality: Modality
+    key: bytes
+    crc: int | None
+    """CRC-32 of the vector's bytes; None if an old version wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewPhoto:
+    """A photo to write: the file, the hash of the bytes that were read, and their facts."""
+
+    photo: Photo
+    content_hash: bytes
+    size: int
+    mtime_ns: int
+    facts: Facts
+
+
+def text_key(text: str) -> bytes:
+    """The key of a text. Equal texts share one vector."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def sidecar_stamp(photo: Photo) -> str:
+    """The names, sizes and times of the sidecars as one string, to detect changes."""
+    if not photo.sidecars:
+        return "[]"
+    return json.dumps([[os.path.basename(s.relpath), s.size, s.mtime_ns] for s in photo.sidecars])
+
+
+def pair_name(photo: Photo) -> bytes | None:
+    """A pair is in the same folder, so its name is enough, and stays right when the folder moves."""
+    return None if photo.pair is None else os.path.basename(os.fsencode(photo.pair))

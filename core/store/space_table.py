@@ -1,0 +1,89 @@
+"""The spaces: one for each model that the index holds vectors of."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from imgsearch.core.errors import IndexDamaged
+from imgsearch.core.paths import printable
+from imgsearch.core.types import SpaceIdentity
+
+from .database import Database
+from .records import Space, now, parsed_json
+from .schema import MAX_DIM, NOT_YOURS
+
+MAX_SLOTS = 1 << 31
+_SPACE_ROWS = "select id, fingerprint, name, arch, weights, dim, details, model, state, generation, slots from spaces"
+
+
+class SpaceTable:
+    """The spaces and their calibrations."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def all(self) -> list[Space]:
+        return [self._space(row) for row in self._db.rows(f"{_SPACE_ROWS} order by created_at, id")]
+
+    def _space(self, r: Sequence[Any]) -> Space:
+        """Raises IndexDamaged for impossible values: they could name a file outside the index, or fill the memory."""
+        details = parsed_json(r[6], dict)
+        is_sane = (
+            re.fullmatch(r"[0-9a-f]{16}", str(r[0])) is not None
+            and all(isinstance(text, str) for text in (r[1], r[2], r[3], r[7]))
+            and all(isinstance(number, int) and number >= 0 for number in (r[5], r[9], r[10]))
+            and 1 <= r[5] <= MAX_DIM
+            and r[10] <= MAX_SLOTS
+            and details is not None
+        )
+        if not is_sane:
+            raise IndexDamaged(
+                f"{printable(self._db.path)}: an impossible space (id {r[0]!r:.40}, {r[5]!r:.20} dimensions, "
+                f"{r[10]!r:.20} vectors)",
+                hint=NOT_YOURS,
+            )
+        identity = SpaceIdentity(r[1], r[2], r[3], r[4], r[5], details or {})
+        return Space(id=r[0], identity=identity, model=r[7], state=r[8], generation=r[9], slots=r[10])
+
+    def get(self, space_id: str) -> Space | None:
+        return next((space for space in self.all() if space.id == space_id), None)
+
+    def add(self, space_id: str, identity: SpaceIdentity, model: str) -> None:
+        self._db.upsert(
+            "spaces",
+            {
+                "id": space_id,
+                "fingerprint": identity.fingerprint,
+                "name": identity.name,
+                "model": model,
+                "arch": identity.arch,
+                "weights": identity.weights,
+                "dim": identity.dim,
+                "details": json.dumps(identity.details, sort_keys=True),
+                "created_at": now(),
+            },
+            pk="id",
+        )
+
+    def update(self, space_id: str, **values: Any) -> None:
+        self._db.update("spaces", space_id, values)
+
+    def delete(self, space_id: str) -> None:
+        """Delete a space with its vectors and its calibration."""
+        for table in ("vectors", "calibrations"):
+            self._db.execute(f"delete from {table} where space_id = ?", (space_id,))  # noqa: S608
+        self._db.execute("delete from spaces where id = ?", (space_id,))
+
+    def delete_calibration(self, space_id: str) -> None:
+        self._db.execute("delete from calibrations where space_id = ?", (space_id,))
+
+    def delete_invalid(self) -> None:
+        """Delete the spaces with impossible values."""
+        for row in self._db.rows(_SPACE_ROWS):
+            try:
+                self._space(row)
+            except IndexDamaged:
+                self.delete(row[0])
