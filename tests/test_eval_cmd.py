@@ -584,7 +584,7 @@ def test_a_gallery_of_another_size_is_said(imgsearch, photos, own):
 
 
 @pytest.mark.parametrize(
-    ("mend", "message"),
+    ("change", "message"),
     [
         (lambda run: run.update(protocol=None), "not a run"),
         (lambda run: run["counts"].update(gallery=None), "not a run"),
@@ -602,12 +602,12 @@ def test_a_gallery_of_another_size_is_said(imgsearch, photos, own):
         (lambda run: run["queries"][0].update(part="x"), "its queries do not match"),
     ],
 )
-def test_a_run_that_was_changed_by_hand_is_refused(imgsearch, photos, own, mend, message):
+def test_a_run_that_was_changed_by_hand_is_refused(imgsearch, photos, own, change, message):
     assert imgsearch("index", photos, "-m", "builtin").code == 0
     asked = ["eval", "jsonl", "-a", own, "--metrics", "mrr"]
     assert imgsearch(*asked, "--out", "old.json").code == 0
     run = json.loads(Path("old.json").read_text())
-    mend(run)
+    change(run)
     written(Path("old.json"), run)
     refused = imgsearch(*asked, "--compare", "old.json", "--json")
     assert refused.code == 2 and f"old.json: {message}" in refused.err and refused.out == b""

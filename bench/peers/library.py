@@ -1,4 +1,4 @@
-"""The same collection in both programs: drawn vectors under the names of photos that need not exist."""
+"""Puts the same collection into both programs: random vectors, with names of photos that need not exist."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Library:
 
     count: int
     index: Path
-    """Ours; also of the album, which the model itself has seen."""
+    """The index of imgsearch; it also has the photos of the album, with real vectors."""
     datadir: Path
-    """rclip's."""
+    """The data folder of rclip."""
     folder: Path
-    """Where the photos would lie."""
+    """The folder of the photos."""
     questions: np.ndarray
-    """Vectors of 200 questions."""
+    """Vectors of 200 queries."""
 
 
 def made(top: Path, count: int, environment: Mapping[str, str]) -> Library:
@@ -56,7 +56,7 @@ def made(top: Path, count: int, environment: Mapping[str, str]) -> Library:
 
 
 def fill(store: Store, rows: np.ndarray, folder: str) -> None:
-    """As indexing does: checkpoint by checkpoint, then what is derived."""
+    """As indexing does: the checkpoints, then the derived files."""
     space = store.active_space()
     facts = Facts("JPEG", 4000, 3000, taken_at="2024-07-01T12:00:00")
     with store.catalog.transaction():

@@ -1,4 +1,4 @@
-"""Pictures that cost what a camera's do: smooth shapes, texture and noise, as JPEG with a header."""
+"""Pictures that decode as slowly as those of a camera: smooth shapes, texture and noise, as JPEG with EXIF."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 from PIL import Image
 
 CAMERA = (4000, 3000)
-"""12 megapixels; comes out at about 4 MB."""
+"""12 megapixels, about 4 MB."""
 SMALL = (500, 375)
 QUALITY = 93
 KINDS = 12
-"""So many different pictures; beyond that they repeat, told apart by a comment, which no decoder reads."""
-# Spread of the brightness, in steps of 255, of fields with so many cells across.
+"""Number of different pictures; further ones repeat with another comment, which decoders ignore."""
+# Spread of the brightness, in steps of 255, of fields with that many cells across.
 OCTAVES = ((4, 45), (16, 25), (64, 14), (256, 9), (1024, 7))
 NOISE = 3.5
 
 
 def planted(folder: Path, count: int, size: tuple[int, int]) -> Path:
-    """A folder with that many JPEGs, no two of them alike. One that is there already is left alone."""
+    """A folder with that many different JPEGs. An existing one is reused."""
     done = folder / ".planted"
     if not done.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Whole processes: how long one takes, what it holds in memory, what it imports."""
+"""Measures whole processes: their time, memory and imports."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ SAMPLE_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Command:
-    """A program as somebody would start it."""
+    """A program, started as from a shell."""
 
     words: Sequence[str | Path]
     environment: Mapping[str, str]
     folder: Path | None = None
     given: str = ""
-    """What it reads from standard input."""
+    """Its standard input."""
 
 
 @dataclass(frozen=True)
 class Ran:
     seconds: float
     peak_bytes: int
-    """Most memory that was resident in the process itself."""
+    """Peak resident memory of the process itself."""
     said: str
     complained: str
 
 
 @dataclass(frozen=True)
 class Times:
-    """Of one contender, over the rounds."""
+    """The measurements of one program over the rounds."""
 
     seconds: tuple[float, ...]
 
@@ -53,7 +53,7 @@ class Times:
 
 
 def run(command: Command, while_running: Callable[[int], None] | None = None) -> Ran:
-    """Run to the end; raises RuntimeError, with what was said, where the program fails."""
+    """Run to the end. Raises RuntimeError with the output if the program fails."""
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained, tempfile.TemporaryFile() as given:
         given.write(command.given.encode())
         given.seek(0)
@@ -91,7 +91,7 @@ def in_turn(rounds: int, *contenders: Callable[[int], float], warm_up: bool = Tr
 
 
 def resident_but(command: Command, *names: str) -> int:
-    """Most bytes that were resident while it ran, mappings of files with these names in their paths left out."""
+    """Peak resident bytes, without mappings of files that have these names in their paths."""
     if not Path("/proc/self/smaps").exists():
         raise RuntimeError("needs /proc")
     most = 0

@@ -1,4 +1,4 @@
-"""What has to be done inside rclip's own environment. `compare.py` and `setup.py` run it with rclip's interpreter.
+"""Runs inside the environment of rclip. `compare.py` and `setup.py` run it with rclip's interpreter.
 
 rclip_side.py scores PICTURES TEXTS         cosines by rclip's own model, as JSON
 rclip_side.py fill FOLDER VECTORS COUNT     its database (in $RCLIP_DATADIR) with photos that need not exist

@@ -1,4 +1,4 @@
-"""The peer in a virtual environment of its own, and one model for both: `python bench/peers/setup.py`.
+"""Installs rclip into its own virtual environment, and one model for both: `python bench/peers/setup.py`.
 
 rclip looks for its ONNX files before it downloads any. It gets open_clip's ViT-B-32-256 with random weights, exported
 as its author exports the real ones (fp32, opset 18, a free batch axis); imgsearch gets the same weights as a
@@ -24,7 +24,7 @@ PEERS = ROOT / ".bench" / "peers"
 RCLIP = "rclip==3.3.0"
 VENV = PEERS / "venv"
 DATADIR = PEERS / "rclip"
-"""What $RCLIP_DATADIR is to name, or what is to be linked into it."""
+"""The folder for $RCLIP_DATADIR, or files to link into it."""
 WEIGHTS = PEERS / "ViT-B-32-256.safetensors"
 SIDE = Path(__file__).with_name("rclip_side.py")
 
@@ -33,7 +33,7 @@ VISUAL, TEXTUAL = f"{ARCH}-{TAG}/visual.onnx", f"{ARCH}-{TAG}/textual.onnx"
 VOCABULARY = "tokenizer/bpe_simple_vocab_16e6.txt.gz"
 OPSET = 18
 MOST_APART = 1e-3
-"""Scores of the two may differ by so much."""
+"""Maximum difference between the scores of the two programs."""
 
 PICTURES = sorted((ROOT / "tests" / "album").glob("*.jpg"))[:4]
 TEXTS = ("a red apple", "two dogs play on a beach at sunset", "Straße im Regen, 1987", "x")
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def python() -> Path:
-    """The interpreter that has rclip."""
+    """The Python that has rclip."""
     return VENV / "bin" / "python"
 
 
@@ -83,7 +83,7 @@ def export() -> None:
 
 
 def random_model():
-    """The same for the same torch."""
+    """The same name for the same torch."""
     import open_clip
     import torch
 
@@ -124,7 +124,7 @@ def export_tower(tower, example, path: Path) -> None:
 
 
 def check() -> None:
-    """rclip's cosines of every picture with every text against open_clip's own. Ends the program if they differ."""
+    """Compare rclip's cosines of pictures and texts with open_clip's. Exits if they differ."""
     asked = [str(SIDE), "scores", json.dumps([str(path) for path in PICTURES]), json.dumps(TEXTS)]
     done = subprocess.run([python(), *asked], check=True, stdout=subprocess.PIPE, env={"RCLIP_DATADIR": str(DATADIR)})
     theirs = np.array(json.loads(done.stdout))
@@ -135,7 +135,7 @@ def check() -> None:
 
 
 def own_scores() -> np.ndarray:
-    """What open_clip makes of the pictures and texts with the weights in the file: (pictures, texts) cosines."""
+    """The cosines of open_clip with the weights of the file, shape (pictures, texts)."""
     import open_clip
     import torch
     from PIL import Image

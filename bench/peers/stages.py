@@ -1,4 +1,4 @@
-"""Decoding alone and embedding alone, each on all cores: what a pipeline of both can reach at most.
+"""Times decoding alone and embedding alone, each on all cores: the limit of a pipeline of both.
 
 python bench/peers/stages.py FOLDER COUNT       photos a second of each, as JSON
 """

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from imgsearch.core.paths import path_fields, printable
 
@@ -117,11 +117,25 @@ class Stages:
             render.say(f"{printable(self._what)}: {time.monotonic() - self._began:.2f} s")
 
 
-def bar(line: Line, **options: Any) -> Any:
+class Bar(Protocol):
+    """The part of tqdm's interface that commands use."""
+
+    n: float
+
+    def update(self, n: float = 1) -> object: ...
+
+    def refresh(self) -> object: ...
+
+    def set_postfix_str(self, s: str, refresh: bool = True) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def bar(line: Line, *, desc: str, unit: str, total: float | None, unit_scale: bool = False) -> Bar:
     """A tqdm bar that is drawn on `line` in a format that fits."""
     from tqdm import tqdm
 
-    class Bar(tqdm):  # type: ignore[misc,unused-ignore]
+    class LineBar(tqdm):  # type: ignore[misc,unused-ignore]
         monitor_interval = 0  # no thread
 
         @property
@@ -142,7 +156,17 @@ def bar(line: Line, **options: Any) -> Any:
         def clear(self, nolock: bool = False) -> None:
             line.clear()
 
-    return Bar(file=sys.stderr, miniters=1, smoothing=0.1, leave=False, **options)
+    drawn: Bar = LineBar(
+        file=sys.stderr,
+        miniters=1,
+        smoothing=0.1,
+        leave=False,
+        desc=desc,
+        unit=unit,
+        total=total,
+        unit_scale=unit_scale,
+    )
+    return drawn
 
 
 class Progress:
@@ -156,7 +180,7 @@ class Progress:
         self._quiet = quiet
         self._verbose = verbose
         self._line = Line(is_wanted=not (quiet or as_json))
-        self._bar: Any = None
+        self._bar: Bar | None = None
         self._skipped = 0
 
     def __call__(self, event: Event) -> None:
@@ -213,7 +237,7 @@ class Download:
     """A bar on a terminal during a download."""
 
     def __init__(self) -> None:
-        self._bar: Any = None
+        self._bar: Bar | None = None
 
     def __call__(self, fetched: int, total: int | None) -> None:
         if not is_drawn():
@@ -230,9 +254,9 @@ class Download:
             self._bar.close()
 
 
-def event_record(event: Event) -> dict[str, Any]:
+def event_record(event: Event) -> dict[str, object]:
     """An event as `--json` prints it, without empty keys."""
-    record: dict[str, Any] = {"event": event.kind}
+    record: dict[str, object] = {"event": event.kind}
     if event.path is not None:
         record |= path_fields(event.path)
     if event.kind in ("walking", "planned", "checkpoint"):
@@ -244,7 +268,7 @@ def event_record(event: Event) -> dict[str, Any]:
     return record
 
 
-def summary_record(summary: Summary) -> dict[str, Any]:
+def summary_record(summary: Summary) -> dict[str, object]:
     """The last line of `index --json`."""
     return {
         "event": "stopped" if summary.was_stopped else "done",

@@ -36,7 +36,7 @@ PICTURES_PER_BATCH = 256
 SPARE = 8
 DEEPER = 8
 
-OnProgress = Callable[[int], None]
+OnProgress = Callable[[int], object]
 Item = TypeVar("Item")
 
 
