@@ -100,6 +100,17 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_the_architecture_page_lists_the_packages():
+    page = (TOP / "docs" / "architecture.md").read_text()
+    listed = re.findall(r"^\| `((?:core|cli)/(?:\w+/)?)`", page, re.MULTILINE)
+    found = {
+        f"{path.parent.relative_to(TOP)}/" for path in (*TOP.glob("core/*/__init__.py"), *TOP.glob("cli/*/__init__.py"))
+    } - {"cli/_package/"}
+    assert sorted(listed) == sorted({*found, "cli/"})
+    modules = re.search(r"directly in `core/` \((.*?)\)", page, re.DOTALL)[1]
+    assert set(re.findall(r"`(\w+)`", modules)) == {path.stem for path in TOP.glob("core/*.py")} - {"__init__"}
+
+
 def test_every_guarantee_names_a_test_that_exists():
     """docs/reliability.md: path::name, or path::Class::method of a hypothesis machine."""
     document = (TOP / "docs" / "reliability.md").read_text()
