@@ -45,7 +45,11 @@ def answer(asked: QueryArguments) -> int:
     statistics = asked.explain or printer.shows_statistics
     show = _Show(asked, printer, sheet)
     if not asked.has_many and asked.device == "auto" and not (asked.no_server or asked.no_history):
-        found = protocol.ask(asked._replace(explain=on_explained is not None), statistics=statistics)
+        found = protocol.ask(
+            asked._replace(explain=on_explained is not None),
+            statistics=statistics,
+            on_failure=_report_server if asked.verbose else _ignore,
+        )
         if found is not None:
             if teller:
                 teller.is_warm = True
@@ -82,6 +86,14 @@ def _answer_here(
             code = 0 if hits else 1
     finish(embedder)
     return code
+
+
+def _report_server(reason: str) -> None:
+    render.say(f"searching without the server: {reason}")
+
+
+def _ignore(reason: str) -> None:
+    pass
 
 
 def answer_many(
@@ -229,7 +241,7 @@ class _Show:
             self._sheet.write(typed, hits, self._asked.options(statistics=False))
 
 
-def _print_warm(answer: protocol.Answer, show: _Show, on_explained: OnExplained | None) -> int:
+def _print_warm(answer: protocol.ServerAnswer, show: _Show, on_explained: OnExplained | None) -> int:
     """Print what a running server found, exactly as if it had been found here."""
     if on_explained and answer.explanation is not None:
         from imgsearch.core.search.explain import Explanation

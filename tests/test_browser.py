@@ -95,7 +95,7 @@ def opened(base):
 
     with (
         contextlib.closing(web.bound("127.0.0.1", 0, default=0)) as listening,
-        contextlib.closing(serving.Warm(str(base / "index"), embedder_for)) as engine,
+        contextlib.closing(serving.Engine(str(base / "index"), embedder_for)) as engine,
         web.Gallery(engine, listening) as gallery,
     ):
         yield gallery

@@ -86,7 +86,7 @@ def opened(base, host="127.0.0.1"):
 
     with (
         contextlib.closing(web.bound(host, 0, default=0)) as listening,
-        contextlib.closing(serving.Warm(str(base / "index"), embedder_for)) as engine,
+        contextlib.closing(serving.Engine(str(base / "index"), embedder_for)) as engine,
         web.Gallery(engine, listening, host=host) as gallery,
     ):
         yield Client(gallery)
@@ -495,11 +495,11 @@ def test_two_galleries_show_one_index(changing):
 
 
 def test_an_open_page_that_nobody_looks_at_does_not_keep_it_running(client):
-    before = client.gallery.last_asked
+    before = client.gallery.last_query
     assert client("/api/about")[0] == 200
-    assert client.gallery.last_asked == before
+    assert client.gallery.last_query == before
     assert client("/api/photos")[0] == 200
-    assert client.gallery.last_asked > before
+    assert client.gallery.last_query > before
 
 
 def test_a_photo_comes_with_what_is_said_about_it(changing):

@@ -21,9 +21,9 @@ import platformdirs
 import pytest
 
 from imgsearch.core import places
-from imgsearch.core.errors import StoreError, UsageError
+from imgsearch.core.errors import IndexDamaged, QueryError, StoreError, UsageError
 from imgsearch.core.search.query_arguments import QueryArguments
-from imgsearch.core.serving import protocol
+from imgsearch.core.serving import listener, protocol
 
 from conftest import ALBUM, PATIENCE_SECONDS, cpu_seconds
 
@@ -218,7 +218,7 @@ def test_only_one_server_listens_for_an_index(served):
     code, _, err, _ = served.run("serve", "--socket-only")
     assert (code, err.rstrip()) == (
         2,
-        "imgsearch: another imgsearch serve has this index open\n  use that one, or end it first",
+        "imgsearch: another imgsearch serve has this index open\n  use that one, or stop it first",
     )
 
 
@@ -310,29 +310,108 @@ def test_an_answer_is_taken(odd):
     assert (hit.path, hit.rank, hit.place.content_hash, hit.place.keywords) == ("/a/b.jpg", 1, b"\0", ("k",))
 
 
+FAILED = framed({"state": "failed", "reason": "it is busy"})
+ACCEPTED = framed({"state": "accepted"})
+
+
+def answer_with(**changes):
+    return framed({"state": "answer", "typed": "x", "hits": [], "explanation": None, "offline": [], **changes})
+
+
 @pytest.mark.parametrize(
-    "messages",
+    ("messages", "reason"),
     [
-        [b"HTTP/1.1 400 Bad Request\r\n\r\n"],
-        [b"\0\0\0\x02[]"],
-        [b"\0\0\0\x04null"],
-        [b"\0\0\0\x03\xff\xfe\xfd"],
-        [b"\xff\xff\xff\xff{}"],
-        [framed({})],
-        [framed({"state": "cold"})],
-        [framed({"state": "accepted"})],
-        [framed({"state": "accepted"}), framed({"state": "cold"})],
-        [framed({"state": "accepted"}), framed({"state": "answer", "hits": [{}]})],
-        [framed({"state": "accepted"}), framed({"state": "error", "error": "SystemExit", "message": "", "hint": None})],
-        [framed({"state": "accepted"}), b"\0\0\xff\xff" + b"[" * 0xFFFF],
+        ([b"HTTP/1.1 400 Bad Request\r\n\r\n"], "malformed message: 1213486160 bytes"),
+        ([b"\0\0\0\x02[]"], "malformed message: not an object"),
+        ([b"\0\0\0\x04null"], "malformed message: not an object"),
+        ([b"\0\0\0\x03\xff\xfe\xfd"], "malformed message: "),
+        ([b"\xff\xff\xff\xff{}"], "malformed message: 4294967295 bytes"),
+        ([framed({})], "malformed message: state is not a str"),
+        ([FAILED], "the server did not answer: it is busy"),
+        ([ACCEPTED], "the other end hung up"),
+        ([ACCEPTED, FAILED], "the server did not answer: it is busy"),
+        ([ACCEPTED, answer_with(hits=[{}])], "malformed message: place is not a dict"),
+        ([ACCEPTED, answer_with(hits=[7])], "malformed message: place is not a dict"),
+        ([ACCEPTED, answer_with(hits=[{**HIT, "members": None}])], "malformed message: members is not a list"),
+        ([ACCEPTED, answer_with(hits={})], "malformed message: hits is not a list"),
+        ([ACCEPTED, answer_with(typed=None)], "malformed message: typed is not a str"),
+        ([ACCEPTED, answer_with(explanation=1)], "malformed message: explanation is not a dict"),
+        (
+            [ACCEPTED, answer_with(hits=[{**HIT, "place": {**HIT["place"], "content_hash": "0"}}])],
+            "malformed message: ",
+        ),
+        ([ACCEPTED, framed({"state": "error", "error": "SystemExit", "message": "", "hint": None})], "the server did"),
+        ([ACCEPTED, framed({"state": "error", "error": "QueryError", "hint": None})], "malformed message: message is"),
+        ([ACCEPTED, b"\0\0\xff\xff" + b"[" * 0xFFFF], "malformed message: "),
     ],
-    ids=range(12),
+    ids=range(19),
 )
-def test_an_odd_answer_is_ignored_without_waiting_for_a_better_one(odd, messages, monkeypatch):
+def test_a_malformed_answer_is_ignored_at_once_and_its_reason_reported(odd, messages, reason, monkeypatch):
     for name in ("ACCEPT_SECONDS", "ANSWER_SECONDS"):
         monkeypatch.setattr(protocol, name, 10.0 * PATIENCE_SECONDS)
+    reasons = []
     with answering(odd, *messages):
-        assert ask() is None
+        assert protocol.ask(ASKED, statistics=False, on_failure=reasons.append) is None
+    (reported,) = reasons
+    assert reported.startswith(reason)
+
+
+def test_an_error_of_the_query_is_raised(odd):
+    with (
+        answering(odd, framed({"state": "error", "error": "QueryError", "message": "no", "hint": "yes"})),
+        pytest.raises(QueryError, match="no") as caught,
+    ):
+        ask()
+    assert caught.value.hint == "yes"
+
+
+def test_a_bug_in_the_client_is_not_hidden(odd, monkeypatch):
+    def broken(record):
+        raise KeyError("planted")
+
+    monkeypatch.setattr(protocol, "_hit", broken)
+    with answering(odd, ACCEPTED, ANSWER), pytest.raises(KeyError, match="planted"):
+        ask()
+
+
+class BrokenEngine:
+    """Fails in every query."""
+
+    def __init__(self, folder, error):
+        self.folder, self.error = folder, error
+
+    def search(self, query, options, **more):
+        more["on_accept"]()
+        raise self.error
+
+
+@pytest.mark.parametrize("where", ["search", "query"])
+def test_a_bug_in_the_server_is_logged_there_and_reported_to_the_client(odd, tmp_path, monkeypatch, caplog, where):
+    engine = BrokenEngine(str(tmp_path / "index"), KeyError("planted"))
+    if where == "query":
+        monkeypatch.setattr(QueryArguments, "query", lambda *_: engine.search(None, None, on_accept=lambda: None))
+    reasons = []
+    with contextlib.closing(listener.Listener(engine)):
+        asked = QueryArguments(words=("fruit",))
+        assert protocol.ask(asked, statistics=False, on_failure=reasons.append) is None
+    assert reasons == ["the server did not answer: KeyError: 'planted'"]
+    assert "KeyError: 'planted'" in caplog.text and "Traceback" in caplog.text
+
+
+def test_an_expected_failure_of_the_server_is_reported_without_a_traceback(odd, tmp_path, caplog):
+    engine = BrokenEngine(str(tmp_path / "index"), IndexDamaged("the index is damaged"))
+    reasons = []
+    with contextlib.closing(listener.Listener(engine)):
+        protocol.ask(QueryArguments(words=("fruit",)), statistics=False, on_failure=reasons.append)
+    assert reasons == ["the server did not answer: the index is damaged"]
+    assert caplog.text == ""
+
+
+def test_verbose_says_why_a_server_did_not_answer(served):
+    code, _, said, is_warm = served.query("fruit", "-v", "--root", "photos")
+    assert (code, is_warm) == (0, False)
+    assert "searching without the server: --root is not an absolute path" in said
+    assert "searching without" not in served.query("fruit", "-v")[2]
 
 
 def test_a_silent_server_is_not_waited_for(odd):
@@ -364,11 +443,11 @@ def test_nothing_is_said_where_others_could_listen(odd):
 def test_a_server_makes_no_socket_where_others_could_enter(odd):
     folder = os.path.dirname(odd)
     os.chmod(folder, 0o711)
-    with pytest.raises(protocol.Odd, match="not private"):
+    with pytest.raises(protocol.ProtocolError, match="not private"):
         protocol.make_private(folder)
     os.rmdir(folder)
     os.chmod(os.path.dirname(folder), 0o777)
-    with pytest.raises(protocol.Odd, match="another user's"):
+    with pytest.raises(protocol.ProtocolError, match="belongs to another user"):
         protocol.make_private(folder)
 
 

@@ -18,7 +18,8 @@ from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
     from imgsearch.core.models.onnx_towers import QueryEmbedder
-    from imgsearch.core.serving.engine import Listener, Warm
+    from imgsearch.core.serving.engine import Engine
+    from imgsearch.core.serving.listener import Listener
     from imgsearch.core.store.records import Space
 
 PORT = 8765
@@ -81,7 +82,7 @@ def serve(
             _warm_up(engine)
             with _listening(engine, offline=offline) as listener:
                 render.say(f"queries are answered from memory now{_until(minutes)}; ^C ends it")
-                return _wait(stop, lambda: listener.last_asked, minutes)
+                return _wait(stop, lambda: listener.last_query, minutes)
     return _gallery(folder, host, port, minutes, device=device, offline=offline)
 
 
@@ -117,18 +118,18 @@ def _stopping() -> Iterator[_Stop]:
 
 
 @contextmanager
-def _warm(folder: str, *, device: str, offline: bool) -> Iterator[Warm]:
+def _warm(folder: str, *, device: str, offline: bool) -> Iterator[Engine]:
     from imgsearch.cli.loading import query_embedder
-    from imgsearch.core.serving.engine import Warm
+    from imgsearch.core.serving.engine import Engine
 
     def embedder_for(space: Space) -> QueryEmbedder:
         return query_embedder(space, device=device, offline=offline, history=False)
 
-    with contextlib.closing(Warm(folder, embedder_for)) as engine:
+    with contextlib.closing(Engine(folder, embedder_for)) as engine:
         yield engine
 
 
-def _warm_up(engine: Warm) -> None:
+def _warm_up(engine: Engine) -> None:
     embedder = engine.warm_up()
     if embedder.whole is not None:
         from imgsearch.cli.loading import make_light
@@ -137,8 +138,8 @@ def _warm_up(engine: Warm) -> None:
 
 
 @contextmanager
-def _listening(engine: Warm, *, offline: bool) -> Iterator[Listener]:
-    from imgsearch.core.serving.engine import Listener
+def _listening(engine: Engine, *, offline: bool) -> Iterator[Listener]:
+    from imgsearch.core.serving.listener import Listener
 
     with contextlib.closing(Listener(engine, offline=offline)) as listener:
         yield listener
@@ -148,11 +149,11 @@ def _until(minutes: float) -> str:
     return f", until nothing was asked for {minutes:g} minutes" if minutes else ""
 
 
-def _wait(stop: _Stop, last_asked: Callable[[], float], minutes: float) -> int:
+def _wait(stop: _Stop, last_query: Callable[[], float], minutes: float) -> int:
     """Until it is to end: the exit code."""
     while stop.number is None:
         time.sleep(LOOK_SECONDS)
-        if minutes and time.monotonic() - last_asked() > minutes * 60:
+        if minutes and time.monotonic() - last_query() > minutes * 60:
             return 0
     return stop.code
 
@@ -188,11 +189,11 @@ def _gallery(folder: str, host: str, port: int | None, minutes: float, *, device
         asked: list[Callable[[], float]] = []
         try:
             listener = opened.enter_context(_listening(engine, offline=offline))
-            asked.append(lambda: listener.last_asked)
+            asked.append(lambda: listener.last_query)
         except UsageError as error:
             render.warn(f"queries are not answered by this process: {error}")
         gallery = opened.enter_context(Gallery(engine, listening, host=host))
-        asked.append(lambda: gallery.last_asked)
+        asked.append(lambda: gallery.last_query)
         render.emit(gallery.link)
         render.flush()
         render.say(f"open the link above in a browser{_until(minutes)}; ^C ends it")

@@ -67,9 +67,9 @@ def sheet_for(html: str | None, *, opens: bool, limit: int, has_many: bool, prin
         raise UsageError("--html needs a file name", hint="--html sheet.html")
     if has_many:
         raise UsageError("--html takes one query, not `-`", hint="make one sheet per query")
-    if limit > contact_sheet.MOST_PHOTOS:
-        hint = f"ask for fewer with: -n {contact_sheet.MOST_PHOTOS}"
-        raise UsageError(f"a contact sheet holds at most {contact_sheet.MOST_PHOTOS:,} photos", hint=hint)
+    if limit > contact_sheet.MAX_PHOTOS:
+        hint = f"ask for fewer with: -n {contact_sheet.MAX_PHOTOS}"
+        raise UsageError(f"a contact sheet holds at most {contact_sheet.MAX_PHOTOS:,} photos", hint=hint)
     if html == STDOUT:
         if prints_otherwise or opens:
             raise UsageError(

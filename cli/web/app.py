@@ -30,7 +30,8 @@ from imgsearch.core.photos.decode_pool import PoolClosed
 from imgsearch.core.photos.thumbnails import Thumbnails
 from imgsearch.core.search import grammar
 from imgsearch.core.search.options import SearchOptions
-from imgsearch.core.serving.engine import Shelf, Warm, filters_from
+from imgsearch.core.serving.engine import Engine
+from imgsearch.core.serving.library import Library, filters_from_json
 from imgsearch.core.types import SkipPhoto
 
 from . import openapi
@@ -125,14 +126,14 @@ class Uploads:
 class Pages:
     """Every address of the gallery. What may take a while runs in a thread."""
 
-    def __init__(self, engine: Warm, shelf: Shelf, thumbnails: Thumbnails, uploads: Uploads) -> None:
+    def __init__(self, engine: Engine, library: Library, thumbnails: Thumbnails, uploads: Uploads) -> None:
         self._engine = engine
-        self._shelf = shelf
+        self._library = library
         self._thumbnails = thumbnails
         self._uploads = uploads
         folder = Path(__file__).parent
         self._static = {path: (folder / name).read_bytes() for path, name in STATIC.items()}
-        self.last_asked = time.monotonic()
+        self.last_query = time.monotonic()
 
     def app(self) -> Starlette:
         gets: dict[str, Callable[[Request], Response]] = {
@@ -162,14 +163,14 @@ class Pages:
 
         async def endpoint(request: Request) -> Response:
             if counts:
-                self.last_asked = time.monotonic()
+                self.last_query = time.monotonic()
             return await run_sync(_said, lambda: answers(request))
 
         return endpoint
 
     def _reading(self, answers: Callable[[bytes], Response], most: int) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            self.last_asked = time.monotonic()
+            self.last_query = time.monotonic()
             try:
                 body = await _body(request, most)
             except ClientDisconnect:
@@ -192,7 +193,7 @@ class Pages:
     # looking
 
     def _about(self, request: Request) -> Response:
-        about = self._shelf.about()
+        about = self._library.summary()
         return answer(
             {
                 "model": about.model,
@@ -205,18 +206,18 @@ class Pages:
 
     def _days(self, request: Request) -> Response:
         asked = _from_query(request, openapi.FILTERS)
-        days = self._shelf.days(filters_from(asked))
+        days = self._library.days(filters_from_json(asked))
         return answer({"days": [{"day": day, "photos": count} for day, count in days]})
 
     def _photos(self, request: Request) -> Response:
         asked = _from_query(request, openapi.BROWSE)
         limit, offset = asked.pop("limit", 60), asked.pop("offset", 0)
-        places = self._shelf.photos(filters_from(asked), limit=limit, offset=offset)
+        places = self._library.photos(filters_from_json(asked), limit=limit, offset=offset)
         return answer({"photos": [shown(place) for place in places]})
 
     def _photo(self, request: Request) -> Response:
         place = self._place(_number(request))
-        texts = [{"text": text.text, "source": text.source} for text in self._shelf.texts(place.id)]
+        texts = [{"text": text.text, "source": text.source} for text in self._library.texts(place.id)]
         return answer({**shown(place), "texts": texts})
 
     def _thumbnail(self, request: Request) -> Response:
@@ -259,7 +260,7 @@ class Pages:
         return StreamingResponse(_chunks(file, place.size), media_type=kind, headers=headers)
 
     def _place(self, number: int) -> Place:
-        place = self._shelf.photo(number)
+        place = self._library.photo(number)
         if place is None:
             raise Refused(404, "no such photo")
         return place
@@ -267,7 +268,7 @@ class Pages:
     def _require_inside(self, place: Place) -> None:
         """A link in a root may lead anywhere. What lies in no root is not given out."""
         real = os.path.realpath(place.path)
-        tops = (os.path.realpath(root.path) for root, _ in self._shelf.about().roots if root.state == "online")
+        tops = (os.path.realpath(root.path) for root, _ in self._library.summary().roots if root.state == "online")
         if not any(real.startswith(top.rstrip("/") + "/") for top in tops):
             raise Refused(403, "a link that leads out of the indexed folders")
 
@@ -281,7 +282,7 @@ class Pages:
         limit, offset = asked.get("limit", 60), asked.get("offset", 0)
         query, uploaded = self._query(asked)
         how = {name: asked[name] for name in _OPTIONS if name in asked}
-        options = SearchOptions(limit=limit + offset, filters=filters_from(asked.get("filters", {})), **how)
+        options = SearchOptions(limit=limit + offset, filters=filters_from_json(asked.get("filters", {})), **how)
         started = time.perf_counter()
         try:
             hits = self._engine.search(query, options).hits

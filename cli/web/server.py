@@ -15,7 +15,8 @@ import uvicorn
 from imgsearch.core.errors import ImgsearchError, UsageError
 from imgsearch.core.paths import printable
 from imgsearch.core.photos.thumbnails import Thumbnails
-from imgsearch.core.serving.engine import Shelf, Warm
+from imgsearch.core.serving.engine import Engine
+from imgsearch.core.serving.library import Library
 
 from .app import Pages, Uploads
 from .guard import Guard
@@ -55,7 +56,7 @@ def bound(host: str, port: int | None, *, default: int) -> socket.socket:
 class Gallery:
     """Runs as long as it is held open."""
 
-    def __init__(self, engine: Warm, listening: socket.socket, *, host: str = "") -> None:
+    def __init__(self, engine: Engine, listening: socket.socket, *, host: str = "") -> None:
         found: tuple[Any, ...] = listening.getsockname()
         address, port = str(found[0]), int(found[1])
         self.is_loopback = ipaddress.ip_address(address.partition("%")[0]).is_loopback
@@ -63,8 +64,8 @@ class Gallery:
         self._opened = contextlib.ExitStack()
         uploads = self._opened.enter_context(contextlib.closing(Uploads()))
         thumbnails = self._opened.enter_context(contextlib.closing(Thumbnails()))
-        shelf = self._opened.enter_context(contextlib.closing(Shelf(engine.folder)))
-        self._pages = Pages(engine, shelf, thumbnails, uploads)
+        library = self._opened.enter_context(contextlib.closing(Library(engine.folder)))
+        self._pages = Pages(engine, library, thumbnails, uploads)
         names = [host] if host else []
         guarded: Any = Guard(
             self._pages.app(),
@@ -102,8 +103,8 @@ class Gallery:
         return f"{self.address}?token={self.token}"
 
     @property
-    def last_asked(self) -> float:
-        return self._pages.last_asked
+    def last_query(self) -> float:
+        return self._pages.last_query
 
     def __enter__(self) -> Gallery:
         self._thread.start()

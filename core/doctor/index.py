@@ -306,5 +306,5 @@ def _accepts(path: str, folder: str) -> bool:
         try:
             protocol.send(connection, {"from": protocol.identity(folder)})
             return bool(protocol.receive(connection, time.monotonic() + 1.0))
-        except (protocol.Odd, OSError, ValueError):
+        except (protocol.ProtocolError, OSError):
             return False

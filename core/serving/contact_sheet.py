@@ -1,7 +1,7 @@
-"""A contact sheet: hits as one page that needs nothing beside it, not even a network.
+"""A contact sheet: hits as one self-contained HTML page.
 
-The page holds its thumbnails, its one style and its one script, and a policy under which a browser runs and loads
-nothing else; whatever comes from a photo, its name or its caption goes through `_text`.
+The page contains its thumbnails, one style, one script, and a policy that stops a browser from running or loading
+anything else. Names, captions and all other texts of photos are escaped by `_text`.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from imgsearch.core.search.grouping import Hit
     from imgsearch.core.search.options import SearchOptions
 
-MOST_PHOTOS = 1_000
-"""On one page: some 25 MB of thumbnails, which browsers still scroll smoothly."""
+MAX_PHOTOS = 1_000
+"""On one page: about 25 MB of thumbnails, which browsers still scroll smoothly."""
 
-# Pixels of a thumbnail's longer side: sharp on a fine screen, coarser where there are many.
+# Pixels of a thumbnail's longer side: sharp on a high-density screen, smaller on a page of many.
 SIDE, SIDE_OF_MANY, MANY = 480, 320, 120
-# What browsers cannot show themselves (HEIC, RAW, TIFF ...) lies in the page larger too, up to so many bytes in all.
+# Photos that browsers cannot show (HEIC, RAW, TIFF ...) are also in the page at this size, up to a total of bytes.
 LARGE_SIDE = 1_600
-MOST_LARGE_BYTES = 48 << 20
+MAX_LARGE_BYTES = 48 << 20
 SHOWN_BY_BROWSERS = frozenset("JPEG MPO PNG GIF WEBP AVIF BMP ICO".split())
 
-MOST_TEXT = 400
+MAX_TEXT = 400
 _JOINERS = "\u200c\u200d"
 _SCRIPTED = " hidden data-scripted"
 
@@ -50,19 +50,19 @@ class Card:
 
     hit: Hit
     thumbnail: bytes | None
-    """JPEG; None where there is none, for this reason:"""
+    """JPEG; None if it could not be made, see `reason`."""
     reason: str = ""
     large: bytes | None = None
-    """JPEG; None where the browser shows the file itself, or there was no more room."""
+    """JPEG; None if the browser can show the file, or the page is full."""
 
 
 def cards(hits: Sequence[Hit], thumbnails: Thumbnails) -> Iterator[Card]:
-    """The hits with their pictures, in order."""
+    """The hits with their thumbnails, in order."""
     side = SIDE if len(hits) <= MANY else SIDE_OF_MANY
     smalls = list(thumbnails.jpegs(((hit.path, hit.place.content_hash) for hit in hits), side))
     needed = [hit for hit, small in zip(hits, smalls, strict=True) if _needs_large(hit) and isinstance(small, bytes)]
     larges = thumbnails.jpegs(((hit.path, hit.place.content_hash) for hit in needed), LARGE_SIDE)
-    room = MOST_LARGE_BYTES
+    room = MAX_LARGE_BYTES
     with contextlib.closing(larges):
         for hit, small in zip(hits, smalls, strict=True):
             if isinstance(small, SkipPhoto):
@@ -75,7 +75,7 @@ def cards(hits: Sequence[Hit], thumbnails: Thumbnails) -> Iterator[Card]:
 
 
 def facts_of(hits: Sequence[Hit], options: SearchOptions, *, made_at: str) -> dict[str, str]:
-    """What stands below the query: how many, how they were found, by which model, within which filters."""
+    """The facts below the query: number of photos, method, model, filters."""
     method = hits[0].method if hits else options.method or ""
     if method and options.weight is not None:
         method = f"{method}, weight {options.weight:g}"
@@ -92,16 +92,16 @@ def facts_of(hits: Sequence[Hit], options: SearchOptions, *, made_at: str) -> di
 
 
 def _filters(options: SearchOptions) -> str:
-    asked = []
+    lines = []
     for name in options.filters.__slots__:
         value = getattr(options.filters, name)
         if value:
-            asked.append(f"{name.replace('_', ' ')} {value if isinstance(value, str) else ', '.join(value)}")
-    return "; ".join(asked)
+            lines.append(f"{name.replace('_', ' ')} {value if isinstance(value, str) else ', '.join(value)}")
+    return "; ".join(lines)
 
 
 def page(query: str, facts: dict[str, str], shown: Iterable[Card]) -> Iterator[str]:
-    """The page, piece by piece. UTF-8; nothing in it is a surrogate or a control character."""
+    """The page in parts. UTF-8, without surrogates and control characters."""
     style, script = _asset("contact_sheet.css"), _asset("contact_sheet.js")
     policy = (
         "default-src 'none'; img-src data: file:; "
@@ -126,18 +126,18 @@ def page(query: str, facts: dict[str, str], shown: Iterable[Card]) -> Iterator[s
             yield '<ol class="hits" aria-label="Photos found">\n'
         is_empty = False
         yield _item(card)
-    yield '<p class="nothing">Nothing was found.</p>\n' if is_empty else "</ol>\n"
+    yield '<p class="nothing">Nothing found.</p>\n' if is_empty else "</ol>\n"
     yield f"</main>\n{_END}<script>{script}</script>\n</body>\n</html>\n"
 
 
 _KEYS = (
     f'<p class="keys"{_SCRIPTED}><kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> or <kbd>j</kbd> <kbd>k</kbd> '
-    "move, <kbd>Enter</kbd> shows a photo large, <kbd>Esc</kbd> closes it, <kbd>c</kbd> copies its path</p>\n"
+    "select a photo, <kbd>Enter</kbd> enlarges it, <kbd>Esc</kbd> closes it, <kbd>c</kbd> copies its path</p>\n"
 )
 _END = (
-    "<footer>Made by imgsearch on this machine. The thumbnails are part of this page; the originals are linked where "
-    "they lay.</footer>\n"
-    '<dialog aria-label="Photo, large"><img alt=""><div class="bar"><p><bdi dir="ltr"></bdi><small></small></p>'
+    "<footer>Made by imgsearch on this machine. The page contains the thumbnails and links to the original "
+    "files.</footer>\n"
+    '<dialog aria-label="Enlarged photo"><img alt=""><div class="bar"><p><bdi dir="ltr"></bdi><small></small></p>'
     '<div class="buttons"><button type="button" class="previous">Previous</button>'
     '<button type="button" class="next" autofocus>Next</button><button type="button" class="copied">Copy path</button>'
     '<a rel="noreferrer">Open the file</a><button type="button" class="close">Close</button></div></div></dialog>\n'
@@ -185,7 +185,7 @@ def _needs_large(hit: Hit) -> bool:
 
 
 def _lines(hit: Hit) -> dict[str, str]:
-    """What is known of a photo, by what it is; nothing that is not known."""
+    """The known facts of a photo by label."""
     facts = hit.place.facts
     known = {
         "Taken": str(facts.get("taken_at") or "").replace("T", " "),
@@ -196,7 +196,7 @@ def _lines(hit: Hit) -> dict[str, str]:
         "Group": f"and {len(hit.members)} more like it" if hit.members else "",
         "Caption": hit.place.text or "",
     }
-    return {label: text[:MOST_TEXT] for label, text in known.items() if text.strip()}
+    return {label: text[:MAX_TEXT] for label, text in known.items() if text.strip()}
 
 
 def _place(latitude: float | None, longitude: float | None) -> str:
@@ -207,12 +207,12 @@ def _place(latitude: float | None, longitude: float | None) -> str:
 
 
 def file_url(path: str) -> str:
-    """The file's address, byte for byte: names need not be UTF-8."""
+    """The file's URL. Names need not be UTF-8."""
     return "file://" + urllib.parse.quote_from_bytes(os.fsencode(path))
 
 
 def copyable(path: str) -> str:
-    """The path as it can be pasted: as it is, or as `$'...'` for a shell where it holds what would not survive."""
+    """The path to paste into a shell: as it is, or as `$'...'` if it has characters that cannot be pasted."""
     if printable(path) == path:
         return path
     escaped = path.replace("\\", "\\\\").replace("'", "\\'")
@@ -225,7 +225,7 @@ def _octal(character: str) -> str:
 
 
 def _text(text: str) -> str:
-    """For an element or a quoted attribute: one line, escaped, without what is invisible or turns the writing round."""
+    """For an element or a quoted attribute: one line, escaped, without invisible and bidirectional controls."""
     plain = "".join(each if each.isprintable() or each in _JOINERS else " " for each in text)
     return html.escape(" ".join(plain.split()), quote=True)
 
@@ -247,8 +247,10 @@ def _source_hash(text: str) -> str:
 
 
 def write(path: str, pieces: Iterable[str]) -> int:
-    """Write the page, whole or not at all, and return its bytes. Raises OSError, and UsageError for a file that is
-    there and no page: a photo named by mistake is not overwritten."""
+    """Write the page atomically and return its size in bytes.
+
+    Raises OSError, and UsageError for an existing file that is not a web page, such as a photo named by mistake.
+    """
     target = os.path.realpath(path)
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISREG(os.stat(target).st_mode):
@@ -262,20 +264,20 @@ def write(path: str, pieces: Iterable[str]) -> int:
         with contextlib.suppress(OSError):
             os.unlink(unfinished)
         if isinstance(error, OSError):
-            raise type(error)(error.errno, error.strerror, path) from error  # not a name that nobody chose
+            raise type(error)(error.errno, error.strerror, path) from error  # names the given path
         raise
     return size
 
 
 def refuse_unless_page(path: str) -> None:
-    """Raises UsageError for a file that is there, not empty, and not a page; OSError for one that cannot be read."""
+    """Raises UsageError for an existing file that is not empty and not a web page; OSError."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISREG(os.stat(path).st_mode):
             return
         with open(path, "rb") as file:
             head = file.read(512).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
         if head and not head.startswith((b"<!doctype html", b"<html")):
-            raise UsageError(f"{path} is there and is no web page", hint="choose another name for the sheet")
+            raise UsageError(f"{path} exists and is not a web page", hint="choose another name for the sheet")
 
 
 def _write_into(path: str, pieces: Iterable[str], flags: int = 0) -> int:

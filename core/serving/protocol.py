@@ -1,15 +1,15 @@
-"""Warm answers: what a query and a running `imgsearch serve` say to each other, over a socket of the user alone.
+"""What `imgsearch query` and a running `imgsearch serve` send each other over a Unix socket that only the user can use.
 
-One question a connection. Each message is four bytes of length and as many bytes of JSON. The asker begins with who it
-is and what it asks; the server accepts, or hangs up; then it answers. Whatever is odd - nobody there, another version,
-another index, another user, a server that is busy or slow - is None to the asker, who then finds the answer alone.
+One query per connection. A message is four bytes of length and that many bytes of JSON. The client sends its identity
+and the query; the server accepts or hangs up, then answers. If there is no server, or it has another version, index or
+user, or is busy, slow or fails, `ask` returns None and the client searches without it.
 
-Only the standard library is imported here, and little of it: the asker has no time for more.
+Imports little of the standard library and nothing else, because this is on the path of every query.
 """
 
 from __future__ import annotations
 
-import _socket  # what socket is made of; socket itself takes 10 ms to name its numbers
+import _socket  # socket itself takes 10 ms to import
 import contextlib
 import json
 import os
@@ -19,114 +19,148 @@ import sys
 import time
 import zlib
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from imgsearch.core.errors import ImgsearchError, QueryError, UsageError
 from imgsearch.core.places import CATALOG, locate, runtime_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from imgsearch.core.search.grouping import Hit
     from imgsearch.core.search.query_arguments import QueryArguments
 
 PROTOCOL = 3
-# A server that is alive and free accepts within a millisecond or two; after this long the asker goes its own way.
+# A free server accepts within 2 ms; after this long the client searches without it.
 ACCEPT_SECONDS = 0.04
-# A picture that is no photo of the index is decoded first, which may take this long.
+# A picture outside the index is decoded first, which may take this long.
 ANSWER_SECONDS = 65.0
-MOST_BYTES = 1 << 28
-# What changes how a question is read or answered, besides all variables whose names begin with IMGSEARCH_.
-_TELLING = ("HOME", "TZ", "XDG_CACHE_HOME")
+MAX_BYTES = 1 << 28
+# Environment variables that change an answer, besides those that start with IMGSEARCH_.
+_VARIABLES = ("HOME", "TZ", "XDG_CACHE_HOME")
 _LENGTH = struct.Struct(">I")
-_RAISED = {error.__name__: error for error in (QueryError, UsageError)}
+_ERRORS = {error.__name__: error for error in (QueryError, UsageError)}
 
 Record = dict[str, Any]
+T = TypeVar("T")
 
 
-class Answer(NamedTuple):
-    """What is printed for one query."""
+class ServerAnswer(NamedTuple):
+    """The answer to one query."""
 
     typed: str
     hits: list[Hit]
     explanation: Record | None
     """With `explain`: the record of an `Explanation`."""
     offline: list[str]
-    """Where nothing was found: the roots that are offline and hidden."""
+    """If there are no hits: the offline roots, which were not searched."""
 
 
-class Odd(Exception):
-    """The other end is not there, or not what it should be."""
+class ProtocolError(Exception):
+    """The other end is not a server or client of this user, version and index, or broke the protocol."""
 
 
-# ---- Asking ----------------------------------------------------------------------------------------------------------
+# ---- Client ----------------------------------------------------------------------------------------------------------
 
 
-def ask(asked: QueryArguments, *, statistics: bool) -> Answer | None:
-    """The answer of the server that has this index open, or None. Raises what the query would raise.
+def ask(
+    asked: QueryArguments, *, statistics: bool, on_failure: Callable[[str], None] = lambda reason: None
+) -> ServerAnswer | None:
+    """The answer of the server of this index. Raises the QueryError or UsageError of the query.
 
-    Hits are stand-ins with all their fields.
+    None if no server can answer it; `on_failure` is called with the reason. Hits are stand-ins for `Hit`.
     """
     try:
         folder = locate(asked.index)
+        message = {"asked": _absolute(asked).record(), "directory": os.getcwd(), "statistics": statistics}
         with contextlib.closing(_socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)) as connection:
-            message = {"asked": _from_anywhere(asked).record(), "directory": os.getcwd(), "statistics": statistics}
-            answer = _answer(connection, folder, message)
-        if answer["state"] == "answer":
-            hits = [_hit(each) for each in answer["hits"]]
-            return Answer(answer["typed"], hits, answer["explanation"], answer["offline"])
-        error = _RAISED[answer["error"]](answer["message"], hint=answer["hint"])
-    except (Odd, OSError, ImgsearchError, ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError):
+            answer = _exchange(connection, folder, message)
+        found = _parsed(answer)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None  # no server is running
+    except (ProtocolError, OSError, ImgsearchError) as error:
+        on_failure(str(error))
         return None
+    if isinstance(found, ServerAnswer):
+        return found
     if any(not os.path.isabs(under) for under in asked.under):
-        return None  # the complaint may name a folder, and not as it was typed
-    raise error
+        return None  # the message may name a folder, and has to show it as typed
+    raise found
 
 
-def _answer(connection: _socket.socket, folder: str, asked: Record) -> Record:
+def _exchange(connection: _socket.socket, folder: str, message: Record) -> Record:
     path, until = socket_path(folder), time.monotonic() + ACCEPT_SECONDS
     _require_private(os.path.dirname(path))
     connection.settimeout(ACCEPT_SECONDS)
     connection.connect(path)
     if peer(connection) != os.getuid():
-        raise Odd("another user's server")
-    send(connection, {"from": identity(folder), **asked})
+        raise ProtocolError("the server belongs to another user")
+    send(connection, {"from": identity(folder), **message})
     answer = receive(connection, until)
-    if answer["state"] == "accepted":
+    if answer.get("state") == "accepted":
         answer = receive(connection, time.monotonic() + ANSWER_SECONDS)
     return answer
 
 
-def _from_anywhere(asked: QueryArguments) -> QueryArguments:
-    """The same question, for a process in another folder. Raises Odd where there is none."""
+def _absolute(asked: QueryArguments) -> QueryArguments:
+    """The same query with absolute folders. Raises ProtocolError if that is not possible."""
     if any(not os.path.isabs(os.path.expanduser(root)) for root in asked.root):
-        raise Odd("a root by the last part of its name")
+        raise ProtocolError("--root is not an absolute path")
     under = (os.path.abspath(os.path.expanduser(folder)) if folder else folder for folder in asked.under)
     return asked._replace(under=tuple(under))
 
 
-def _hit(record: Record) -> Hit:
-    """A stand-in for a hit: the class itself needs numpy."""
-    place = SimpleNamespace(**record["place"])
-    place.path = f"{place.root.rstrip('/')}/{place.relpath}"
-    place.content_hash = bytes.fromhex(place.content_hash)
-    place.keywords = tuple(place.keywords)
-    members = tuple(_hit(member) for member in record["members"])
-    return cast("Hit", SimpleNamespace(**{**record, "place": place, "path": place.path, "members": members}))
+def _parsed(answer: Record) -> ServerAnswer | QueryError | UsageError:
+    """Raises ProtocolError if the server did not answer, or for a malformed message."""
+    state = _field(answer, "state", str)
+    if state == "answer":
+        return ServerAnswer(
+            _field(answer, "typed", str),
+            [_hit(hit) for hit in _field(answer, "hits", list)],
+            _field(answer, "explanation", dict) if answer.get("explanation") is not None else None,
+            _field(answer, "offline", list),
+        )
+    if state == "error" and answer.get("error") in _ERRORS:
+        hint = _field(answer, "hint", str) if answer.get("hint") is not None else None
+        return _ERRORS[answer["error"]](_field(answer, "message", str), hint=hint)
+    raise ProtocolError(f"the server did not answer: {answer.get('reason') or state}")
 
 
-# ---- What both ends know ---------------------------------------------------------------------------------------------
+def _hit(record: object) -> Hit:
+    """A stand-in for a hit: the class itself imports numpy."""
+    place = SimpleNamespace(**_field(record, "place", dict))
+    place.path = f"{_field(vars(place), 'root', str).rstrip('/')}/{_field(vars(place), 'relpath', str)}"
+    place.keywords = tuple(_field(vars(place), "keywords", list))
+    try:
+        place.content_hash = bytes.fromhex(_field(vars(place), "content_hash", str))
+    except ValueError as error:
+        raise ProtocolError(f"malformed message: {error}") from error
+    members = tuple(_hit(member) for member in _field(record, "members", list))
+    fields = {**cast(Record, record), "place": place, "path": place.path, "members": members}
+    return cast("Hit", SimpleNamespace(**fields))
+
+
+def _field(record: object, name: str, kind: type[T]) -> T:
+    value = record.get(name) if isinstance(record, dict) else None
+    if not isinstance(value, kind):
+        raise ProtocolError(f"malformed message: {name} is not a {kind.__name__}")
+    return value
+
+
+# ---- Both ends -------------------------------------------------------------------------------------------------------
 
 
 def identity(folder: str) -> Record:
-    """What has to be the same at both ends: the program, the index, the user's surroundings, and what paths mean.
+    """What must be equal at both ends: program, index, environment and root of the file system.
 
-    Raises OSError where there is no index.
+    Raises OSError if there is no index.
     """
     from imgsearch import __version__
 
-    variables = {name: os.environ.get(name) for name in _TELLING}
+    variables = {name: os.environ.get(name) for name in _VARIABLES}
     variables |= {name: value for name, value in os.environ.items() if name.startswith("IMGSEARCH_")}
-    for at_the_asker in ("IMGSEARCH_INDEX", "IMGSEARCH_CONFIG"):
-        variables.pop(at_the_asker, None)
+    for only_of_client in ("IMGSEARCH_INDEX", "IMGSEARCH_CONFIG"):
+        variables.pop(only_of_client, None)
     return {
         "protocol": PROTOCOL,
         "version": __version__,
@@ -143,56 +177,59 @@ def _stamp(path: str) -> list[int]:
 
 
 def socket_path(folder: str) -> str:
-    """Where the server of an index listens: named after the index's real path, in the user's runtime folder."""
+    """Where the server of an index listens: in the user's runtime folder, named after the index's real path."""
     path = os.fsencode(os.path.realpath(folder))
-    # hashlib takes 3 ms to load; should two names ever be one, the server knows its own index and hangs up.
+    # hashlib takes 3 ms to import. If two names collide, the server sees another index and hangs up.
     return os.path.join(runtime_folder(), f"{zlib.crc32(path):08x}{zlib.crc32(path[::-1]):08x}.sock")
 
 
 def _require_private(folder: str) -> None:
-    """Raises Odd unless the folder is the user's own and nobody else's, and not a link."""
+    """Raises ProtocolError unless only the user can enter the folder, and it is not a link."""
     info = os.lstat(folder)
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or stat.S_IMODE(info.st_mode) & 0o077:
-        raise Odd(f"{folder} is not private")
+        raise ProtocolError(f"{folder} is not private")
 
 
 def make_private(folder: str) -> None:
-    """Make the folder, for the user alone, or find it so. Raises Odd where somebody else could reach into it."""
+    """Make the folder for the user only, if it does not exist. Raises ProtocolError if others could enter it."""
     parent = os.path.dirname(folder)
     os.makedirs(parent, mode=0o700, exist_ok=True)
     info = os.stat(parent)
     is_shared = bool(info.st_mode & 0o022) and not info.st_mode & stat.S_ISVTX
     if info.st_uid not in (os.getuid(), 0) or is_shared:
-        raise Odd(f"{parent} is another user's")
+        raise ProtocolError(f"{parent} belongs to another user")
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder, 0o700)
     _require_private(folder)
 
 
 def peer(connection: _socket.socket) -> int:
-    """The number of the user at the other end. Raises OSError where the system does not tell."""
+    """The user id of the other end. Raises OSError if the system cannot tell."""
     if hasattr(_socket, "SO_PEERCRED"):
         found = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
         return int(struct.unpack("3i", found)[1])
     if sys.platform == "darwin":
         found = connection.getsockopt(0, 1, 76)  # SOL_LOCAL, LOCAL_PEERCRED: a version, then the user
         return int(struct.unpack_from("2I", found)[1])
-    raise OSError("no way to tell who is there")
+    raise OSError("the system does not report the user of a connection")
 
 
 def send(connection: _socket.socket, message: Record) -> None:
-    data = json.dumps(message).encode("ascii")  # half characters, which stand for odd bytes in names, are escaped
+    data = json.dumps(message).encode("ascii")  # escapes lone surrogates, which stand for bytes in file names
     connection.sendall(_LENGTH.pack(len(data)) + data)
 
 
-def receive(connection: _socket.socket, until: float, *, most: int = MOST_BYTES) -> Record:
-    """The next message. Raises Odd at the end, when it is late, and for what is no message."""
+def receive(connection: _socket.socket, until: float, *, most: int = MAX_BYTES) -> Record:
+    """The next message. Raises ProtocolError at the end, after `until`, and for a malformed message; OSError."""
     (length,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size, until))
     if length > most:
-        raise Odd(f"a message of {length} bytes")
-    message = json.loads(_exactly(connection, length, until))
+        raise ProtocolError(f"malformed message: {length} bytes")
+    try:
+        message = json.loads(_exactly(connection, length, until))
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"malformed message: {error}") from error
     if not isinstance(message, dict):
-        raise Odd("no message")
+        raise ProtocolError("malformed message: not an object")
     return message
 
 
@@ -201,20 +238,31 @@ def _exactly(connection: _socket.socket, count: int, until: float) -> bytes:
     while len(data) < count:
         left = until - time.monotonic()
         if left <= 0:
-            raise Odd("late")
+            raise ProtocolError("no answer in time")
         connection.settimeout(left)
         part = connection.recv(min(count - len(data), 1 << 20))
         if not part:
-            raise Odd("gone")
+            raise ProtocolError("the other end hung up")
         data += part
     return bytes(data)
 
 
-# ---- Answering -------------------------------------------------------------------------------------------------------
+# ---- Server ----------------------------------------------------------------------------------------------------------
+
+
+def unpacked_query(message: Record) -> tuple[QueryArguments, str, bool]:
+    """The query of a client, its working directory, and whether it needs statistics. Raises ProtocolError."""
+    from imgsearch.core.search.query_arguments import QueryArguments
+
+    try:
+        asked = QueryArguments.from_record(_field(message, "asked", dict))
+    except ValueError as error:
+        raise ProtocolError(f"malformed message: {error}") from error
+    return asked, _field(message, "directory", str), _field(message, "statistics", bool)
 
 
 def packed(hit: Hit) -> Record:
-    """A hit as `ask` unpacks it."""
+    """A hit for JSON, as `ask` unpacks it."""
     from dataclasses import asdict
 
     record = asdict(hit)
@@ -223,5 +271,5 @@ def packed(hit: Hit) -> Record:
     return record
 
 
-def complaint(error: QueryError | UsageError) -> Record:
+def error_record(error: QueryError | UsageError) -> Record:
     return {"state": "error", "error": type(error).__name__, "message": str(error), "hint": error.hint}

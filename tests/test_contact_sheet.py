@@ -193,7 +193,7 @@ def test_larger_pictures_have_a_bound_and_missing_ones_a_reason(imgsearch, photo
         path.unlink()
     assert imgsearch("index", "photos", "--model", "builtin").code == 0
     (photos / "lemon.tiff").unlink()
-    monkeypatch.setattr(contact_sheet, "MOST_LARGE_BYTES", 20_000)
+    monkeypatch.setattr(contact_sheet, "MAX_LARGE_BYTES", 20_000)
     assert imgsearch("query", "fruit", "--html", "sheet.html").code == 0
     text = (tmp_path / "sheet.html").read_text()
     assert 1 <= text.count("data-large=") < 5 == text.count('class="photo"')
@@ -231,7 +231,7 @@ def test_a_search_that_finds_nothing_makes_a_page_that_says_so(imgsearch, photos
     assert imgsearch("index", "photos", "--model", "builtin").code == 0
     assert imgsearch("query", "fruit", "--min-score", "2", "--html", "sheet.html").code == 1
     elements = Elements((tmp_path / "sheet.html").read_text())
-    assert "Nothing was found." in elements.inside("p") and elements.all("ol") == []
+    assert "Nothing found." in elements.inside("p") and elements.all("ol") == []
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_search_that_finds_nothing_makes_a_page_that_says_so(imgsearch, photos
         (("--html", "sheet.html", "-n", "1001"), "a contact sheet holds at most 1,000 photos"),
         (("--html", "nowhere/sheet.html"), "nowhere/sheet.html: cannot be written: no such file or directory"),
         (("--html", "photos"), "photos: cannot be written: is a directory"),
-        (("--html", "photos/lemon.jpg"), "photos/lemon.jpg is there and is no web page"),
+        (("--html", "photos/lemon.jpg"), "photos/lemon.jpg exists and is not a web page"),
         (("--html", "/dev/full"), "/dev/full: cannot be written: no space left on device"),
         (("--html", ""), "--html needs a file name"),
     ],
