@@ -86,12 +86,14 @@ def imgsearch_version() -> str:
 
 
 @pytest.mark.parametrize("document", PAGES, ids=lambda page: page.name)
-def test_links_inside_the_repository_lead_somewhere(document):
+def test_links_and_paths_inside_the_repository_exist(document):
     text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
     for target, anchor in re.findall(r"\]\((?!https?://)([^)#]*)(?:#([^)]+))?\)", text):
         page = document.parent / target if target else document
         assert page.exists(), target
         assert not anchor or anchor in anchors(page), f"{target}#{anchor}"
+    for path in re.findall(r"`((?:core|cli|bench|tests|docs)/[\w/.]+)`", text):
+        assert (TOP / path).exists(), path
 
 
 def anchors(page: Path) -> set[str]:
