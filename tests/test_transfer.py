@@ -1,4 +1,4 @@
-"""`imgsearch export` and `imgsearch import`: from one machine's index to another's, and what hostile files come to."""
+"""`imgsearch export` and `imgsearch import`: from one machine's index to another's, and hostile files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from imgsearch.core.errors import ImgsearchError, UsageError
 from imgsearch.core.indexing import indexer
 from imgsearch.core.indexing.indexer import IndexPlan
 from imgsearch.core.models.phrases import neutral_phrases
-from imgsearch.core.store import transfer
+from imgsearch.core.store.export_collection import export_collection, format_of
+from imgsearch.core.store.import_collection import BadExport
 from imgsearch.core.store.store import Store
 
 from conftest import ALBUM
@@ -51,7 +52,9 @@ def hits(imgsearch, *words) -> list[tuple[str, float]]:
     return [(r.get("path_b64", r["path"]), r["score"]) for r in records]
 
 
-def test_what_one_machine_embedded_another_one_need_not(imgsearch, shelf, tmp_path, form, counting, monkeypatch):
+def test_photos_embedded_on_one_machine_are_not_embedded_again_on_another(
+    imgsearch, shelf, tmp_path, form, counting, monkeypatch
+):
     imgsearch("index", shelf)
     imgsearch("notes", "add", shelf / "watermelon.jpg", "the party at the lake")
     before = hits(imgsearch, "fruit"), hits(imgsearch, "party at the lake"), hits(imgsearch, shelf / "lemon.jpg")
@@ -78,7 +81,7 @@ def test_what_one_machine_embedded_another_one_need_not(imgsearch, shelf, tmp_pa
     assert imgsearch("check", "--deep").code == 0
 
 
-def test_the_same_photos_elsewhere_have_their_vectors_and_others_have_not(imgsearch, shelf, tmp_path, monkeypatch):
+def test_imported_vectors_go_to_the_same_photos_elsewhere_and_to_no_others(imgsearch, shelf, tmp_path, monkeypatch):
     imgsearch("index", shelf)
     imgsearch("export", "out.npz")
     there = tmp_path / "there"
@@ -92,7 +95,7 @@ def test_the_same_photos_elsewhere_have_their_vectors_and_others_have_not(imgsea
     assert first["path"] == str(there / "banana.jpg") and first["cosine"] > 0.999
 
 
-def test_the_three_forms_say_the_same(imgsearch, shelf):
+def test_the_three_formats_hold_the_same(imgsearch, shelf):
     pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     import pyarrow.parquet
 
@@ -138,7 +141,7 @@ def vectors(imgsearch) -> dict[str, int]:
     return {space["model"]: space["vectors"] for space in status["spaces"]}
 
 
-def test_imported_vectors_wait_for_photos_that_come_bit_by_bit(imgsearch, shelf, tmp_path, counting, monkeypatch):
+def test_imported_vectors_wait_for_photos_that_are_indexed_later(imgsearch, shelf, tmp_path, counting, monkeypatch):
     imgsearch("index", shelf)
     imgsearch("export", "out.npz")
     laptop, library = tmp_path / "laptop", tmp_path / "library"
@@ -166,7 +169,7 @@ def test_imported_vectors_wait_for_photos_that_come_bit_by_bit(imgsearch, shelf,
     assert imgsearch("check").code == 0
 
 
-def test_an_imported_note_waits_for_no_photo_and_goes_when_it_is_removed(imgsearch, shelf, tmp_path, form, monkeypatch):
+def test_an_imported_note_needs_no_photo_and_can_be_removed(imgsearch, shelf, tmp_path, form, monkeypatch):
     imgsearch("index", shelf)
     imgsearch("notes", "add", shelf / "watermelon.jpg", "the party at the lake")
     imgsearch("export", f"out.{form}")
@@ -180,7 +183,7 @@ def test_an_imported_note_waits_for_no_photo_and_goes_when_it_is_removed(imgsear
     assert imgsearch("prune", "--json").records[0]["vectors"] == 1
 
 
-def test_half_a_file_and_then_all_of_it_is_all_of_it(imgsearch, shelf, tmp_path, counting, monkeypatch):
+def test_importing_half_a_file_and_then_all_equals_importing_all(imgsearch, shelf, tmp_path, counting, monkeypatch):
     imgsearch("index", shelf)
     data = imgsearch("export", "-").out.splitlines(keepends=True)
     before = imgsearch("query", "fruit", "--json").out
@@ -194,7 +197,7 @@ def test_half_a_file_and_then_all_of_it_is_all_of_it(imgsearch, shelf, tmp_path,
     assert imgsearch("query", "fruit", "--json").out == before
 
 
-def test_a_laptop_with_an_index_of_another_model_moves_over_without_embedding(
+def test_an_index_of_another_model_switches_to_the_imported_one_without_embedding(
     imgsearch, shelf, tmp_path, other, monkeypatch
 ):
     """The photos lie elsewhere than on the box, were indexed before, and so does the model."""
@@ -233,9 +236,7 @@ def test_json_lines_go_through_pipes(imgsearch, shelf, tmp_path, monkeypatch):
     assert outcome.code == 2 and "standard input: not JSON Lines" in outcome.err
 
 
-def test_a_model_beside_the_one_that_search_uses_waits_until_it_is_indexed_with(
-    imgsearch, photos, tmp_path, monkeypatch
-):
+def test_an_imported_second_model_waits_until_it_is_indexed_with(imgsearch, photos, tmp_path, monkeypatch):
     imgsearch("index", photos)
     lines = imgsearch("export", "-").out.splitlines()
     header = json.loads(lines[0])
@@ -251,7 +252,7 @@ def test_a_model_beside_the_one_that_search_uses_waits_until_it_is_indexed_with(
     assert imgsearch("query", "lemon").code == 0
 
 
-def test_a_file_is_there_whole_or_not_at_all(imgsearch, shelf, tmp_path, monkeypatch):
+def test_an_export_appears_complete_or_not_at_all(imgsearch, shelf, tmp_path, monkeypatch):
     imgsearch("index", shelf)
     (tmp_path / "out.npz").write_bytes(b"what was there before")
 
@@ -268,8 +269,8 @@ def test_a_file_is_there_whole_or_not_at_all(imgsearch, shelf, tmp_path, monkeyp
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("out", "of what form?"), ("out.csv", "of what form?"), ("nowhere/out.npz", "no such file"),
-     ("photos", "of what form?")],
+    [("out", "unknown format"), ("out.csv", "unknown format"), ("nowhere/out.npz", "no such file"),
+     ("photos", "unknown format")],
 )  # fmt: skip
 def test_a_name_that_cannot_be_written_says_why(imgsearch, photos, name, said):
     imgsearch("index", photos)
@@ -358,7 +359,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_a_hostile_file_is_one_clear_line(imgsearch, tmp_path, case):
+def test_a_hostile_file_gives_a_one_line_error(imgsearch, tmp_path, case):
     (tmp_path / "bad.jsonl").write_bytes(HOSTILE[case])
     outcome = imgsearch("import", "bad.jsonl")
     assert outcome.code == 2
@@ -388,7 +389,7 @@ class Evil:
         return os.system, ("touch pwned",)
 
 
-def test_hostile_arrays_are_one_clear_line_and_never_run(imgsearch, tmp_path):
+def test_hostile_arrays_give_a_one_line_error_and_are_never_run(imgsearch, tmp_path):
     good = {
         "header": blob(header()),
         "vectors": npy(np.array([UNIT], "<f4")),
@@ -429,7 +430,7 @@ def test_hostile_arrays_are_one_clear_line_and_never_run(imgsearch, tmp_path):
     assert not (tmp_path / "pwned").exists()
 
 
-def test_an_export_that_was_cut_or_bent_anywhere_is_one_clear_line(imgsearch, photos, tmp_path, form, monkeypatch):
+def test_a_cut_or_corrupted_export_gives_a_one_line_error(imgsearch, photos, tmp_path, form, monkeypatch):
     imgsearch("index", photos)
     imgsearch("export", f"out.{form}")
     data = (tmp_path / f"out.{form}").read_bytes()
@@ -440,25 +441,25 @@ def test_an_export_that_was_cut_or_bent_anywhere_is_one_clear_line(imgsearch, ph
         outcome = imgsearch("import", "bad")
         assert (int(cut), outcome.code, "Traceback" in outcome.err) == (int(cut), 2, False)
     for at in generator.integers(0, len(data), 40):
-        bent = bytearray(data)
-        bent[at] ^= 1 << int(generator.integers(8))
-        (tmp_path / "bad").write_bytes(bent)
+        corrupted = bytearray(data)
+        corrupted[at] ^= 1 << int(generator.integers(8))
+        (tmp_path / "bad").write_bytes(corrupted)
         outcome = imgsearch("import", "bad")
         assert outcome.code in (0, 2) and "Traceback" not in outcome.err, int(at)
 
 
-def test_parquet_of_somebody_else_is_refused(imgsearch, tmp_path):
+def test_parquet_of_another_program_is_refused(imgsearch, tmp_path):
     arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     import pyarrow.parquet
 
     pyarrow.parquet.write_table(arrow.table({"a": [1]}), tmp_path / "a.parquet")
-    assert "no JSON" in imgsearch("import", "a.parquet").err
+    assert "not JSON" in imgsearch("import", "a.parquet").err
     table = arrow.table({"a": [1]}).replace_schema_metadata({"imgsearch": json.dumps(header())})
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
     assert "its columns are not those of an export" in imgsearch("import", "a.parquet").err
 
 
-def test_a_vector_that_is_known_is_never_replaced(imgsearch, photos, tmp_path):
+def test_a_known_vector_is_never_replaced(imgsearch, photos, tmp_path):
     imgsearch("index", photos)
     before = imgsearch("query", "lemon", "--json").out
     text = imgsearch("export", "-").out.decode()
@@ -511,13 +512,13 @@ def _make_up(store: Store, space_id: str, count: int, generator: np.random.Gener
 def _peak(store: Store, path: Path) -> int:
     tracemalloc.start()
     try:
-        transfer.export(store, str(path), "npz")
+        export_collection(store, str(path), "npz")
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
 
-def test_without_pyarrow_parquet_says_what_to_install(imgsearch, photos, monkeypatch):
+def test_parquet_without_pyarrow_says_what_to_install(imgsearch, photos, monkeypatch):
     import sys
 
     imgsearch("index", photos)
@@ -527,8 +528,8 @@ def test_without_pyarrow_parquet_says_what_to_install(imgsearch, photos, monkeyp
     assert not Path("out.parquet").exists()
 
 
-def test_a_form_that_goes_through_no_pipe():
+def test_only_json_lines_go_to_standard_output():
     with pytest.raises(UsageError):
-        transfer.form_of("-", "npz")
-    assert transfer.form_of("x", "npz") == "npz" and transfer.form_of("X.JSONL", None) == "jsonl"
-    assert issubclass(transfer.BadExport, ImgsearchError)
+        format_of("-", "npz")
+    assert format_of("x", "npz") == "npz" and format_of("X.JSONL", None) == "jsonl"
+    assert issubclass(BadExport, ImgsearchError)

@@ -13,7 +13,7 @@ from imgsearch.cli import options
 from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
-    from imgsearch.core.store.transfer import TakenIn
+    from imgsearch.core.store.import_collection import Imported
 
 
 class Form(StrEnum):
@@ -49,14 +49,14 @@ def export(
     from imgsearch.cli.output.progress import Line
     from imgsearch.core.errors import UsageError
     from imgsearch.core.paths import path_fields, printable
-    from imgsearch.core.store import transfer
+    from imgsearch.core.store.export_collection import export_collection, format_of
 
-    kind = transfer.form_of(file, form.value if form else None)
+    kind = format_of(file, form.value if form else None)
     if as_json and file == "-":
         raise UsageError("--json goes without -, which is JSON Lines already", hint="leave out --json")
     path = os.path.abspath(os.path.expanduser(file))
     with open_store(index) as store, Line() as line:
-        done = transfer.export(
+        done = export_collection(
             store,
             path,
             kind,
@@ -95,7 +95,7 @@ def take_in(
     from imgsearch.cli.loading import waiting
     from imgsearch.cli.output.progress import Line
     from imgsearch.core.places import locate
-    from imgsearch.core.store import transfer
+    from imgsearch.core.store.import_collection import import_collection, open_export
     from imgsearch.core.store.store import Store
 
     path = os.path.abspath(os.path.expanduser(file))
@@ -103,13 +103,13 @@ def take_in(
     if file == "-":
         stream = sys.stdin.buffer if sys.stdin is not None else open(os.devnull, "rb")  # noqa: SIM115
     with (
-        transfer.opened(path, stream) as incoming,
+        open_export(path, stream) as incoming,
         Store.writing(locate(index), create=True, wait=waiting() if wait else None) as store,
         Line() as line,
     ):
         for repair in store.repairs:
             render.say(repair)
-        taken = transfer.take_in(store, incoming, on_progress=lambda done, total: line.count("importing", done, total))
+        taken = import_collection(store, incoming, on_progress=lambda done, total: line.count("importing", done, total))
     if as_json:
         render.emit_json(
             {
@@ -128,7 +128,7 @@ def take_in(
     return 0
 
 
-def _sentences(taken: TakenIn) -> list[str]:
+def _sentences(taken: Imported) -> list[str]:
     pictures, texts = render.count(taken.pictures, "picture"), render.count(taken.texts, "text")
     notes = f", and {render.count(taken.notes, 'note')}" if taken.notes else ""
     model = "" if taken.is_active else f" --model {taken.model}"
