@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from .errors import ConfigError
 from .paths import printable
-from .places import config_folder, is_settled
+from .places import config_folder, is_index_given
 
 VARIABLE = "IMGSEARCH_CONFIG"
 MOST_BYTES = 1 << 20
@@ -93,7 +93,7 @@ def settings_for(command: Sequence[str], arguments: Sequence[str]) -> list[Setti
     for rivals in RIVALS:
         if rivals & typed:
             by_key = {key: each for key, each in by_key.items() if key not in rivals}
-    if "index" in by_key and is_settled():
+    if "index" in by_key and is_index_given():
         del by_key["index"]
     return list(by_key.values())
 

@@ -1,25 +1,29 @@
-"""What can go wrong, each with its exit code and what to do next.
+"""Errors, each with its exit code and a hint.
 
     ImgsearchError                2   an error the user can act on
     ├── UsageError                2   wrong usage
     ├── QueryError                2   a query that cannot be answered as typed
-    ├── ConfigError               2   a file of settings that cannot be used
+    ├── ConfigError               2   a config file that cannot be used
     ├── ModelError                2   a model that cannot be found, fetched or loaded
     ├── StoreError                4   the index is missing, damaged or not ours
     │   ├── IndexNotFound
     │   ├── IndexTooNew
     │   ├── IndexTooOld
-    │   └── IndexDamaged
+    │   ├── IndexDamaged
+    │   └── IndexUnusable
     └── IndexLocked               5   the index is in use by another process
 
-A bad photo is no error: it is a `Skipped` (see types).
+A bad photo is not an error: it is a `Skipped` (see types).
 """
 
 from __future__ import annotations
 
 
 class ImgsearchError(Exception):
-    """Something the user can act on. `str(error)` is one lower-case line; `hint` says what to do next."""
+    """Something the user can act on. `str(error)` is one lower-case line; `hint` says what to do next.
+
+    Without a hint, the command line gives the one for the error's class.
+    """
 
     exit_code = 2
 
@@ -37,7 +41,7 @@ class QueryError(ImgsearchError):
 
 
 class ConfigError(ImgsearchError):
-    """The file of settings cannot be read, or has in it what no command knows."""
+    """The config file cannot be read, or holds an unknown setting."""
 
 
 class ModelError(ImgsearchError):
@@ -51,7 +55,7 @@ class StoreError(ImgsearchError):
 
 
 class IndexNotFound(StoreError):
-    """There is no index where one was looked for."""
+    """There is no index at this path."""
 
 
 class IndexTooNew(StoreError):
@@ -59,11 +63,15 @@ class IndexTooNew(StoreError):
 
 
 class IndexTooOld(StoreError):
-    """The index was written by an older version and has to be brought up to date by a writer."""
+    """The index was written by an older version, and a writer must upgrade it."""
 
 
 class IndexDamaged(StoreError):
     """The index cannot be read."""
+
+
+class IndexUnusable(StoreError):
+    """The folder of the index, or a file in it, cannot be made, read, written or locked."""
 
 
 class IndexLocked(ImgsearchError):

@@ -1,4 +1,4 @@
-"""How file names are read, told apart and shown, and how large files are."""
+"""File names and disks: extensions, spellings, what is safe to print, and kinds of filesystems."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PICTURE_EXTENSIONS = RAW_EXTENSIONS | frozenset(
     ".icns .ico .im .j2c .j2k .jfif .jp2 .jpc .jpe .jpeg .jpf .jpg .jpx .jxl .mpo .msp .pbm .pcd .pcx .pfm .pgm .png "
     ".pnm .ppm .psb .psd .pxr .qoi .ras .sgi .svg .svgz .tga .tif .tiff .vda .vst .webp .xbm .xcf .xpm".split()
 )
-"""Extensions by which a file claims to be a picture, whether or not this installation can read it."""
+"""Extensions of picture files, whether or not this installation can read them."""
 
 
 def extension(path: str) -> str:
@@ -34,9 +34,9 @@ def is_raw(path: str) -> bool:
 
 
 def on_disk(path: str) -> str:
-    """The path as the disk spells it: accents typed as one character may lie there as two, and the other way round.
+    """The path as it is spelled on disk, where an accented character may be one code point or two.
 
-    A path that exists as typed is left alone, and so is one that exists in no spelling.
+    A path that exists as given, or in no spelling, is returned unchanged.
     """
     if os.path.lexists(path) or path.isascii():
         return path
@@ -51,7 +51,7 @@ def on_disk(path: str) -> str:
 
 
 def free_name(path: str) -> str:
-    """The path, or the first of `path.1`, `path.2` ... that is not there yet."""
+    """The path, or the first of `path.1`, `path.2` ... that does not exist."""
     names = (path if number == 0 else f"{path}.{number}" for number in range(1_000_000))
     return next(name for name in names if not os.path.lexists(name))
 
@@ -60,12 +60,12 @@ LEAST_INTEGER, MOST_INTEGER = -(1 << 63), (1 << 63) - 1
 
 
 def mtime_ns(info: os.stat_result) -> int:
-    """When a file was modified, in nanoseconds, as far as the catalogue's 64 bits reach: the years 1677 to 2262."""
+    """When a file was modified, in nanoseconds, limited to 64 bits: the years 1677 to 2262."""
     return min(max(info.st_mtime_ns, LEAST_INTEGER), MOST_INTEGER)
 
 
 def inode(info: os.stat_result) -> int:
-    """The file's number on its disk, in 63 bits; some disks use 64."""
+    """The inode number, cut to 63 bits; some filesystems use 64."""
     return info.st_ino & MOST_INTEGER
 
 
@@ -95,7 +95,7 @@ _INVISIBLE = frozenset([0x061C, 0x180E, 0xFEFF, *range(0x200B, 0x2010), *range(0
 
 
 def printable(text: str) -> str:
-    """The text as it may be shown on a terminal: control, invisible and undecodable characters as escapes."""
+    """The text with control, invisible and undecodable characters escaped, so that a terminal can show it."""
     return "".join(_escaped(character) for character in text)
 
 
@@ -117,22 +117,22 @@ _NETWORK_FILESYSTEMS = frozenset(
 )
 
 
-# They keep no permissions, or one set for all files.
+# They keep no permissions, or the same for all files.
 _FILESYSTEMS_WITHOUT_MODES = frozenset("exfat fuseblk msdos ntfs ntfs3 vfat".split()) | _NETWORK_FILESYSTEMS
 
 
 def is_network_filesystem(path: str) -> bool:
-    """Whether the file lies, or would lie, on a disk of another machine, as far as Linux tells."""
+    """Whether the path is on a network filesystem. Only known on Linux."""
     return filesystem(path) in _NETWORK_FILESYSTEMS
 
 
 def keeps_permissions(path: str) -> bool:
-    """Whether files there can be private to their owner, as far as Linux tells."""
+    """Whether files there can be private to their owner. Only known on Linux."""
     return filesystem(path) not in _FILESYSTEMS_WITHOUT_MODES
 
 
 def filesystem(path: str) -> str | None:
-    """The kind of the disk that the file lies on, or would lie on: `ext4`, `nfs4` ... None where nobody tells."""
+    """The filesystem of a path, which need not exist: `ext4`, `nfs4` ... None if unknown."""
     folder = os.fsencode(os.path.realpath(path))
     kinds = {}
     for point, fields in _mounts():
@@ -142,13 +142,13 @@ def filesystem(path: str) -> str | None:
 
 
 def mounts_below(path: str) -> frozenset[tuple[bytes, bytes]]:
-    """What is mounted inside a folder, as number and place, as far as Linux tells."""
+    """Mounts inside a folder, as (id, mount point). Only known on Linux."""
     below = os.fsencode(os.path.realpath(path)).rstrip(b"/") + b"/"
     return frozenset((fields[0], point) for point, fields in _mounts() if point.startswith(below))
 
 
 def _mounts() -> Iterator[tuple[bytes, list[bytes]]]:
-    """The place of everything that is mounted, with the fields of its line."""
+    """Mount point and fields of each line of mountinfo."""
     try:
         with open("/proc/self/mountinfo", "rb") as file:
             lines = [line.split() for line in file]
@@ -159,14 +159,14 @@ def _mounts() -> Iterator[tuple[bytes, list[bytes]]]:
 
 
 def cache_folder() -> str:
-    """The user's cache folder: what lies there can be made again."""
+    """The user's cache folder, for files that can be made again."""
     import platformdirs
 
     return platformdirs.user_cache_dir("imgsearch", appauthor=False)
 
 
 def processor_cores() -> int:
-    """The processor cores this process may use."""
+    """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -192,7 +192,7 @@ def naming(path: str) -> Iterator[None]:
 
 
 def fsync_path(path: str) -> None:
-    """Write what the system still buffers for a file or folder to the disk."""
+    """Flush a file or folder to disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         with naming(path):

@@ -1,6 +1,6 @@
-"""Where the program keeps things: the index of a command, and the user's folders.
+"""Where files are kept: which folder is the index, and the user's own folders.
 
-Imported by every start of the program, so it imports little: what platformdirs says is said here for Linux, sooner.
+Every start of the program imports this, so on Linux it computes what platformdirs would say, which is faster.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def locate(option: str | None) -> str:
     return os.path.join(data_folder(), "index")
 
 
-def is_settled() -> bool:
-    """Whether the surroundings say which index is meant, so that no file of settings is asked."""
+def is_index_given() -> bool:
+    """Whether the environment or the working directory names the index, so that the config file is not read."""
     return bool(os.environ.get("IMGSEARCH_INDEX") or portable())
 
 
 def portable() -> str | None:
-    """The nearest `.imgsearch/` at or above the working directory, whoever owns it."""
+    """The nearest `.imgsearch/` at or above the working directory, with any owner."""
     folder = os.getcwd()
     while True:
         candidate = os.path.join(folder, PORTABLE)
@@ -58,12 +58,12 @@ def _refuse_foreign(folder: str) -> None:
     if owner != os.getuid():
         raise StoreError(
             f"{printable(folder)}: belongs to another user (uid {owner}), so it is not used",
-            hint="to use it all the same: --index " + printable(folder),
+            hint="to use it anyway: --index " + printable(folder),
         )
 
 
 def known_indexes() -> list[str]:
-    """Folders of the indexes that were made by this user, as far as they are still there."""
+    """Folders of the indexes that this user made and that still exist."""
     try:
         with open(_known(), encoding="utf-8", errors="surrogateescape") as file:
             listed = file.read(1 << 20).splitlines()
@@ -73,7 +73,7 @@ def known_indexes() -> list[str]:
 
 
 def remember_index(folder: str) -> None:
-    """For the completion of --index. Where it cannot be written down, it is not."""
+    """Add a folder to the known indexes, which shells complete. Errors are ignored."""
     listed = [*known_indexes(), folder]
     new = f"{_known()}.{os.getpid()}.new"
     try:
@@ -90,7 +90,7 @@ def _known() -> str:
 
 
 def data_folder() -> str:
-    """For what the user would miss."""
+    """For data that cannot be made again."""
     if _IS_LINUX:
         return _below("XDG_DATA_HOME", "~/.local/share")
     import platformdirs
@@ -99,7 +99,7 @@ def data_folder() -> str:
 
 
 def config_folder() -> str:
-    """For what the user has settled."""
+    """For the user's settings."""
     if _IS_LINUX:
         return _below("XDG_CONFIG_HOME", "~/.config")
     import platformdirs
@@ -108,11 +108,11 @@ def config_folder() -> str:
 
 
 def runtime_folder() -> str:
-    """For what lives as long as a process. Without $XDG_RUNTIME_DIR it is one in /tmp, named after the user."""
+    """For sockets and the like. Without $XDG_RUNTIME_DIR it is a folder in /tmp with the user's id in its name."""
     if _IS_LINUX:
         given = os.environ.get("XDG_RUNTIME_DIR", "").strip() or f"/run/user/{os.getuid()}"
         if not (os.environ.get("XDG_RUNTIME_DIR") or os.access(given, os.W_OK)):
-            shared = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - the folder in it is the user's, or not used
+            shared = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - a folder that is not the user's is not used
             given = f"{shared}/runtime-{os.getuid()}"
         return os.path.join(given, _NAME)
     import warnings
@@ -120,7 +120,7 @@ def runtime_folder() -> str:
     import platformdirs
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says so on every call
+        warnings.simplefilter("ignore")  # it warns on every call
         return platformdirs.user_runtime_dir(_NAME, appauthor=False)
 
 

@@ -39,7 +39,7 @@ from imgsearch.core.photos.decode_pool import DecodePool
 from imgsearch.core.search.grammar import explicit
 from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.search.searcher import Searcher
-from imgsearch.core.store import check, prune
+from imgsearch.core.store import prune, repair
 from imgsearch.core.store.graphs import Graph
 from imgsearch.core.store.store import Store
 from imgsearch.core.store.vectors import SlotMap
@@ -451,7 +451,7 @@ class Bench:
             return result
 
         Store.commit = commit  # type: ignore[method-assign]
-        prune.compact = check.compact = compact
+        prune.compact = repair.compact = compact
 
     def close(self) -> None:
         self._workers.close()

@@ -1,4 +1,4 @@
-"""`imgsearch check` finds what is damaged, and `--repair` mends it without inventing anything."""
+"""`imgsearch check` finds damage, and `--repair` fixes it without making anything up."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def overwrite(path: str, start: int, length: int):
 
 
 def point_graph_elsewhere(scene: Scene) -> None:
-    """A link list that leads out of the graph, with a checksum that anybody could have made."""
+    """A link list that leads out of the graph, with a checksum that anyone can make."""
     import hashlib
     import json
 
@@ -164,7 +164,7 @@ CORRUPTIONS = {
     "one bit of a graph": (lambda s: flip(s.graph), "graph", False),
     "a graph cut short": (lambda s: os.truncate(s.graph, 1_000), "graph", False),
     "a graph that is gone": (lambda s: s.graph.unlink(), "graph", False),
-    "a graph that somebody made up": (point_graph_elsewhere, "graph", False),
+    "a forged graph": (point_graph_elsewhere, "graph", False),
     "one byte of the slot map": (lambda s: flip(s.slots, 3), "slots", False),
     "a slot map that is gone": (lambda s: s.slots.unlink(), "slots", False),
     "a page of the catalogue": (overwrite("catalog", 4096 * 3, 4096), "catalogue", False),
@@ -191,7 +191,7 @@ CORRUPTIONS = {
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_a_planted_corruption_is_found_and_mended(scene, imgsearch, name):
+def test_a_planted_corruption_is_found_and_repaired(scene, imgsearch, name):
     plant, part, needs_deep = CORRUPTIONS[name]
     right = present(str(scene.folder))
     assert imgsearch("check", "--deep").code == 0
@@ -201,8 +201,8 @@ def test_a_planted_corruption_is_found_and_mended(scene, imgsearch, name):
     assert "Traceback" not in plain.err + deep.err
     assert (plain.code, deep.code) == (0 if needs_deep else 6, 6), (plain, deep)
     assert part in {record.get("part") for record in deep.records}
-    mended = imgsearch("check", "--deep", "--repair")
-    assert "Traceback" not in mended.err
+    repaired = imgsearch("check", "--deep", "--repair")
+    assert "Traceback" not in repaired.err
     if name in (
         "an empty catalogue",
         "the header of the catalogue",
@@ -211,7 +211,7 @@ def test_a_planted_corruption_is_found_and_mended(scene, imgsearch, name):
     ):
         imgsearch("index", scene.photos, "--model", "builtin")  # what could not be saved is found on the disk
     else:
-        assert mended.code == 0, (mended.lines, mended.err)
+        assert repaired.code == 0, (repaired.lines, repaired.err)
     assert imgsearch("check", "--deep").code == 0
     after = present(str(scene.folder))
     assert after.keys() == right.keys()
@@ -219,7 +219,7 @@ def test_a_planted_corruption_is_found_and_mended(scene, imgsearch, name):
         assert np.allclose(after[path], vector, atol=1e-5), path
 
 
-def test_a_sound_index_has_nothing_to_find(scene, imgsearch):
+def test_a_check_of_a_sound_index_finds_nothing(scene, imgsearch):
     done = imgsearch("check")
     assert (done.code, done.out) == (0, b"")
     assert done.err == "imgsearch: all is well: 24 photos, 28 vectors\n"
@@ -227,19 +227,19 @@ def test_a_sound_index_has_nothing_to_find(scene, imgsearch):
     assert (done.code, done.err) == (0, "imgsearch: all is well: 24 photos, 28 vectors, 5 photos read again\n")
 
 
-def test_what_an_interrupted_run_leaves_is_no_damage_and_goes_with_the_next(scene, imgsearch):
+def test_leftovers_of_an_interrupted_run_are_no_damage_and_the_next_run_removes_them(scene, imgsearch):
     (scene.space_folder / "hnsw.image.0.new").write_bytes(b"half")
     with open(scene.vectors, "ab") as file:
         file.write(b"an uncommitted tail")
     done = imgsearch("check")
-    assert done.code == 0 and "an interrupted run has left 1 file;" in done.err
+    assert done.code == 0 and "an interrupted run left 1 file;" in done.err
     done = imgsearch("index")
     assert done.code == 0 and "removed 1 leftover file" in done.err
     assert not (scene.space_folder / "hnsw.image.0.new").exists()
     assert "interrupted" not in imgsearch("check").err
 
 
-def test_a_run_killed_between_graph_and_note_leaves_a_sound_graph(scene, imgsearch):
+def test_a_run_killed_between_the_two_files_of_a_graph_leaves_a_valid_graph(scene, imgsearch):
     note = scene.space_folder / "hnsw.image.0.json"
     os.rename(note, f"{note}.new")
     assert imgsearch("check").code == 0
@@ -253,7 +253,7 @@ def test_lost_vectors_are_embedded_again_by_the_next_run_which_says_so(scene, im
     right = present(str(scene.folder))
     os.truncate(scene.vectors, 10 * 4 * scene.space.identity.dim + 7)
     asked = imgsearch("query", "apple")
-    assert asked.code == 4 and "`imgsearch index` embeds what is lost once more" in asked.err
+    assert asked.code == 4 and "`imgsearch index` embeds the lost ones again" in asked.err
     done = imgsearch("index")
     assert done.code == 0
     assert "18 of 28 vectors are lost; `imgsearch index` embeds them again" in done.err
@@ -262,7 +262,7 @@ def test_lost_vectors_are_embedded_again_by_the_next_run_which_says_so(scene, im
     assert imgsearch("check", "--deep").code == 0
 
 
-def test_a_damaged_vector_never_answers(scene, imgsearch):
+def test_a_damaged_vector_is_never_used(scene, imgsearch):
     put(2, np.nan)(scene)
     done = imgsearch("query", "apple", "-n", "3")
     assert done.code == 4 and "a vector is damaged" in done.err and "check --repair" in done.err
@@ -271,13 +271,13 @@ def test_a_damaged_vector_never_answers(scene, imgsearch):
     assert done.code == 4 and "a vector is damaged" in done.err
 
 
-def test_graphs_of_an_earlier_version_are_no_damage_and_go_with_the_next_run(scene, imgsearch):
+def test_graphs_of_an_earlier_version_are_no_damage_and_the_next_run_removes_them(scene, imgsearch):
     earlier = [scene.space_folder / name for name in ("hnsw.image", "hnsw.image.json")]
     for path in earlier:
         path.write_bytes(b"one graph of everything")
         path.chmod(0o600)
     done = imgsearch("check")
-    assert done.code == 0 and "2 files of HNSW graphs that are not used any more" in done.err
+    assert done.code == 0 and "2 files of HNSW graphs that are no longer used" in done.err
     assert imgsearch("query", "apple", "--ann").code == 0
     assert imgsearch("index").code == 0
     assert not any(path.exists() for path in earlier)
@@ -292,10 +292,10 @@ def test_a_damaged_graph_is_made_again_by_the_next_run(scene, imgsearch):
 
 
 def test_unknown_files_are_put_aside_not_deleted(scene, imgsearch):
-    (scene.folder / "holiday.jpg").write_bytes(b"somebody's")
+    (scene.folder / "holiday.jpg").write_bytes(b"not ours")
     assert imgsearch("check").code == 6
     assert imgsearch("check", "--repair").code == 0
-    assert (scene.folder / "lost+found" / "holiday.jpg").read_bytes() == b"somebody's"
+    assert (scene.folder / "lost+found" / "holiday.jpg").read_bytes() == b"not ours"
     assert imgsearch("check").code == 0
 
 
@@ -312,7 +312,7 @@ def test_a_damaged_catalogue_is_kept_and_what_can_be_read_of_it_is_saved(scene, 
     assert imgsearch("check", "--deep").code == 0
 
 
-def test_a_lost_header_costs_nothing_else(scene, imgsearch):
+def test_a_lost_header_loses_nothing_else(scene, imgsearch):
     overwrite("catalog", 0, 100)(scene)
     assert imgsearch("query", "apple").code == 4
     done = imgsearch("check", "--repair")
@@ -320,7 +320,7 @@ def test_a_lost_header_costs_nothing_else(scene, imgsearch):
     assert imgsearch("query", "apple").code == 0
 
 
-def test_a_photo_whose_bytes_changed_in_secret_is_found(scene, imgsearch, tmp_path):
+def test_a_photo_whose_bytes_changed_but_not_its_time_is_found(scene, imgsearch, tmp_path):
     photos = tmp_path / "own"
     photos.mkdir()
     path = photos / "a.bmp"
@@ -332,22 +332,22 @@ def test_a_photo_whose_bytes_changed_in_secret_is_found(scene, imgsearch, tmp_pa
     assert imgsearch("check").code == 0
     done = imgsearch("check", "--deep")
     assert done.code == 6
-    assert f"photos: {path}: its bytes are not those that were indexed" in done.lines[0]
+    assert f"photos: {path}: its bytes have changed since it was indexed" in done.lines[0]
 
 
-def test_checking_is_done_beside_a_writer(scene, imgsearch):
+def test_check_works_beside_a_writer(scene, imgsearch):
     with Store.writing(str(scene.folder)):
         assert imgsearch("check", "--deep").code == 0
-        assert imgsearch("check", "--repair").code == 0, "nothing to mend, nothing to lock"
+        assert imgsearch("check", "--repair").code == 0, "nothing to repair, nothing to lock"
         flip(scene.graph)
         assert imgsearch("check", "--repair").code == 5
 
 
-def test_there_is_nothing_to_check_where_there_is_no_index(imgsearch):
+def test_check_without_an_index_is_an_error(imgsearch):
     assert imgsearch("check").code == 4
 
 
-def test_an_older_catalogue_is_brought_up_to_date_by_whoever_opens_it(scene, imgsearch):
+def test_opening_an_older_catalogue_upgrades_it(scene, imgsearch):
     scene.sql("drop table awaited")
     scene.sql("drop table notes")
     scene.sql("drop index vectors_without_crc")
@@ -364,13 +364,13 @@ def test_an_older_catalogue_is_brought_up_to_date_by_whoever_opens_it(scene, img
     assert imgsearch("check", "--deep").code == 0
 
 
-def test_a_writer_that_works_beside_a_check_is_no_damage(scene, imgsearch, monkeypatch):
+def test_changes_of_a_writer_during_a_check_are_not_reported_as_damage(scene, imgsearch, monkeypatch):
     """A prune ends between two looks: vectors have other numbers and lie in another file."""
     from imgsearch.core.store import check as checking
     from imgsearch.core.store.prune import prune
 
     gone = sorted(scene.photos.glob("*.jpg"))[0]
-    look = checking._Look.without_vectors
+    look = checking._Checks.without_vectors
     moved = []
 
     def pruned_meanwhile(self):
@@ -382,14 +382,14 @@ def test_a_writer_that_works_beside_a_check_is_no_damage(scene, imgsearch, monke
                 prune(store)
         return look(self)
 
-    monkeypatch.setattr(checking._Look, "without_vectors", pruned_meanwhile)
+    monkeypatch.setattr(checking._Checks, "without_vectors", pruned_meanwhile)
     done = imgsearch("check", "--repair")
     assert moved and done.code == 0, done.lines
     assert len(present(str(scene.folder))) == 23
     assert imgsearch("check", "--deep").code == 0
 
 
-def test_salvage_killed_when_it_had_all_but_finished_goes_on_where_it_was(scene, imgsearch, monkeypatch):
+def test_a_salvage_killed_before_its_last_rename_continues(scene, imgsearch, monkeypatch):
     overwrite("catalog", 0, 100)(scene)
     replace = os.replace
 
@@ -406,7 +406,7 @@ def test_salvage_killed_when_it_had_all_but_finished_goes_on_where_it_was(scene,
     assert len(present(str(scene.folder))) == 24
 
 
-def test_a_catalogue_of_which_nothing_is_left_is_not_called_well(scene, imgsearch):
+def test_a_catalogue_that_lost_everything_is_reported(scene, imgsearch):
     scene.catalog.write_bytes(os.urandom(20_000))
     done = imgsearch("check", "--repair")
     assert done.code == 6
@@ -415,7 +415,7 @@ def test_a_catalogue_of_which_nothing_is_left_is_not_called_well(scene, imgsearc
     assert imgsearch("check", "--deep").code == 0
 
 
-def test_vectors_that_are_saved_without_a_photo_are_not_called_nothing(scene, imgsearch):
+def test_vectors_saved_without_a_photo_are_reported(scene, imgsearch):
     scene.sql("delete from photos")  # as where there are only imported vectors
     with closing(sqlite3.connect(scene.catalog)) as database:
         (page,) = database.execute("select rootpage from sqlite_master where name = 'roots'").fetchone()
@@ -430,7 +430,7 @@ def test_vectors_that_are_saved_without_a_photo_are_not_called_nothing(scene, im
 
 @pytest.mark.parametrize("what", ["spaces", "space_folder", "vectors", "slots", "graph"])
 @pytest.mark.parametrize("instead", ["nothing", "a folder", "a file", "a pipe"])
-def test_whatever_lies_in_place_of_its_files_the_index_is_mended(scene, imgsearch, what, instead):
+def test_anything_in_place_of_its_files_is_repaired(scene, imgsearch, what, instead):
     right = present(str(scene.folder))
     path = scene.folder / "spaces" if what == "spaces" else getattr(scene, what)
     if path.is_dir():
@@ -451,7 +451,7 @@ def test_whatever_lies_in_place_of_its_files_the_index_is_mended(scene, imgsearc
     assert imgsearch("check", "--deep").code == 0
 
 
-def test_of_two_who_open_an_older_catalogue_at_once_both_are_answered(scene, monkeypatch):
+def test_two_readers_can_open_an_older_catalogue_at_once(scene, monkeypatch):
     monkeypatch.setattr(sys.modules[Store.__module__], "UPDATE_SECONDS", PATIENCE_SECONDS)
     waits = threading.Event()
     scene.sql("drop table awaited")
@@ -470,4 +470,4 @@ def test_an_older_catalogue_that_is_being_written_says_when_it_can_be_read(scene
     with write_lock(str(scene.folder)):
         said = imgsearch("query", "apple", "--no-server")
     assert said.code == 5
-    assert "made by an older version" in said.err and "when that process has ended" in said.err
+    assert "made by an older version" in said.err and "once that process has ended" in said.err

@@ -125,7 +125,7 @@ def test_a_graph_sealed_by_another_user_is_not_loaded(scene, imgsearch, tmp_path
         assert store.graphs.of(scene.space, "image")[0].load(0)
 
 
-def test_without_a_secret_there_are_no_graphs_and_search_works(scene, imgsearch, tmp_path, monkeypatch):
+def test_without_a_key_there_are_no_graphs_and_search_works(scene, imgsearch, tmp_path, monkeypatch):
     (tmp_path / "no-folder").write_text("a file where the data directory would be")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "no-folder"))
     assert imgsearch("query", "apple", "--ann").code == 0

@@ -23,7 +23,7 @@ def hits(imgsearch, *words) -> list[tuple[str, float]]:
     return [(record["path"], record["score"]) for record in imgsearch("query", *words, "--json", "-n", "6").records]
 
 
-def test_two_changes_of_the_model_leave_one_set_of_vectors_and_the_same_answers(imgsearch, photos, other, tmp_path):
+def test_after_two_changes_of_the_model_one_set_of_vectors_and_the_same_hits_remain(imgsearch, photos, other, tmp_path):
     for model in ("builtin", other, "builtin"):
         assert imgsearch("index", photos, "--model", model).code == 0
     assert spaces(imgsearch) == [("builtin", "complete", True), (other, "complete", False)]
@@ -41,7 +41,7 @@ def test_two_changes_of_the_model_leave_one_set_of_vectors_and_the_same_answers(
     assert "6 unchanged" in imgsearch("index").err
 
 
-def test_a_rehearsal_tells_it_and_removes_nothing(imgsearch, photos, other):
+def test_a_dry_run_removes_nothing(imgsearch, photos, other):
     for model in ("builtin", other):
         imgsearch("index", photos, "--model", model)
     outcome = imgsearch("prune", "--dry-run")
@@ -68,13 +68,13 @@ def building(imgsearch, photos, other, tmp_path):
     assert spaces(imgsearch) == [("builtin", "complete", True), (other, "building", False)]
 
 
-def test_vectors_that_are_not_complete_yet_are_kept(imgsearch, building, other):
+def test_a_model_that_is_not_complete_is_kept(imgsearch, building, other):
     assert "removed" not in imgsearch("prune").err
     assert len(spaces(imgsearch)) == 2
 
 
 @pytest.mark.parametrize("by", ["model", "id"])
-def test_vectors_that_are_not_complete_yet_go_when_named(imgsearch, building, other, by):
+def test_a_named_model_that_is_not_complete_is_removed(imgsearch, building, other, by):
     (name,) = [space[by] for space in imgsearch("status", "--json").records[0]["spaces"] if not space["is_active"]]
     outcome = imgsearch("prune", "--space", name)
     assert outcome.code == 0 and f"removed the vectors of {other}" in outcome.err
@@ -85,8 +85,8 @@ def test_the_model_that_search_uses_and_unknown_ones_are_refused(imgsearch, buil
     (photos / "lemon.jpg").unlink()
     imgsearch("index")
     for name, error in (
-        ("builtin", "builtin: the model that search uses, which cannot be removed"),
-        ("nonsense", "nonsense: no model of this index"),
+        ("builtin", "builtin: search uses this model, so it cannot be removed"),
+        ("nonsense", "nonsense: not a model of this index"),
     ):
         outcome = imgsearch("prune", "--space", name)
         assert outcome.code == 2 and outcome.err.startswith(f"imgsearch: {error}\n  ")
@@ -112,8 +112,8 @@ def test_a_model_that_was_removed_can_come_back(imgsearch, photos, other):
     assert hits(imgsearch, "a yellow banana", "--ann") == before
 
 
-def test_a_crash_before_the_folder_is_removed_leaves_nothing_that_is_believed(imgsearch, photos, other, monkeypatch):
-    """The folder is there, but nobody names it: a space made anew there must not take its graph for its own."""
+def test_a_crash_before_the_folder_is_removed_leaves_nothing_that_is_used(imgsearch, photos, other, monkeypatch):
+    """The folder is there, but nothing names it: a space made there again must not use its graph."""
     for model in ("builtin", other):
         imgsearch("index", photos, "--model", model)
     before = hits(imgsearch, "a yellow banana", "--ann")
@@ -130,7 +130,7 @@ def test_a_crash_before_the_folder_is_removed_leaves_nothing_that_is_believed(im
     assert all(os.path.exists(path) for path, _ in after)
 
 
-def test_a_reader_whose_model_was_removed_is_told(imgsearch, photos, other, tmp_path):
+def test_a_reader_whose_model_was_removed_gets_an_error(imgsearch, photos, other, tmp_path):
     imgsearch("index", photos, "--model", "builtin")
     with Store.open(str(tmp_path / "index")) as reader:
         space = reader.view().space

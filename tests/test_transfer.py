@@ -151,7 +151,7 @@ def test_imported_vectors_wait_for_photos_that_are_indexed_later(imgsearch, shel
     library.mkdir()
     shutil.copy(shelf / "lemon.jpg", library / "one.jpg")
     assert embedded(counting, laptop, library) == 0
-    (laptop / "catalog.sqlite3").chmod(0o644)  # something to mend
+    (laptop / "catalog.sqlite3").chmod(0o644)  # something to repair
     assert imgsearch("check", "--repair").code == 0
     assert imgsearch("prune", "--json").records[0]["awaited"] == 9
     for name in ("kiwi.jpg", "banana.jpg", "banana.txt"):

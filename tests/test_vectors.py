@@ -89,7 +89,7 @@ def test_a_damaged_graph_is_never_given_to_hnswlib(tmp_path):
     assert not loads()
 
 
-def test_a_graph_is_of_the_slots_that_it_was_made_of_whatever_its_note_says(tmp_path):
+def test_a_graph_whose_json_file_claims_other_slots_is_not_loaded(tmp_path):
     path = tmp_path / "hnsw.image.0"
     Graph(str(path), 8, 0, 50).build(unit_rows(50, 8), range(50), generation=0)
     note = tmp_path / "hnsw.image.0.json"

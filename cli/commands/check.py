@@ -96,7 +96,8 @@ class _Session:
     def look(self) -> Checked:
         from imgsearch.cli.output.progress import Stages
         from imgsearch.core.errors import IndexDamaged, IndexNotFound
-        from imgsearch.core.store.check import Checked, Finding, check, without_catalogue
+        from imgsearch.core.store.check import Checked, check, without_catalogue
+        from imgsearch.core.store.repair import Finding
         from imgsearch.core.store.store import Store
 
         try:
@@ -123,7 +124,7 @@ class _Session:
 
     def repair(self, checked: Checked, say: Callable[[str], None]) -> None:
         from imgsearch.cli.loading import waiting
-        from imgsearch.core.store import check
+        from imgsearch.core.store import check, repair
         from imgsearch.core.store.store import Store
 
         wait = waiting() if self._wait else None
@@ -136,7 +137,7 @@ class _Session:
             # Only what is found now that nobody else writes: numbers may have changed since the first look.
             embedder = self._embedder(store) if self._deep else None
             found = check.check(store, embedder=embedder, sample=self._sample).findings
-            if check.repair(store, found) or store.repairs or is_new:
+            if repair.repair(store, found) or store.repairs or is_new:
                 self._index(store, say)
 
     def _salvage(self, wait: Callable[[str], None] | None, say: Callable[[str], None]) -> None:

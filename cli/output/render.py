@@ -12,6 +12,8 @@ from imgsearch.core.errors import ImgsearchError
 from imgsearch.core.paths import path_fields, printable
 from imgsearch.core.paths import size as size
 
+from .hints import hint_of
+
 if TYPE_CHECKING:
     from imgsearch.core.store.records import Root
 
@@ -90,12 +92,12 @@ def warn(message: str) -> None:
 def complain(error: ImgsearchError, *, as_json: bool) -> None:
     """Print an error and its hint, under `--quiet` too."""
     if as_json:
-        record = {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
+        record = {"error": str(error), "hint": hint_of(error), "exit_code": error.exit_code}
         sys.stderr.write(json.dumps(record, ensure_ascii=True) + "\n")
         return
     _write_line(painted("imgsearch:", RED, sys.stderr), printable(str(error)))
-    if error.hint:
-        sys.stderr.write(f"  {printable(error.hint)}\n")
+    if hint := hint_of(error):
+        sys.stderr.write(f"  {printable(hint)}\n")
 
 
 def _write_line(prefix: str, message: str) -> None:

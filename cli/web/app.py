@@ -24,6 +24,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from imgsearch.cli.output.hints import hint_of
 from imgsearch.core.errors import ImgsearchError, ModelError, QueryError, StoreError, UsageError
 from imgsearch.core.paths import mtime_ns, printable
 from imgsearch.core.photos.decode_pool import PoolClosed
@@ -358,9 +359,9 @@ def _said(answers: Callable[[], Response]) -> Response:
     except Refused as refused:
         return refusal(refused.status, str(refused), hint=refused.hint)
     except (QueryError, UsageError) as error:
-        return refusal(422, str(error), hint=error.hint)
+        return refusal(422, str(error), hint=hint_of(error))
     except (StoreError, ModelError, ImgsearchError) as error:
-        return refusal(503, str(error), hint=error.hint, exit_code=error.exit_code)
+        return refusal(503, str(error), hint=hint_of(error), exit_code=error.exit_code)
     except OSError as error:
         return refusal(503, (error.strerror or str(error)).lower())
 

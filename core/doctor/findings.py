@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from imgsearch.core.errors import ImgsearchError
+from imgsearch.core.errors import ImgsearchError, IndexDamaged, IndexLocked, IndexNotFound, IndexUnusable
 from imgsearch.core.paths import printable
 from imgsearch.core.photos.codecs import version_of
 
@@ -22,6 +22,12 @@ Level = Literal["ok", "note", "warning", "problem"]
 
 # Some libraries list every path that they tried in an error.
 MAX_CHARACTERS = 300
+_FIXES: dict[type[ImgsearchError], str] = {
+    IndexDamaged: "imgsearch check --repair",
+    IndexLocked: "wait until it has finished",
+    IndexNotFound: "imgsearch index FOLDER",
+    IndexUnusable: "check its permissions and free space",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,7 @@ class Topic:
     def raised(self, error: Exception) -> Finding:
         """A check that failed."""
         if isinstance(error, ImgsearchError):
-            return self.problem(str(error), error.hint or "see: imgsearch --help")
+            return self.problem(str(error), error.hint or _FIXES.get(type(error), "see: imgsearch --help"))
         said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         if isinstance(error, OSError):
             return self.problem(f"check failed: {said}", "check the disk and its permissions")

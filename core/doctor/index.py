@@ -255,9 +255,9 @@ def _notes(store: Store) -> Iterator[Finding]:
 
 def _quick_check(store: Store) -> Iterator[Finding]:
     """What `imgsearch check` finds without reading every vector, without the names of photos."""
-    from imgsearch.core.store.check import glance
+    from imgsearch.core.store.check import quick_check
 
-    checked = glance(store)
+    checked = quick_check(store)
     parts = Counter(finding.part for finding in checked.findings)
     if any(finding.is_structural for finding in checked.findings):
         yield INDEX.problem("the catalogue is damaged", "imgsearch check, then: imgsearch check --repair")

@@ -12,8 +12,6 @@ from typing import BinaryIO
 from imgsearch.core.errors import IndexDamaged
 from imgsearch.core.paths import fsync_path, naming
 
-CHECK_HINT = "see what is wrong with: imgsearch check; fix it with: imgsearch check --repair"
-
 
 @contextlib.contextmanager
 def open_regular(path: str) -> Iterator[BinaryIO]:
@@ -33,7 +31,7 @@ def open_regular(path: str) -> Iterator[BinaryIO]:
 
 
 def _not_a_file(path: str) -> IndexDamaged:
-    return IndexDamaged(f"{path}: not a regular file", hint=CHECK_HINT)
+    return IndexDamaged(f"{path}: not a regular file")
 
 
 def replace_file(path: str, data: bytes) -> None:

@@ -25,9 +25,9 @@ from imgsearch.core.paths import naming, printable
 from imgsearch.core.photos.codecs import codecs
 from imgsearch.core.types import MODALITIES, SpaceIdentity
 
-from .records import text_key
 from .export_collection import FORMAT_NAME, PHOTOS_AT_ONCE, VERSION, Progress, parquet_schema, pyarrow
 from .notes import NOTE, as_note
+from .records import text_key
 from .schema import MAX_DIM
 from .store import Batch, Store
 

@@ -9,7 +9,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 
-from imgsearch.core.errors import IndexLocked, StoreError
+from imgsearch.core.errors import IndexLocked, IndexUnusable
 from imgsearch.core.paths import naming, printable
 
 # How often a waiting writer tries again: soon enough for a person, and next to no work.
@@ -55,10 +55,7 @@ def _open_locked(path: str, on_wait: OnWait | None) -> int:
         if not _try_lock(path, descriptor):
             owner = _process_id(descriptor)
             if on_wait is None:
-                raise IndexLocked(
-                    f"{printable(os.path.dirname(path))}: in use by another imgsearch (process {owner})",
-                    hint="add --wait to wait for it; queries work meanwhile",
-                )
+                raise IndexLocked(f"{printable(os.path.dirname(path))}: in use by another imgsearch (process {owner})")
             on_wait(owner)
             while not _try_lock(path, descriptor):
                 time.sleep(POLL_SECONDS)
@@ -76,9 +73,8 @@ def _open(path: str) -> int:
     except OSError as error:
         if os.path.islink(path):
             raise _not_a_lock(path) from None
-        raise StoreError(
-            f"{printable(os.path.dirname(path))}: cannot write to the index ({error.strerror})",
-            hint="check its permissions and free space, or choose another with --index",
+        raise IndexUnusable(
+            f"{printable(os.path.dirname(path))}: cannot write to the index ({error.strerror})"
         ) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -86,10 +82,9 @@ def _open(path: str) -> int:
     return descriptor
 
 
-def _not_a_lock(path: str) -> StoreError:
-    return StoreError(
-        f"{printable(path)}: not a regular file, so it is not used as the lock",
-        hint="remove it if it is not yours, or choose another index with --index",
+def _not_a_lock(path: str) -> IndexUnusable:
+    return IndexUnusable(
+        f"{printable(path)}: not a regular file, so it is not used as the lock", hint="remove it if it is not yours"
     )
 
 
@@ -99,8 +94,8 @@ def _try_lock(path: str, descriptor: int) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        raise StoreError(
-            f"{printable(path)}: cannot be locked ({error.strerror})", hint="put the index on a local disk with --index"
+        raise IndexUnusable(
+            f"{printable(path)}: cannot be locked ({error.strerror})", hint="put the index on a local disk"
         ) from error
     return True
 

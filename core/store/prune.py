@@ -1,4 +1,4 @@
-"""Forgetting what is no longer on disk or was superseded, and giving its room back."""
+"""Pruning: forget photos and models that are no longer needed, and free their disk space."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from imgsearch.core.errors import IndexDamaged, UsageError
 from imgsearch.core.paths import fsync_path, printable
 
-from .files import CHECK_HINT
 from .records import NewVector, Root, Space, join
 from .recovery import clean_up, orphans
 from .roots import why_offline
@@ -22,17 +21,17 @@ from .vectors import ROWS_AT_ONCE, crc_of
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What was, or with `dry_run` would be, forgotten."""
+    """What was removed, or with `dry_run` would be."""
 
     photos: int
     failures: int
     vectors: int
-    """Rows of the spaces that stay."""
+    """Rows of the spaces that are kept."""
     bytes: int
     spaces: tuple[str, ...] = ()
-    """The names of the models whose vectors were removed altogether."""
+    """Names of the models whose vectors were all removed."""
     awaited: int = 0
-    """Imported vectors that stay although no photo here has their content or text yet."""
+    """Imported vectors that are kept although no photo has their content or text yet."""
 
 
 def prune(
@@ -44,13 +43,12 @@ def prune(
     dry_run: bool = False,
     on_lost: Callable[[str], None] = lambda path: None,
 ) -> Pruned:
-    """Forget photos that are gone, after a second look at the disk, and compact their vectors away.
+    """Forget photos that are gone, after looking at the disk again, and remove their vectors.
 
-    Roots that are offline are left alone, unless named in `offline` (absolute paths): then what cannot be found
-    there now is forgotten. Spaces that search has moved on from are removed; one that is still being built only if
-    named in `spaces` (model or id). Imported vectors wait for their photos, unless `imported` gives them up. `on_lost`
-    is told of each photo, before it is forgotten. Raises UsageError for a name that is no offline root, or no space to
-    remove.
+    Offline roots are kept, except those in `offline` (absolute paths), whose missing photos are forgotten. Spaces that
+    search no longer uses are removed; one that is still being built only if it is in `spaces` (model or id). Imported
+    vectors without a photo are kept, unless `imported`. `on_lost` is called with the path of each photo to forget.
+    Raises UsageError for a name that is not an offline root, or not a space that can be removed.
     """
     named = _named_roots(store, offline)
     superseded = _superseded(store, spaces)
@@ -84,7 +82,7 @@ def prune(
     for space in store.catalog.spaces.all():
         store.update_graphs(space)
         store.save_slots(space)
-    if store.catalog.spaces.all():  # a catalogue that knows none may have been lost itself
+    if store.catalog.spaces.all():  # a catalogue without spaces may itself be damaged
         for orphan in orphans(store):
             if os.path.isdir(orphan) and not os.path.islink(orphan):
                 shutil.rmtree(orphan)
@@ -100,7 +98,7 @@ def prune(
 
 
 def _superseded(store: Store, named: Sequence[str]) -> list[Space]:
-    """The spaces named, and those that were complete before search moved to another one."""
+    """The named spaces, and complete ones that search no longer uses."""
     active = store.active_space()
     wanted = {_named_space(store, name, active).id for name in named}
     if active is not None and active.state == "complete":
@@ -111,7 +109,7 @@ def _superseded(store: Store, named: Sequence[str]) -> list[Space]:
 def _named_space(store: Store, name: str, active: Space | None) -> Space:
     found = [space for space in store.catalog.spaces.all() if name in (space.id, space.identity.name)]
     if not found:
-        raise UsageError(f"{printable(name)}: no model of this index", hint="`imgsearch status` lists them")
+        raise UsageError(f"{printable(name)}: not a model of this index", hint="`imgsearch status` lists them")
     if len(found) > 1:
         ids = ", ".join(space.id for space in found)
         raise UsageError(
@@ -119,7 +117,7 @@ def _named_space(store: Store, name: str, active: Space | None) -> Space:
         )
     if active is not None and found[0].id == active.id:
         raise UsageError(
-            f"{printable(name)}: the model that search uses, which cannot be removed",
+            f"{printable(name)}: search uses this model, so it cannot be removed",
             hint="index everything with another one first: imgsearch index --model NAME",
         )
     return found[0]
@@ -138,7 +136,7 @@ def _named_roots(store: Store, offline: Sequence[str]) -> set[int]:
 
 
 def _lost_photos(store: Store, root: Root, is_named: bool) -> list[tuple[int, bytes, bytes]]:
-    """Id, folder and name of photos to forget: marked as gone or excluded, or missing in a root given up by name."""
+    """Id, folder and name of photos to forget: gone, excluded, or missing in a root that was named."""
     if is_named:
         is_there = why_offline(root) is None
         rows = store.catalog.rows("select id, folder, name, state from photos where root_id = :root", root=root.id)
@@ -207,6 +205,6 @@ def _copy_vectors(store: Store, space: Space, vectors: Sequence[NewVector], gene
         chunk = vectors[start : start + ROWS_AT_ONCE]
         chosen = rows[[vector.slot for vector in chunk]]
         if any(v.crc not in (None, crc_of(row)) for v, row in zip(chunk, chosen, strict=True)):
-            raise IndexDamaged(f"{printable(old.path)}: holds a damaged vector", hint=CHECK_HINT)
+            raise IndexDamaged(f"{printable(old.path)}: holds a damaged vector")
         new.append(start, chosen)
     fsync_path(os.path.dirname(new.path))

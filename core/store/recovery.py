@@ -7,7 +7,7 @@ import re
 import stat
 from typing import TYPE_CHECKING
 
-from imgsearch.core.errors import IndexDamaged, StoreError
+from imgsearch.core.errors import IndexDamaged, IndexUnusable
 from imgsearch.core.paths import free_name, printable
 from imgsearch.core.places import CATALOG
 
@@ -90,14 +90,14 @@ def misplaced(store: Store) -> list[str]:
 
 
 def _own_folders(store: Store) -> list[str]:
-    """Raises StoreError for a link: nothing is written or removed where it leads."""
+    """Raises IndexUnusable for a link: nothing is written or removed where it leads."""
     spaces = store.catalog.spaces.all()
     folders = [os.path.join(store.folder, "spaces"), *(store.space_folder(space.id) for space in spaces)]
     for folder in folders:
         if os.path.islink(folder):
-            raise StoreError(
+            raise IndexUnusable(
                 f"{printable(folder)}: is a link, which is not allowed inside an index",
-                hint="put the folder itself there; a whole index can be anywhere with --index",
+                hint="put the folder itself there",
             )
     return folders
 

@@ -1,7 +1,6 @@
-"""What can still be read of a damaged catalogue, put into a new one.
+"""Salvage of a damaged catalogue: all rows that can be read are copied into a new one.
 
-The damaged file is kept beside it. Rows are taken as far as they can be read and make sense; the rest is found again by
-the next run, because vectors and facts all come from the photos.
+The damaged file is kept beside it. The next run finds the rest again, because vectors and facts come from the photos.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from .lock import OnWait, write_lock
 from .recovery import SALVAGED
 from .schema import APPLICATION_ID, MIGRATIONS
 
-# In the order in which rows name each other.
+# A row names rows of tables before its own.
 TABLES = (
     "info",
     "roots",
@@ -43,24 +42,24 @@ SQLITE_HEADER_BYTES = 100
 
 @dataclass(frozen=True, slots=True)
 class Salvaged:
-    """What was saved of a damaged catalogue."""
+    """What was saved from a damaged catalogue."""
 
     photos: int
     vectors: int
     kept: str | None
-    """Where the damaged one is now, if there was one."""
+    """Path of the damaged catalogue, if there was one."""
 
 
 def salvage(folder: str, *, wait: OnWait | None = None) -> Salvaged:
-    """Replace a damaged catalogue by one with all the rows that could be read, and keep it beside.
+    """Replace a damaged catalogue by one with all rows that can be read. The damaged one is kept.
 
-    Killed at any moment, it can be run again and loses nothing. Raises IndexLocked if another process writes.
+    If it is killed, it can be run again and loses nothing. Raises IndexLocked if another process writes.
     """
     path = os.path.join(folder, CATALOG)
     with write_lock(folder, wait):
         unfinished, new = f"{path}.salvage.new", os.path.join(folder, SALVAGED)
         kept = None
-        if not os.path.lexists(new):  # else one was killed when it had all but put it in its place
+        if not os.path.lexists(new):  # else an earlier salvage was killed before its last rename
             _remove(unfinished)
             made = Catalog(unfinished, write=True)
             try:
@@ -72,8 +71,8 @@ def salvage(folder: str, *, wait: OnWait | None = None) -> Salvaged:
             kept = _keep(path)
             os.replace(unfinished, new)
             fsync_path(folder)
-        for ending in ("-wal", "-shm", "-journal"):  # they would be taken for the new one's
-            _put_away(path + ending)
+        for ending in ("-wal", "-shm", "-journal"):  # SQLite would take them for those of the new one
+            _remove_or_rename(path + ending)
         if os.path.isdir(path) and not os.path.islink(path):
             os.rename(path, free_name(f"{path}.damaged"))
         os.replace(new, path)
@@ -84,7 +83,7 @@ def salvage(folder: str, *, wait: OnWait | None = None) -> Salvaged:
 
 
 def _keep(path: str) -> str | None:
-    """A copy of the damaged catalogue with its log."""
+    """Copy the damaged catalogue and its log. Returns the path of the copy."""
     if not _is_regular(path):
         return None
     kept = free_name(f"{path}.damaged")
@@ -96,7 +95,7 @@ def _keep(path: str) -> str | None:
     return kept
 
 
-def _put_away(path: str) -> None:
+def _remove_or_rename(path: str) -> None:
     if os.path.isdir(path) and not os.path.islink(path):
         os.rename(path, free_name(f"{path}.damaged"))
     elif os.path.lexists(path):
@@ -112,12 +111,12 @@ def _rescue(path: str, made: Catalog) -> None:
                 made.insert_salvaged(table, columns, row)
         made.delete_invalid()
         made.notes.attach()
-        made.delete_orphans()  # a row that names another which was lost is gone too
+        made.delete_orphans()  # a row that names a lost row goes too
 
 
 @contextlib.contextmanager
 def _readable(path: str) -> Iterator[sqlite3.Connection | None]:
-    """The damaged database, as it is or a copy with a new header; None if neither opens."""
+    """The damaged database, or a copy of it with a new header; None if neither opens."""
     patched = f"{path}.patched.new"
     try:
         for candidate in (path, patched):
@@ -146,7 +145,7 @@ def _is_regular(path: str) -> bool:
 
 
 def _patch(path: str, patched: str) -> bool:
-    """A copy whose header is that of a sound catalogue of ours; False where it is too short to hold anything."""
+    """Copy the file with the header of a new catalogue. False if it is too short to hold any rows."""
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -174,7 +173,7 @@ def _sound_header() -> bytes:
 
 
 def _rows(damaged: sqlite3.Connection | None, table: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """Every row that can be read: from the front to where it breaks, and from the back."""
+    """Every row that can be read, from the front up to the damage, then from the back."""
     if damaged is None or not _is_table(damaged, table):
         return
     there = {row[1] for row in damaged.execute(f"pragma table_info({table})")}
@@ -190,7 +189,7 @@ def _rows(damaged: sqlite3.Connection | None, table: str, columns: Sequence[str]
 
 
 def _is_table(damaged: sqlite3.Connection, table: str) -> bool:
-    """A view of that name would be somebody's code."""
+    """A view of that name could run code that is not ours."""
     try:
         found = damaged.execute("select type from sqlite_master where name = ?", (table,)).fetchone()
     except sqlite3.Error:

@@ -16,7 +16,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from imgsearch.core.errors import IndexDamaged, IndexLocked, IndexNotFound, IndexTooOld, StoreError, UsageError
+from imgsearch.core.errors import (
+    IndexDamaged,
+    IndexLocked,
+    IndexNotFound,
+    IndexTooOld,
+    IndexUnusable,
+    StoreError,
+    UsageError,
+)
 from imgsearch.core.late import LateModule
 from imgsearch.core.paths import fsync_path, printable
 from imgsearch.core.places import CATALOG, PORTABLE, remember_index
@@ -24,7 +32,6 @@ from imgsearch.core.types import CarriedText, Modality, Photo, Skipped, SpaceIde
 
 from .calibration import Calibration
 from .catalog import Catalog
-from .files import CHECK_HINT
 from .graphs import Graphs
 from .lock import POLL_SECONDS, OnWait, write_lock
 from .records import KnownPhoto, NewPhoto, NewVector, Place, Root, Space, join, split
@@ -113,7 +120,7 @@ class Store:
             _require_catalog(folder)
         else:
             if not create:
-                raise IndexNotFound(f"no index at {printable(folder)}", hint="make one with: imgsearch index FOLDER")
+                raise IndexNotFound(f"no index at {printable(folder)}")
             _make_folder(folder)
         with write_lock(folder, wait):
             # SQLite gives its log the permissions of the catalogue.
@@ -328,7 +335,7 @@ class Store:
             return calibration
         except (TypeError, ValueError):
             raise IndexDamaged(
-                f"{printable(self.catalog.path)}: the calibration of {space.identity.name} is damaged", hint=CHECK_HINT
+                f"{printable(self.catalog.path)}: the calibration of {space.identity.name} is damaged"
             ) from None
 
     def save_calibration(self, space: Space, calibration: Calibration) -> None:
@@ -385,7 +392,7 @@ class Store:
             raise self.damaged_vector()
 
     def damaged_vector(self) -> IndexDamaged:
-        return IndexDamaged(f"{printable(self.folder)}: a vector is damaged", hint=CHECK_HINT)
+        return IndexDamaged(f"{printable(self.folder)}: a vector is damaged")
 
     def place_of(self, path: str) -> Place | None:
         """The indexed photo at that absolute path."""
@@ -461,19 +468,17 @@ def _require_catalog(folder: str) -> None:
     try:
         is_regular = stat.S_ISREG(os.lstat(os.path.join(folder, CATALOG)).st_mode)
     except (FileNotFoundError, NotADirectoryError):
-        raise IndexNotFound(f"no index at {printable(folder)}", hint="make one with: imgsearch index FOLDER") from None
+        raise IndexNotFound(f"no index at {printable(folder)}") from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise StoreError(
-            f"{printable(folder)}: {reason}", hint="check its permissions, or name another index with --index"
-        ) from error
+        raise IndexUnusable(f"{printable(folder)}: {reason}") from error
     if os.path.lexists(os.path.join(folder, SALVAGED)):
         raise IndexDamaged(
             f"{printable(folder)}: a repair was interrupted", hint="finish it with: imgsearch check --repair"
         )
     if not is_regular:
         raise IndexDamaged(
-            f"{printable(os.path.join(folder, CATALOG))}: not a regular file", hint="name another index with --index"
+            f"{printable(os.path.join(folder, CATALOG))}: not a regular file", hint="choose another index with --index"
         )
 
 
@@ -490,12 +495,10 @@ def _make_folder(folder: str) -> None:
     if os.path.isdir(folder) and not set(os.listdir(folder)) <= {"lock", "spaces"}:
         raise UsageError(
             f"{printable(folder)}: not empty and not an index",
-            hint="name a new or empty folder with --index, or make DIR/.imgsearch with: imgsearch init DIR",
+            hint="name a new or empty folder, or make DIR/.imgsearch with: imgsearch init DIR",
         )
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         os.chmod(folder, stat.S_IRWXU)
     except OSError as error:
-        raise StoreError(
-            f"{printable(folder)}: cannot make an index here ({error.strerror})", hint="choose another with --index"
-        ) from error
+        raise IndexUnusable(f"{printable(folder)}: cannot make an index here ({error.strerror})") from error

@@ -14,7 +14,7 @@ from imgsearch.core.late import LateModule
 from imgsearch.core.paths import fsync_path, naming
 from imgsearch.core.types import Modality
 
-from .files import CHECK_HINT, open_regular, replace_file
+from .files import open_regular, replace_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,7 +113,7 @@ class SlotMap:
         flags = np.zeros(count, np.uint8)
         for slot, modality, is_online in live:
             if not (isinstance(slot, int) and 0 <= slot < count):
-                raise IndexDamaged(f"the catalogue names vector {slot} of {count:,}", hint=CHECK_HINT)
+                raise IndexDamaged(f"the catalogue names vector {slot} of {count:,}")
             flags[slot] = SLOT_MODALITY[modality] | (0 if is_online else SLOT_OFFLINE)
         return cls(flags)
 

@@ -1,0 +1,151 @@
+"""The deep part of a check: photos are read and embedded again, and compared with what the index says of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np  # noqa: TID253
+
+from imgsearch.core.errors import IndexDamaged
+from imgsearch.core.paths import printable
+from imgsearch.core.photos import preprocess
+from imgsearch.core.photos.decode_pool import DecodePool
+from imgsearch.core.photos.walk import named_photo
+from imgsearch.core.types import Embedder, NotAPicture, Photo, SkipPhoto
+
+from .records import Place, Space, sidecar_stamp, text_key
+from .repair import Finding, forget_vectors, read_again
+from .schema import FACT_COLUMNS
+from .store import Store
+
+if TYPE_CHECKING:
+    from imgsearch.core.types import Vectors
+
+# Vectors of the same picture agree to this cosine, at any precision and however it was decoded; those of different
+# pictures hardly ever do.
+SAME_COSINE = 0.98
+# Another sample in every process, and the same one in every check of a process.
+_SEED = random.SystemRandom().getrandbits(32)
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much is done, and of how much; 0 of 0 if that is not counted."""
+
+
+class DeepCheck:
+    """Reads and embeds photos again. `sample`: how many, or 0 for all."""
+
+    def __init__(self, store: Store, embedder: Callable[[], Embedder], sample: int, on_progress: Progress) -> None:
+        self._store = store
+        self._catalog = store.catalog
+        self._get_embedder = embedder
+        self._sample = sample
+        self._on_progress = on_progress
+        self.read_again = 0
+        self.notes: list[str] = []
+
+    def findings(self) -> Iterator[Finding]:
+        space = self._store.active_space()
+        chosen = self._chosen()
+        if space is None or not chosen:
+            return
+        try:
+            view = self._store.view(space)
+        except IndexDamaged:
+            return  # found in the vectors already
+        embedder = self._get_embedder()
+        changed = 0
+        with DecodePool() as workers:
+            for number, (place, stamp) in enumerate(chosen):
+                if number % 100 == 0:
+                    self._on_progress("reading photos again", number, len(chosen))
+                photo = named_photo(place.path)
+                if not isinstance(photo, Photo) or (photo.size, photo.mtime_ns) != (place.size, place.mtime_ns):
+                    changed += 1
+                    continue
+                if sidecar_stamp(photo) != stamp:
+                    changed += 1
+                    continue
+                self.read_again += 1
+                yield from self._check_photo(place, photo, workers, embedder, space, view.rows)
+        yield from self._check_texts(embedder, space, view.rows)
+        if changed:
+            self.notes.append(f"{changed:,} photos of the sample have changed or are missing: run `imgsearch index`")
+
+    def _chosen(self) -> list[tuple[Place, str]]:
+        rows = self._catalog.rows(
+            """
+            select p.id, p.sidecars from photos p join roots r on r.id = p.root_id
+            where p.state = 'present' and r.state = 'online' order by p.id
+            """
+        )
+        if self._sample and len(rows) > self._sample:
+            rows = random.Random(_SEED).sample(rows, self._sample)  # noqa: S311
+        places = {place.id: place for place in self._catalog.places.by_id([row[0] for row in rows])}
+        return [(places[row[0]], row[1]) for row in rows]
+
+    def _check_photo(
+        self, place: Place, photo: Photo, workers: DecodePool, embedder: Embedder, space: Space, rows: Vectors
+    ) -> Iterator[Finding]:
+        path = printable(place.path)
+        try:
+            read = workers.read(photo, embedder.recipe, draft_side=preprocess.draft_side(embedder.recipe))
+        except (SkipPhoto, NotAPicture) as error:
+            yield Finding("photos", f"{path}: was indexed but cannot be read now: {error}", read_again(place.id))
+            return
+        if read.content_hash != place.content_hash:
+            yield Finding(
+                "photos",
+                f"{path}: its bytes have changed since it was indexed, but not its size and time",
+                read_again(place.id),
+            )
+            return
+        wrong = [column for column in FACT_COLUMNS if getattr(read.facts, column) != place.facts[column]]
+        wrong += ["keywords"] if read.facts.keywords != place.keywords else []
+        wrong += ["texts"] if self._texts_of(place) != {text_key(text.text) for text in read.facts.texts} else []
+        if wrong:
+            yield Finding(
+                "photos", f"{path}: the index disagrees with the file about: {', '.join(wrong)}", read_again(place.id)
+            )
+        slot = self._catalog.vectors.slot_of(space.id, "image", place.content_hash)
+        if slot is None or read.square is None or not 0 <= slot < len(rows):
+            return  # found already
+        cosine = float(embedder.embed_images(read.square[None])[0] @ rows[slot])
+        if not cosine >= SAME_COSINE:
+            yield Finding(
+                "vectors",
+                f"{path}: its vector is not that of the picture (cosine {cosine:.3f})",
+                forget_vectors(space, [slot]),
+            )
+
+    def _texts_of(self, place: Place) -> set[bytes]:
+        return {
+            row[0]
+            for row in self._catalog.rows(
+                "select key from photo_texts where photo_id = :id and source <> 'note'", id=place.id
+            )
+        }
+
+    def _check_texts(self, embedder: Embedder, space: Space, rows: Vectors) -> Iterator[Finding]:
+        texts = self._catalog.rows(
+            """
+            select v.slot, x.text from texts x
+            cross join vectors v on v.space_id = :space and v.modality = 'text' and v.key = x.key
+            """,
+            space=space.id,
+        )
+        if self._sample and len(texts) > self._sample:
+            texts = random.Random(_SEED).sample(texts, self._sample)  # noqa: S311
+        known = [(slot, text) for slot, text in texts if 0 <= slot < len(rows)]
+        if not known:
+            return
+        fresh = embedder.embed_texts([text for _, text in known])
+        cosines = np.einsum("ij,ij->i", fresh, rows[[slot for slot, _ in known]])
+        bad = [slot for (slot, _), cosine in zip(known, cosines, strict=True) if not cosine >= SAME_COSINE]
+        if bad:
+            yield Finding(
+                "vectors",
+                f"{len(bad)} vectors are not those of their texts",
+                forget_vectors(space, bad),
+            )

@@ -1,0 +1,180 @@
+"""Repairs of an index: each finding of `check` carries the one that fixes it.
+
+Nothing is made up. Derived files are made again, lost vectors are left for the next run to embed, and unknown files are
+moved to `lost+found`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .graphs import Graph
+from .prune import compact
+from .records import Space
+from .recovery import put_aside
+from .store import Store
+
+Fix = Callable[[Store], None]
+Part = Literal["catalogue", "photos", "texts", "vectors", "graph", "slots", "files"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong with an index."""
+
+    part: Part
+    what: str
+    """One line that names the file, photo or row."""
+    fix: Fix | None = field(default=None, compare=False)
+    """Fixes it, or makes the next run do so if something must be embedded again."""
+    is_structural: bool = False
+    """Whether the catalogue is damaged as a database, so that it must be salvaged."""
+
+
+def repair(store: Store, findings: Sequence[Finding]) -> bool:
+    """Fix what can be fixed; the store is open for writing.
+
+    Returns whether `index` must run over its roots, to find and embed what was lost.
+    """
+    for finding in findings:
+        if finding.fix is not None:
+            finding.fix(store)
+    for space in store.catalog.spaces.all():
+        compact(store, space)
+    for space in store.catalog.spaces.all():
+        store.update_graphs(space)
+        store.save_slots(space)
+    return any(finding.part in ("catalogue", "photos", "texts", "vectors") for finding in findings)
+
+
+UNREAD = "?"
+"""In place of a photo's sidecars: it matches none, so the next run reads the photo again."""
+
+
+def _sql(store: Store, statement: str, **values: object) -> None:
+    with store.catalog.transaction():
+        store.catalog.rows(statement, **values)
+
+
+def delete_orphans(store: Store) -> None:
+    with store.catalog.transaction():
+        store.catalog.delete_orphans()
+
+
+def set_new_edition(store: Store) -> None:
+    _sql(store, "insert or replace into info values ('edition', cast(strftime('%s', 'now') as text))")
+
+
+def choose_active_space(store: Store) -> None:
+    _sql(store, "delete from info where key = 'active_space'")
+    complete = [space for space in store.catalog.spaces.all() if space.state == "complete"]
+    if complete:
+        with store.catalog.transaction():
+            store.catalog.set_info("active_space", complete[0].id)
+
+
+def delete_rows(table: str, ids: Sequence[int]) -> Fix:
+    def fix(store: Store) -> None:
+        with store.catalog.transaction():
+            for one in ids:
+                store.catalog.rows(f"delete from {table} where {_key_of(table)} = :id", id=one)  # noqa: S608
+
+    return fix
+
+
+def delete_texts(keys: Sequence[bytes]) -> Fix:
+    def fix(store: Store) -> None:
+        with store.catalog.transaction():
+            for key in keys:
+                store.catalog.rows(
+                    "update photos set sidecars = :mark "
+                    "where id in (select photo_id from photo_texts where key = :key)",
+                    mark=UNREAD,
+                    key=key,
+                )
+                store.catalog.rows("delete from photo_texts where key = :key", key=key)
+                store.catalog.rows("delete from texts where key = :key", key=key)
+                store.catalog.rows("delete from vectors where modality = 'text' and key = :key", key=key)
+
+    return fix
+
+
+def fix_notes(bad: Sequence[tuple[bytes, bytes]]) -> Fix:
+    """Keep a damaged note that is still a text, under the key of what it says now."""
+
+    def fix(store: Store) -> None:
+        with store.catalog.transaction():
+            for of, key, text, _ in store.catalog.notes.all():
+                if (of, key) in bad:
+                    store.catalog.notes.remove(of, [key])
+                    if isinstance(of, bytes) and isinstance(text, str):
+                        store.catalog.notes.add(of, text)
+
+    return fix
+
+
+def attach_notes(store: Store) -> None:
+    with store.catalog.transaction():
+        store.catalog.notes.attach()
+
+
+def read_again(photo_id: int) -> Fix:
+    return lambda store: _sql(
+        store, "update photos set sidecars = :mark, mtime_ns = -1 where id = :id", mark=UNREAD, id=photo_id
+    )
+
+
+def remove_file(path: str) -> Fix:
+    def fix(_store: Store) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+    return fix
+
+
+def make_private(path: str) -> Fix:
+    def fix(_store: Store) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
+            os.chmod(path, 0o700 if is_folder else 0o600)
+
+    return fix
+
+
+def move_aside(path: str) -> Fix:
+    return lambda store: put_aside(store, path)
+
+
+def with_rowid(table: str) -> str:
+    """The table, with its key as `rowid_`."""
+    return f"(select {_key_of(table)} as rowid_, folder, name from {table})"  # noqa: S608
+
+
+def _key_of(table: str) -> str:
+    return "id" if table == "photos" else "cast(root_id as text) || ':' || hex(folder) || ':' || hex(name)"
+
+
+def forget_vectors(space: Space, slots: Sequence[int]) -> Fix:
+    """Forget the vectors in these slots, so that their contents are embedded again."""
+    return lambda store: store.forget(space, slots)
+
+
+def cut_space(space: Space, slots_left: int) -> Fix:
+    return lambda store: store.forget(space, range(slots_left, space.slots), slots_left=slots_left)
+
+
+def forget_calibration(space: Space) -> Fix:
+    def fix(store: Store) -> None:
+        with store.catalog.transaction():
+            store.catalog.spaces.delete_calibration(space.id)
+
+    return fix
+
+
+def remove_graph(graph: Graph) -> Fix:
+    return lambda store: graph.remove()
