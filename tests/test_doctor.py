@@ -363,7 +363,7 @@ def test_a_builtin_model_with_one_other_byte_is_found(tmp_path, monkeypatch):
     (found,) = model_files.builtin_model()
     assert found.level == "problem" and "--force-reinstall" in found.fix
     assert "merges.txt cannot be read" in found.found
-    assert "open_clip_model.safetensors has another checksum" in found.found
+    assert "open_clip_model.safetensors has changed" in found.found
 
 
 @pytest.fixture

@@ -197,7 +197,13 @@ def test_without_an_index_named_one_is_made_in_the_cache_and_said(imgsearch, sma
     assert "/cache/imgsearch/eval/coco-" in place and place.endswith("-builtin") and Path(place).is_dir()
 
 
-def test_indexing_that_is_interrupted_goes_on_with_the_same_command(imgsearch, small, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids="INT TERM HUP".split()
+)
+def test_indexing_that_is_interrupted_goes_on_with_the_same_command(
+    imgsearch, small, tmp_path, monkeypatch, number, code
+):
+    before = signal.signal(number, signal.default_int_handler)  # not what started pytest has set, such as nohup
     images, captions = small
     asked = ["eval", "coco", "-a", captions, "--images", images, "-m", "builtin", "--index", tmp_path / "i", "--json"]
 
@@ -206,13 +212,14 @@ def test_indexing_that_is_interrupted_goes_on_with_the_same_command(imgsearch, s
     def interrupt(progress, event):
         if event.kind == "photo" and not pressed:
             pressed.append(event)
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
     with monkeypatch.context() as patch:
         patch.setattr("imgsearch.cli.output.progress.Progress._step", interrupt)
         stopped = imgsearch(*asked)
-    assert stopped.code == 130 and stopped.out == b"" and "run the same command again" in stopped.err
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert stopped.code == code and stopped.out == b"" and "run the same command again" in stopped.err
+    assert signal.getsignal(number) is signal.default_int_handler
+    signal.signal(number, before)
     again = imgsearch(*asked)
     assert result(again)["counts"]["gallery"] == 6 and "unchanged" in again.err
 

@@ -108,9 +108,13 @@ def _completions(shell: Shell, script_of: ScriptOf) -> Iterator[Finding]:
 def _not_loaded(shell: Shell, settings: str, own: str) -> Iterator[Finding]:
     """Why the shell would not load a script from the user's own folder."""
     line = None
-    if shell.name == "bash" and not _has_bash_completion() and own not in settings:
+    if (
+        shell.name == "bash"
+        and not _has_bash_completion()
+        and f"bash-completion/completions/{shell.file}" not in settings
+    ):
         line, found = f". {typed(own)}", "bash: bash-completion, which loads them, is not installed"
-    elif shell.name == "zsh" and (".zfunc" not in settings or "compinit" not in settings):
+    elif shell.name == "zsh" and not re.search(r"(?s)\.zfunc.*compinit|oh-my-zsh", settings):
         line = f"fpath=({typed(os.path.dirname(own))} $fpath); autoload -Uz compinit && compinit"
         found = f"zsh: its settings do not load completions from {os.path.dirname(own)}"
     if line:

@@ -165,12 +165,11 @@ def _roots(store: Store) -> Iterator[Finding]:
 
 
 def _failures(store: Store) -> Iterator[Finding]:
-    rows = store.catalog.rows("select stage, reason, count(*) from failures where not is_silent group by 1, 2")
     reasons: Counter[str] = Counter()
-    for stage, reason, count in rows:
+    for stage, reason, count in store.catalog.failures.count_by_reason():
         # A reason with a path or a quoted name would reveal the names of photos.
-        is_plain = "pip install" in str(reason) or not set("/\\'\"") & set(str(reason))
-        reasons[str(reason) if is_plain else f"{stage} failed"] += count
+        is_plain = "pip install" in reason or not set("/\\'\"") & set(reason)
+        reasons[reason if is_plain else f"{stage} failed"] += count
     if reasons:
         named = [f"{count:,} x {reason}" for reason, count in reasons.most_common(MAX_NAMED)]
         more = [f"{len(reasons) - MAX_NAMED} other reasons"] if len(reasons) > MAX_NAMED else []

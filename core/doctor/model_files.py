@@ -137,7 +137,7 @@ def builtin_model() -> Iterator[Finding]:
         try:
             with open(os.path.join(SHIPPED, name), "rb") as content:
                 if hashlib.file_digest(content, "sha256").hexdigest() != digest:
-                    bad.append(f"{name} has another checksum")
+                    bad.append(f"{name} has changed")
         except OSError as error:
             bad.append(f"{name} cannot be read ({(error.strerror or str(error)).lower()})")
     if bad:
@@ -145,7 +145,7 @@ def builtin_model() -> Iterator[Finding]:
         fix = install("--force-reinstall", "--no-deps", ".")
         yield MODELS.problem(found, f"in the source folder of imgsearch: {fix}")
     else:
-        yield MODELS.ok(f"{BUILTIN}: all {len(sums)} files have their checksums")
+        yield MODELS.ok(f"{BUILTIN}: all {len(sums)} files are intact")
 
 
 def onnx_towers(option: str | None) -> Iterator[Finding]:
