@@ -1,4 +1,4 @@
-"""JSON as the API answers it: the objects of `--json`, and errors of the same shape."""
+"""JSON responses of the API: the objects of `--json`, and errors of the same shape."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from imgsearch.core.search.grouping import Hit
     from imgsearch.core.store.records import Place
 
-_OF_A_QUESTION = ("query", "query_b64", "rank", "score", "method", "cosine", "z", "percentile", "model")
+_QUERY_KEYS = ("query", "query_b64", "rank", "score", "method", "cosine", "z", "percentile", "model")
 
 
 def answer(value: Any, status: int = 200) -> Response:
-    """In ASCII, because names may hold halves of characters; without NaN, which no browser reads."""
+    """ASCII, because names may contain lone surrogates; without NaN, which browsers cannot parse."""
     try:
         data = json.dumps(value, allow_nan=False)
     except ValueError:
@@ -32,7 +32,7 @@ def refusal(status: int, message: str, *, hint: str | None = None, exit_code: in
 
 
 def found(hit: Hit) -> dict[str, Any]:
-    """A hit, with its `id` and the address of its thumbnail."""
+    """A hit with its `id` and the URL of its thumbnail."""
     record = {**hit_record(hit, metadata=True), **_addresses(hit.place)}
     if hit.members:
         members = zip(record["members"], hit.members, strict=True)
@@ -41,12 +41,12 @@ def found(hit: Hit) -> dict[str, Any]:
 
 
 def shown(place: Place) -> dict[str, Any]:
-    """A photo that nobody asked for in particular: the same keys, but those of a question."""
+    """A photo without a query: the keys of a hit, except those about the query."""
     from imgsearch.core.search.grouping import Hit
 
     hit = Hit(query="", rank=1, score=0.0, method="", modality="image", place=place, model="", cosine=0.0)
     record = found(hit)
-    return {key: value for key, value in record.items() if key not in _OF_A_QUESTION}
+    return {key: value for key, value in record.items() if key not in _QUERY_KEYS}
 
 
 def _addresses(place: Place) -> dict[str, Any]:

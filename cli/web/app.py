@@ -1,4 +1,4 @@
-"""The gallery's pages and its API: what may be asked, and what is answered."""
+"""The gallery's pages and API."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 STATIC = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js", "/icon.svg": "icon.svg"}
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 LOOKED_AT_BY_ITSELF = "/api/about"
-"""The open page asks there whether the index has changed."""
+"""The page polls it for changes of the index."""
 MOST_UPLOADS, MOST_UPLOADED_BYTES = 32, 256 << 20
 BYTES_AT_ONCE = 1 << 18
 THUMBNAIL_CACHING = "private, max-age=86400"
@@ -62,11 +62,11 @@ PICTURE_TYPES = {
     "BMP": "image/bmp",
     "JXL": "image/jxl",
 }
-"""By what the catalogue calls it. All else is bytes: nothing that a browser would run is ever named as such."""
+"""By format in the catalogue. Everything else is sent as bytes, so that a browser runs none of it."""
 
 
 class Refused(Exception):
-    """What is said instead of an answer."""
+    """An error response."""
 
     def __init__(self, status: int, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -75,7 +75,7 @@ class Refused(Exception):
 
 
 class Uploads:
-    """Pictures that were dropped into the page: files in a folder of our own, the oldest forgotten first."""
+    """Pictures dropped into the page: files in a private temporary folder, the oldest deleted first."""
 
     def __init__(self) -> None:
         self._folder = tempfile.mkdtemp(prefix="imgsearch-")
@@ -125,7 +125,7 @@ class Uploads:
 
 
 class Pages:
-    """Every address of the gallery. What may take a while runs in a thread."""
+    """All routes of the gallery. Slow ones run in a thread."""
 
     def __init__(self, engine: Engine, library: Library, thumbnails: Thumbnails, uploads: Uploads) -> None:
         self._engine = engine
@@ -160,7 +160,7 @@ class Pages:
     def _threaded(
         self, answers: Callable[[Request], Response], *, counts: bool
     ) -> Callable[[Request], Awaitable[Response]]:
-        """`counts`: whether somebody is there who asks, so that it is not the time to end."""
+        """`counts`: whether a request postpones the end of an idle server."""
 
         async def endpoint(request: Request) -> Response:
             if counts:
@@ -267,7 +267,7 @@ class Pages:
         return place
 
     def _require_inside(self, place: Place) -> None:
-        """A link in a root may lead anywhere. What lies in no root is not given out."""
+        """A link may lead out of its root. Files outside all roots are not sent."""
         real = os.path.realpath(place.path)
         tops = (os.path.realpath(root.path) for root, _ in self._library.summary().roots if root.state == "online")
         if not any(real.startswith(top.rstrip("/") + "/") for top in tops):
@@ -297,7 +297,7 @@ class Pages:
         return answer({"hits": [found(hit) for hit in hits[offset:]], "more": more, "seconds": round(seconds, 4)})
 
     def _query(self, asked: dict[str, Any]) -> tuple[Query, list[str]]:
-        """And the paths of uploads in it. Words are words: no name of a file is looked for in them."""
+        """The query, and the paths of uploads in it. Words are not parsed for file names."""
         uploaded: list[str] = []
         pictures: list[str] = []
         for picture in asked.get("pictures", ()):
@@ -353,7 +353,7 @@ def _renamed(query: Query, typed: str) -> Query:
 
 
 def _said(answers: Callable[[], Response]) -> Response:
-    """What went wrong, as an answer: by the tree of errors that the commands use."""
+    """The response, or an error response for the errors that the commands report."""
     try:
         return answers()
     except Refused as refused:
@@ -374,7 +374,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def _body(request: Request, most: int) -> bytes | None:
-    """None where there is more of it."""
+    """None if it is larger."""
     length = request.headers.get("content-length", "0")
     if not length.isdecimal() or int(length) > most:
         return None
@@ -418,7 +418,7 @@ def _require_as_indexed(place: Place) -> None:
 
 
 def _require_same(place: Place, info: os.stat_result) -> None:
-    """Nothing is shown but what was indexed: not what has been put in its place since."""
+    """Only the indexed file is shown, not another in its place."""
     if not stat.S_ISREG(info.st_mode) or (info.st_size, mtime_ns(info)) != (place.size, place.mtime_ns):
         raise Refused(410, "it has changed since it was indexed", "imgsearch index looks at it again")
 

@@ -1,8 +1,8 @@
-"""Who may ask the gallery: only whoever has the link, from its own page, by a name that no stranger's site can take.
+"""Access control of the gallery: requests need the token, the gallery's own origin and a trusted host name.
 
-A site elsewhere can make a browser send requests to this machine, and can even give this machine a name of its own
-(DNS rebinding). So the name in Host has to be an address or `localhost`, Origin has to be the very same, and a random
-token has to come along, in a cookie that no other site's page can make the browser send.
+Another site can make a browser send requests to this machine, and can even point its own name to this machine (DNS
+rebinding). So Host must be an address or `localhost`, Origin must be the same, and a random token must be sent, in a
+cookie that other sites cannot make the browser send.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
-"""On every response; `cache-control: no-store` too, where nothing else is said."""
+"""On every response, with `cache-control: no-store` unless the response sets it."""
 
 
 class Guard:
-    """Stands before the gallery. `names`: what it may be called besides addresses of the machine and `localhost`."""
+    """ASGI middleware. `names`: further host names besides addresses of this machine and `localhost`."""
 
     def __init__(self, app: ASGIApp, *, token: str, cookie: str, names: Sequence[str], is_loopback: bool) -> None:
         self._app = app
@@ -69,7 +69,7 @@ class Guard:
         await (answer or self._app)(scope, receive, send_guarded)
 
     def _answer(self, request: Request) -> Response | None:
-        """What is said instead of letting it pass."""
+        """The refusal or redirect; None for a request to pass on."""
         hosts = request.headers.getlist("host")
         if len(hosts) != 1 or not self._is_ours(hosts[0]):
             return refusal(421, "this name is not that of the gallery", hint="use the link that was printed")

@@ -1,13 +1,13 @@
-// The gallery: asks the API, shows photos. Whatever comes from a photo reaches the page as text, never as markup.
+// The gallery: queries the API and shows photos. Texts of photos are inserted as text, never as markup.
 "use strict";
 
 const PAGE = 60;
 const SMALL = 160, MIDDLE = [320, 640], LARGE = 1920;
-const NARROWEST = 0.6, WIDEST = 2.4; // what is narrower or wider than that for one high is cut in the grid
-const LOOK_MS = 10000; // so often it is looked whether the index has changed
-const ALL_DAYS = 120; // beyond so many days they are shown by month
+const NARROWEST = 0.6, WIDEST = 2.4; // aspect ratios; the grid crops what is narrower or wider
+const LOOK_MS = 10000; // between checks for changes of the index
+const ALL_DAYS = 120; // with more days, months are shown
 const MOST_BARS = 600;
-const FULL_DAY = 4; // photos a day on average, from which on each day has a heading
+const FULL_DAY = 4; // average photos per day from which each day has a heading
 
 const SVG = "http://www.w3.org/2000/svg";
 const $ = (id) => document.getElementById(id);
@@ -18,7 +18,7 @@ const make = (tag, attributes = {}, ...inside) => {
   return element;
 };
 
-// What is asked now. Pictures: {photo} or {upload}, each with a label and an address to show it by.
+// The current query. Pictures: {photo} or {upload}, each with a label and a URL.
 const state = {
   pictures: [], liked: new Map(), disliked: new Map(), day: "", // asked
   photos: [], passed: 0, more: true, asking: 0, busy: false, failed: false, edition: null, // answered
@@ -34,7 +34,7 @@ async function call(path, request = {}) {
   return body;
 }
 
-// `beach -people -"beach umbrella"`: the words, and what is not wanted.
+// `beach -people -"beach umbrella"`: the words, and the words to exclude.
 function split(typed) {
   const not = [];
   const text = typed.replace(/(^|\s)-(?:"([^"]+)"|([^\W\d_][^\s]*))/gu, (_, gap, quoted, word) => {
@@ -82,7 +82,7 @@ async function load(isNew, how = "push") {
   try {
     const offset = isNew ? 0 : state.photos.length + state.passed;
     const asked = question();
-    if (asked && asked.empty) throw new Error("say what to look for as well, not only what not to show");
+    if (asked && asked.empty) throw new Error("the query only excludes; add what to look for");
     const found = asked ? await search(asked, offset) : await browse(offset);
     if (number !== state.asking) return;
     if (isNew) {
@@ -136,7 +136,7 @@ async function browse(offset) {
 const counted = (count) => `${count} ${count === 1 ? "photo" : "photos"}`;
 const isFiltered = () => Object.keys(filters()).length > 0;
 
-// What stands in place of photos, and what can be done then.
+// The message in place of photos, and the buttons for it.
 function none(text, isBad = false) {
   $("none").hidden = !text;
   $("said").classList.toggle("hidden", Boolean(text)); // where only a screen reader needs to hear it
@@ -243,7 +243,7 @@ function icon(name) {
 
 const isMarked = (photo, verb) => String(state[`${verb}d`].has(photo.id));
 
-// What is liked draws the answer there; the grid is asked anew.
+// Likes and dislikes change the ranking: search again.
 function mark(photo, verb) {
   const [here, there] = verb === "like" ? [state.liked, state.disliked] : [state.disliked, state.liked];
   if (!here.delete(photo.id)) here.set(photo.id, photo);
@@ -366,8 +366,8 @@ const acts = {
   prev: () => look(state.at - 1), next: () => look(state.at + 1), close,
   copy: (photo) => {
     const tell = (text) => { $("told").textContent = text; };
-    const refused = () => tell("the browser does not let it be copied");
-    if (navigator.clipboard) navigator.clipboard.writeText(photo.path).then(() => tell("the path is copied"), refused);
+    const refused = () => tell("the browser does not allow copying");
+    if (navigator.clipboard) navigator.clipboard.writeText(photo.path).then(() => tell("path copied"), refused);
     else refused(); // on a page from another machine, without encryption
   },
 };
@@ -563,7 +563,7 @@ addEventListener("keydown", (event) => {
 });
 
 const end = new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting)) load(false); }, { rootMargin: "800px" });
-function watchEnd() { // asked anew after each page: an end that stays in sight says nothing by itself
+function watchEnd() { // observe again after each page: an end that stays visible fires no event
   end.unobserve($("end"));
   if (state.more) end.observe($("end"));
 }

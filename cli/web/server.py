@@ -1,4 +1,4 @@
-"""The gallery as a running server: a socket, a token, a thread."""
+"""Run the gallery: a socket, a token, a thread."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def bound(host: str, port: int | None, *, default: int) -> socket.socket:
 
 
 class Gallery:
-    """Runs as long as it is held open."""
+    """Runs while the context is open."""
 
     def __init__(self, engine: Engine, listening: socket.socket, *, host: str = "") -> None:
         found: tuple[Any, ...] = listening.getsockname()
@@ -99,7 +99,7 @@ class Gallery:
 
     @property
     def link(self) -> str:
-        """With the token: whoever has it may look."""
+        """With the token: anyone who has the link can see the photos."""
         return f"{self.address}?token={self.token}"
 
     @property

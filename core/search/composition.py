@@ -1,7 +1,7 @@
-"""A picture plus a change: two score vectors in, one out.
+"""Composition of a picture and words: two score vectors in, one out.
 
 `s_v` are the pictures' cosines to the reference picture, `s_t` those to the words; `w` in (0, 1) is the weight of
-the words. At w = 0 and w = 1 nothing is composed: the caller answers as plain search would, so that the ends agree.
+the words. At w = 0 and w = 1 nothing is composed: the caller runs a plain search, so that the ends agree.
 Formulas and evidence: docs/composition.md.
 """
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 # Nearly parallel vectors: the sine in slerp's denominator vanishes.
 PARALLEL = 0.9995
-# Scores that spread less than this are all alike.
+# Scores with a smaller standard deviation are all equal.
 ALIKE = 1e-6
-# How much one-sided matches lose in `basic-style` (BASIC's Harris term).
+# The penalty of one-sided matches in `basic-style` (BASIC's Harris term).
 HARRIS = 0.1
-# How far `pdv` goes from the one text to the other (PDV's alpha is 1.2 to 1.4).
+# The step of `pdv` from one text to the other (PDV's alpha is 1.2 to 1.4).
 PDV_STEP = 1.2
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Mean and standard deviation of some scores; a deviation of 1 where they are all alike."""
+    """Mean and standard deviation of scores; the deviation is 1 if they are all equal."""
 
     mean: float = 0.0
     deviation: float = 1.0
@@ -48,21 +48,21 @@ class Spread:
         return cls(float(scores.mean(dtype=np.float64)), deviation if deviation > ALIKE else 1.0)
 
     def z(self, scores: Scores) -> Scores:
-        """The scores as distances from the mean, in deviations."""
+        """The z-scores."""
         return np.asarray((scores - np.float32(self.mean)) / np.float32(self.deviation), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a method may know besides the two score vectors."""
+    """What methods use besides the two score vectors."""
 
     cosine: float
     """Of the picture's vector and the words' vector."""
     low_image: float = 0.0
-    """The low end of centred scores, below 0; 0 where there is none to speak of."""
+    """The low end of centred scores, below 0; 0 if unknown."""
     low_text: float = 0.0
     image: Spread = Spread()
-    """Of this question's scores over the collection."""
+    """Of the query's scores over the collection."""
     text: Spread = Spread()
 
 
@@ -75,15 +75,15 @@ class Method:
     summary: str
     combine: Callable[[Scores, Scores, float, Context], Scores]
     is_centred: bool = False
-    """Wants scores of centred vectors, (v - mean) . (x - mean), and their low ends."""
+    """Uses scores of centred vectors, (v - mean) . (x - mean), and their low ends."""
     needs_background: bool = False
-    """Wants to know what both sides give over a sample of the collection."""
+    """Uses the scores of both sides over a sample of the collection."""
     is_projected: bool = False
-    """Wants the picture without its style, and the words in many contexts."""
+    """Uses the picture without its style, and the words in many contexts."""
     is_expanded: bool = False
-    """Wants the picture to be mixed with its neighbours."""
+    """Uses the picture averaged with its neighbours."""
     needs_origin: bool = False
-    """Wants to know which words the change starts from."""
+    """Uses the words of --from."""
 
 
 def lerp(s_v: Scores, s_t: Scores, w: float, context: Context) -> Scores:
@@ -112,8 +112,8 @@ def weicom(s_v: Scores, s_t: Scores, w: float, context: Context) -> Scores:
 
 
 def centred_and(s_v: Scores, s_t: Scores, w: float, context: Context) -> Scores:
-    """The product of centred scores on a scale where a poor match is 0 (steps 1 and 5 of BASIC, arXiv 2510.25387)."""
-    if context.low_image >= 0 or context.low_text >= 0:  # nothing to measure against: one picture, or all alike
+    """The product of centred scores, scaled so that a poor match is 0 (steps 1 and 5 of BASIC, arXiv 2510.25387)."""
+    if context.low_image >= 0 or context.low_text >= 0:  # a single picture, or all equal
         return lerp(s_v, s_t, w, context)
     return product(_above(s_v, context.low_image), _above(s_t, context.low_text), w, context)
 

@@ -1,4 +1,4 @@
-"""Photos that are there more than once: the same bytes, or the same picture in another size, format or turn.
+"""Duplicates: the same bytes, or the same picture in another size, format or rotation.
 
 Exact copies are a matter of the catalogue: equal content hashes. Near ones are found by their looks (see looks): alike
 where the vectors of the pictures agree, or all but equal where a model sees them otherwise. Nothing is deleted here.
@@ -44,66 +44,65 @@ Keep = Literal["largest", "oldest"]
 Kind = Literal["exact", "near"]
 
 # Measured by bench/dupes.py (docs/benchmarks.md): re-encoded, resized, brightened and slightly cropped copies differ in
-# at most 20 of 128 bits; of four million pairs of different photos, turned ones included, none came below 25.
+# at most 20 of 128 bits; four million pairs of different photos, rotated ones included, differ in 25 or more.
 LEAST_COSINE = 0.7
 MOST_DIFFERING = 20 / BITS
-# Fewer bits that are clear in both say too little; and a sketch is no copy of another one that is clear elsewhere.
+# The number of bits that must be clear in both, and their share of those clear in either.
 LEAST_CLEAR = 48
 LEAST_SHARED = 0.5
-# By looks alone, without a vector's consent: what is turned or without colour lies far away for some models.
+# By hash only, whatever the vectors are: for some models rotated and grey copies are far away.
 MOST_DIFFERING_ALONE = 10 / BITS
 LEAST_CLEAR_ALONE = 64
 LEAST_SHARED_ALONE = 0.75
-# Of the details (see looks), which tell pages of text and other things that are laid out alike from each other: of
-# copies .86 at the least (.73 if 5 % cropped), of different pages of one layout .71 at the most.
+# Agreement of details, which tells apart pages of text with the same layout: at least .86 for copies (.73 if 5 % is
+# cropped), at most .71 for different pages of one layout.
 LEAST_AGREEMENT = 0.8
-# Where fewer bits are clear in both (1 % of photos, and nearly all pages, forms and drawings) the details must be all
-# but equal: forms that are filled in differently agree by up to .96.
+# With fewer clear bits (1 % of photos, nearly all pages, forms and drawings) the details must be almost equal:
+# differently filled in forms agree by up to .96.
 CLEAR_OF_PHOTO = 80
 LEAST_AGREEMENT_OF_PAGES = 0.985
 
-# Hashes that can be near agree in so many more of the bits clear in both than they differ in.
+# The number of agreeing clear bits minus the number of differing ones that near copies have at least.
 LEAST_AGREEING = LEAST_CLEAR * (1 - 2 * MOST_DIFFERING)
-# What is compared at once, along each side: 4 MB for all turns, which fit a processor's cache. Pairs of which the looks
-# are compared at once, and the vectors and details.
+# The side of a tile of the comparison: 4 MB for all rotations, which fit a processor's cache. The number of pairs per
+# step whose hashes are compared, and whose vectors and details are.
 TILE = 512
 PAIRS_AT_ONCE = 1 << 16
 VECTORS_AT_ONCE = 1 << 12
 
 Progress = Callable[[str, int, int], None]
-"""What is being done, and how much of it has been."""
+"""Called with the stage, the number done and the total."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which photos to look among, and for what."""
+    """Which photos to compare, and how."""
 
     keep: Keep = "largest"
     filters: Filters = field(default_factory=Filters)
     exact_only: bool = False
-    """By content alone, which reads no photo."""
+    """Only equal bytes, which reads no photo."""
     quick: bool = False
-    """Read only photos whose vectors have a near one, which misses copies that the model sees otherwise: turned, tiny,
-    without colour."""
+    """Read only photos with a similar vector, which misses copies that the model sees differently: rotated, grey ..."""
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A photo that another one, which is kept, makes superfluous."""
+    """A copy of the photo that is kept."""
 
     place: Place
     kind: Kind
     cosine: float | None = None
     bits: int | None = None
-    """So many of those compared differ."""
+    """The number of differing bits."""
     compared: int | None = None
     turned: int = 0
-    """By so many degrees against the clock the kept one would have to be turned."""
+    """Degrees counter-clockwise from the kept photo."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One picture, in all the files that hold it. Each of them was held against the one that is kept."""
+    """The copies of one picture. Each was compared with the one that is kept."""
 
     kept: Place
     others: tuple[Duplicate, ...]
@@ -115,22 +114,22 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What came of looking for duplicates."""
+    """The result of the search for duplicates."""
 
     groups: tuple[Group, ...]
     photos: int
-    """Among so many."""
+    """The number of photos compared."""
     changed: int
-    """Not counted with them: gone, or not as they were when they were indexed."""
+    """The number of photos left out: gone, or changed since they were indexed."""
     linked: int
-    """Nor are these: further names of files that are counted, which take no room."""
+    """The number of names left out: links to files that are counted."""
     skipped: tuple[Skipped, ...]
-    """Could not be looked at."""
+    """Could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """A picture, wherever its bytes lie."""
+    """The files with the same bytes."""
 
     hash: bytes
     places: tuple[_Spot, ...]
@@ -139,7 +138,7 @@ class _Content:
 
 @dataclass(frozen=True, slots=True)
 class _Spot:
-    """A place, as far as choosing needs it."""
+    """A file, and its rank among its copies."""
 
     id: int
     path: str
@@ -147,14 +146,14 @@ class _Spot:
     mtime_ns: int
     inode: int
     file: tuple[int, int]
-    """Device and inode as they are now: two names of one file are no copies."""
+    """Device and inode on disk: two names of one file are not copies."""
     rank: tuple[Any, ...]
-    """The least is the one to keep."""
+    """The lowest is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Match:
-    """What a picture has in common with the one that is kept."""
+    """How a picture compares with the one that is kept."""
 
     kept: int
     cosine: float | None
@@ -171,12 +170,12 @@ def find(
     workers: Callable[[], DecodePool],
     on_progress: Progress = lambda what, done, total: None,
 ) -> Found:
-    """The groups, those with the most to gain first. `workers` is asked for only if photos have to be read.
+    """The groups, sorted by bytes to gain. `workers` is called only if photos have to be read.
 
     Time grows with the square of the number of photos, memory in proportion to it (docs/benchmarks.md). Raises
     IndexNotFound while nothing was ever indexed.
     """
-    with store.catalog.reading():  # a prune gives slots other numbers
+    with store.catalog.reading():  # a prune renumbers slots
         view = store.view()
         contents, changed, linked = _contents(store, view, wanted, on_progress)
     photos = sum(len(content.places) for content in contents)
@@ -191,8 +190,7 @@ def find(
 
 
 def _contents(store: Store, view: View, wanted: Wanted, on_progress: Progress) -> tuple[list[_Content], int, int]:
-    """The contents to compare, the one to keep before those it would be kept for; and how many photos are not as they
-    were indexed, and how many are further names of others."""
+    """The contents to compare, in order of rank; the number of changed photos, and of links."""
     files: dict[tuple[int, int], tuple[bytes, _Spot]] = {}
     changed = linked = 0
     rows = _rows(store, wanted.filters)
@@ -222,7 +220,7 @@ def _contents(store: Store, view: View, wanted: Wanted, on_progress: Progress) -
 
 
 def _rows(store: Store, filters: Filters) -> list[tuple[Any, ...]]:
-    """(id, path, content hash, size, mtime_ns, inode, taken_at, width, height) of the present photos picked."""
+    """(id, path, content hash, size, mtime_ns, inode, taken_at, width, height) of the present photos that match."""
     chosen = condition(filters, store) if filters else None
     roots = {root.id: root for root in store.catalog.roots.all() if root.state == "online"}
     rows = store.catalog.places.rows_where(chosen.sql if chosen else "", **(chosen.parameters if chosen else {}))
@@ -230,14 +228,14 @@ def _rows(store: Store, filters: Filters) -> list[tuple[Any, ...]]:
 
 
 def _slots(store: Store, view: View, contents: dict[bytes, list[_Spot]]) -> dict[bytes, int]:
-    """The slots of pictures, but of a RAW file's beside which the same shot lies as a JPEG: these belong together."""
+    """The slots of pictures, without RAW files that have a JPEG of the same shot: they belong together."""
     paired = store.catalog.photos.paired_contents()
     slots = store.catalog.vectors.slots_by_key(view.space.id, "image")
     return {key: slot for key, slot in slots.items() if key in contents and key not in paired and slot < len(view.rows)}
 
 
 def _file_as_indexed(path: str, size: object, mtime: object) -> tuple[int, int] | None:
-    """Device and inode of what is there, if its size and time are those that were indexed."""
+    """Device and inode on disk, if size and time are as indexed."""
     try:
         info = os.stat(path)
     except (OSError, ValueError):
@@ -246,14 +244,14 @@ def _file_as_indexed(path: str, size: object, mtime: object) -> tuple[int, int] 
 
 
 def _name_rank(spot: _Spot) -> tuple[Any, ...]:
-    """Of several names of one file the least stands for it, and of equal files the least is kept: one that lies there
-    before a symbolic link, whose file may lie on a disk that goes."""
+    """The lowest of several names or equal files is kept: regular files before symbolic links, whose target may be on a
+    removable disk."""
     return os.path.islink(spot.path), spot.rank
 
 
 def _is_still_there(spot: _Spot, content: bytes) -> bool:
-    """Whether what was indexed lies there to this moment. A file that has taken the name of another one, and its size
-    and time (photos of one burst, sorted anew), is read once more."""
+    """Whether the file is as indexed. If another file has taken its name, with the same size and time (a renumbered
+    burst), it is read again."""
     if _file_as_indexed(spot.path, spot.size, spot.mtime_ns) != spot.file:
         return False
     if spot.inode in (0, spot.file[1]):
@@ -277,7 +275,7 @@ def _rank(
 
 
 def _moment(taken_at: object, mtime: int) -> float:
-    """When it was taken or else last modified, in seconds; only to compare."""
+    """When it was taken, else when it was modified, in seconds; only for sorting."""
     try:
         return datetime.datetime.fromisoformat(str(taken_at)).replace(tzinfo=None).timestamp()
     except (ValueError, OverflowError, OSError):
@@ -285,7 +283,7 @@ def _moment(taken_at: object, mtime: int) -> float:
 
 
 class _Near:
-    """Near copies among contents that stand in the order in which they would be kept.
+    """Near copies among contents in order of rank.
 
     Each content joins the first one before it that it is a near copy of and that is kept itself, so that no group
     drifts away from what is kept. Only tiles of the comparison are ever in memory.
@@ -327,7 +325,7 @@ class _Near:
         return skipped
 
     def _has_neighbour(self) -> NDArray[np.bool_]:
-        """Of each content: whether another one's vector is near enough."""
+        """For each content, whether another has a similar vector."""
         near = np.zeros(len(self._slots), bool)
         for across, down in self._tiles("comparing", np.ones(len(near), bool)):
             ones, others = (self._rows[self._slots[start : start + TILE]] for start in (across, down))
@@ -339,8 +337,10 @@ class _Near:
         return near
 
     def _tiles(self, doing: str, is_open: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-        """Where a tile of the upper triangle begins, across and down. `is_open` may be changed meanwhile: rows of tiles
-        with none that is are passed over."""
+        """The starts of the tiles of the upper triangle, across and down.
+
+        The caller may change `is_open`: a row of tiles without open contents is skipped.
+        """
         starts = range(0, len(is_open), TILE)
         total, done = len(starts) * (len(starts) + 1) // 2, 0
         for across in starts:
@@ -351,7 +351,7 @@ class _Near:
                 self._on_progress(doing, done, total)
 
     def matches(self) -> dict[int, _Match]:
-        """By the number of a content, what it is a near copy of."""
+        """The matches of near copies, by the number of the content."""
         found: dict[int, _Match] = {}
         if not self._looks:
             return found
@@ -369,7 +369,7 @@ class _Near:
             if across == down:
                 candidates = np.triu(candidates, 1)
             for one, other, match in self._confirmed(candidates, turns, across, down):
-                if is_open[one] and is_open[other]:  # one is kept, the other not yet a copy of anything
+                if is_open[one] and is_open[other]:  # one is kept, the other is not yet a copy
                     is_open[other] = False
                     found[self._numbers[other]] = match
         return found
@@ -377,7 +377,7 @@ class _Near:
     def _confirmed(
         self, candidates: NDArray[np.bool_], turns: Sequence[Codes], across: int, down: int
     ) -> Iterator[tuple[int, int, _Match]]:
-        """Those pairs of a tile that are near, in order."""
+        """The pairs of a tile that are near copies, in order."""
         ones, others = np.nonzero(candidates)
         for start in range(0, len(ones), PAIRS_AT_ONCE):
             one, other = ones[start : start + PAIRS_AT_ONCE] + across, others[start : start + PAIRS_AT_ONCE] + down
@@ -413,7 +413,7 @@ class _Near:
     def _agreement(
         self, one: NDArray[np.int64], other: NDArray[np.int64], quarters: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Of the details of each pair."""
+        """The agreement of the details of each pair."""
         agreeing = np.zeros(len(one), np.float32)
         for turn in np.unique(quarters):
             at = np.flatnonzero(quarters == turn)
@@ -436,7 +436,7 @@ def _agree(
 
 
 def _signs(looks: Codes) -> NDArray[np.float32]:
-    """float32, (n, 128): 1 for a bit that is set, -1 for one that is not, 0 for one that is not clear."""
+    """float32, (n, 128): 1 for a set bit, -1 for a cleared one, 0 for an unclear one."""
     bits = np.unpackbits(np.ascontiguousarray(looks).view(np.uint8), axis=1).astype(np.float32)
     return (bits[:, :BITS] * 2 - 1) * bits[:, BITS:]
 
@@ -447,8 +447,7 @@ def _photo(spot: _Spot) -> Photo:
 
 
 def _groups(store: Store, contents: Sequence[_Content], matches: dict[int, _Match]) -> tuple[list[Group], int]:
-    """Contents put together, each with all its places: what is gained most by first. And how many places have changed
-    since they were looked at, which are in no group."""
+    """The groups, sorted by bytes to gain; and the number of files that changed meanwhile, which are in no group."""
     copies: dict[int, list[tuple[int, _Match]]] = {}
     for number, match in matches.items():
         copies.setdefault(match.kept, []).append((number, match))
@@ -461,7 +460,7 @@ def _groups(store: Store, contents: Sequence[_Content], matches: dict[int, _Matc
         here = {member: _still_there(contents[member]) for member in (number, *(other for other, _ in near))}
         changed += sum(len(contents[member].places) - len(spots) for member, spots in here.items())
         if not here[number]:
-            continue  # the others were held against nothing else
+            continue  # the others were compared with nothing else
         places = {
             place.id: place for place in store.catalog.places.by_id([s.id for spots in here.values() for s in spots])
         }
@@ -473,7 +472,7 @@ def _groups(store: Store, contents: Sequence[_Content], matches: dict[int, _Matc
                 for spot in here[other]
                 if spot.id in places
             ]
-        if first.id in places and others:  # else a prune has forgotten them meanwhile
+        if first.id in places and others:  # else a prune removed them meanwhile
             groups.append(Group(places[first.id], tuple(others)))
     return groups, changed
 
@@ -483,6 +482,6 @@ def _still_there(content: _Content) -> list[_Spot]:
 
 
 def _gain(contents: Sequence[_Content], number: int, copies: Sequence[tuple[int, _Match]]) -> int:
-    """Bytes of all files of a group but the one that is kept."""
+    """Bytes of a group without the file that is kept."""
     members = [contents[number], *(contents[other] for other, _ in copies)]
     return sum(spot.size for content in members for spot in content.places) - contents[number].places[0].size
