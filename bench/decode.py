@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from imgsearch.core.evaluation import metrics
-from imgsearch.core.models import embedding, registry
+from imgsearch.core.models import loading, registry
 from imgsearch.core.photos import decode, preprocess
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -38,7 +38,7 @@ def main() -> None:
     folder = os.path.join(arguments.data, "flickr8k-dev")
     with open(os.path.join(folder, "captions.jsonl"), encoding="utf-8") as file:
         photos = [json.loads(line) for line in file][: arguments.count]
-    embedder = embedding.load(registry.parse("builtin"), device="cpu")
+    embedder = loading.load(registry.parse("builtin"), device="cpu")
     side = preprocess.draft_side(embedder.recipe)
     noise = np.random.default_rng(0).normal(0, NOISE, (LONG_SIDE, LONG_SIDE, 1)).astype(np.float32)
     squares: dict[str, list[np.ndarray]] = {"fast": [], "exact": []}

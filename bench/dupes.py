@@ -143,7 +143,7 @@ def copies(data: Path, most: int) -> None:
 
     from imgsearch.core.indexing import indexer
     from imgsearch.core.indexing.indexer import IndexPlan
-    from imgsearch.core.models import embedding, registry
+    from imgsearch.core.models import loading, registry
 
     register_heif_opener()
     originals = sorted(data.glob("*.jpg"))[:most]
@@ -161,7 +161,7 @@ def copies(data: Path, most: int) -> None:
             for kind, picture in unlike(number).items():
                 picture.save(top / UNLIKE / f"{kind} {number}.jpg", quality=85)
         index = str(Path(folder, "index"))
-        model = embedding.load(registry.parse("builtin"), device="cpu")
+        model = loading.load(registry.parse("builtin"), device="cpu")
         with Store.writing(index, create=True) as store:
             indexer.run(store, lambda: (model, registry.parse("builtin").to_json()), IndexPlan((str(top),)))
         with Store.open(index) as store, DecodePool() as workers:

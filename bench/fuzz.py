@@ -46,7 +46,7 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from imgsearch.core.indexing.changes import RETRIED_STAGES
-from imgsearch.core.models import embedding, registry
+from imgsearch.core.models import loading, registry
 from imgsearch.core.photos import preprocess
 from imgsearch.core.photos.decode_pool import DecodePool
 from imgsearch.core.store.records import join
@@ -959,7 +959,7 @@ class Trial:
 
     def check_vectors(self, files: set[str]) -> None:
         """Read every file once more, one by one: it must come out the same, a photo with the vector of its pixels."""
-        model = embedding.load(registry.parse("builtin"), device="cpu")
+        model = loading.load(registry.parse("builtin"), device="cpu")
         stored, rows = self.stored()
         squares: list[tuple[str, Any]] = []
         with DecodePool(1, seconds=TIME_LIMIT_SECONDS) as workers:

@@ -25,7 +25,7 @@ import numpy as np
 
 from imgsearch.core.evaluation import metrics
 from imgsearch.core.indexing import indexer
-from imgsearch.core.models import embedding, registry
+from imgsearch.core.models import loading, registry
 from imgsearch.core.models.phrases import neutral_phrases
 from imgsearch.core.photos.decode_pool import DecodePool
 from imgsearch.core.search.composition import METHODS
@@ -58,7 +58,7 @@ def main() -> None:
 def indexed(folder: str) -> Iterator[Searcher]:
     """A folder of pictures in an index that goes away afterwards."""
     spec = registry.parse("builtin")
-    embedder = embedding.load(spec, device="cpu")
+    embedder = loading.load(spec, device="cpu")
     with tempfile.TemporaryDirectory() as scratch:
         index = os.path.join(scratch, "index")
         with Store.writing(index, create=True) as store:

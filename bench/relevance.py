@@ -27,7 +27,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from quality import REPOSITORY, SEED, indexed, read_lines
 
 from imgsearch.core.evaluation import metrics
-from imgsearch.core.models import embedding, registry
+from imgsearch.core.models import embedding, loading, registry
 from imgsearch.core.models.phrases import neutral_phrases
 
 Vectors = NDArray[np.float32]
@@ -146,7 +146,7 @@ def main() -> None:
 
 @functools.cache
 def model() -> embedding.OpenClipEmbedder:
-    return embedding.load(registry.parse("builtin"), device="cpu")
+    return loading.load(registry.parse("builtin"), device="cpu")
 
 
 def unit(vectors: NDArray[np.floating]) -> Vectors:

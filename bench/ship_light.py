@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from imgsearch.core.models import embedding, onnx_export, registry
+from imgsearch.core.models import loading, onnx_export, registry
 from imgsearch.core.models.onnx_towers import MANIFEST, TOWERS
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -75,10 +75,10 @@ def write_sums(folder: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
-    folder = str(embedding.BUILTIN_DIR)
-    embedder = embedding.load(registry.parse(registry.BUILTIN), device="cpu")
-    assert embedder.again is not None
-    model = embedder.again().eval().requires_grad_(False)
+    folder = str(loading.BUILTIN_DIR)
+    embedder = loading.load(registry.parse(registry.BUILTIN), device="cpu")
+    assert embedder.reload is not None
+    model = embedder.reload().eval().requires_grad_(False)
     places = tensors(os.path.join(folder, WEIGHTS))
     for name in TOWERS:
         path = os.path.join(folder, f"{name}.onnx")
@@ -88,7 +88,7 @@ def main() -> None:
         onnx.save(traced, path)
         print(f"{path}: {os.path.getsize(path):,} bytes")
     onnx_export.write_merges(embedder.tokenizer, folder)
-    light = onnx_export.described(
+    light = onnx_export.with_manifest(
         embedder, model, folder, {}, only=(*(f"{name}.onnx" for name in TOWERS), "merges.txt", WEIGHTS)
     )
     for name in TOWERS:

@@ -24,7 +24,7 @@ from functools import partial
 
 import numpy as np
 
-from imgsearch.core.models import embedding, registry
+from imgsearch.core.models import loading, registry
 from imgsearch.core.store.store import Store
 
 PROGRAM = [sys.executable, "-P", "-m", "imgsearch"]
@@ -80,7 +80,7 @@ def made_up(folder: str, count: int) -> None:
     from growth import batch_of
 
     spec = registry.parse("builtin")
-    identity = embedding.load(spec).identity
+    identity = loading.load(spec).identity
     with Store.writing(folder, create=True) as store:
         space = store.space_for(identity, spec.to_json())
         with store.catalog.transaction():

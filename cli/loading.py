@@ -84,12 +84,12 @@ def query_embedder(space: Space, *, device: str, offline: bool, history: bool) -
         is_same = False
     if not is_same:
         return QueryEmbedder(identity, whole)  # which raises if the model is needed
-    light = OnnxTowers.find(identity.fingerprint) if device in ("auto", "cpu") else None
+    towers = OnnxTowers.find(identity.fingerprint) if device in ("auto", "cpu") else None
     return QueryEmbedder(
         identity,
         whole,
-        light=light if light and light.manifest.dim == identity.dim else None,
-        history=QueryCache(identity.fingerprint, identity.dim) if history else None,
+        towers=towers if towers and towers.manifest.dim == identity.dim else None,
+        cache=QueryCache(identity.fingerprint, identity.dim) if history else None,
     )
 
 
@@ -98,7 +98,7 @@ def make_light(embedder: Embedder, *, say: Say = render.say) -> None:
     from imgsearch.core.models.onnx_towers import OnnxTowers
 
     name, fingerprint = embedder.identity.name, embedder.identity.fingerprint
-    if getattr(embedder, "again", None) is None:
+    if getattr(embedder, "reload", None) is None:
         return
     known = OnnxTowers.find(fingerprint)
     if known and not known.is_worth_retrying():
@@ -129,10 +129,10 @@ def load_model(spec: ModelSpec, *, device: str, precision: str, offline: bool, s
     except OSError:  # the folder was removed; all paths are absolute, but the libraries of torch need one
         os.chdir("/")
     try:
-        from imgsearch.core.models import embedding
+        from imgsearch.core.models import loading
 
         with Download() as progress:
-            return embedding.load(spec, device=device, precision=precision, offline=offline, say=say, progress=progress)
+            return loading.load(spec, device=device, precision=precision, offline=offline, say=say, progress=progress)
     except (ImportError, MemoryError) as error:
         if isinstance(error, MemoryError) or re.search(r"map segment|cannot allocate|memory", str(error)):
             hint = "close other programs, or raise the limit (ulimit -v)"

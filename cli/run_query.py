@@ -134,11 +134,11 @@ def answer_many(
 def finish(embedder: QueryEmbedder) -> None:
     """After the hits. The output is closed first: what reads it can go on while a loaded model is exported."""
     render.flush()
-    if embedder.whole is not None:
+    if embedder.model is not None:
         from .loading import make_light
 
         render.close_output()
-        make_light(embedder.whole)
+        make_light(embedder.model)
 
 
 def _outputs(asked: QueryArguments) -> tuple[HitPrinter, Sheet | None]:

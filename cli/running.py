@@ -84,13 +84,13 @@ class ModelChoice:
         return space is None or space.identity.fingerprint == self.loaded.identity.fingerprint
 
     def _spec(self) -> ModelSpec:
-        from imgsearch.core.models import registry
+        from imgsearch.core.models import hub, registry
 
         from .output.progress import Download
 
         if self._model in (None, "auto"):
             with Download() as progress:
-                return registry.resolve_auto(self._say, offline=self._offline, progress=progress)
+                return hub.resolve_auto(self._say, offline=self._offline, progress=progress)
         assert self._model is not None
         return registry.parse(self._model, self._weights, self._preprocess_from)
 

@@ -106,9 +106,9 @@ def _no_network_and_own_caches(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="session")
 def model():
     """The built-in model, loaded once."""
-    from imgsearch.core.models import embedding, registry
+    from imgsearch.core.models import loading, registry
 
-    return embedding.load(registry.parse("builtin"), device="cpu")
+    return loading.load(registry.parse("builtin"), device="cpu")
 
 
 class Counting:
@@ -303,10 +303,10 @@ def kept_model(_models, monkeypatch):
     load = loading.load_model
 
     def loaded(spec, *, device, precision, offline, say):
-        from imgsearch.core.models import embedding, registry
+        from imgsearch.core.models import loading, registry
 
-        _models.setdefault("load", embedding.load)
-        if spec != registry.parse("builtin") or embedding.load is not _models["load"]:
+        _models.setdefault("load", loading.load)
+        if spec != registry.parse("builtin") or loading.load is not _models["load"]:
             return load(spec, device=device, precision=precision, offline=offline, say=say)
         key = (device, precision)
         if key not in _models:

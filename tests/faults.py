@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from imgsearch.cli import app, loading
+from imgsearch.cli import app
 from imgsearch.core.errors import IndexNotFound
 from imgsearch.core.indexing import indexer
 from imgsearch.core.models import registry
@@ -417,11 +417,11 @@ class Bench:
     """Runs scenarios and says what went wrong."""
 
     def __init__(self, disk: Disk, work: Path) -> None:
-        from imgsearch.core.models import embedding  # torch
+        from imgsearch.core.models import loading  # torch
 
         self.disk, self.work = disk, work
         self.index, self.photos = disk.folder / "index", work / "photos"
-        model = Remembering(embedding.load(registry.parse("builtin"), device="cpu"))
+        model = Remembering(loading.load(registry.parse("builtin"), device="cpu"))
         moved = Moved(model)
         by_name = {"builtin": model, OTHER_MODEL: moved}
         loading.load_model = lambda spec, **_: by_name[spec.name]

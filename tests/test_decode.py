@@ -10,6 +10,8 @@ import json
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import types
 from pathlib import Path
@@ -449,7 +451,7 @@ def test_pipes_folders_and_sockets_are_no_regular_files(tmp_path, monkeypatch):
 def test_what_cannot_be_opened_is_explained_in_plain_words(tmp_path, monkeypatch):
     assert reason(tmp_path / "gone.jpg") == ("read", "vanished before it was read")
     os.symlink("loop.jpg", tmp_path / "loop.jpg")
-    assert reason(tmp_path / "loop.jpg") == ("read", "a link that leads in circles")
+    assert reason(tmp_path / "loop.jpg") == ("read", "a symbolic link loop")
     with pytest.raises(NotAPicture):
         read_picture(str(tmp_path / "gone.txt"))
 
@@ -550,13 +552,35 @@ def test_many_threads_read_the_same_pixels(tmp_path):
     assert wrong == []
 
 
-def test_damaged_files_leave_stderr_clean(tmp_path, capfd):
-    path = save(tmp_path / "a.tif", noise(100, 100), compression="tiff_lzw")
-    data = bytearray(Path(path).read_bytes())
+def damaged_tiff(path: Path) -> Path:
+    data = bytearray(Path(save(path, noise(100, 100), compression="tiff_lzw")).read_bytes())
     data[200:2000] = b"\xff" * 1800
-    Path(path).write_bytes(data)
-    reason(path)
+    path.write_bytes(data)
+    return path
+
+
+def test_damaged_files_leave_stderr_clean(tmp_path, capfd):
+    reason(damaged_tiff(tmp_path / "a.tif"))
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_libtiff_in_this_pillow_is_found_and_silenced(tmp_path):
+    """The contract with the layout of Pillow's wheel: without `libtiff.silence` it prints, with it it does not."""
+    program = (
+        "import contextlib, sys\n"
+        "from PIL import Image\n"
+        "from imgsearch.core.photos import libtiff\n"
+        "if sys.argv[2] == 'silent': libtiff.silence()\n"
+        "with contextlib.suppress(OSError), Image.open(sys.argv[1]) as image: image.load()\n"
+    )
+    path = damaged_tiff(tmp_path / "a.tif")
+    loud, silent = (
+        subprocess.run([sys.executable, "-c", program, str(path), mode], capture_output=True, text=True).stderr
+        for mode in ("loud", "silent")
+    )
+    if not loud:
+        pytest.skip("this Pillow's libtiff prints nothing")
+    assert silent == ""
 
 
 def test_the_installation_is_named_in_one_line():

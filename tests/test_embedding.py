@@ -18,8 +18,9 @@ import pytest
 from PIL import Image
 
 from imgsearch.core.errors import ModelError, UsageError
-from imgsearch.core.models import embedding, registry
-from imgsearch.core.models.embedding import OpenClipEmbedder, load, open_clip, torch
+from imgsearch.core.models import embedding, loading, registry
+from imgsearch.core.models.embedding import OpenClipEmbedder, torch
+from imgsearch.core.models.loading import load, open_clip
 from imgsearch.core.models.registry import ModelSpec, parse
 
 BUILTIN = parse("builtin")
@@ -52,7 +53,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     torch.manual_seed(0)
-    with embedding.quiet():
+    with embedding.silenced():
         model = open_clip.create_model(TINY)
     checkpoint = tmp_path / "tiny.pt"
     torch.save(model.state_dict(), checkpoint)
@@ -71,7 +72,7 @@ def squares(count: int, height: int, width: int) -> np.ndarray:
 
 
 def as_open_clip_does(name: str, weights: str | None, pictures: np.ndarray, texts: list[str], **more: Any) -> Any:
-    with embedding.quiet(), torch.inference_mode():
+    with embedding.silenced(), torch.inference_mode():
         model, _, preprocess = open_clip.create_model_and_transforms(name, weights, **more)
         tokenizer = open_clip.get_tokenizer(name)
         model.eval()
@@ -95,7 +96,7 @@ def assert_same(ours: np.ndarray, theirs: np.ndarray) -> None:
 
 def test_builtin_embeds_exactly_as_open_clip_does(builtin: OpenClipEmbedder) -> None:
     pictures, texts = squares(40, 128, 128), ["a dog", "two children on a beach", "", "été 🌊" * 30]
-    images, words, preprocess = as_open_clip_does(f"local-dir:{embedding.BUILTIN_DIR}", None, pictures, texts)
+    images, words, preprocess = as_open_clip_does(f"local-dir:{loading.BUILTIN_DIR}", None, pictures, texts)
 
     assert_same(builtin.embed_images(pictures), images)
     assert_same(builtin.embed_texts(texts), words)
@@ -279,7 +280,7 @@ def test_architecture_without_weights_lists_them(tiny: Path, monkeypatch: pytest
 
 
 def test_model_that_needs_transformers_says_so_before_it_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedding.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(loading.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelError) as caught:
         load(parse("fast"))
     assert caught.value.hint == "needs: pip install 'imgsearch-cli[siglip]'"
@@ -292,7 +293,7 @@ def test_folder_that_is_no_whole_model_is_said(tmp_path: Path) -> None:
         config.write_text(content)
         with pytest.raises(ModelError, match=message):
             load(spec)
-    config.write_text((embedding.BUILTIN_DIR / "open_clip_config.json").read_text())
+    config.write_text((loading.BUILTIN_DIR / "open_clip_config.json").read_text())
     with pytest.raises(ModelError, match="has no weights"):
         load(spec)
 
@@ -305,7 +306,7 @@ def test_fingerprint_is_the_model_and_not_its_name_or_precision(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     copy = tmp_path / "copy"
-    shutil.copytree(embedding.BUILTIN_DIR, copy)
+    shutil.copytree(loading.BUILTIN_DIR, copy)
     same = load(parse(str(copy)), device="cpu", precision="bf16")
     assert same.identity.fingerprint == builtin.identity.fingerprint
     assert same.identity.name != builtin.identity.name
@@ -338,7 +339,7 @@ def test_cuda_that_is_not_there_is_an_error_when_asked_for() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device that works")
 def test_cuda_that_fails_late_gives_way_to_the_cpu_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedding, "choose_device", lambda device, say: torch.device("cuda"))
+    monkeypatch.setattr(loading, "choose_device", lambda device, say: torch.device("cuda"))
     said: list[str] = []
 
     fallen = load(BUILTIN, say=said.append)
@@ -509,8 +510,8 @@ def test_wrong_shape_is_refused(builtin: OpenClipEmbedder) -> None:
 def test_no_library_prints_or_touches_logging() -> None:
     program = """
 import logging, numpy
-from imgsearch.core.models import embedding, registry
-model = embedding.load(registry.parse("builtin"))
+from imgsearch.core.models import embedding, loading, registry
+model = loading.load(registry.parse("builtin"))
 model.embed_images(numpy.zeros((1, 128, 128, 3), "uint8"))
 model.embed_texts(["a dog"])
 assert not logging.getLogger().handlers and not logging.root.manager.disable
@@ -527,10 +528,10 @@ def test_a_model_trained_to_give_probabilities_says_its_scale_and_bias(
     (tmp_path / "sigmoid.json").write_text(json.dumps(config))
     monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", [tmp_path / "sigmoid.json"])
     monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", {"sigmoid": config})
-    with embedding.quiet():
+    with embedding.silenced():
         model = open_clip.create_model("sigmoid")
     torch.save(model.state_dict(), tmp_path / "sigmoid.pt")
     spec = registry.parse("sigmoid", weights=str(tmp_path / "sigmoid.pt"), preprocess_from=None)
-    details = embedding.load(spec, device="cpu").identity.details
+    details = loading.load(spec, device="cpu").identity.details
     assert float(details["logit_bias"]) == -10
     assert float(details["logit_scale"]) == pytest.approx(np.exp(2.0))

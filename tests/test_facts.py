@@ -14,7 +14,9 @@ from PIL.TiffImagePlugin import IFDRational
 
 from imgsearch.core.photos.decode import read_picture
 from imgsearch.core.photos.exif import read_tags, tags_in
-from imgsearch.core.photos.facts import Header, SidecarContent, clean, facts_of, is_boilerplate
+from imgsearch.core.photos.facts import facts_of
+from imgsearch.core.photos.header import Header, SidecarContent
+from imgsearch.core.photos.texts import clean, is_boilerplate
 from imgsearch.core.types import CarriedText, Facts, Sidecar
 
 from pictures import corners, exif_block, jpeg_with_iptc, save, xmp, xmp_list

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from imgsearch.core.models import registry
+from imgsearch.core.models import hub, registry
 
 
 class Touched(Exception):
@@ -24,7 +24,7 @@ def wire(monkeypatch, tmp_path):
     """
     from huggingface_hub import constants
 
-    import imgsearch.core.models.embedding  # noqa: F401 - so that the libraries' own switches are there
+    import imgsearch.core.models.loading  # noqa: F401 - so that the libraries' own switches are there
 
     def touched(*_, **__):
         raise Touched
@@ -38,7 +38,7 @@ def wire(monkeypatch, tmp_path):
     for name in ("connect", "connect_ex", "sendto"):
         monkeypatch.setattr(socket.socket, name, touched)
     monkeypatch.setattr(socket, "getaddrinfo", touched)
-    monkeypatch.setattr(registry, "_child_messages", touched)
+    monkeypatch.setattr(hub, "_child_messages", touched)
 
 
 MODELS = ["lite", "ViT-B-32/openai", "RN50/cc12m", "hf-hub:org/repo"]
@@ -55,8 +55,8 @@ def test_a_model_that_is_not_here_is_refused_by_the_name_of_the_option(imgsearch
     outcome = imgsearch("index", photos, "--model", model, "--offline")
     assert (outcome.code, outcome.out) == (2, b"")
     message, hint = outcome.err.splitlines()
-    assert message == f"imgsearch: {model} is not here and the network is switched off by --offline"
-    assert "without --offline it is fetched; --model builtin needs no network" in hint
+    assert message == f"imgsearch: {model} is not downloaded, and --offline turns off the network"
+    assert "without --offline it is downloaded; --model builtin needs no network" in hint
 
 
 def test_half_of_a_model_is_not_completed(imgsearch, photos, wire, tmp_path):
@@ -65,7 +65,7 @@ def test_half_of_a_model_is_not_completed(imgsearch, photos, wire, tmp_path):
     snapshot.mkdir(parents=True)
     shutil.copy(f"{registry.__file__.rpartition('/')[0]}/builtin_model/open_clip_config.json", snapshot)
     outcome = imgsearch("index", photos, "--model", "hf-hub:org/repo", "--offline")
-    assert outcome.code == 2 and "switched off by --offline" in outcome.err
+    assert outcome.code == 2 and "--offline turns off the network" in outcome.err
 
 
 def test_an_hf_hub_model_that_is_here_is_used(imgsearch, photos, wire, tmp_path):
@@ -82,7 +82,7 @@ def test_an_hf_hub_model_that_is_here_is_used(imgsearch, photos, wire, tmp_path)
 def test_auto_takes_the_built_in_model_and_says_why(imgsearch, photos, wire):
     outcome = imgsearch("index", photos, "--offline")
     assert outcome.code == 0
-    assert "lite is not here and the network is switched off by --offline; using the built-in model" in outcome.err
+    assert "lite is not downloaded, and --offline turns off the network; using the built-in model" in outcome.err
     assert imgsearch("query", "a yellow banana", "--offline", "-l", "-n1").lines == [str(photos / "banana.jpg")]
 
 
@@ -94,5 +94,5 @@ def test_a_query_whose_model_is_no_longer_here_says_so(imgsearch, photos, wire, 
     with closing(sqlite3.connect(tmp_path / "index" / "catalog.sqlite3")) as connection, connection:
         connection.execute("update spaces set fingerprint = ?", ("0" * 64,))
     outcome = imgsearch("query", "a yellow banana", "--offline")
-    assert outcome.code == 2 and "lite is not here and the network is switched off by --offline" in outcome.err
+    assert outcome.code == 2 and "lite is not downloaded, and --offline turns off the network" in outcome.err
     assert imgsearch("query", photos / "lemon.jpg", "--offline", "-l").code == 0

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsearch.core.models import embedding, onnx_export, onnx_towers, registry
+from imgsearch.core.models import loading, onnx_export, onnx_towers, registry
 from imgsearch.core.models.onnx_towers import MANIFEST, OnnxTowers, QueryEmbedder
 from imgsearch.core.models.phrases import neutral_phrases
 from imgsearch.core.models.query_cache import QueryCache
@@ -121,7 +121,7 @@ def other(tmp_path_factory):
 
 
 def test_export_writes_towers_that_agree_with_the_model(other, tmp_path):
-    embedder = embedding.load(other, device="cpu")
+    embedder = loading.load(other, device="cpu")
     made = onnx_export.export(embedder, str(tmp_path / "light" / "x"))
     assert made.manifest.lacking == {}
     assert made.manifest.is_causal
@@ -136,18 +136,18 @@ def test_export_writes_towers_that_agree_with_the_model(other, tmp_path):
 
 
 def test_a_tower_that_does_not_agree_is_left_out_with_its_reason(other, tmp_path, monkeypatch):
-    embedder = embedding.load(other, device="cpu")
+    embedder = loading.load(other, device="cpu")
     monkeypatch.setattr(onnx_export, "MIN_COSINE", 1.1)
     made = onnx_export.export(embedder, str(tmp_path / "x"))
     assert set(made.manifest.lacking) == {"text", "image"}
     assert all("cosine" in why for why in made.manifest.lacking.values())
     assert sorted(os.listdir(made.path)) == [MANIFEST, "merges.txt"]
-    embedder.again = None  # not tried again: the reason stands in the manifest
+    embedder.reload = None  # not tried again: the reason stands in the manifest
     assert OnnxTowers.find(embedder.identity.fingerprint, made.path).manifest.lacking == made.manifest.lacking
 
 
 def test_another_tokenizer_leaves_the_text_tower_out(other, tmp_path):
-    embedder = embedding.load(other, device="cpu")
+    embedder = loading.load(other, device="cpu")
     simple = embedder.tokenizer
 
     class Sentences:
@@ -163,9 +163,9 @@ def test_another_tokenizer_leaves_the_text_tower_out(other, tmp_path):
 
 
 def test_no_room_on_the_disk_is_said_and_leaves_nothing(other, tmp_path, monkeypatch):
-    embedder = embedding.load(other, device="cpu")
+    embedder = loading.load(other, device="cpu")
     monkeypatch.setattr(onnx_export, "SPACE_NEEDED", 1e12)
-    with pytest.raises(onnx_towers.OnnxError, match="no room"):
+    with pytest.raises(onnx_towers.OnnxError, match="no space"):
         onnx_export.export(embedder, str(tmp_path / "light" / "x"))
     assert os.listdir(tmp_path / "light") == []
 
@@ -192,7 +192,7 @@ def test_a_full_disk_is_no_property_of_the_model(other, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    embedder = embedding.load(other, device="cpu")
+    embedder = loading.load(other, device="cpu")
     monkeypatch.setattr(onnx_export, "_make", full)
     with pytest.raises(onnx_towers.OnnxError, match="no space left"):
         onnx_export.export(embedder, str(tmp_path / "light" / "x"))
@@ -200,7 +200,7 @@ def test_a_full_disk_is_no_property_of_the_model(other, tmp_path, monkeypatch):
 
 
 def test_whoever_is_second_keeps_what_the_first_has_made(other, tmp_path, monkeypatch):
-    embedder = embedding.load(other, device="cpu")
+    embedder = loading.load(other, device="cpu")
     path = str(tmp_path / "light" / "x")
     write = onnx_export._write
 
@@ -216,7 +216,7 @@ def test_whoever_is_second_keeps_what_the_first_has_made(other, tmp_path, monkey
 
 
 def test_what_failed_with_other_libraries_is_tried_again(other, tmp_path, monkeypatch):
-    embedder = embedding.load(other, device="cpu")
+    embedder = loading.load(other, device="cpu")
     monkeypatch.setattr(onnx_export, "MIN_COSINE", 1.1)
     made = onnx_export.export(embedder, str(tmp_path / "x"))
     assert not made.is_worth_retrying()
@@ -259,7 +259,7 @@ def test_damaged_towers_are_removed_and_the_model_answers(model, copied, damage)
     with open(path, "r+b") as file:  # of the same size, so that only using it shows
         file.write(b"\xff" * size)
     whole = Whole(model)
-    embedder = QueryEmbedder(model.identity, whole, light=copied)
+    embedder = QueryEmbedder(model.identity, whole, towers=copied)
     vectors = embedder.embed_texts(["a dog"])
     if damage == "weights":
         assert np.isfinite(vectors).all()
@@ -287,8 +287,8 @@ def test_towers_of_another_model_or_version_or_cut_short_are_not_used(model, cop
 def test_a_text_asked_before_needs_no_model(model, tmp_path):
     history = QueryCache(model.identity.fingerprint, model.identity.dim, str(tmp_path / "cache" / "queries.sqlite3"))
     whole = Whole(model)
-    first = QueryEmbedder(model.identity, whole, history=history).embed_texts(["a dog", "a cat", "a dog"])
-    again = QueryEmbedder(model.identity, whole, history=history).embed_texts(["a cat", "a dog"])
+    first = QueryEmbedder(model.identity, whole, cache=history).embed_texts(["a dog", "a cat", "a dog"])
+    again = QueryEmbedder(model.identity, whole, cache=history).embed_texts(["a cat", "a dog"])
     np.testing.assert_array_equal(again, first[[1, 0]])
     assert whole.loads == 1
     assert os.stat(history.path).st_mode & 0o777 == 0o600

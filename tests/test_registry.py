@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 
 from imgsearch.core.errors import ModelError, UsageError
-from imgsearch.core.models import registry
-from imgsearch.core.models.registry import ALIASES, HubFiles, ModelSpec, parse
+from imgsearch.core.models import hub, registry
+from imgsearch.core.models.hub import HubFiles
+from imgsearch.core.models.registry import ALIASES, ModelSpec, parse
 
 from conftest import PATIENCE_SECONDS
 
@@ -50,7 +51,7 @@ def put_in_cache(hub: Path, repo: str, name: str, commit: str = "c0ffee", conten
 
 @pytest.mark.parametrize("alias", [a for a in ALIASES.values() if a.name != "builtin"], ids=lambda a: a.name)
 def test_alias_is_what_open_clip_knows_under_that_name(alias: registry.Alias) -> None:
-    from imgsearch.core.models.embedding import open_clip
+    from imgsearch.core.models.loading import open_clip
 
     entry = open_clip.get_pretrained_cfg(alias.arch, alias.weights)
     config = open_clip.get_model_config(alias.arch)
@@ -58,7 +59,7 @@ def test_alias_is_what_open_clip_knows_under_that_name(alias: registry.Alias) ->
     assert (alias.arch, alias.weights) in open_clip.list_pretrained()
     assert entry["hf_hub"] == f"{alias.repo}/"
     assert config["embed_dim"] == alias.dim
-    assert registry.tokenizer_repos_of(config) == ([alias.tokenizer_repo] if alias.tokenizer_repo else [])
+    assert hub.tokenizer_repos_of(config) == ([alias.tokenizer_repo] if alias.tokenizer_repo else [])
 
 
 def test_builtin_alias_is_what_the_shipped_configuration_says() -> None:
@@ -145,12 +146,12 @@ def test_folder_with_a_model_is_a_model(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (("",), UsageError, "no model was named"),
-        (("builtin", "x.pt"), UsageError, "--weights does not go with --model builtin, which has its own"),
-        (("hf-hub:nothing",), UsageError, "hf-hub:nothing names no repository"),
-        (("hf-hub:../..",), UsageError, "hf-hub:../.. names no repository"),
+        (("",), UsageError, "--model is empty"),
+        (("builtin", "x.pt"), UsageError, "--weights cannot be used with --model builtin, which has its own"),
+        (("hf-hub:nothing",), UsageError, "hf-hub:nothing is not a repository"),
+        (("hf-hub:../..",), UsageError, "hf-hub:../.. is not a repository"),
         (("ViT-B-32/openai", "laion2b_e16"), UsageError, "--model ViT-B-32/openai has weights of its own"),
-        (("ViT-B-32", None, "openai"), UsageError, "--preprocess-from goes with --weights FILE"),
+        (("ViT-B-32", None, "openai"), UsageError, "--preprocess-from needs --weights FILE"),
         (
             ("ViT-B-32", "openai", "openai"),
             UsageError,
@@ -186,23 +187,23 @@ def test_damaged_record_of_a_model_is_an_error(text: str) -> None:
 
 
 def test_weights_in_the_hub_cache_are_found_without_asking_anyone(a_machine_without_models: Path) -> None:
-    assert not registry.cached(LITE)
+    assert not hub.cached(LITE)
     path = put_in_cache(a_machine_without_models, ALIASES["lite"].repo, "open_clip_pytorch_model.bin")
-    assert registry.cached(LITE)
-    files = registry.hub_files(LITE)
-    assert files and registry.cached_weights(files) == str(path)
+    assert hub.cached(LITE)
+    files = hub.hub_files(LITE)
+    assert files and hub.cached_weights(files) == str(path)
 
 
 def test_cache_follows_the_variables_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "a"))
-    assert registry.hub_cache() == str(tmp_path / "a")
+    assert hub.hub_cache() == str(tmp_path / "a")
     monkeypatch.delenv("HF_HUB_CACHE")
-    assert registry.hub_cache() == str(tmp_path / "hf" / "hub")
+    assert hub.hub_cache() == str(tmp_path / "hf" / "hub")
     monkeypatch.delenv("HF_HOME")
-    assert registry.hub_cache() == str(tmp_path / "cache" / "huggingface" / "hub")
+    assert hub.hub_cache() == str(tmp_path / "cache" / "huggingface" / "hub")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert registry.hub_cache() == str(tmp_path / ".cache" / "huggingface" / "hub")
+    assert hub.hub_cache() == str(tmp_path / ".cache" / "huggingface" / "hub")
 
 
 def test_main_snapshot_goes_before_others(a_machine_without_models: Path) -> None:
@@ -211,26 +212,26 @@ def test_main_snapshot_goes_before_others(a_machine_without_models: Path) -> Non
     ref = a_machine_without_models / "models--o--r" / "refs" / "main"
     ref.parent.mkdir()
     ref.write_text("1111")
-    assert registry.in_hub_cache("o/r", ("absent", "w")) == str(main)
+    assert hub.in_hub_cache("o/r", ("absent", "w")) == str(main)
 
 
 def test_model_without_its_tokenizer_is_not_all_here(a_machine_without_models: Path) -> None:
     repo = ALIASES["fast"].repo
     put_in_cache(a_machine_without_models, repo, "open_clip_model.safetensors")
-    assert not registry.cached(ALIASES["fast"].spec)
+    assert not hub.cached(ALIASES["fast"].spec)
     put_in_cache(a_machine_without_models, repo, "tokenizer.json")
-    assert registry.cached(ALIASES["fast"].spec)
+    assert hub.cached(ALIASES["fast"].spec)
 
 
 def test_hub_model_needs_the_tokenizer_its_configuration_names(a_machine_without_models: Path) -> None:
     spec = parse("hf-hub:o/r")
     put_in_cache(a_machine_without_models, "o/r", "open_clip_model.safetensors")
-    assert not registry.cached(spec)
+    assert not hub.cached(spec)
     config = {"model_cfg": {"text_cfg": {"hf_tokenizer_name": "o/words"}}}
     put_in_cache(a_machine_without_models, "o/r", "open_clip_config.json", content=json.dumps(config).encode())
-    assert not registry.cached(spec)
+    assert not hub.cached(spec)
     put_in_cache(a_machine_without_models, "o/words", "spiece.model")
-    assert registry.cached(spec)
+    assert hub.cached(spec)
 
 
 # ---- the network
@@ -275,7 +276,7 @@ class Hub:
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], Hub]]:
+def fake_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], Hub]]:
     open_hubs: list[Hub] = []
 
     def start(answer: Answer) -> Hub:
@@ -316,26 +317,28 @@ def drip(connection: socket.socket, request: bytes) -> None:
         (silence, "no answer within 2 seconds"),
         (drip, "no answer within 2 seconds"),
         (goodbye, "it closed the connection"),
-        (status("403 Forbidden"), "it says no (403): a proxy, a wrong name, or it wants a login (HF_TOKEN)"),
+        (status("403 Forbidden"), "it refuses (403): because of a proxy, a wrong name, or a missing login (HF_TOKEN)"),
         (
             status("401 Unauthorized", "X-Error-Code: GatedRepo"),
-            "it says no (401): a proxy, a wrong name, or it wants a login (HF_TOKEN)",
+            "it refuses (401): because of a proxy, a wrong name, or a missing login (HF_TOKEN)",
         ),
-        (status("404 Not Found", "X-Error-Code: EntryNotFound"), "it has no such weights (404)"),
-        (status("404 Not Found"), "it answers with an error (404)"),
-        (status("500 Internal Server Error"), "it answers with an error (500)"),
-        (status("503 Service Unavailable", "Retry-After: 300"), "it answers with an error (503)"),
-        (status("200 OK"), "something else answers in its place (a login page?)"),
-        (status("200 OK", 'ETag: "x"'), "something else answers in its place (a login page?)"),
+        (status("404 Not Found", "X-Error-Code: EntryNotFound"), "it does not have these weights (404)"),
+        (status("404 Not Found"), "it returns an error (404)"),
+        (status("500 Internal Server Error"), "it returns an error (500)"),
+        (status("503 Service Unavailable", "Retry-After: 300"), "it returns an error (503)"),
+        (status("200 OK"), "something else answers instead (a login page?)"),
+        (status("200 OK", 'ETag: "x"'), "something else answers instead (a login page?)"),
     ],
 )
-def test_bad_hub_costs_seconds_and_one_plain_line(hub: Callable[[Answer], Hub], answer: Answer, reason: str) -> None:
-    address = hub(answer).address
+def test_bad_hub_costs_seconds_and_one_plain_line(
+    fake_hub: Callable[[Answer], Hub], answer: Answer, reason: str
+) -> None:
+    address = fake_hub(answer).address
 
     with pytest.raises(ModelError) as caught:
-        registry.ensure_weights(LITE, answer_seconds=2 if answer in (silence, drip) else PATIENCE_SECONDS)
+        hub.ensure_weights(LITE, answer_seconds=2 if answer in (silence, drip) else PATIENCE_SECONDS)
 
-    assert str(caught.value) == f"cannot fetch lite from {address}: {reason}"
+    assert str(caught.value) == f"cannot download lite from {address}: {reason}"
     assert "--model builtin" in (caught.value.hint or "")
 
 
@@ -344,59 +347,61 @@ def test_refused_connection_and_unknown_name_are_said(monkeypatch: pytest.Monkey
         free = listener.getsockname()[1]
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free}")
     with pytest.raises(ModelError, match="the connection was refused"):
-        registry.ensure_weights(LITE)
+        hub.ensure_weights(LITE)
     monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
     with pytest.raises(
-        ModelError, match=r"cannot fetch lite from hub\.invalid: (its name cannot be resolved|no answer)"
+        ModelError, match=r"cannot download lite from hub\.invalid: (its name cannot be resolved|no answer)"
     ):
-        registry.ensure_weights(LITE)
+        hub.ensure_weights(LITE)
 
 
-def test_broken_tls_is_said(hub: Callable[[Answer], Hub], monkeypatch: pytest.MonkeyPatch) -> None:
-    address = hub(lambda connection, request: connection.sendall(b"this is not TLS\r\n")).address
+def test_broken_tls_is_said(fake_hub: Callable[[Answer], Hub], monkeypatch: pytest.MonkeyPatch) -> None:
+    address = fake_hub(lambda connection, request: connection.sendall(b"this is not TLS\r\n")).address
     monkeypatch.setenv("HF_ENDPOINT", f"https://{address}")
-    with pytest.raises(ModelError, match="no secure connection"):
-        registry.ensure_weights(LITE)
+    with pytest.raises(ModelError, match="the connection is not secure"):
+        hub.ensure_weights(LITE)
 
 
-def test_switched_off_network_is_not_touched(hub: Callable[[Answer], Hub], monkeypatch: pytest.MonkeyPatch) -> None:
-    server = hub(silence)
+def test_switched_off_network_is_not_touched(
+    fake_hub: Callable[[Answer], Hub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = fake_hub(silence)
     said: list[str] = []
 
-    assert registry.resolve_auto(said.append, offline=True).name == "builtin"
+    assert hub.resolve_auto(said.append, offline=True).name == "builtin"
     for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.setenv(variable, "1")
-        assert registry.resolve_auto(said.append).name == "builtin"
-        with pytest.raises(ModelError, match="lite is not here and the network is switched off"):
-            registry.ensure_weights(LITE)
+        assert hub.resolve_auto(said.append).name == "builtin"
+        with pytest.raises(ModelError, match="lite is not downloaded, and"):
+            hub.ensure_weights(LITE)
         monkeypatch.delenv(variable)
 
     assert not server.requests and not server.connections
     assert len(said) == 3
 
 
-def test_auto_falls_back_to_builtin_in_one_line(hub: Callable[[Answer], Hub]) -> None:
-    address = hub(status("403 Forbidden")).address
+def test_auto_falls_back_to_builtin_in_one_line(fake_hub: Callable[[Answer], Hub]) -> None:
+    address = fake_hub(status("403 Forbidden")).address
     said: list[str] = []
 
-    assert registry.resolve_auto(said.append) == ALIASES["builtin"].spec
+    assert hub.resolve_auto(said.append) == ALIASES["builtin"].spec
 
     assert said == [
-        f"cannot fetch lite from {address}: "
-        "it says no (403): a proxy, a wrong name, or it wants a login (HF_TOKEN); "
-        "using the built-in model, which is small and weak: for better results "
+        f"cannot download lite from {address}: "
+        "it refuses (403): because of a proxy, a wrong name, or a missing login (HF_TOKEN); "
+        "using the built-in model, which is small and weak. For better results, "
         "index with --model lite when online (605 MB)"
     ]
 
 
 def test_auto_takes_the_recommended_model_that_is_here(
-    a_machine_without_models: Path, hub: Callable[[Answer], Hub]
+    a_machine_without_models: Path, fake_hub: Callable[[Answer], Hub]
 ) -> None:
-    server = hub(silence)
+    server = fake_hub(silence)
     put_in_cache(a_machine_without_models, ALIASES["lite"].repo, "open_clip_model.safetensors")
     said: list[str] = []
 
-    assert registry.resolve_auto(said.append) == LITE
+    assert hub.resolve_auto(said.append) == LITE
     assert not said and not server.connections
 
 
@@ -421,43 +426,43 @@ def serving(contents: dict[str, bytes], stop_after: int | None = None) -> Answer
     return answer
 
 
-def test_weights_are_fetched_and_then_here(hub: Callable[[Answer], Hub]) -> None:
+def test_weights_are_fetched_and_then_here(fake_hub: Callable[[Answer], Hub]) -> None:
     body = bytes(range(256)) * 20_000
-    server = hub(serving({"open_clip_pytorch_model.bin": body}))
+    server = fake_hub(serving({"open_clip_pytorch_model.bin": body}))
     said: list[str] = []
     seen: list[tuple[int, int | None]] = []
 
-    assert registry.resolve_auto(said.append, progress=lambda come, all_: seen.append((come, all_))) == LITE
+    assert hub.resolve_auto(said.append, progress=lambda come, all_: seen.append((come, all_))) == LITE
 
-    assert said == [f"fetching lite (about 605 MB) from {server.address}"]
-    path = registry.cached_weights(HubFiles(ALIASES["lite"].repo))
+    assert said == [f"downloading lite (about 605 MB) from {server.address}"]
+    path = hub.cached_weights(HubFiles(ALIASES["lite"].repo))
     assert path and Path(path).read_bytes() == body
     assert seen[-1] == (len(body), len(body))
 
 
-def test_research_licence_is_said_when_fetching(hub: Callable[[Answer], Hub]) -> None:
-    hub(serving({"open_clip_model.safetensors": b"w"}))
+def test_research_licence_is_said_when_fetching(fake_hub: Callable[[Answer], Hub]) -> None:
+    fake_hub(serving({"open_clip_model.safetensors": b"w"}))
     said: list[str] = []
-    registry.ensure_weights(ALIASES["mobileclip2-s0"].spec, said.append)
+    hub.ensure_weights(ALIASES["mobileclip2-s0"].spec, said.append)
     assert said[0].endswith("its licence: Apple AMLR (research only), no commercial use")
 
 
-def test_download_that_stops_is_given_up(hub: Callable[[Answer], Hub]) -> None:
-    hub(serving({"open_clip_model.safetensors": bytes(5_000_000)}, stop_after=2_500_000))
+def test_download_that_stops_is_given_up(fake_hub: Callable[[Answer], Hub]) -> None:
+    fake_hub(serving({"open_clip_model.safetensors": bytes(5_000_000)}, stop_after=2_500_000))
     with pytest.raises(ModelError, match="the download stopped for 2 seconds"):
-        registry.ensure_weights(LITE, stall_seconds=2)
-    assert not registry.cached(LITE)
+        hub.ensure_weights(LITE, stall_seconds=2)
+    assert not hub.cached(LITE)
 
 
 def test_fetching_never_imports_what_lies_in_the_working_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub: Callable[[Answer], Hub]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_hub: Callable[[Answer], Hub]
 ) -> None:
     trap = tmp_path / "huggingface_hub.py"
     trap.write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')")
     monkeypatch.chdir(tmp_path)
-    hub(status("403 Forbidden"))
+    fake_hub(status("403 Forbidden"))
     with pytest.raises(ModelError, match="403"):
-        registry.ensure_weights(LITE)
+        hub.ensure_weights(LITE)
     assert not (tmp_path / "sprung").exists()
 
 
@@ -485,7 +490,7 @@ def test_digest_needs_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     weights = tmp_path / "w.bin"
     weights.write_bytes(b"one")
     (tmp_path / "a file").write_bytes(b"")
-    monkeypatch.setattr(registry, "_digest_memory", lambda: str(tmp_path / "a file" / "memory.json"))
+    monkeypatch.setattr(registry, "_digest_cache", lambda: str(tmp_path / "a file" / "memory.json"))
     assert registry.weights_digest(str(weights)) == hashlib.sha256(b"one").hexdigest()
     with pytest.raises(ModelError, match="cannot read"):
         registry.weights_digest(str(tmp_path / "gone"))

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgsearch.core.errors import UsageError
-from imgsearch.core.photos import walk as walk_module
+from imgsearch.core.photos import ignore
 from imgsearch.core.photos.walk import Walk, named_photo
 from imgsearch.core.types import Photo, Skipped
 
@@ -202,7 +202,7 @@ def test_bad_line_of_an_ignore_file_is_told_and_the_others_hold(tmp_path: Path) 
 
     items = list(Walk(str(tmp_path)))
 
-    assert skipped(items) == [Skipped(str(tmp_path / ".imgsearchignore"), "walk", "line 2 is not a pattern")]
+    assert skipped(items) == [Skipped(str(tmp_path / ".imgsearchignore"), "walk", "line 2 is not a valid pattern")]
     assert [item.relpath for item in items if isinstance(item, Photo)] == ["b.jpg"]
 
 
@@ -215,7 +215,7 @@ def test_ignore_file_may_be_written_on_windows_or_in_latin_1(tmp_path: Path) -> 
 
 def test_ignore_file_that_is_too_long_or_no_file_is_told_and_not_used(tmp_path: Path) -> None:
     plant(tmp_path, "a/a.jpg", "b/b.jpg")
-    (tmp_path / "a/.imgsearchignore").write_bytes(b"*.jpg\n" * (walk_module.MAX_IGNORE_BYTES // 6 + 1))
+    (tmp_path / "a/.imgsearchignore").write_bytes(b"*.jpg\n" * (ignore.MAX_IGNORE_BYTES // 6 + 1))
     os.mkfifo(tmp_path / "b/.imgsearchignore")
 
     items = list(Walk(str(tmp_path)))

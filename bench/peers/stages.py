@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import setup
 
-from imgsearch.core.models import embedding, registry
+from imgsearch.core.models import embedding, loading, registry
 from imgsearch.core.photos import preprocess
 from imgsearch.core.photos.decode_pool import DecodePool
 from imgsearch.core.types import Photo, Recipe
@@ -25,7 +25,7 @@ ROUNDS = 3
 
 def main() -> None:
     folder, count = sys.argv[1], int(sys.argv[2])
-    embedder = embedding.load(registry.parse(setup.ARCH, str(setup.WEIGHTS), setup.TAG), offline=True)
+    embedder = loading.load(registry.parse(setup.ARCH, str(setup.WEIGHTS), setup.TAG), offline=True)
     rates = {"decode": decoded_a_second(folder, count, embedder.recipe), "embed": embedded_a_second(embedder, count)}
     print(json.dumps(rates))
 

@@ -35,7 +35,8 @@ def models(as_json: options.Json = False) -> int:
 
 
 def _record(alias: Alias) -> dict[str, Any]:
-    from imgsearch.core.models.registry import RECOMMENDED, cached
+    from imgsearch.core.models.hub import cached
+    from imgsearch.core.models.registry import RECOMMENDED
 
     return {
         "name": alias.name,

@@ -131,10 +131,10 @@ def _warm(folder: str, *, device: str, offline: bool) -> Iterator[Engine]:
 
 def _warm_up(engine: Engine) -> None:
     embedder = engine.warm_up()
-    if embedder.whole is not None:
+    if embedder.model is not None:
         from imgsearch.cli.loading import make_light
 
-        make_light(embedder.whole)
+        make_light(embedder.model)
 
 
 @contextmanager

@@ -15,14 +15,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from imgsearch.core.errors import ImgsearchError, IndexNotFound, IndexTooOld, ModelError
+from imgsearch.core.models.hub import cached, hub_files, offline_variable
 from imgsearch.core.models.onnx_towers import TOWERS, OnnxTowers
 from imgsearch.core.models.registry import (
     DIR_PREFIX,
     RECOMMENDED,
     ModelSpec,
-    cached,
-    hub_files,
-    offline_variable,
     weights_unchanged,
 )
 from imgsearch.core.paths import filesystem, is_network_filesystem, printable, size

@@ -13,15 +13,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from imgsearch.core.errors import ImgsearchError
+from imgsearch.core.models.hub import cached, hub_cache, hub_files, offline_variable
 from imgsearch.core.models.onnx_towers import FORMAT, MANIFEST, SHIPPED, Manifest, OnnxTowers
 from imgsearch.core.models.registry import (
     ALIASES,
     BUILTIN,
     RECOMMENDED,
-    cached,
-    hub_cache,
-    hub_files,
-    offline_variable,
 )
 from imgsearch.core.paths import cache_folder, size
 from imgsearch.core.places import locate

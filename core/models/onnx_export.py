@@ -1,4 +1,4 @@
-"""The two towers of a loaded model as ONNX files for `light`, written once and kept only if they agree with it."""
+"""Writes the two towers of a loaded model as ONNX files, and keeps those whose vectors agree with the model's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import torch  # noqa: TID253
 from imgsearch.core.paths import fsync_path
 from imgsearch.core.photos.decode_pool import memory_available
 
-from .embedding import CausalText, OpenClipEmbedder, is_causal, one_line, quiet
+from .embedding import CausalText, OpenClipEmbedder, is_causal, one_line, silenced
 from .onnx_towers import (
     MANIFEST,
     MERGES,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from imgsearch.core.types import Squares, Vectors
 
 MIN_COSINE = 0.999
-"""A tower is kept if it comes this close to the model in fp32 (measured: 1.000000 for all that export at all)."""
+"""The smallest cosine between a vector of a tower and of the model in fp32. Measured: 1.000000 for all that export."""
 PROBE_TEXTS = 24
 NASTY_TEXTS = (
     "",
@@ -50,54 +50,54 @@ NASTY_TEXTS = (
 )
 PROBE_SQUARES = 3
 OPSET = 20
-# Files of an attempt that was killed are swept away by the next one after so long.
+# Files of a killed attempt are deleted after this long.
 STALE_SECONDS = 3600
-# Of the weights' size. On disk: the towers, and the raw export of the larger one beside them; in memory: the model once
-# more, and the exporter's copies of a tower.
+# Multiples of the weights' size. On disk: the towers, and the raw export of the larger one. In memory: a second copy of
+# the model, and the exporter's copies of a tower.
 SPACE_NEEDED = 2.5
 MEMORY_NEEDED = 3
 
 
 def export(embedder: OpenClipEmbedder, path: str | None = None) -> OnnxTowers:
-    """Write the light towers of a model, check them, and put them in their place. Raises OnnxError.
+    """Write the ONNX towers of a model into its cache folder, or `path`. Raises OnnxError.
 
-    A tower that does not export or does not agree is left out, with the reason in the manifest, and not tried again.
+    A tower that cannot be exported or does not agree is left out, with the reason in the manifest, and not tried again.
     """
-    assert embedder.again is not None
+    assert embedder.reload is not None
     fingerprint = embedder.identity.fingerprint
     path = path or towers_folder(fingerprint)
-    runtime()  # where there is none, nothing is written down as impossible
+    runtime()  # raises before a missing onnxruntime is recorded as a property of the model
     try:
-        with _workshop(os.path.dirname(path)) as folder:
-            _require_room(embedder.model, folder)
-            light = _write(embedder, embedder.again().eval().requires_grad_(False), folder)
-            return _put(light, path, fingerprint)
+        with _temporary_folder(os.path.dirname(path)) as folder:
+            _require_space(embedder.model, folder)
+            towers = _write(embedder, embedder.reload().eval().requires_grad_(False), folder)
+            return _publish(towers, path, fingerprint)
     except MemoryError as error:
-        raise OnnxError("there is not enough memory to prepare them") from error
+        raise OnnxError("not enough memory to export them") from error
     except OSError as error:
         raise OnnxError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
 
 
-def _put(light: OnnxTowers, path: str, fingerprint: str) -> OnnxTowers:
-    """Durably in its place, unless another process was quicker."""
-    for name in (*light.manifest.files, MANIFEST):
-        fsync_path(os.path.join(light.path, name))
+def _publish(towers: OnnxTowers, path: str, fingerprint: str) -> OnnxTowers:
+    """Move the towers to their place, durably, unless another process was first."""
+    for name in (*towers.manifest.files, MANIFEST):
+        fsync_path(os.path.join(towers.path, name))
     other = OnnxTowers.find(fingerprint, path)
     if other is not None and not other.is_worth_retrying():
         return other
     shutil.rmtree(path, ignore_errors=True)
     try:
-        os.rename(light.path, path)
+        os.rename(towers.path, path)
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
     fsync_path(os.path.dirname(path))
-    return OnnxTowers.find(fingerprint, path) or light
+    return OnnxTowers.find(fingerprint, path) or towers
 
 
 @contextlib.contextmanager
-def _workshop(parent: str) -> Iterator[str]:
-    """A folder to work in, which is gone afterwards unless it was moved."""
+def _temporary_folder(parent: str) -> Iterator[str]:
+    """A folder that is deleted at the end unless it was moved."""
     os.makedirs(parent, mode=0o700, exist_ok=True)
     for entry in os.scandir(parent):
         if entry.name.startswith(".making-") and time.time() - entry.stat().st_mtime > STALE_SECONDS:
@@ -109,16 +109,16 @@ def _workshop(parent: str) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _require_room(model: torch.nn.Module, folder: str) -> None:
+def _require_space(model: torch.nn.Module, folder: str) -> None:
     size = sum(parameter.numel() for parameter in model.parameters()) * 4
     if memory_available() < MEMORY_NEEDED * size:
-        raise OnnxError(f"no {size * MEMORY_NEEDED / 1e6:,.0f} MB of memory to prepare them")
+        raise OnnxError(f"exporting them needs {size * MEMORY_NEEDED / 1e6:,.0f} MB of free memory")
     if shutil.disk_usage(folder).free < SPACE_NEEDED * size:
-        raise OnnxError(f"no room for {size * SPACE_NEEDED / 1e6:,.0f} MB in {os.path.dirname(folder)}")
+        raise OnnxError(f"no space for {size * SPACE_NEEDED / 1e6:,.0f} MB in {os.path.dirname(folder)}")
 
 
 def _write(embedder: OpenClipEmbedder, model: Any, folder: str) -> OnnxTowers:
-    lacking: dict[Tower, str] = {}
+    missing: dict[Tower, str] = {}
     for name in TOWERS:
         try:
             if name == "text":
@@ -126,33 +126,33 @@ def _write(embedder: OpenClipEmbedder, model: Any, folder: str) -> OnnxTowers:
             _make(tower_of(model, embedder, name), folder, name)
         except (OSError, MemoryError):
             raise
-        except Exception as error:  # torch's exporter raises whatever it stumbles over
+        except Exception as error:  # torch's exporter raises all kinds of errors
             if isinstance(error, OnnxError) and not error.is_damage and error.__cause__ is not None:
-                raise  # onnxruntime lacked something
-            lacking[name] = one_line(error)
-    light = described(embedder, model, folder, lacking)
+                raise  # onnxruntime lacked something, such as memory
+            missing[name] = one_line(error)
+    towers = with_manifest(embedder, model, folder, missing)
     for name in TOWERS:
-        if name not in lacking and (why := disagreement(light, model, embedder, name)):
-            lacking[name] = why
-    for name in lacking:
+        if name not in missing and (why := disagreement(towers, model, embedder, name)):
+            missing[name] = why
+    for name in missing:
         for file_name in (f"{name}.onnx", f"{name}.onnx.data"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(folder, file_name))
-    light = described(embedder, model, folder, lacking)
+    towers = with_manifest(embedder, model, folder, missing)
     with open(os.path.join(folder, MANIFEST), "w", encoding="utf-8") as file:
-        file.write(light.manifest.to_json())
-    return light
+        file.write(towers.manifest.to_json())
+    return towers
 
 
-def described(
+def with_manifest(
     embedder: OpenClipEmbedder,
     model: Any,
     folder: str,
-    lacking: dict[Tower, str],
+    missing: dict[Tower, str],
     *,
     only: Collection[str] | None = None,
 ) -> OnnxTowers:
-    """The towers in a folder with their manifest, which is not written yet."""
+    """The towers in a folder, with a manifest that is not written yet."""
     names = [name for name in sorted(os.listdir(folder)) if name != MANIFEST and (only is None or name in only)]
     manifest = Manifest(
         fingerprint=embedder.identity.fingerprint,
@@ -161,7 +161,7 @@ def described(
         context_length=embedder.context_length,
         clean=_cleaning(embedder.tokenizer) or "",
         is_causal=is_causal(model),
-        lacking={str(name): why for name, why in lacking.items()},
+        lacking={str(name): why for name, why in missing.items()},
         files={name: os.path.getsize(os.path.join(folder, name)) for name in names},
         made_with=libraries(),
     )
@@ -172,9 +172,9 @@ def described(
 
 
 class _Causal(torch.nn.Module):
-    """A causal text tower over the tokens of one or many texts, end to end, of which none sees another text's.
+    """A causal text tower over one sequence of all texts, in which no token sees another text.
 
-    Without an axis for the texts the graph is half as long, and ONNX Runtime takes the square of that to load it.
+    Without an axis for the texts the graph is half as long, and the loading time of ONNX Runtime is quadratic in that.
     """
 
     def __init__(self, model: Any) -> None:
@@ -188,11 +188,11 @@ class _Causal(torch.nn.Module):
         x = tower.token_embedding(ids) + tower.positional_embedding[positions]
         for block in tower.transformer.resblocks:
             x = block(x, attn_mask=mask)
-        return _unit(self.causal.projected(tower.ln_final(x[last])))
+        return _unit(self.causal.project(tower.ln_final(x[last])))
 
 
 class _Text(torch.nn.Module):
-    """Any other text tower: always all tokens."""
+    """Any other text tower, always with all tokens."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -203,7 +203,7 @@ class _Text(torch.nn.Module):
 
 
 class _Image(torch.nn.Module):
-    """From a uint8 square, normalised as `OpenClipEmbedder` does it."""
+    """From uint8 squares, normalised like in `OpenClipEmbedder`."""
 
     def __init__(self, model: Any, embedder: OpenClipEmbedder) -> None:
         super().__init__()
@@ -223,7 +223,7 @@ def _unit(x: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Traceable:
-    """A tower, inputs to trace it with, and which of their axes are of any length."""
+    """A tower, example inputs, and the axes of these that have any length."""
 
     module: torch.nn.Module
     inputs: dict[str, torch.Tensor]
@@ -231,7 +231,7 @@ class Traceable:
 
 
 def tower_of(model: Any, embedder: OpenClipEmbedder, name: Tower) -> Traceable:
-    """One of a model's towers, as it is to be traced."""
+    """One of a model's towers, ready for tracing."""
     if name == "image":
         square = torch.zeros(1, *embedder.recipe.size, 3, dtype=torch.uint8)
         return Traceable(_Image(model, embedder), {"squares": square}, {})
@@ -245,7 +245,7 @@ def tower_of(model: Any, embedder: OpenClipEmbedder, name: Tower) -> Traceable:
 
 
 def _make(tower: Traceable, folder: str, name: Tower) -> None:
-    """Trace a tower, and let ONNX Runtime simplify it once, so that no question has to wait for that."""
+    """Trace a tower and let ONNX Runtime simplify it once, so that no query has to."""
     with tempfile.TemporaryDirectory(dir=folder, prefix="raw-") as raw:
         traced = os.path.join(raw, "traced.onnx")
         trace(tower, traced)
@@ -253,9 +253,9 @@ def _make(tower: Traceable, folder: str, name: Tower) -> None:
 
 
 def trace(tower: Traceable, path: str, *, keep_weights: bool = False) -> None:
-    """Write a tower as ONNX; with `keep_weights` every tensor stays as the model has it."""
+    """Write a tower as ONNX. `keep_weights`: every tensor stays as it is in the model."""
     mode = torch.onnx.TrainingMode
-    with quiet(), _plain_attention(), torch.no_grad():
+    with silenced(), _plain_attention(), torch.no_grad():
         torch.onnx.export(
             tower.module.eval(),
             tuple(tower.inputs.values()),
@@ -266,13 +266,17 @@ def trace(tower: Traceable, path: str, *, keep_weights: bool = False) -> None:
             opset_version=OPSET,
             do_constant_folding=not keep_weights,
             training=mode.PRESERVE if keep_weights else mode.EVAL,
-            dynamo=False,  # the newer exporter takes twice as long, and another library
+            dynamo=False,  # the newer exporter takes twice as long and needs another library
         )
 
 
 @contextlib.contextmanager
 def _plain_attention() -> Iterator[None]:
-    """torch's own attention freezes the number of tokens into the trace; the same in plain operations does not."""
+    """Traces `nn.MultiheadAttention` as plain operations: torch's own forward fixes the number of tokens in the trace.
+
+    The old exporter has no public hook for a module, so the method is replaced while it runs. The contract is
+    `disagreement` with every exported model, and tests/test_onnx_towers.py.
+    """
     before = torch.nn.MultiheadAttention.forward
     torch.nn.MultiheadAttention.forward = _attention  # type: ignore[method-assign, assignment]
     try:
@@ -292,7 +296,7 @@ def _attention(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     if key_padding_mask is not None or self.in_proj_weight is None or self.bias_k is not None:
-        raise OnnxError("an attention that is not plain")
+        raise OnnxError("its attention is not supported")
     is_turned = query.dim() == 3 and not self.batch_first
     sides = [x.transpose(0, 1) if is_turned else x for x in (query, key, value)]
     weights, biases = self.in_proj_weight, self.in_proj_bias
@@ -315,60 +319,59 @@ def _attention(
 
 
 def _heads(x: torch.Tensor, attention: torch.nn.MultiheadAttention) -> torch.Tensor:
-    """(..., tokens, heads x width of one) to (..., heads, tokens, width of one)."""
-    before = (-1,) if x.dim() == 2 else x.shape[:-1]  # -1: no operation that asks for the number of tokens
+    """(..., tokens, heads x width) to (..., heads, tokens, width)."""
+    before = (-1,) if x.dim() == 2 else x.shape[:-1]  # -1: no operation that needs the number of tokens
     return x.reshape(*before, int(x.shape[-1]) // attention.head_dim, attention.head_dim).transpose(-3, -2)
 
 
-# What kind of tower
+# The tokenizer
 
 
 def _cleaning(tokenizer: Any) -> str | None:
-    """How an open_clip SimpleTokenizer cleans a text; None for any other tokenizer."""
+    """How an open_clip SimpleTokenizer cleans texts. None for other tokenizers."""
     cleaning = getattr(getattr(tokenizer, "clean_fn", None), "__name__", "").removeprefix("_clean_")
     is_simple = type(tokenizer).__name__ == "SimpleTokenizer" and getattr(tokenizer, "reduction_fn", None) is None
     return cleaning if is_simple and cleaning in ("lower", "whitespace", "canonicalize") else None
 
 
 def write_merges(tokenizer: Any, folder: str) -> None:
-    """The tokenizer's table; what `tokens` takes for granted about the vocabulary is looked at here.
-    Raises OnnxError for a tokenizer of another kind."""
+    """Write the tokenizer's merges, after checking what `tokens` assumes about its vocabulary. Raises OnnxError."""
     if _cleaning(tokenizer) is None:
-        raise OnnxError(f"its tokenizer is a {type(tokenizer).__name__}, which needs torch's libraries")
+        raise OnnxError(f"its tokenizer is a {type(tokenizer).__name__}, which needs torch")
     merges = list(tokenizer.bpe_ranks)
     numbers = [tokenizer.encoder["".join(pair)] for pair in merges]
     if numbers != list(range(512, 512 + len(merges))) or tokenizer.sot_token_id != 512 + len(merges):
-        raise OnnxError("its tokenizer numbers its words in another way")
+        raise OnnxError("its tokenizer has another numbering")
     with open(os.path.join(folder, MERGES), "w", encoding="utf-8", newline="\n") as file:
         file.write("\n".join(" ".join(pair) for pair in merges))
 
 
-# Whether they agree
+# Comparing with the model
 
 
-def disagreement(light: OnnxTowers, model: Any, embedder: OpenClipEmbedder, tower: Tower) -> str:
-    """Why a tower cannot stand in for the model; nothing where it can."""
+def disagreement(towers: OnnxTowers, model: Any, embedder: OpenClipEmbedder, tower: Tower) -> str:
+    """Why a tower cannot replace the model; empty if it can."""
     try:
-        cosines = _text_cosines(light, model, embedder) if tower == "text" else _image_cosines(light, embedder)
+        cosines = _text_cosines(towers, model, embedder) if tower == "text" else _image_cosines(towers, embedder)
     except OnnxError as error:
         return one_line(error)
     return "" if cosines.min() >= MIN_COSINE else f"cosine {cosines.min():.4f} to the model"
 
 
-def _text_cosines(light: OnnxTowers, model: Any, embedder: OpenClipEmbedder) -> Vectors:
+def _text_cosines(towers: OnnxTowers, model: Any, embedder: OpenClipEmbedder) -> Vectors:
     texts = [*neutral_phrases()[:PROBE_TEXTS], *NASTY_TEXTS]
     with torch.inference_mode():
         true: Vectors = _unit(model.encode_text(embedder.tokenizer(texts))).numpy()
-    return cast("Vectors", (light.embed_texts(texts) * true).sum(axis=1))
+    return cast("Vectors", (towers.embed_texts(texts) * true).sum(axis=1))
 
 
-def _image_cosines(light: OnnxTowers, embedder: OpenClipEmbedder) -> Vectors:
+def _image_cosines(towers: OnnxTowers, embedder: OpenClipEmbedder) -> Vectors:
     squares = _squares(embedder.recipe.size)
-    return cast("Vectors", (light.embed_images(squares) * embedder.embed_images(squares)).sum(axis=1))
+    return cast("Vectors", (towers.embed_images(squares) * embedder.embed_images(squares)).sum(axis=1))
 
 
 def _squares(size: tuple[int, int]) -> Squares:
-    """Smooth coloured fields with some noise: like photos in what a tower's layers make of them."""
+    """Smooth colours with some noise, which activate a tower's layers like photos."""
     rng = np.random.default_rng(7)
     height, width = size
     y, x = np.mgrid[0:height, 0:width] / max(size)

@@ -1,8 +1,7 @@
-"""Text or one picture to a unit vector without torch, whose import alone takes longer than a whole search.
+"""Embeds a query without torch, whose import alone takes longer than a whole search.
 
-The two towers of a model are ONNX files in the user's cache, written once by `core/models/onnx_export.py` and named by
-the fingerprint of the space they answer for. ONNX Runtime maps their weights into memory instead of reading them, so a
-query costs only what it computes. The only file that names onnxruntime.
+The two towers of a model are ONNX files in the user's cache, written once by `core/models/onnx_export.py` for one
+fingerprint. ONNX Runtime maps their weights into memory instead of reading them. The only file that names onnxruntime.
 """
 
 from __future__ import annotations
@@ -30,37 +29,37 @@ if TYPE_CHECKING:
     import numpy as np
 
     from imgsearch.core.types import Squares, Vectors
-else:  # the first towers begin to load before it is needed
+else:  # the towers start to load before it is needed
     np = LateModule("numpy")
 
 Tower = Literal["text", "image"]
 TOWERS: tuple[Tower, ...] = ("text", "image")
 
 FORMAT = 1
-"""Of the files together; what has another number is made anew."""
+"""Files with another format number are made again."""
 SHIPPED = os.path.join(os.path.dirname(__file__), "builtin_model")
-"""Those of the built-in model (bench/ship_light.py)."""
+"""The towers of the built-in model, made by bench/ship_light.py."""
 MANIFEST = "light.json"
 MERGES = "merges.txt"
 
-# More texts than this in one call are no question of a person's, and are not remembered.
-MOST_REMEMBERED = 32
-# Texts go through the tower together up to so many tokens; each is weighed against all of them.
-TOKENS_AT_ONCE = 512
+# A call with more texts is not a user's query, and is not cached.
+MAX_CACHED_TEXTS = 32
+# The most tokens in one run of a tower: each token is compared with all others of the run.
+MAX_TOKENS = 512
 
 
 class OnnxError(Exception):
-    """The light towers cannot answer; the model itself has to."""
+    """The ONNX towers cannot be used; the model itself is needed."""
 
     def __init__(self, reason: str, *, is_damage: bool = False) -> None:
         super().__init__(reason)
         self.is_damage = is_damage
-        """Whether the files are to blame, and not what this process lacks."""
+        """The files are damaged. False: this process lacks something, such as memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What the files of one model are."""
+    """What the files in a folder of towers are."""
 
     fingerprint: str
     dim: int
@@ -68,13 +67,13 @@ class Manifest:
     context_length: int
     clean: str
     is_causal: bool
-    """Whether a text may be cut after its end mark, since no token sees those behind it."""
+    """No token of a text sees later ones, so that a text may be cut after its end token."""
     lacking: dict[str, str]
-    """Why there is no `text` or no `image` tower, for those that there are not."""
+    """Missing tower -> reason."""
     files: dict[str, int]
-    """All other files of the folder with their sizes in bytes."""
+    """File name -> size in bytes, for all other files of the folder."""
     made_with: str
-    """The libraries that wrote it: what failed with them is worth another try with others."""
+    """The versions of the libraries that made the towers. Other versions may make those that are missing."""
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -86,20 +85,20 @@ class Manifest:
         if record["format"] != FORMAT:
             raise ValueError(f"format {record['format']}")
         if not all(os.path.basename(name) == name for name in [*record["files"], *record["lacking"]]):
-            raise ValueError("names of other places")
+            raise ValueError("a name with a folder")
         recipe: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in record["recipe"].items()}
         return cls(**{**record, "recipe": Recipe(**recipe)})
 
 
 def towers_folder(fingerprint: str) -> str:
-    """Where the light towers of a model lie: never in an index, which may be somebody else's, and say anything."""
+    """The folder of a model's towers. Never in an index, which may come from another user."""
     if not re.fullmatch("[0-9a-f]{64}", fingerprint):
         fingerprint = hashlib.sha256(fingerprint.encode("utf-8", "replace")).hexdigest()
     return os.path.join(cache_folder(), "light", fingerprint[:16])
 
 
 class OnnxTowers:
-    """The light towers of one model, each loaded when first needed."""
+    """The ONNX towers of one model, each loaded when it is first needed."""
 
     def __init__(self, path: str, manifest: Manifest) -> None:
         self.path = path
@@ -109,7 +108,7 @@ class OnnxTowers:
 
     @classmethod
     def find(cls, fingerprint: str, path: str | None = None) -> OnnxTowers | None:
-        """The towers made for that very model, or None: not made yet, incomplete, or of another version."""
+        """The towers of this model. None if they are missing, incomplete, or have another format."""
         for place in [path] if path else [SHIPPED, towers_folder(fingerprint)]:
             try:
                 with open(os.path.join(place, MANIFEST), encoding="utf-8") as file:
@@ -122,22 +121,22 @@ class OnnxTowers:
         return None
 
     def is_worth_retrying(self) -> bool:
-        """Whether a tower is lacking that other versions of the libraries may be able to make."""
+        """Whether a tower is missing that the installed versions of the libraries may be able to make."""
         return bool(self.manifest.lacking) and self.manifest.made_with != libraries()
 
     def has(self, tower: Tower) -> bool:
         return tower not in self.manifest.lacking
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """float32 (n, dim), unit length, in the order given. Raises OnnxError."""
+        """float32 (n, dim), unit length. Raises OnnxError."""
         token_lists = [self._tokens(text.encode("utf-8", "replace").decode("utf-8")) for text in texts]
         vectors = np.empty((len(texts), self.manifest.dim), np.float32)
         by_length = sorted(range(len(texts)), key=lambda i: len(token_lists[i]))
         while by_length:
-            count = max(1, TOKENS_AT_ONCE // len(token_lists[by_length[-1]]))
+            count = max(1, MAX_TOKENS // len(token_lists[by_length[-1]]))
             by_length, chosen = by_length[:-count], by_length[-count:]
             tokens = [token_lists[i] for i in chosen]
-            vectors[chosen] = self._run("text", **(packed(tokens) if self.manifest.is_causal else self._whole(tokens)))
+            vectors[chosen] = self._run("text", **(packed(tokens) if self.manifest.is_causal else self._padded(tokens)))
         return vectors
 
     def embed_images(self, squares: Squares) -> Vectors:
@@ -146,7 +145,7 @@ class OnnxTowers:
         return np.concatenate(vectors) if vectors else np.empty((0, self.manifest.dim), np.float32)
 
     def load(self, tower: Tower) -> Any:
-        """Bring a tower into memory, if it is not there yet. Raises OnnxError."""
+        """The session of a tower, loaded if necessary. Raises OnnxError."""
         if not self.has(tower):
             raise OnnxError(self.manifest.lacking[tower])
         with self._loading:
@@ -155,7 +154,7 @@ class OnnxTowers:
             return self._towers[tower]
 
     def remove(self) -> None:
-        """They can be made again. Nothing but their own files goes."""
+        """Delete the files of the towers and nothing else. They can be made again."""
         if self.path == SHIPPED:
             return
         with contextlib.suppress(OSError):
@@ -168,7 +167,7 @@ class OnnxTowers:
         tokens = self._tokenizer(text)
         return tokens[: tokens.index(self._tokenizer.end) + 1] if self.manifest.is_causal else tokens
 
-    def _whole(self, token_lists: Sequence[list[int]]) -> dict[str, Any]:
+    def _padded(self, token_lists: Sequence[list[int]]) -> dict[str, Any]:
         ids = np.zeros((len(token_lists), self.manifest.context_length), np.int64)
         for row, tokens in zip(ids, token_lists, strict=True):
             row[: len(tokens)] = tokens
@@ -188,8 +187,8 @@ class OnnxTowers:
         loaded = self.load(tower)
         try:
             (vectors,) = loaded.run(None, inputs)
-        except Exception as error:  # onnxruntime raises classes of its own, without a common parent
-            raise _light_error(error) from error
+        except Exception as error:  # onnxruntime's exceptions have no common base class
+            raise _onnx_error(error) from error
         if not np.isfinite(vectors).all():
             raise OnnxError("a vector that is not finite", is_damage=True)
         found: Vectors = vectors
@@ -197,13 +196,13 @@ class OnnxTowers:
 
 
 def libraries() -> str:
-    """Those that towers are made and run with, as installed."""
+    """The installed versions of the libraries that make and run towers."""
     return ", ".join(f"{name} {version_of(name)}" for name in ("torch", "open_clip_torch", "onnxruntime"))
 
 
 def packed(token_lists: Sequence[list[int]]) -> dict[str, Any]:
-    """Texts end to end, as a causal tower takes them: token numbers and their positions (tokens), who sees whom
-    (tokens, tokens), and where each text ends (texts)."""
+    """Texts in one sequence, the input of a causal tower: token ids and their positions (tokens), the attention mask
+    (tokens, tokens), and the index of each text's last token (texts)."""
     lengths = [len(tokens) for tokens in token_lists]
     text = np.repeat(np.arange(len(lengths)), lengths)
     positions = np.concatenate([np.arange(length) for length in lengths])
@@ -216,18 +215,18 @@ def packed(token_lists: Sequence[list[int]]) -> dict[str, Any]:
     }
 
 
-def _light_error(error: BaseException) -> OnnxError:
+def _onnx_error(error: BaseException) -> OnnxError:
     text = str(error)
-    lacks = isinstance(error, ImportError | MemoryError) or re.search("alloc|memory|thread", text, re.IGNORECASE)
-    return OnnxError(text or type(error).__name__, is_damage=not lacks)
+    is_missing = isinstance(error, ImportError | MemoryError) or re.search("alloc|memory|thread", text, re.IGNORECASE)
+    return OnnxError(text or type(error).__name__, is_damage=not is_missing)
 
 
 def runtime() -> Any:
-    """The onnxruntime module. First called where no other thread is importing anything: two that meet in numpy would
-    leave each other with half of it. numpy comes first, because onnxruntime imports it in a way that swallows ^C."""
+    """The onnxruntime module. First call it while no other thread imports anything: two threads that import numpy at
+    the same time get half of it. numpy comes first, because onnxruntime swallows ^C while it imports it."""
     import numpy  # noqa: F401
 
-    # Since 1.29 its wheels send reports of use unless this is set before they are imported.
+    # Since 1.29 its wheels send usage reports unless this is set before the import.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
@@ -235,9 +234,9 @@ def runtime() -> Any:
 
 
 def session(path: str, *, optimised: str | None = None) -> Any:
-    """An ONNX Runtime session. With `optimised` the graph is simplified and written there, its weights beside it.
+    """An ONNX Runtime session. `optimised`: a path to which the simplified graph and its weights are written.
 
-    Raises OnnxError, also where onnxruntime is missing.
+    Raises OnnxError, also if onnxruntime is not installed.
     """
     try:
         ort = runtime()
@@ -245,9 +244,9 @@ def session(path: str, *, optimised: str | None = None) -> Any:
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = processor_cores()
-        # A thread that waits for the next piece of work by spinning takes the core from whoever has work.
+        # Threads that spin while they wait take the cores from other threads.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Weights stay where they are, in the mapped file: packing them costs more than one question gains by it.
+        # Use the weights in the mapped file: packing them takes longer than one query saves.
         options.add_session_config_entry("session.disable_prepacking", "1")
         level = ort.GraphOptimizationLevel
         options.graph_optimization_level = level.ORT_ENABLE_BASIC if optimised else level.ORT_DISABLE_ALL
@@ -258,81 +257,81 @@ def session(path: str, *, optimised: str | None = None) -> Any:
             options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # an ImportError, or one of onnxruntime's own classes
-        raise _light_error(error) from error
+        raise _onnx_error(error) from error
 
 
 class QueryEmbedder:
-    """Vectors for questions, by the quickest way: remembered, then the light towers, then the model itself."""
+    """Embeds queries the fastest way: from the cache, else with the ONNX towers, else with the model itself."""
 
     def __init__(
         self,
         identity: SpaceIdentity,
         load: Callable[[], Embedder],
         *,
-        light: OnnxTowers | None = None,
-        history: QueryCache | None = None,
+        towers: OnnxTowers | None = None,
+        cache: QueryCache | None = None,
     ) -> None:
         self.identity = identity
-        self.whole: Embedder | None = None
-        """The model itself, once it had to be loaded."""
+        self.model: Embedder | None = None
+        """The model itself, if it was needed."""
         self._load = load
-        self._light = light
-        self._history = history
+        self._towers = towers
+        self._cache = cache
         self._known: dict[str, Vectors] = {}
         self._unknown: set[str] = set()
 
     @property
     def recipe(self) -> Recipe:
-        return self._light.manifest.recipe if self._light else self._whole().recipe
+        return self._towers.manifest.recipe if self._towers else self._loaded_model().recipe
 
-    def _whole(self) -> Embedder:
-        if self.whole is None:
-            self.whole = self._load()
-        return self.whole
+    def _loaded_model(self) -> Embedder:
+        if self.model is None:
+            self.model = self._load()
+        return self.model
 
     def expect(self, tower: Tower, texts: Sequence[str] = ()) -> None:
-        """Load in the background what will be asked, while other things are done."""
-        self._recall(texts)
+        """Load the tower in the background, unless all `texts` are cached."""
+        self._look_up(texts)
         is_needed = tower == "image" or any(text not in self._known for text in texts)
-        if is_needed and self._light and self._light.has(tower):
-            with contextlib.suppress(Exception):  # whoever needs the tower meets it again
+        if is_needed and self._towers and self._towers.has(tower):
+            with contextlib.suppress(Exception):  # the same error comes when the tower is used
                 runtime()
-                # Waited for at the end: onnxruntime aborts a process that leaves while it loads.
-                threading.Thread(target=self._prepare, args=(self._light, tower)).start()
+                # Not a daemon: onnxruntime aborts a process that exits while it loads.
+                threading.Thread(target=self._prepare, args=(self._towers, tower)).start()
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        self._recall(texts)
+        self._look_up(texts)
         wanted = [text for text in dict.fromkeys(texts) if text not in self._known]
         if not wanted:
             return np.stack([self._known[text] for text in texts])
         new = dict(zip(wanted, self._embed("text", wanted), strict=True))
-        if self._history and len(texts) <= MOST_REMEMBERED:
-            self._history.remember(new)
+        if self._cache and len(texts) <= MAX_CACHED_TEXTS:
+            self._cache.remember(new)
         return np.stack([self._known[text] if text in self._known else new[text] for text in texts])
 
-    def _recall(self, texts: Sequence[str]) -> None:
-        if self._history and len(texts) <= MOST_REMEMBERED:
+    def _look_up(self, texts: Sequence[str]) -> None:
+        if self._cache and len(texts) <= MAX_CACHED_TEXTS:
             new = [text for text in texts if text not in self._known and text not in self._unknown]
-            self._known |= self._history.find(new) if new else {}
+            self._known |= self._cache.find(new) if new else {}
             self._unknown.update(new)
 
     def embed_images(self, squares: Squares) -> Vectors:
         return self._embed("image", squares)
 
     def _embed(self, tower: Tower, items: Any) -> Vectors:
-        if self._light and self._light.has(tower):
+        if self._towers and self._towers.has(tower):
             try:
-                return self._light.embed_texts(items) if tower == "text" else self._light.embed_images(items)
+                return self._towers.embed_texts(items) if tower == "text" else self._towers.embed_images(items)
             except OnnxError as error:
-                if error.is_damage:  # what they gave before may be wrong as well; both are made again
-                    self._light.remove()
-                    if self._history:
-                        self._history.forget()
-                self._light = None
-        whole = self._whole()
-        return whole.embed_texts(items) if tower == "text" else whole.embed_images(items)
+                if error.is_damage:  # earlier vectors may be wrong as well; both are made again
+                    self._towers.remove()
+                    if self._cache:
+                        self._cache.forget()
+                self._towers = None
+        model = self._loaded_model()
+        return model.embed_texts(items) if tower == "text" else model.embed_images(items)
 
     @staticmethod
-    def _prepare(light: OnnxTowers, tower: Tower) -> None:
+    def _prepare(towers: OnnxTowers, tower: Tower) -> None:
         with contextlib.suppress(OnnxError):
-            light.load(tower)
+            towers.load(tower)

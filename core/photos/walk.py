@@ -1,35 +1,31 @@
 """Files on disk that may be photos.
 
-`Walk` lists a folder and everything below it; `named_photo` looks at one file that was given by name. Both
-only list and `stat`: whether a file is a picture is decided later, by its content. A folder is handed on as one
-`Listing`, in columns: nearly all files are as they were the last time, and of those no object of their own is made.
+`Walk` lists a folder and everything below it; `named_photo` takes one file by name. Both only list and `stat`: whether
+a file is a picture is decided later, by its content. Each folder is one `Listing`, in columns, because most files are
+unchanged since the last run and need no object of their own.
 
-**Order.** A folder's files in the order of their names' bytes, then its sub-folders in the same order.
-Folders that are reached through a symbolic link come after all the others, so that a real place wins over a
-link to it.
+**Order.** A folder's files in the byte order of their names, then its subfolders in the same order. Folders behind a
+symbolic link come last, so that the real location of a photo wins over a link to it.
 
-**Links.** A link to a file is a photo of its own (its content hash makes that cheap). A folder is visited
-once, told by device and inode, whatever number of links or mounts lead to it.
+**Links.** A link to a file is a photo of its own (its content hash makes that cheap). A folder is visited once,
+identified by device and inode, no matter how many links or mounts lead to it.
 
-**What is passed over.** Dot-names, unless `hidden`. Junk (trash, thumbnails, previews, version control,
-unfinished downloads), even if `hidden`: most of it would show a photo twice. What an `.imgsearchignore` file
-or `exclude` says. None of this is asked about the folder where the walk starts.
+**What is ignored.** Hidden files and folders, unless `hidden`. Junk (trash, thumbnails, previews, version control,
+partial downloads), even with `hidden`: most of it would show a photo twice. Whatever matches `.imgsearchignore` or
+`exclude`. None of this applies to the folder where the walk starts.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
-import warnings
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from imgsearch.core.errors import UsageError
 from imgsearch.core.paths import (
     LEAST_INTEGER,
     MOST_INTEGER,
@@ -42,35 +38,25 @@ from imgsearch.core.paths import (
 )
 from imgsearch.core.types import Photo, Sidecar, Skipped
 
-IGNORE_FILE = ".imgsearchignore"
-MAX_IGNORE_BYTES = 1 << 20
-"""No list that a person keeps is longer, and a wrongly named file must not fill the memory."""
-MAX_PATTERN_LENGTH = 4096
-"""No path is longer."""
-
-_JUNK_FOLDERS = (
-    frozenset([".imgsearch", ".git", ".hg", ".svn", ".bzr", "node_modules", "__pycache__"])
-    | {"$recycle.bin", "recycler", "#recycle", "@recycle", ".trash", ".trashes", ".dtrash", "lost+found"}
-    | {"system volume information", ".spotlight-v100", ".fseventsd", ".temporaryitems", "__macosx", "@tmp"}
-    | {".documentrevisions-v100", ".appledouble", ".appledb", "#snapshot", ".stversions"}
-    | {"@eadir", ".@__thumb", ".thumbnails"}
+from .ignore import (
+    IGNORE_FILE,
+    Rules,
+    apply_to_files,
+    exclude_rules,
+    is_ignored,
+    is_junk_file,
+    is_junk_folder,
+    layer_of,
+    read_ignore_file,
 )
-"""In lower case: ours and version control; trash; what systems and network drives keep; thumbnails."""
-_JUNK_FOLDER_STARTS = (".trash-",)
-_JUNK_FOLDER_ENDINGS = (".lrdata", ".lrcat-data")
-_PHOTO_LIBRARIES = (".photoslibrary", ".aplibrary", ".migratedphotolibrary")
-_LIBRARY_ORIGINALS = ("originals", "masters")
-"""Of the folders in a library package of Photos or Aperture those that hold the user's own files."""
-_JUNK_FILES = frozenset([IGNORE_FILE, ".DS_Store", "Thumbs.db", "thumbs.db", "ehthumbs.db", "desktop.ini"])
-_JUNK_FILE_ENDINGS = (".part", ".partial", ".crdownload", ".opdownload")
 
 _SIDECAR_ENDINGS = frozenset([".xmp", ".txt"])
-_COMPANY_ENDINGS = _SIDECAR_ENDINGS | {name[-4:] for name in RAW_EXTENSIONS}
-"""The last four characters of the names that give a folder sidecars or pairs; most folders have none."""
+_COMPANION_ENDINGS = _SIDECAR_ENDINGS | {name[-4:] for name in RAW_EXTENSIONS}
+"""The last four characters of names that mean sidecars or pairs. Most folders have none."""
 _PAIR_ENDINGS = (".jpg", ".jpeg", ".jpe", ".heic", ".heif", ".hif")
-"""What a camera writes beside its RAW file, the most usual first."""
+"""What a camera writes beside its RAW file, most common first."""
 _PLAIN_ENDINGS = frozenset([".jpg", ".JPG", "jpeg", "JPEG", "heic", "HEIC", ".png", ".PNG", "webp", ".mp4", ".MOV"])
-"""The last four characters of most names: such a file is no junk, and brings no company."""
+"""The last four characters of most names. Such a file is not junk and has no companions of its own."""
 
 _Beside = tuple[tuple[Sidecar, ...], str | None]
 _Entries = dict[str, os.DirEntry[str]]
@@ -78,7 +64,7 @@ _Entries = dict[str, os.DirEntry[str]]
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The photos of one folder as they were found, in the order of their names' bytes, column by column."""
+    """The files of one folder in the byte order of their names, column by column."""
 
     root: str
     relpath: str
@@ -87,14 +73,14 @@ class Listing:
     mtimes_ns: list[int]
     inodes: list[int]
     beside: Mapping[str, _Beside]
-    """By name, only of photos that have any: the sidecars, and of a RAW file the relpath of its pair."""
+    """Name -> sidecars and, for a RAW file, the relpath of its pair; only for files that have any."""
 
     def photo(self, at: int) -> Photo:
         name, prefix = self.names[at], self.relpath + "/" if self.relpath else ""
         return Photo(self.root, prefix + name, *self.stat(at), *self.beside.get(name, ((), None)))
 
     def stat(self, at: int) -> tuple[int, int, int]:
-        """Size, time and inode."""
+        """Size in bytes, modification time in nanoseconds, inode."""
         return self.sizes[at], self.mtimes_ns[at], self.inodes[at]
 
     def without(self, names: Collection[str]) -> Listing:
@@ -115,20 +101,19 @@ class Listing:
 
 
 class Walk:
-    """The files of `root` (an absolute path) as `Photo`, what could not be looked at as `Skipped`.
+    """Yields the files of `root` (an absolute path) as `Photo`, and what could not be read as `Skipped`.
 
-    `start` is the relative path of a sub-folder to look at alone. `exclude` holds gitignore patterns relative
-    to the root; they have the last word over `.imgsearchignore` files, also with `!`. A pattern that means
-    nothing raises UsageError. With `follow_links=False` links are passed over. `elsewhere` are (device, inode) of
-    folders that are somebody else's and not entered, `others` the real paths of folders that a link is not followed
-    into. An object is iterated once, or its `listings` are.
+    `start`: the relative path of a subfolder to walk instead of the whole root. `exclude`: gitignore patterns relative
+    to the root; they override `.imgsearchignore` files, also with `!`. Raises UsageError for an invalid pattern.
+    `elsewhere`: (device, inode) of folders not to enter. `others`: real paths of folders not to enter through a link.
+    Iterate a walk, or its `listings`, only once.
     """
 
     folders: int
-    """How many folders were listed so far."""
+    """The number of folders listed so far."""
     unread: set[str]
-    """Relative paths of folders that could not be listed, of files that could not be looked at and of links
-    that lead nowhere; "" is the root itself. Nothing is known of what lies there: see `is_unread`."""
+    """Relative paths of folders and files that could not be read and of broken links; "" is the root. What is there is
+    unknown: see `is_unread`."""
 
     def __init__(
         self,
@@ -146,7 +131,7 @@ class Walk:
         self.folders = 0
         self.unread = set()
         self._base = root if root.endswith("/") else root + "/"
-        self._exclude = _excluding(exclude)
+        self._exclude = exclude_rules(exclude)
         self._hidden = hidden
         self._follow_links = follow_links
         self._others = tuple(f"{other.rstrip('/')}/" for other in others)
@@ -154,7 +139,7 @@ class Walk:
         self._begun = False
 
     def is_unread(self, relpath: str) -> bool:
-        """Whether the walk could not tell if this file is still there: do not take it for deleted."""
+        """Whether the walk could not tell if this file still exists, so that it must not count as deleted."""
         while relpath and relpath not in self.unread:
             relpath = _parent(relpath)
         return relpath in self.unread
@@ -167,14 +152,14 @@ class Walk:
                 yield from found.photos()
 
     def listings(self) -> Iterator[Listing | Skipped]:
-        """A folder at a time; one without photos has no listing."""
+        """One listing per folder that has files."""
         if self._begun:
             raise RuntimeError("a Walk is iterated once")
         self._begun = True
         rules = self._exclude
         for above in _ancestors(self.start):
-            rules, troubles = self._with_ignore_file(above, rules)
-            yield from troubles
+            rules, problems = self._with_ignore_file(above, rules)
+            yield from problems
         pending = [_Folder(self.start, rules)]
         links: deque[_Folder] = deque()
         while pending or links:
@@ -186,9 +171,9 @@ class Walk:
     def _visit(self, folder: _Folder) -> Iterator[Listing | Skipped]:
         path = self._absolute(folder.relpath)
         try:
-            if not self._is_new(path, folder):
+            if not self._enter(path, folder):
                 return
-            # What is looked at through the open folder is not searched for from the top, file by file.
+            # With an open folder the system need not resolve the whole path for each file.
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             yield from self._failed(folder.relpath, error)
@@ -208,13 +193,13 @@ class Walk:
             return
         self.folders += 1
         if IGNORE_FILE in entries:
-            folder.rules, troubles = self._with_ignore_file(folder.relpath, folder.rules)
-            yield from troubles
-        yield from self._sort_out(folder, entries)
-        yield from self._look_at(folder, entries)
+            folder.rules, problems = self._with_ignore_file(folder.relpath, folder.rules)
+            yield from problems
+        yield from self._sort_entries(folder, entries)
+        yield from self._stat_files(folder, entries)
 
-    def _is_new(self, path: str, folder: _Folder) -> bool:
-        """Whether the folder is to be visited; from now on it is not."""
+    def _enter(self, path: str, folder: _Folder) -> bool:
+        """Whether to visit the folder, which then counts as visited."""
         info = os.stat(path)
         identity = info.st_dev, info.st_ino
         if identity in self._seen and folder.relpath != self.start:
@@ -226,10 +211,10 @@ class Walk:
         self._seen.add(identity)
         return True
 
-    def _sort_out(self, folder: _Folder, entries: _Entries) -> Iterator[Skipped]:
-        """Put what is wanted of the entries into the folder's `files`, `folders` and `links`."""
+    def _sort_entries(self, folder: _Folder, entries: _Entries) -> Iterator[Skipped]:
+        """Fill the folder's `files`, `folders` and `links`."""
         hidden, rules, prefix = self._hidden, folder.rules, folder.prefix
-        files = [] if _concern_files(rules) else _plain_files(entries)
+        files = [] if apply_to_files(rules) else _plain_files(entries)
         others = entries.keys() - files if len(files) < len(entries) else ()
         for name in _in_order(others):
             if name[0] == "." and not hidden:
@@ -242,13 +227,13 @@ class Walk:
                     yield from self._failed(prefix + name, error)
                 continue
             if kind == "file":
-                if _is_junk_file(name, hidden) or (rules and _is_ignored(prefix + name, False, rules)):
+                if is_junk_file(name, hidden) or (rules and is_ignored(prefix + name, False, rules)):
                     continue
                 files.append(name)
-                if name[-4:].lower() in _COMPANY_ENDINGS:
-                    folder.has_company = True
+                if name[-4:].lower() in _COMPANION_ENDINGS:
+                    folder.has_companions = True
             elif kind == "nowhere":
-                # It may have led to a folder on a disk that is away now. Of a photo only the link is left.
+                # It may lead to a folder on a disk that is not mounted now. With a photo's name it is just broken.
                 if extension(name) not in PICTURE_EXTENSIONS:
                     self.unread.add(prefix + name)
             elif kind != "other" and self._is_wanted(prefix + name, True, rules):
@@ -259,7 +244,7 @@ class Walk:
         folder.files = _in_order(files)
 
     def _kind(self, entry: os.DirEntry[str]) -> str:
-        """`folder`, `link` (to a folder), `file` (a link to one), `nowhere` or `other`."""
+        """`folder`, `link` (to a folder), `file` (link to a file), `nowhere` (broken link) or `other`."""
         if not entry.is_symlink():
             return "folder" if entry.is_dir() else "other"
         if not self._follow_links:
@@ -272,14 +257,14 @@ class Walk:
             raise
         return "link" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
 
-    def _look_at(self, folder: _Folder, entries: _Entries) -> Iterator[Listing | Skipped]:
-        company = _Company(folder.files) if folder.has_company else None
-        names = [name for name in folder.files if name not in company.sidecar_files] if company else folder.files
+    def _stat_files(self, folder: _Folder, entries: _Entries) -> Iterator[Listing | Skipped]:
+        companions = _Companions(folder.files) if folder.has_companions else None
+        names = [name for name in folder.files if name not in companions.sidecar_files] if companions else folder.files
         try:
             stats = [entries[name].stat() for name in names]
         except OSError:
-            names, stats, troubles = self._look_at_each(folder, names, entries)
-            yield from troubles
+            names, stats, problems = self._stat_each(folder, names, entries)
+            yield from problems
         if not names:
             return
         yield Listing(
@@ -289,52 +274,52 @@ class Walk:
             [info.st_size for info in stats],
             _mtimes_ns(stats),
             [info.st_ino & MOST_INTEGER for info in stats],
-            self._beside(folder.prefix, names, company) if company else {},
+            self._beside(folder.prefix, names, companions) if companions else {},
         )
 
-    def _beside(self, prefix: str, names: Iterable[str], company: _Company) -> dict[str, _Beside]:
+    def _beside(self, prefix: str, names: Iterable[str], companions: _Companions) -> dict[str, _Beside]:
         found: dict[str, _Beside] = {}
         for name in names:
-            sidecars = tuple(_sidecars(self._base, prefix, company.sidecars(name)))
-            pair = company.pair(name)
+            sidecars = tuple(_sidecars(self._base, prefix, companions.sidecars(name)))
+            pair = companions.pair(name)
             if sidecars or pair:
                 found[name] = sidecars, None if pair is None else prefix + pair
         return found
 
-    def _look_at_each(
+    def _stat_each(
         self, folder: _Folder, names: Sequence[str], entries: _Entries
     ) -> tuple[list[str], list[os.stat_result], list[Skipped]]:
-        """The names of those that can be looked at, what was seen, and what is to be said of the others."""
+        """The names that could be read, their stat results, and the others as `Skipped`."""
         seen: dict[str, os.stat_result] = {}
-        troubles: list[Skipped] = []
+        problems: list[Skipped] = []
         for name in names:
             try:
                 seen[name] = entries[name].stat()
             except OSError as error:
                 if isinstance(error, PermissionError) and not entries[name].is_symlink():
-                    # A folder that may be listed and not entered: one line for it, not one for each file.
+                    # A folder that may be listed but not entered: one line for it, not one per file.
                     folder.folders.clear()
-                    troubles += self._failed(folder.relpath, error)
+                    problems += self._failed(folder.relpath, error)
                     break
-                troubles += self._failed(folder.prefix + name, error)
-        return list(seen), list(seen.values()), troubles
+                problems += self._failed(folder.prefix + name, error)
+        return list(seen), list(seen.values()), problems
 
     def _absolute(self, relpath: str) -> str:
         return self._base + relpath if relpath else self.root
 
-    def _is_wanted(self, relpath: str, is_folder: bool, rules: _Rules) -> bool:
-        """Whether the walk takes up an entry of this name that it found in a folder."""
+    def _is_wanted(self, relpath: str, is_folder: bool, rules: Rules) -> bool:
+        """Whether the walk includes an entry with this name."""
         above, _, name = relpath.rpartition("/")
         if name[0] == "." and not self._hidden:
             return False
-        if is_folder and _is_junk_folder(name, above or self.root):
+        if is_folder and is_junk_folder(name, above or self.root):
             return False
-        return not (rules and _is_ignored(relpath, is_folder, rules))
+        return not (rules and is_ignored(relpath, is_folder, rules))
 
     def _has_real_place(self, path: str) -> bool:
-        """Whether a link out of `start` leads to where a walk of the whole root comes without a link.
+        """Whether a link out of `start` leads to a folder that a walk of the whole root reaches without a link.
 
-        Then the photos there belong to that place, and a partial walk must not show them a second time.
+        Then its photos belong to that folder, and a partial walk must not yield them a second time.
         """
         real_root, real_path = os.path.realpath(self.root), os.path.realpath(path)
         if real_path == real_root:
@@ -350,7 +335,7 @@ class Walk:
         return True
 
     def _failed(self, relpath: str, error: OSError) -> Iterator[Skipped]:
-        """Note what could not be looked at; say so unless it vanished after it was listed."""
+        """Record what could not be read, and report it unless it was deleted after it was listed."""
         path = self._absolute(relpath)
         if isinstance(error, FileNotFoundError) and relpath != self.start and not os.path.lexists(path):
             self._vanished(relpath)
@@ -359,10 +344,10 @@ class Walk:
         yield Skipped(path, "walk", _reason(error))
 
     def _vanished(self, relpath: str) -> None:
-        """Tell what was deleted from what went away with its disk.
+        """Tell a deleted file from one whose disk was unmounted.
 
-        Deleted: the next folder up that is still there is the one that was listed. Otherwise that folder is
-        the empty mount point of a disk that was there a moment ago.
+        It was deleted if the nearest folder above that still exists is the one that was listed. Otherwise that folder
+        is the empty mount point of a disk that was there a moment ago.
         """
         while relpath != self.start:
             relpath = _parent(relpath)
@@ -377,22 +362,22 @@ class Walk:
             break
         self.unread.add(relpath)
 
-    def _with_ignore_file(self, relpath: str, rules: _Rules) -> tuple[_Rules, list[Skipped]]:
-        """The rules below a folder: its own come before those from above, `exclude` before all."""
+    def _with_ignore_file(self, relpath: str, rules: Rules) -> tuple[Rules, list[Skipped]]:
+        """The rules below a folder: its own before those from above, and `exclude` before all."""
         prefix = relpath + "/" if relpath else ""
         path = self._base + prefix + IGNORE_FILE
         try:
-            lines = _ignore_lines(path)
+            lines = read_ignore_file(path)
         except OSError as error:
             return rules, [Skipped(path, "walk", _reason(error))]
-        layer, bad = _layer(lines, len(prefix))
-        troubles = [Skipped(path, "walk", f"line {number} is not a pattern") for number in bad]
+        layer, bad = layer_of(lines, len(prefix))
+        problems = [Skipped(path, "walk", f"line {number} is not a valid pattern") for number in bad]
         first = len(self._exclude)
-        return (*rules[:first], layer, *rules[first:]) if layer.patterns else rules, troubles
+        return (*rules[:first], layer, *rules[first:]) if layer.patterns else rules, problems
 
 
 class FolderWalk(Walk):
-    """A walk that looks at no file: iterate it, and `entered` has the paths of all folders that it came to."""
+    """A walk that reads no files. After iterating it, `entered` has the paths of all its folders."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -402,63 +387,63 @@ class FolderWalk(Walk):
         self.entered.append(self._absolute(folder.relpath))
         return super()._list(folder, descriptor)
 
-    def _look_at(self, folder: _Folder, entries: _Entries) -> Iterator[Listing | Skipped]:
+    def _stat_files(self, folder: _Folder, entries: _Entries) -> Iterator[Listing | Skipped]:
         return iter(())
 
 
 def may_matter(name: str, *, hidden: bool = False) -> bool:
-    """Whether a file of this name, or what becomes of it, can make a difference to a walk of its folder."""
-    return name == IGNORE_FILE or ((hidden or name[:1] != ".") and not _is_junk_file(name, hidden))
+    """Whether a file of this name can make a difference to a walk of its folder."""
+    return name == IGNORE_FILE or ((hidden or name[:1] != ".") and not is_junk_file(name, hidden))
 
 
 def reaches(relpath: str, *, hidden: bool = False) -> bool:
-    """Whether a walk of the root comes to that folder by itself: nothing on the way is a dot-name or junk."""
+    """Whether a walk of the root reaches that folder: nothing on the way is hidden or junk."""
     folders = [*_ancestors(relpath)[1:], relpath] if relpath else []
     return all(
         (hidden or not os.path.basename(folder).startswith("."))
-        and not _is_junk_folder(os.path.basename(folder), _parent(folder))
+        and not is_junk_folder(os.path.basename(folder), _parent(folder))
         for folder in folders
     )
 
 
 def named_photo(path: str) -> Photo | Skipped:
-    """The file given by name as a photo of its own folder; or why it cannot be one."""
+    """A file given by name, as a photo of its own folder; or why it cannot be one."""
     folder, name = os.path.split(path)
     folder = os.path.realpath(folder) if ".." in folder.split("/") else os.path.abspath(folder)
     base = folder if folder.endswith("/") else folder + "/"
     try:
         info = os.stat(base + name)
     except OSError as error:
-        leads_nowhere = isinstance(error, FileNotFoundError) and os.path.islink(base + name)
-        return Skipped(base + name, "walk", "a link that leads nowhere" if leads_nowhere else _reason(error))
+        is_broken_link = isinstance(error, FileNotFoundError) and os.path.islink(base + name)
+        return Skipped(base + name, "walk", "a broken link" if is_broken_link else _reason(error))
     if not stat.S_ISREG(info.st_mode):
         return Skipped(base + name, "walk", "not a regular file")
     try:
-        company = _company_of(folder, os.stat(folder).st_mtime_ns)
-    except OSError:  # a folder may let its files be opened and not be listed
-        company = _Company([])
+        companions = _companions_of(folder, os.stat(folder).st_mtime_ns)
+    except OSError:  # in some folders files can be opened but not listed
+        companions = _Companions([])
     return Photo(
         folder,
         name,
         info.st_size,
         mtime_ns(info),
         inode(info),
-        tuple(_sidecars(base, "", company.sidecars(name))),
-        company.pair(name),
+        tuple(_sidecars(base, "", companions.sidecars(name))),
+        companions.pair(name),
         named=True,
     )
 
 
 @dataclass(slots=True)
 class _Folder:
-    """One folder of the walk, and what was found in it once it was visited."""
+    """A folder of the walk and, after its visit, what it contains."""
 
     relpath: str
-    rules: _Rules
+    rules: Rules
     linked: bool = False
-    """Reached through a link that this walk followed."""
+    """Reached through a link."""
     files: list[str] = field(default_factory=list)
-    has_company: bool = False
+    has_companions: bool = False
     folders: list[_Folder] = field(default_factory=list)
     links: list[_Folder] = field(default_factory=list)
 
@@ -467,12 +452,12 @@ class _Folder:
         return self.relpath + "/" if self.relpath else ""
 
 
-class _Company:
-    """Which of a folder's files belong together."""
+class _Companions:
+    """Which files of a folder belong together: sidecars, and pairs of RAW and JPEG."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self.sidecar_files: set[str] = set()
-        """Also those whose photo is not there."""
+        """Including those without a photo."""
         self._sidecars: dict[str, list[str]] = {}
         self._developed: dict[str, list[str]] = {}
         for name in names:
@@ -492,7 +477,7 @@ class _Company:
         return [*self._sidecars.get(stem, ()), *self._sidecars.get(name, ())]
 
     def pair(self, name: str) -> str | None:
-        """For a RAW file the picture of the same shot: the one spelt alike, then the most usual kind."""
+        """For a RAW file, the picture of the same shot: first by exact spelling, then by the most common format."""
         if not is_raw(name):
             return None
         stem = os.path.splitext(name)[0]
@@ -504,10 +489,10 @@ class _Company:
 
 
 @lru_cache(maxsize=1)
-def _company_of(folder: str, mtime_ns: int) -> _Company:
-    """Kept for the next file of the same folder: `imgsearch index *.jpg` names thousands."""
+def _companions_of(folder: str, mtime_ns: int) -> _Companions:
+    """Cached for the next file of the same folder: `imgsearch index *.jpg` names thousands."""
     with os.scandir(folder) as scan:
-        return _Company(sorted((entry.name for entry in scan if _is_file(entry)), key=os.fsencode))
+        return _Companions(sorted((entry.name for entry in scan if _is_file(entry)), key=os.fsencode))
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
@@ -521,20 +506,20 @@ def _sidecars(base: str, prefix: str, names: Iterable[str]) -> Iterator[Sidecar]
     for name in names:
         try:
             info = os.stat(base + prefix + name)
-        except OSError:  # it vanished; the photo can do without
+        except OSError:  # deleted in the meantime; the photo does not need it
             continue
         yield Sidecar(prefix + name, info.st_size, mtime_ns(info))
 
 
 def _plain_files(entries: _Entries) -> list[str]:
-    """Those of which the name says at once that a walk takes them up, and alone."""
+    """Files whose name alone shows that they are included and have no companions."""
     try:
         return [
             name
             for name, entry in entries.items()
             if name[-4:] in _PLAIN_ENDINGS and name[0] != "." and entry.is_file(follow_symlinks=False)
         ]
-    except OSError:  # a disk that does not tell files from folders, and one that cannot be looked at
+    except OSError:  # a disk that cannot tell files from folders without `stat`
         return []
 
 
@@ -545,22 +530,8 @@ def _mtimes_ns(stats: Sequence[os.stat_result]) -> list[int]:
 
 
 def _in_order(names: Iterable[str]) -> list[str]:
-    """In the order of their bytes, which is that of the characters as long as these are ASCII."""
+    """In byte order, which for ASCII is that of the characters."""
     return sorted(names) if "".join(names).isascii() else sorted(names, key=os.fsencode)
-
-
-def _is_junk_file(name: str, hidden: bool) -> bool:
-    return name in _JUNK_FILES or name.endswith(_JUNK_FILE_ENDINGS) or (hidden and name.startswith("._"))
-
-
-def _is_junk_folder(name: str, above: str) -> bool:
-    lower = name.lower()
-    return (
-        lower in _JUNK_FOLDERS
-        or lower.startswith(_JUNK_FOLDER_STARTS)
-        or lower.endswith(_JUNK_FOLDER_ENDINGS)
-        or (above.lower().endswith(_PHOTO_LIBRARIES) and lower not in _LIBRARY_ORIGINALS)
-    )
 
 
 def _parent(relpath: str) -> str:
@@ -568,7 +539,7 @@ def _parent(relpath: str) -> str:
 
 
 def _ancestors(relpath: str) -> list[str]:
-    """The folders above, from the root: of `a/b/c` they are "", `a`, `a/b`; of the root there are none."""
+    """The folders above, from the root: "", `a`, `a/b` for `a/b/c`; none for the root."""
     parts = relpath.split("/") if relpath else []
     return ["/".join(parts[:count]) for count in range(len(parts))]
 
@@ -577,120 +548,3 @@ def _reason(error: OSError) -> str:
     if error.errno == errno.ENAMETOOLONG:
         return "path too long"
     return (error.strerror or type(error).__name__).lower()
-
-
-# Patterns. pathspec turns a line into a regular expression; which line decides is found here, entry by entry
-# on the way down as git does it: a folder that is ignored is never listed.
-
-
-@dataclass(frozen=True, slots=True)
-class _Pattern:
-    regex: re.Pattern[str] | None
-    """For the whole path without a closing slash; None for every path."""
-    folders_only: bool
-    ignores: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """The patterns of one ignore file, the last line first."""
-
-    base: int
-    """How much of a relpath to drop so that it starts at the ignore file's folder."""
-    patterns: tuple[_Pattern, ...]
-
-
-_Rules = tuple[_Layer, ...]
-"""The layer with the last word first."""
-
-
-def _is_ignored(relpath: str, is_folder: bool, rules: _Rules) -> bool:
-    # A dot in a regular expression does not match a newline, which a name may hold; NUL no name can.
-    text = relpath.replace("\n", "\0")
-    for layer in rules:
-        part = text[layer.base :]
-        for pattern in layer.patterns:
-            if pattern.folders_only and not is_folder:
-                continue
-            if pattern.regex is None or pattern.regex.fullmatch(part):
-                return pattern.ignores
-    return False
-
-
-def _concern_files(rules: _Rules) -> bool:
-    return any(not pattern.folders_only for layer in rules for pattern in layer.patterns)
-
-
-def _excluding(texts: Sequence[str]) -> _Rules:
-    if not texts:
-        return ()
-    # A comment makes no sense on a command line, and `#recycle` is a folder.
-    layer, bad = _layer(["\\" + text if text.startswith("#") else text for text in texts], 0)
-    bad += [number for number, text in enumerate(texts, 1) if not text.strip()]
-    if bad:
-        raise UsageError(
-            f"not a pattern: {texts[bad[0] - 1]!r}",
-            hint="--exclude takes what a line of a .gitignore file may say, such as 'drafts/' or '*.png'",
-        )
-    return (layer,)
-
-
-def _ignore_lines(path: str) -> list[str]:
-    """The lines of an ignore file; none where there is no such file. OSError if it cannot be read."""
-    try:
-        # Without O_NONBLOCK a FIFO of that name would stop the walk for good.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return []
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(0, "not a regular file")
-        content = file.read(MAX_IGNORE_BYTES + 1)
-    if len(content) > MAX_IGNORE_BYTES:
-        raise OSError(0, f"longer than {MAX_IGNORE_BYTES} bytes, not used")
-    content = content.removeprefix(b"\xef\xbb\xbf")
-    return [os.fsdecode(line.removesuffix(b"\r")) for line in content.split(b"\n")]
-
-
-def _layer(lines: Iterable[str], base: int) -> tuple[_Layer, list[int]]:
-    """The lines' patterns, and the numbers (from 1) of the lines that are none."""
-    patterns: list[_Pattern] = []
-    bad: list[int] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        try:
-            patterns.append(_pattern(line))
-        except (ValueError, re.error):
-            bad.append(number)
-    return _Layer(base, tuple(reversed(patterns))), bad
-
-
-def _pattern(line: str) -> _Pattern:
-    """The pattern of one line of a gitignore file; ValueError or re.error where it has no meaning."""
-    ignores = not line.startswith("!")
-    body = line if ignores else line[1:]
-    while body.endswith(" ") and not body.endswith("\\ "):
-        body = body[:-1]
-    folders_only = body.endswith("/")
-    if folders_only:
-        body = body[:-1]
-    if not body or len(body) > MAX_PATTERN_LENGTH:
-        raise ValueError(line)
-    if body.endswith("/**") and not {"", "**"}.issuperset(body.split("/")):
-        body += "/*"  # what lies below the folder, not the folder itself, so that `!` can take up some of it
-    if body.startswith(("!", "#")):
-        body = "\\" + body
-    if body.endswith(" ") and not body.endswith("\\ "):
-        body = body[:-1] + "\\ "  # it stood before a slash, and is part of the name
-
-    # pathspec takes 25 ms to import, and most walks have no patterns.
-    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of `[[a]`, for a Python that may read it otherwise
-        compiled = GitIgnoreSpecPattern(body.replace("\n", "\0"))
-    if compiled.include is None or compiled.regex is None:  # such as a range that runs backwards
-        raise ValueError(line)
-    regex: re.Pattern[str] = compiled.regex
-    return _Pattern(None if regex.pattern == "." else regex, folders_only, ignores)
