@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from imgsearch.core.errors import ModelError, UsageError
-from imgsearch.core.models import embedding, loading, registry
+from imgsearch.core.models import embedding, hub, loading, registry
 from imgsearch.core.models.embedding import OpenClipEmbedder, torch
 from imgsearch.core.models.loading import load, open_clip
 from imgsearch.core.models.registry import ModelSpec, parse
@@ -120,11 +120,11 @@ def test_checkpoint_runs_as_the_same_weights_do_in_open_clip(tiny: Path) -> None
     assert ours.recipe.size == (64, 96)
 
 
-def test_tag_in_the_cache_loads_as_open_clip_loads_it(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_tag_loads_like_in_open_clip(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from safetensors.torch import save_file
 
     tag_for_tiny(monkeypatch, mine={**PLAIN, "hf_hub": "org/tiny/", "quick_gelu": False})
-    snapshot = Path(registry.hub_cache()) / "models--org--tiny" / "snapshots" / ("a" * 40)
+    snapshot = Path(hub.hub_cache()) / "models--org--tiny" / "snapshots" / ("a" * 40)
     snapshot.mkdir(parents=True)
     save_file(torch.load(tiny, weights_only=True), snapshot / "open_clip_model.safetensors")
     pictures = squares(3, 64, 96)
@@ -139,13 +139,13 @@ def test_tag_in_the_cache_loads_as_open_clip_loads_it(tiny: Path, monkeypatch: p
     assert ours.identity.weights == "mine"
 
 
-def test_checkpoint_prepared_like_a_tag_is(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_can_use_the_preprocessing_of_a_tag(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tag_for_tiny(monkeypatch, one={**PLAIN, "hf_hub": "o/r/"}, two={**PLAIN, "std": (1, 1, 1), "hf_hub": "o/s/"})
 
-    with pytest.raises(ModelError, match="prepare pictures in 2 ways; which is right for") as caught:
+    with pytest.raises(ModelError, match="have 2 kinds of preprocessing; which one is right for") as caught:
         load(parse(TINY, str(tiny)), device="cpu")
     assert caught.value.hint == (
-        "--preprocess-from one of: one (mean 0.50/0.40/0.30, bilinear, squash); "
+        "use --preprocess-from with one of: one (mean 0.50/0.40/0.30, bilinear, squash); "
         "or two (mean 0.50/0.40/0.30, bilinear, squash)"
     )
     assert load(parse(TINY, str(tiny), "two"), device="cpu").recipe.std == (1, 1, 1)
@@ -154,14 +154,14 @@ def test_checkpoint_prepared_like_a_tag_is(tiny: Path, monkeypatch: pytest.Monke
     assert load(parse(TINY, str(tiny), "ViT-B-16-SigLIP/webli"), device="cpu").recipe.mean == (0.5, 0.5, 0.5)
 
 
-def test_tags_that_agree_need_no_question(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tags_with_equal_preprocessing_need_no_choice(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tag_for_tiny(monkeypatch, one={**PLAIN, "hf_hub": "o/r/"}, two={**PLAIN, "hf_hub": "o/s/"})
     assert load(parse(TINY, str(tiny)), device="cpu").recipe.mean == PLAIN["mean"]
 
 
 def test_weights_trained_with_quick_gelu_get_it(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tag_for_tiny(monkeypatch, quick={**PLAIN, "hf_hub": "org/quick/", "quick_gelu": True})
-    snapshot = Path(registry.hub_cache()) / "models--org--quick" / "snapshots" / ("a" * 40)
+    snapshot = Path(hub.hub_cache()) / "models--org--quick" / "snapshots" / ("a" * 40)
     snapshot.mkdir(parents=True)
     shutil.copy(tiny, snapshot / "open_clip_pytorch_model.bin")
     _, words, _ = as_open_clip_does(TINY, str(tiny), squares(1, 64, 96), ["x"], force_quick_gelu=True)
@@ -170,7 +170,7 @@ def test_weights_trained_with_quick_gelu_get_it(tiny: Path, monkeypatch: pytest.
 
     said: list[str] = []
     load(parse(TINY, str(tiny), "quick"), device="cpu", say=said.append)
-    assert said == [f"weights like quick use QuickGELU; if yours do too, name the model {TINY}-quickgelu"]
+    assert said == [f"weights like quick use QuickGELU; if yours do too, use --model {TINY}-quickgelu"]
 
 
 # ---- what may not be loaded
@@ -204,14 +204,14 @@ def test_pickle_that_would_run_something_is_refused(
     with pytest.raises(ModelError) as caught:
         load(parse(TINY, str(weights)), device="cpu")
 
-    assert str(caught.value) == f"{weights} cannot be loaded: it is damaged, or holds more than tensors"
+    assert str(caught.value) == f"{weights} cannot be loaded: it is damaged, or contains more than tensors"
     assert not trace.exists()
 
 
 def test_plain_pickle_is_refused(tiny: Path, tmp_path: Path) -> None:
     trace, weights = tmp_path / "it ran", tmp_path / "evil.bin"
     weights.write_bytes(pickle.dumps(Evil(trace)))
-    with pytest.raises(ModelError, match="holds more than tensors"):
+    with pytest.raises(ModelError, match="contains more than tensors"):
         load(parse(TINY, str(weights)), device="cpu")
     assert not trace.exists()
 
@@ -223,9 +223,9 @@ def test_torchscript_and_numpy_files_are_refused(tiny: Path, tmp_path: Path) -> 
             archive.writestr(f"script/{name}", b"")
     np.savez(arrays, a=np.zeros(3))
 
-    with pytest.raises(ModelError, match="is a TorchScript archive, which carries code"):
+    with pytest.raises(ModelError, match="is a TorchScript archive, which contains code"):
         load(parse(TINY, str(script)), device="cpu")
-    with pytest.raises(ModelError, match="is a numpy file, which is not loaded"):
+    with pytest.raises(ModelError, match="is a numpy file, which is not supported"):
         load(parse(TINY, str(arrays)), device="cpu")
 
 
@@ -233,7 +233,7 @@ def test_torchscript_and_numpy_files_are_refused(tiny: Path, tmp_path: Path) -> 
 def test_file_without_weights_is_refused(tiny: Path, tmp_path: Path, content: Any) -> None:
     weights = tmp_path / "odd.pt"
     torch.save(content, weights)
-    with pytest.raises(ModelError, match=r"odd\.pt holds no model weights"):
+    with pytest.raises(ModelError, match=r"odd\.pt contains no model weights"):
         load(parse(TINY, str(weights)), device="cpu")
 
 
@@ -271,9 +271,9 @@ def test_unknown_names_get_a_suggestion(tiny: Path) -> None:
 
 def test_architecture_without_weights_lists_them(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tag_for_tiny(monkeypatch, one={"hf_hub": "o/r/"}, two={"hf_hub": "o/s/"})
-    with pytest.raises(ModelError, match=f"{TINY} is an architecture; which weights") as caught:
+    with pytest.raises(ModelError, match=f"{TINY} is an architecture and needs weights") as caught:
         load(parse(TINY))
-    assert caught.value.hint == f"--model {TINY}/TAG with one of: one, two"
+    assert caught.value.hint == f"use --model {TINY}/TAG with one of: one, two"
     with pytest.raises(ModelError, match=f"{TINY} has no weights named onr") as caught:
         load(parse(f"{TINY}/onr"))
     assert caught.value.hint == "did you mean one?"
@@ -283,7 +283,7 @@ def test_model_that_needs_transformers_says_so_before_it_is_fetched(monkeypatch:
     monkeypatch.setattr(loading.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelError) as caught:
         load(parse("fast"))
-    assert caught.value.hint == "needs: pip install 'imgsearch-cli[siglip]'"
+    assert caught.value.hint == "install it: pip install 'imgsearch-cli[siglip]'"
 
 
 def test_folder_that_is_no_whole_model_is_said(tmp_path: Path) -> None:
@@ -371,7 +371,7 @@ def test_transformer_runs_in_bf16_where_the_cpu_does(tiny: Path, monkeypatch: py
     assert np.array_equal(quick.embed_texts(["a"]), exact.embed_texts(["a"]))
 
 
-def test_bf16_that_is_too_coarse_is_given_up(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bf16_that_is_too_imprecise_is_not_used(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = squares(9, 64, 96)
     exact = load(parse(TINY, str(tiny)), device="cpu", precision="fp32").embed_images(pictures)
     monkeypatch.setattr(embedding, "cpu_has_bf16", lambda: True)
@@ -381,7 +381,7 @@ def test_bf16_that_is_too_coarse_is_given_up(tiny: Path, monkeypatch: pytest.Mon
 
     assert np.array_equal(careful.embed_images(pictures), exact)
     assert careful.precision == "fp32"
-    assert len(said) == 1 and said[0].startswith("bf16 is too coarse for this model")
+    assert len(said) == 1 and said[0].startswith("bf16 is too imprecise for this model")
 
 
 def test_batches_shrink_when_memory_runs_out(tiny: Path) -> None:
@@ -401,8 +401,8 @@ def test_batches_shrink_when_memory_runs_out(tiny: Path) -> None:
     np.testing.assert_allclose(small.embed_images(pictures), expected, atol=1e-6)
     assert sizes == [20, 10, 5, 5, 5, 5]
     assert said == [
-        "out of memory on cpu; going on with batches of 10",
-        "out of memory on cpu; going on with batches of 5",
+        "out of memory on cpu; using batches of 10",
+        "out of memory on cpu; using batches of 5",
     ]
     small.embed_images(pictures)
     assert max(sizes[6:]) == 5
@@ -424,8 +424,8 @@ def test_gpu_without_memory_for_one_photo_gives_way_to_the_cpu(tiny: Path, monke
     assert model.embed_images(squares(2, 64, 96)).shape == (2, 32)
     assert model.device == "cpu"
     assert said == [
-        "out of memory on cuda; going on with batches of 1",
-        "cuda does not work for this model (out of memory); going on on the CPU",
+        "out of memory on cuda; using batches of 1",
+        "cuda does not work for this model (out of memory); using the CPU",
     ]
 
 
@@ -464,7 +464,7 @@ def test_half_precision_that_overflows_is_given_up(tiny: Path) -> None:
     said: list[str] = []
     model = load(parse(TINY, str(tiny)), device="cpu", say=said.append)
     model.precision = "bf16"
-    model._settle()
+    model._place_towers()
     model._exact_visual = None
     encode = model.model.encode_image
 
@@ -476,7 +476,7 @@ def test_half_precision_that_overflows_is_given_up(tiny: Path) -> None:
 
     model.model.encode_image = encode_image
     assert np.isfinite(model.embed_images(squares(3, 64, 96))).all()
-    assert (model.precision, said) == ("fp32", ["bf16 overflows with this model; going on in fp32"])
+    assert (model.precision, said) == ("fp32", ["bf16 overflows with this model; using fp32"])
 
 
 def test_nothing_in_gives_nothing_out(builtin: OpenClipEmbedder) -> None:
@@ -510,7 +510,7 @@ def test_wrong_shape_is_refused(builtin: OpenClipEmbedder) -> None:
 def test_no_library_prints_or_touches_logging() -> None:
     program = """
 import logging, numpy
-from imgsearch.core.models import embedding, loading, registry
+from imgsearch.core.models import embedding, hub, loading, registry
 model = loading.load(registry.parse("builtin"))
 model.embed_images(numpy.zeros((1, 128, 128, 3), "uint8"))
 model.embed_texts(["a dog"])

@@ -160,7 +160,7 @@ def test_folder_with_a_model_is_a_model(tmp_path: Path, monkeypatch: pytest.Monk
         (("ViT-B-32", "gone.pt"), ModelError, "no weights file at gone.pt"),
         (("./nowhere",), ModelError, "no model folder at ./nowhere"),
         (("local-dir:",), ModelError, "no model folder at local-dir:"),
-        (("/",), ModelError, "/ is no model folder: it has no open_clip_config.json"),
+        (("/",), ModelError, "/ is not a model folder: it has no open_clip_config.json"),
     ],
 )
 def test_what_cannot_be_meant_is_said(arguments: tuple[str, ...], error: type[Exception], message: str) -> None:
