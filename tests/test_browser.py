@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from conftest import ALBUM
+from conftest import ALBUM, PATIENCE_SECONDS
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("starlette", reason="the extra [serve] is not installed")
@@ -22,6 +22,9 @@ from playwright.sync_api import expect, sync_playwright
 from imgsearch.cli import app, loading
 from imgsearch.cli.web import server as web
 from imgsearch.core.serving import engine as serving
+
+MILLISECONDS = 1000 * PATIENCE_SECONDS
+expect.set_options(timeout=MILLISECONDS)
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 _WITH_AXE = importlib.util.find_spec("axe_playwright_python")
@@ -121,7 +124,7 @@ def shown(browser, link, scheme="light", width=1280, height=860, *, name):
     context = browser.new_context(
         color_scheme=scheme, viewport={"width": width, "height": height}, has_touch=width < 500, is_mobile=width < 500
     )
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(MILLISECONDS)
     page = context.new_page()
     complaints: list[str] = []
     page.on("console", lambda message: REFUSED.search(message.text) or complaints.append(message.text))
@@ -129,7 +132,7 @@ def shown(browser, link, scheme="light", width=1280, height=860, *, name):
     page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
     page.on("request", lambda sent: sent.headers.get("referer") and complaints.append(sent.headers["referer"]))
     page.goto(link)
-    expect(page.locator(".card").first).to_be_visible(timeout=20_000)
+    expect(page.locator(".card").first).to_be_visible(timeout=MILLISECONDS)
     yield page
     ran = page.evaluate("window.ran")
     if SCREENSHOTS:

@@ -83,7 +83,7 @@ def test_what_a_decoder_does_to_its_process_costs_one_file(rigged, tmp_path, mod
     if order == "eat" and sys.platform != "linux":
         pytest.skip("memory is limited on Linux only")
     bad = rigged(tmp_path / "bad.jpg", order)
-    with DecodePool(1, seconds=5 if order == "hang" else PATIENCE_SECONDS) as workers:
+    with DecodePool(1, seconds=5 if order == "hang" else PATIENCE_SECONDS, niceness=0) as workers:
         workers._share, workers._most = 200 << 20, 300 << 20  # so that the test need not fill the machine
         before = workers.read(photo(GOOD), model.recipe)
         with pytest.raises(SkipPhoto, match=said) as skipped:
