@@ -140,8 +140,8 @@ def test_a_failure_is_told_once_and_tried_again_when_the_file_changes(folder, ph
     again = index(folder, model, photos)
     assert (again.skipped, again.known_failures) == (0, 1)
     (photos / "bad.jpg").write_bytes(good + b"\0")
-    mended = index(folder, model, photos)
-    assert (mended.indexed, mended.skipped, mended.known_failures) == (1, 0, 0)
+    repaired = index(folder, model, photos)
+    assert (repaired.indexed, repaired.skipped, repaired.known_failures) == (1, 0, 0)
     with Store.open(folder) as store:
         assert store.catalog.value("select count(*) from failures") == 0
 
@@ -452,7 +452,7 @@ def test_a_file_that_is_still_being_written_is_left_to_a_later_run(folder, photo
         os.utime(path, (1e9, 1e9))
     index(folder, model, photos, min_age_seconds=60)
     shutil.copyfile(photos / "lemon.jpg", photos / "coming.jpg")
-    (photos / "banana.txt").write_text("a caption that somebody is typing")
+    (photos / "banana.txt").write_text("a caption that is still being typed")
     shutil.copyfile(photos / "lemon.jpg", photos / "carrots.jpg")
     (photos / "watermelon.jpg").rename(photos / "moved.jpg")
 

@@ -71,7 +71,7 @@ def check(
 
 
 class _Session:
-    """One index, looked at and mended."""
+    """Checks and repairs of one index."""
 
     def __init__(
         self,
@@ -201,5 +201,5 @@ def _sentence(checked: Checked, *, is_repaired: bool) -> str:
     if not checked.findings:
         return f"all is well: {looked}"
     if is_repaired:
-        return f"{render.count(len(checked.findings), 'finding')} left, which cannot be mended here: {looked}"
-    return f"{render.count(len(checked.findings), 'finding')}: {looked}; mend with: imgsearch check --repair"
+        return f"{render.count(len(checked.findings), 'finding')} left, which cannot be repaired here: {looked}"
+    return f"{render.count(len(checked.findings), 'finding')}: {looked}; fix with: imgsearch check --repair"

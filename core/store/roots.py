@@ -23,14 +23,14 @@ from .store import Store
 
 NOT_THERE = "not there"
 
-# Before a root is moved so many of its photos are looked up: a second on a slow network disk, and no chance for a
-# folder with other photos to pass.
+# Photos of a root that are looked up before it is moved: a second on a slow network disk, and enough to tell a folder
+# with other photos.
 LOOKED_UP_PHOTOS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a walk passes over; remembered with a root for the runs that do not name it."""
+    """What a walk skips; stored with a root for the runs that do not name it."""
 
     exclude: tuple[str, ...] = ()
     hidden: bool = False
@@ -237,23 +237,23 @@ def why_offline(root: Root) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What was moved, and how much of it was found at its new place."""
+    """What was moved, and how much of it was found in its new place."""
 
     roots: tuple[Root, ...]
     """Those that the photos belong to now."""
     photos: int
     """Present photos of the roots that were moved."""
     looked_up: int
-    """So many of them were looked up on the disk, spread over all."""
+    """How many of them were looked up on disk, spread over all."""
     missing: int
-    """Of those looked up: not there, or of another size."""
+    """How many of those are missing or of another size."""
 
 
 def move(store: Store, old: str, new: str) -> Moved:
-    """Note that the photos of a root, or of all roots in a folder, lie elsewhere now. No photo is read or embedded.
+    """Record that a root, or all roots in a folder, have moved. No photo is read or embedded.
 
-    Both are absolute paths; `old` need not exist any more. Raises UsageError for what is no root, for a new place
-    that is no folder, and if none of the photos is found there.
+    Both are absolute paths; `old` need not exist. Raises UsageError if `old` is not a root, if `new` is not a folder,
+    and if none of the photos is found there.
     """
     paths = _destinations(store, old, new)
     sample = _some_photos(store, paths)
