@@ -12,6 +12,7 @@ import pytest
 
 from imgsearch import cli, core
 from imgsearch.cli.output import progress, render
+from imgsearch.cli.output.hints import HINTS, hint_of
 from imgsearch.core import errors
 
 SOURCES = sorted(path for package in (core, cli) for path in Path(package.__path__[0]).rglob("*.py"))
@@ -27,7 +28,16 @@ def made_errors(path):
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_error_says_what_to_do_next(path):
-    assert [ast.unparse(node) for node in made_errors(path) if "hint" not in {word.arg for word in node.keywords}] == []
+    """By its own hint, or by the one that the command line has for its class."""
+    without = [node for node in made_errors(path) if "hint" not in {word.arg for word in node.keywords}]
+    hinted = {kind.__name__ for kind in HINTS}
+    assert [ast.unparse(node) for node in without if ast.unparse(node.func).rpartition(".")[2] not in hinted] == []
+
+
+def test_an_error_without_a_hint_gets_that_of_its_class():
+    assert "--wait" in hint_of(errors.IndexLocked("in use"))
+    assert hint_of(errors.IndexLocked("in use", hint="stop it")) == "stop it"
+    assert hint_of(errors.StoreError("removed")) is None
 
 
 def test_errors_are_looked_for_where_they_are():
