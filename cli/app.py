@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from imgsearch.core import config
 from imgsearch.core.errors import ImgsearchError
 
-from . import fast_path
+from . import fast_path, settings
+from .command_table import COMMANDS, PROGRAM
 from .output import render
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
-# Python looks for garbage after every 700 objects, and while it starts there is none: 30 of 445 ms of a refresh.
+# Python collects garbage after every 700 objects, and there is none during a start: 30 of 445 ms of a refresh.
 GARBAGE_THRESHOLDS = 20_000, 20, 20
 
 
@@ -27,15 +28,15 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command and exit: 0 done, 1 nothing found, 2 usage, 3 some files skipped, 4 no or damaged index,
     5 locked, 6 check or doctor found something, 70 a bug, 130 interrupted."""
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    _open_what_is_closed()
+    _open_closed_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
     code = exit_code(arguments)
-    if "torch" not in sys.modules:  # which complains of what is left
-        gc.freeze()  # nothing is worth collecting any more, and looking through all modules is felt
+    if "torch" not in sys.modules:  # torch prints warnings about objects that are left
+        gc.freeze()  # a last collection of all modules would take noticeable time
     sys.exit(code)
 
 
-def _open_what_is_closed() -> None:
+def _open_closed_streams() -> None:
     """With `<&-` or `>&-` the first file opened would become standard input or output."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
@@ -84,29 +85,33 @@ def exit_code(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> object:
-    """A plain query is read without typer, which takes as long to load as a warm answer."""
+    """Plain queries and requests for help do without typer, which takes as long to load as a warm answer."""
     if arguments[:1] == ["query"] and arguments[1:] not in (["--help"], ["-h"]):
         fast_path.refuse_dashed_words(arguments[1:])
-        asked = fast_path.read(arguments[1:], config.settings_for(arguments[:1], arguments))
+        asked = fast_path.read(arguments[1:], settings.settings_for(arguments[:1], arguments))
         if asked is not None:
             from .run_query import answer
 
             return answer(asked)
     if arguments[:1] == ["--complete"]:  # by the shells, on every TAB
         return _offer(arguments[1:])
+    page = _help(arguments)
+    if page is not None:
+        render.emit(page)
+        return 0
     from .verbs import run
 
     return run(arguments)
 
 
 def _offer(arguments: list[str]) -> int:
-    """TOPIC TYPED INDEX: a name in each line. Whatever is wrong, somebody is typing, and nothing is said."""
+    """TOPIC TYPED INDEX: print one name per line. Errors are silent: the user is in the middle of a command."""
     from imgsearch.core.store.completion_values import completion_values
 
     topic, typed, index = (*arguments, "", "", "")[:3]
     try:
-        settled = [str(each.value) for each in config.settings_for((), ()) if each.key == "index"]
-        names = completion_values(topic, typed, index or next(iter(settled), None))
+        configured = [str(each.value) for each in settings.settings_for((), ()) if each.key == "index"]
+        names = completion_values(topic, typed, index or next(iter(configured), None))
     except (ImgsearchError, OSError, ValueError):
         return 1
     for name in names:
@@ -114,19 +119,30 @@ def _offer(arguments: list[str]) -> int:
     return 0
 
 
+def _help(arguments: list[str]) -> str | None:
+    """The help page that these arguments ask for and nothing else."""
+    *words, last = arguments or ["-h"]
+    command = COMMANDS.get(" ".join(words)) if words else PROGRAM
+    if command is None or last not in ("-h", "--help"):
+        return None
+    from .help_pages import page
+
+    return page(command, is_long=last == "--help")
+
+
 def _explain(error: Any, *, as_json: bool) -> int:
-    """Wrong usage, in our form: what was wrong, and where help is."""
+    """Print a usage error of typer in our form: what was wrong, and where to find help."""
     message = error.format_message()
     command = getattr(getattr(error, "ctx", None), "command_path", "imgsearch")
     message = message[0].lower() + message[1:].rstrip(".")
-    if _is_settled(error):
+    if _is_setting(error):
         message = f"{config.path()}: {message}"
     render.complain(ImgsearchError(message, hint=f"see: {command} --help"), as_json=as_json)
     return 2
 
 
-def _is_settled(error: Any) -> bool:
-    """Whether the value that is wrong stands in the file of settings."""
+def _is_setting(error: Any) -> bool:
+    """Whether the wrong value comes from the configuration file."""
     context, name = getattr(error, "ctx", None), getattr(getattr(error, "param", None), "name", None)
     source = context.get_parameter_source(name) if context and name else None
     return getattr(source, "name", None) == "DEFAULT_MAP"
@@ -135,16 +151,16 @@ def _is_settled(error: Any) -> bool:
 WHAT_NEXT = {
     errno.EACCES: "check its permissions",
     errno.EPERM: "check its permissions",
-    errno.EROFS: "it can only be read there; name another place",
+    errno.EROFS: "that place is read-only; choose another",
     errno.ENOENT: "check the name",
     errno.ENAMETOOLONG: "give it a shorter name",
     errno.EMFILE: "let it open more files: ulimit -n",
-    errno.EIO: "look after the disk, or the cable to it",
+    errno.EIO: "check the disk and its cable",
 }
 
 
 def _explain_os_error(error: OSError, *, as_json: bool) -> int:
-    """A disk that is full or a folder that may not be entered is the user's to mend, not a bug."""
+    """A full disk or a folder without permission is for the user to fix, not a bug."""
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else None
     reason = (error.strerror or str(error)).lower()
     hint = WHAT_NEXT.get(error.errno or 0, "try again; `imgsearch check` says whether the index is whole")

@@ -1,51 +1,40 @@
-"""Completion scripts for bash, zsh and fish, written out from the app's own commands and options.
+"""Completion scripts for bash, zsh and fish, written out from the table of commands.
 
-The scripts are complete in themselves: TAB starts no Python, but for names that only an index knows (core/store). File
-names are left to each shell, which knows how to quote them, and nothing is handed to `eval`. (Typer's own machinery
-starts the program on every TAB, 0.15 s, cannot ask for folders only, and its zsh script evaluates help texts: one that
-holds `\\$(command)` runs it.)
+The scripts are self-contained: TAB starts no Python, except for names that only an index knows (`completion_values`).
+Each shell completes file names itself, since it knows how to quote them, and nothing is passed to `eval`. (Typer's own
+completion starts the program on every TAB, 0.15 s, cannot complete folders only, and its zsh script evaluates help
+texts: one that holds `\\$(command)` runs it.)
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
 
-import typer
-
-from .settings import keys
+from . import settings
+from .command_table import COMMANDS, Command, within
+from .command_table import PROGRAM as ROOT
+from .options import HELP, Argument, Option
 
 PROGRAM = "imgsearch"
-# Held equal to imgsearch.core.search.composition.METHODS by a test: that module imports numpy.
-METHODS = ("and", "lerp", "slerp", "add", "product", "weicom", "basic", "basic-style", "pdv")
-DEVICES = ("auto", "cuda", "mps", "cpu")
+Kind = Literal["files", "folders", "choices", "names", "anything"]
 
 
-class Shell(StrEnum):
-    bash = "bash"
-    zsh = "zsh"
-    fish = "fish"
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """What stands after an option, or as an argument."""
 
     metavar: str
-    kind: Literal["files", "folders", "choices", "names", "anything"]
+    kind: Kind
     choices: tuple[str, ...] = ()
     """Of `names` and `folders`, the topic of core/store/completion_values, if any."""
     notes: tuple[str, ...] = ()
-    """One to a choice, or none at all."""
+    """One for each choice, or none."""
     is_many: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
-    """An option: `names` mean the same, `rivals` are those it excludes."""
+class Flag(NamedTuple):
+    """An option: `names` mean the same, `rivals` cannot follow it."""
 
     names: tuple[str, ...]
     help: str
@@ -53,17 +42,16 @@ class Flag:
     rivals: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Verb:
-    """A command, with the words that call it: `index`, `roots move`; the program itself is the one named ``."""
+class Verb(NamedTuple):
+    """A command, named by the words that call it: `index`, `roots move`; the program itself has an empty name."""
 
     name: str
     help: str
     flags: tuple[Flag, ...]
     arguments: tuple[Value, ...] = ()
-    """All of one kind: where each of them stands makes no difference to what is offered."""
+    """All of one kind, so that the same is offered for each."""
     commands: tuple[Verb, ...] = ()
-    """Of a group, which has no arguments."""
+    """For a group, which has no arguments."""
 
     @property
     def last_word(self) -> str:
@@ -80,27 +68,27 @@ class Verb:
         return " ".join(words or (self.arguments[0].choices if self.arguments else ()))
 
 
-def script(shell: Shell, context: typer.Context) -> str:
+def script(shell: str, commands: Mapping[str, Command] = COMMANDS) -> str:
     """The completion script for a shell, to be sourced or put where the shell looks for such files."""
-    return {Shell.bash: _bash, Shell.zsh: _zsh, Shell.fish: _fish}[shell](_verb("", context.find_root()))
+    return {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](_verb(ROOT, commands))
 
 
-# ----------------------------------------------------------------------------- from the app to plain data
+# ------------------------------------------------------------------------------------------- from the table
 
 
-def _verb(name: str, context: Any) -> Verb:
-    parameters = [p for p in context.command.get_params(context) if not getattr(p, "hidden", False)]
-    arguments = tuple(_value(p, context) for p in parameters if p.param_type_name == "argument")
+def _verb(command: Command, commands: Mapping[str, Command]) -> Verb:
+    arguments = tuple(_value(each, commands) for each in command.arguments)
     if len({argument.kind for argument in arguments} - {"anything"}) > 1:
-        raise NotImplementedError(f"{name}: completion knows arguments of one kind only")
-    flags = [flag for p in parameters if p.param_type_name == "option" for flag in _flags(p, context)]
-    within = getattr(context.command, "commands", {}).values()
-    commands = [
-        _verb(f"{name} {command.name}".lstrip(), typer.Context(command, info_name=command.name, parent=context))
-        for command in within
-        if not command.hidden
-    ]
-    return Verb(name, _first_sentence(context.command.help), tuple(flags), arguments, tuple(commands))
+        raise NotImplementedError(f"{command.name}: completion supports arguments of one kind only")
+    flags = [flag for each in (*command.options, *HELP) for flag in _flags(each, commands)]
+    inner = within(command.name, dict(commands)) if command.is_group else []
+    return Verb(
+        command.name,
+        _first_sentence(command.summary),
+        tuple(flags),
+        arguments,
+        tuple(_verb(each, commands) for each in inner),
+    )
 
 
 def _all(verb: Verb) -> list[Verb]:
@@ -108,55 +96,43 @@ def _all(verb: Verb) -> list[Verb]:
     return [verb, *(inner for command in verb.commands for inner in _all(command))]
 
 
-def _flags(option: Any, context: Any) -> Iterator[Flag]:
+def _flags(option: Option, commands: Mapping[str, Command]) -> Iterator[Flag]:
     """One, or two for `--this/--that`."""
-    value = None if option.is_flag else _value(option, context)
-    rivals = () if option.multiple else (*option.opts, *option.secondary_opts)
-    for names in (option.opts, option.secondary_opts):
+    value = None if option.is_flag else _value(option, commands)
+    off = tuple(option.off.split())
+    rivals = () if option.is_list else tuple(sorted((*option.names, *off), key=len))
+    for names in (option.names, off):
         if names:
-            shorts_first = tuple(sorted(names, key=len))
-            yield Flag(shorts_first, _first_sentence(option.help), value, tuple(sorted(rivals, key=len)))
+            yield Flag(tuple(sorted(names, key=len)), _first_sentence(option.help), value, rivals)
 
 
-def _value(parameter: Any, context: Any) -> Value:
-    """Told by its choices, else by its metavar: every metavar of the app has to be known here."""
-    choices = getattr(parameter.type, "choices", None)
-    if choices:
-        return Value(parameter.name.replace("_", " "), "choices", tuple(_plain(str(choice)) for choice in choices))
-    is_many = parameter.nargs == -1
-    metavar = (parameter.metavar or "").strip("[]").removesuffix("...")
-    match metavar:
-        case "PATH" | "FILE" | "RUN.json" | "TAG|FILE" | "QUERY":
+def _value(parameter: Argument | Option, commands: Mapping[str, Command]) -> Value:
+    metavar = (
+        "DEVICE" if parameter.parameter == "device" else parameter.metavar or parameter.parameter.replace("_", " ")
+    )
+    is_many = parameter.is_list and isinstance(parameter, Argument)
+    if parameter.choices:
+        return Value(metavar, "choices", tuple(map(_plain, parameter.choices)), is_many=is_many)
+    match parameter.offers:
+        case "files":
             return Value(metavar, "files", is_many=is_many)
-        case "WORDS":  # those of `query`, not those of --text: only there are names of pictures understood
-            return Value(metavar, "files" if is_many else "anything", is_many=is_many)
-        case "DIR" | "OLD" | "NEW":
-            return Value(metavar, "folders", ("indexes",) if parameter.name == "index" else (), is_many=is_many)
-        case "CAMERA" | "LENS" | "KEYWORD" | "ROOT":
-            return Value(metavar, "names", ("lenses" if metavar == "LENS" else f"{metavar.lower()}s",), is_many=is_many)
-        case "KEY":
-            known = tuple(dict.fromkeys(name for key in keys(context.find_root().command) for name in key.names))
+        case "folders":
+            return Value(metavar, "folders", is_many=is_many)
+        case "indexes":
+            return Value(metavar, "folders", ("indexes",), is_many=is_many)
+        case "cameras" | "lenses" | "keywords" | "roots":
+            return Value(metavar, "names", (parameter.offers,), is_many=is_many)
+        case "keys":
+            known = {name for key in settings.keys(commands) for name in (key.name, key.full)}
             return Value(metavar, "choices", tuple(map(_plain, sorted(known))))
-        case "NAME":
-            from imgsearch.core.models.registry import ALIASES  # only here: 8 ms that no other command should wait for
+        case "models":
+            from imgsearch.core.models.registry import ALIASES
 
-            names = ("auto", *ALIASES)
-            notes = (
-                "the model the index has, else the best that can be had",
-                *map(_about_model, ALIASES.values()),
-            )
-            return Value(metavar, "choices", tuple(map(_plain, names)), notes)
-        case "METHOD":
-            return Value(metavar, "choices", METHODS)
-        case "auto|cuda[:N]|mps|cpu":
-            return Value("DEVICE", "choices", DEVICES)
-        case "TAG" | "GLOB" | "MODEL" | "N" | "S" | "W" | "Z" | "LAMBDA" | "FIELDS" | "LIST" | "K" | "TEXT" | "SPLIT":
+            notes = ("the model of the index, else the best available", *map(_about_model, ALIASES.values()))
+            return Value(metavar, "choices", tuple(map(_plain, ("auto", *ALIASES))), notes)
+        case "":
             return Value(metavar, "anything", is_many=is_many)
-        case "DATE" | "LAT,LON,RADIUS" | "STARS" | "PATTERN" | "EXTENSION" | "SIZE":
-            return Value(metavar, "anything", is_many=is_many)
-        case "ADDRESS" | "PORT" | "MINUTES" | "VALUE":
-            return Value(metavar, "anything", is_many=is_many)
-    raise NotImplementedError(f"{parameter.name}: completion does not know what {metavar!r} stands for")
+    raise NotImplementedError(f"{parameter.parameter}: completion does not know {parameter.offers!r}")
 
 
 def _about_model(alias: Any) -> str:
@@ -165,18 +141,18 @@ def _about_model(alias: Any) -> str:
 
 
 def _plain(choice: str) -> str:
-    """A word that no shell reads anything into, quoted or not."""
+    """A word that means itself in every shell, quoted or not."""
     if not re.fullmatch(r"\w[\w.-]*", choice, re.ASCII):
         raise NotImplementedError(f"completion cannot offer {choice!r}")
     return choice
 
 
-def _first_sentence(text: str | None) -> str:
-    paragraph = " ".join((text or "").split("\n\n")[0].split())
+def _first_sentence(text: str) -> str:
+    paragraph = " ".join(text.split("\n\n")[0].split())
     return re.split(r"\.(?:\s|$)", paragraph, maxsplit=1)[0]
 
 
-def _head(shell: Shell) -> str:
+def _head(shell: str) -> str:
     return f"# {PROGRAM} completion for {shell}, generated from the program by: {PROGRAM} --show-completion {shell}\n"
 
 
@@ -228,7 +204,7 @@ _@program@() {
         *) compopt +o default 2>/dev/null ;;
     esac
     if [[ $expects == names || $expects == folders && $choices ]]; then
-        # readline would leave a $ in a name to the shell: quoted here, or passed over if it could end an open quote.
+        # readline would leave a $ in a name to the shell: quoted here, or skipped if it could end an open quote.
         while IFS= read -r choice; do
             case $expects:${COMP_WORDS[COMP_CWORD]} in
                 folders:*) COMPREPLY+=("$choice") ;; # readline quotes those, with the folders that it finds
@@ -271,7 +247,7 @@ def _bash(program: Verb) -> str:
         for verb in _all(program)
         if verb.commands
     ]
-    return _head(Shell.bash) + _filled(
+    return _head("bash") + _filled(
         _BASH,
         values="\n".join(values),
         verbs="\n".join(options),
@@ -348,7 +324,7 @@ _@program@_@name@() {
 def _zsh(program: Verb) -> str:
     verbs = _all(program)
     noted = {flag.value.metavar: flag.value for verb in verbs for flag in verb.flags if flag.value and flag.value.notes}
-    return f"#compdef {PROGRAM}\n{_head(Shell.zsh)}" + _filled(
+    return f"#compdef {PROGRAM}\n{_head('zsh')}" + _filled(
         _ZSH,
         groups="".join(_zsh_group(verb) for verb in verbs if verb.commands),
         choices="".join(map(_zsh_choices, noted.values())),
@@ -394,7 +370,7 @@ def _zsh_specs(verb: Verb, indent: str) -> str:
 
 def _zsh_flag(flag: Flag) -> str:
     """`'(-n --limit)'{-n+,--limit=}'[help]:N: '`: `+` and `=` let the value also stand in the same word."""
-    if flag.names[-1] in ("--help", "--version", "--show-completion"):
+    if flag.names[-1] in ("-h", "--help", "--version", "--show-completion"):
         before = "(- *)"
     else:
         before = f"({' '.join(flag.rivals)})" if len(flag.rivals) > 1 else "" if flag.rivals else "*"
@@ -424,7 +400,7 @@ def _zsh_value(value: Value) -> str:
 # ---------------------------------------------------------------------------------------------------- fish
 
 _FISH = r"""
-# The command that was typed, of one or more words; options before it are passed over.
+# The command that was typed, of one or more words; options before it are skipped.
 function __@program@_verb
     set -l words (commandline -opc)
     set -e words[1]
@@ -478,7 +454,7 @@ def _fish(program: Verb) -> str:
         if verb.arguments and verb.kind != "anything":
             lines.append(f"complete -c {PROGRAM} -n {_when(verb.name)} {_fish_value(verb.arguments[0])}")
     groups = [_fish_quoted(verb.name) for verb in _all(program) if verb.name and verb.commands]
-    return _head(Shell.fish) + _filled(_FISH, groups=" ".join(groups), lines="\n".join(lines))
+    return _head("fish") + _filled(_FISH, groups=" ".join(groups), lines="\n".join(lines))
 
 
 def _when(verb: str) -> str:

@@ -1,29 +1,31 @@
-"""The manual page imgsearch(1), written out from the app's own commands, options and help texts.
+"""The manual page imgsearch(1), written out from the table of commands and their help texts.
 
-What those do not hold, such as the exit codes, is in tables here; tests hold them against the program and the README.
+The rest, such as exit codes, is in tables here; tests compare them with the program and the README.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any
-
-import typer
+from collections.abc import Iterable, Iterator
 
 from imgsearch import __version__
 
+from .command_table import COMMANDS, Command
+from .command_table import PROGRAM as ROOT
+from .help_pages import argument_name, usage
+from .options import HELP, Option
+
 PROGRAM = "imgsearch"
-# man asks for one; it is that of the words below, not that of the day the page is printed. Set it with each release.
+# man needs a date: that of these texts, not of the day the page is made. Set it with each release.
 WRITTEN = "2026-11-21"
 
 DESCRIPTION = (
     f"`{PROGRAM}` finds photos in your own folders. `{PROGRAM} index` turns every photo into a vector with an OpenCLIP "
-    f"model and keeps it, with the facts in the photo's header, in a folder of its own; `{PROGRAM} query` ranks the "
-    "photos by how near they are to what is asked. Photos are only ever read. Everything happens on this machine; "
-    "nothing but a model's weights is ever fetched.",
-    "On stdout there is data and nothing else: on a terminal for people, in a pipe one hit a line with tabs between "
-    "its columns, with --json JSON Lines, with --paths or --print0 bare names. All else goes to stderr.",
+    f"model and stores it, with the photo's metadata, in an index; `{PROGRAM} query` ranks the photos by how well they "
+    "match. Photos are only ever read. Everything happens on this machine; "
+    "only the weights of a model are ever downloaded.",
+    "Standard output holds only data: a table on a terminal, one hit per line with tabs between columns in a pipe, "
+    "JSON Lines with --json, paths with --paths or --print0. Everything else goes to standard error.",
 )
 # As the table in docs/queries.md.
 QUERIES = (
@@ -50,23 +52,23 @@ EXIT_STATUS = (
     ("129, 130, 143", "hung up, interrupted, terminated: what was done is kept"),
 )
 ENVIRONMENT = (
-    ("IMGSEARCH_INDEX", "The index to use where no --index names one."),
-    ("IMGSEARCH_CONFIG", "The file of settings; none where it is empty."),
+    ("IMGSEARCH_INDEX", "The index to use without --index."),
+    ("IMGSEARCH_CONFIG", "The configuration file; none if empty."),
     (
         "IMGSEARCH_HNSW_SLOTS",
-        "From how many vectors on HNSW graphs are built; 0 is never. Default: 131072.",
+        "The number of vectors from which HNSW graphs are built; 0 is never. Default: 131072.",
     ),
-    ("NO_COLOR", "Not empty: no colours. It wins over the next two; --preview draws in colours all the same."),
-    ("CLICOLOR_FORCE", "Not empty and not 0: colours in a pipe too, but never with --json, -l, -0 and --fields."),
-    ("CLICOLOR", "0: no colours."),
-    ("COLUMNS", "How wide bars, pictures and help may be, whatever the terminal says."),
-    ("CI", "Not empty, 0 or false: no bars."),
-    ("HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE", "1: fetch no weights, as with --offline."),
-    ("HF_HOME, HF_HUB_CACHE", "Where weights that were fetched are kept."),
-    ("HF_ENDPOINT", "Where weights are fetched from."),
-    ("XDG_DATA_HOME, XDG_CONFIG_HOME, XDG_CACHE_HOME, XDG_RUNTIME_DIR", "Where the folders below lie, on Linux."),
-    ("XDG_DATA_DIRS", "Where `doctor` looks for completions that the system has, besides the user's own."),
-    ("FORCE_HYPERLINK", "0: names on a terminal are no links."),
+    ("NO_COLOR", "If not empty, no colours. Overrides the next two; --preview still draws in colours."),
+    ("CLICOLOR_FORCE", "If not empty and not 0, colours in a pipe too, but never with --json, -l, -0 and --fields."),
+    ("CLICOLOR", "If 0, no colours."),
+    ("COLUMNS", "The width of progress bars, pictures and help, instead of the width of the terminal."),
+    ("CI", "If set, and not 0 or false, no progress bars."),
+    ("HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE", "If 1, download no weights, as with --offline."),
+    ("HF_HOME, HF_HUB_CACHE", "Where downloaded weights are kept."),
+    ("HF_ENDPOINT", "Where weights are downloaded from."),
+    ("XDG_DATA_HOME, XDG_CONFIG_HOME, XDG_CACHE_HOME, XDG_RUNTIME_DIR", "Where the folders below are, on Linux."),
+    ("XDG_DATA_DIRS", "Where `doctor` looks for installed completions, besides the user's own folder."),
+    ("FORCE_HYPERLINK", "If 0, paths on a terminal are no hyperlinks."),
 )
 FILES = (
     (
@@ -75,55 +77,56 @@ FILES = (
     ),
     (
         ".imgsearch/",
-        f"An index that `{PROGRAM} init` made. It is used from any folder below the one that it lies in.",
+        f"An index created by `{PROGRAM} init`. Commands in its folder or below use it.",
     ),
     (
         "~/.config/imgsearch/config.toml",
         f"Settings, as `{PROGRAM} config` writes them. On macOS: ~/Library/Application Support/imgsearch/config.toml.",
     ),
-    (".imgsearchignore", "What `index` passes over in this folder and below, written as a .gitignore."),
+    (".imgsearchignore", "What `index` skips in this folder and below, in the syntax of .gitignore."),
     (
         "~/.cache/imgsearch/",
-        "Models prepared for quick queries, thumbnails, and the vectors of the last questions. May be removed at any "
+        "Models exported for quick queries, thumbnails, and the vectors of recent queries. Can be removed at any "
         "time. On macOS: ~/Library/Caches/imgsearch/.",
     ),
-    ("~/.cache/huggingface/hub/", "Weights that were fetched."),
-    ("$XDG_RUNTIME_DIR/imgsearch/", f"Sockets by which `{PROGRAM} serve` answers queries."),
+    ("~/.cache/huggingface/hub/", "Downloaded weights."),
+    ("$XDG_RUNTIME_DIR/imgsearch/", f"The sockets on which `{PROGRAM} serve` answers queries."),
 )
 EXAMPLES = (
-    ("Look at what was found:", f"{PROGRAM} query dog -0 | xargs -0 feh"),
-    ("Copy it:", f"{PROGRAM} query whiteboard -0 -n 200 | rsync -a0 --files-from=- / ~/whiteboards/"),
-    ("Ask once more, with what was liked:", f"{PROGRAM} query dog --more-like liked.jpg --less-like other.jpg"),
-    ("Ask many things with one load of the model:", f"{PROGRAM} query - --json < queries.txt"),
-    ("Keep index and model warm for other queries:", f"{PROGRAM} serve --socket-only --idle 30 &"),
+    ("View the photos found:", f"{PROGRAM} query dog -0 | xargs -0 feh"),
+    ("Copy them:", f"{PROGRAM} query whiteboard -0 -n 200 | rsync -a0 --files-from=- / ~/whiteboards/"),
+    (
+        "Search again, with photos you liked and disliked:",
+        f"{PROGRAM} query dog --more-like liked.jpg --less-like other.jpg",
+    ),
+    ("Run many queries with one load of the model:", f"{PROGRAM} query - --json < queries.txt"),
+    ("Keep index and model in memory for other queries:", f"{PROGRAM} serve --socket-only --idle 30 &"),
 )
 SEE_ALSO = "exiftool(1), feh(1), fzf(1), jq(1), nsxiv(1), rsync(1), xargs(1)"
 
 
-def page(context: typer.Context) -> str:
+def page() -> str:
     """The whole page, as roff with the macros of man(7), in ASCII."""
-    root = context.find_root()
-    within = list(_commands(root))
     lines = [
         f'.\\" Generated from the program by: {PROGRAM} --show-manual',
         f'.TH {PROGRAM.upper()} 1 {WRITTEN} {_argument(f"version {__version__}")} "User Commands"',
-        # Names and options are not to be split, nor words stretched to fill a line.
+        # Do not hyphenate names and options, and do not stretch lines.
         ".nh",
         ".ad l",
         ".SH NAME",
-        f"{PROGRAM} \\- {_text(_summary(root))}",
+        f"{PROGRAM} \\- {_text(ROOT.summary.rstrip('.'))}",
         ".SH SYNOPSIS",
-        _synopsis(root),
+        _synopsis(ROOT),
         ".SH DESCRIPTION",
         _text(DESCRIPTION[0]),
         *_paragraphs(DESCRIPTION[1:]),
         ".SH OPTIONS",
-        *_parameters(root, has_help=True),
+        *_options((*ROOT.options, *HELP)),
         ".SH COMMANDS",
-        *(line for command in within for line in _command(command)),
+        *(line for command in COMMANDS.values() for line in _command(command)),
         ".SH QUERIES",
         *_table(QUERIES),
-        *_paragraphs(("All of the language, and what the scores mean: docs/queries.md in the source.",)),
+        *_paragraphs(("The whole query language, and what scores mean: docs/queries.md in the source.",)),
         ".SH EXIT STATUS",
         *_table(EXIT_STATUS),
         ".SH ENVIRONMENT",
@@ -132,48 +135,34 @@ def page(context: typer.Context) -> str:
         *_table(FILES),
         ".SH EXAMPLES",
         *(line for said, typed in EXAMPLES for line in _entry(_text(said), _typed(typed))),
-        *_paragraphs(("More of them: docs/recipes.md in the source.",)),
+        *_paragraphs(("More examples: docs/recipes.md in the source.",)),
         ".SH SEE ALSO",
         _text(SEE_ALSO),
     ]
     return "\n".join(lines) + "\n"
 
 
-# ------------------------------------------------------------------------------------------ from the app
+# ---------------------------------------------------------------------------------------- from the table
 
 
-def _commands(context: Any) -> Iterator[Any]:
-    """The contexts of all commands within, each group before its own."""
-    group = context.command
-    for name in group.list_commands(context) if hasattr(group, "list_commands") else ():
-        command = group.get_command(context, name)
-        if not command.hidden:
-            inner = typer.Context(command, info_name=name, parent=context)
-            yield inner
-            yield from _commands(inner)
+def _synopsis(command: Command) -> str:
+    name, _, rest = usage(command).partition(" [OPTIONS]")
+    return f"{_bold(name)} {_escaped(f'[OPTIONS]{rest}')}"
 
 
-def _summary(context: Any) -> str:
-    """The first sentence, as it stands after the name."""
-    return str(context.command.help).split("\n\n")[0].rstrip(".")
-
-
-def _synopsis(context: Any) -> str:
-    pieces = [piece.strip("{}") for piece in context.command.collect_usage_pieces(context)]
-    return f"{_bold(context.command_path)} {_escaped(' '.join(pieces))}"
-
-
-def _command(context: Any) -> Iterator[str]:
-    yield f".SS {_argument(context.command_path.removeprefix(f'{PROGRAM} '))}"
-    yield _synopsis(context)
+def _command(command: Command) -> Iterator[str]:
+    yield f".SS {_argument(command.name)}"
+    yield _synopsis(command)
     said, typed = [], []
-    for paragraph in str(context.command.help).split("\n\n"):
+    for paragraph in command.text().split("\n\n"):
         if paragraph.startswith("  "):
             typed.append(paragraph)
         elif not re.fullmatch(r"Examples?:", paragraph.strip()):
             said.append(paragraph)
     yield from _paragraphs(said)
-    yield from _parameters(context)
+    for argument in command.arguments:
+        yield from _entry(_italic(argument_name(argument)), _text(argument.help))
+    yield from _options(command.options)
     if typed:
         yield from _paragraphs(("Example:" if len(typed) == 1 else "Examples:",))
         yield ".RS 4"
@@ -181,23 +170,11 @@ def _command(context: Any) -> Iterator[str]:
         yield ".RE"
 
 
-def _parameters(context: Any, *, has_help: bool = False) -> Iterator[str]:
-    """Arguments and options. --help is told of once for all commands."""
-    for parameter in context.command.get_params(context):
-        if getattr(parameter, "hidden", False) or (parameter.name == "help" and not has_help):
-            continue
-        metavar = parameter.make_metavar(context).strip("[]{}<>")
-        if parameter.param_type_name == "argument":
-            yield from _entry(_italic(metavar), _text(parameter.help or ""))
-            continue
-        yield from _entry(_option(parameter, metavar), _text(parameter.get_help_record(context)[1]))
-
-
-def _option(option: Any, metavar: str) -> str:
-    """`-n, --limit N`, or `--exact, --ann`."""
-    names = [*sorted(option.opts, key=len), *option.secondary_opts]
-    shown = ", ".join(map(_bold, names))
-    return shown if option.is_flag else f"{shown} {_italic(metavar)}"
+def _options(options: Iterable[Option]) -> Iterator[str]:
+    """`-n, --limit N`, or `--exact, --ann`, and what it is for. Help is described once for all commands."""
+    for option in options:
+        names = ", ".join(map(_bold, (*sorted(option.names, key=len), *option.off.split())))
+        yield from _entry(f"{names} {_italic(option.values)}" if option.values else names, _text(option.sentence))
 
 
 # ---------------------------------------------------------------------------------------------- to roff
@@ -221,7 +198,7 @@ def _entry(term: str, text: str) -> Iterator[str]:
 
 
 def _typed(text: str) -> str:
-    """What is to be typed. Filled like any paragraph: a narrow terminal would cut it off."""
+    """A command to type. Filled like any paragraph: a narrow terminal would cut it off."""
     return _line(_escaped(" ".join(text.split())))
 
 
@@ -246,7 +223,7 @@ def _argument(text: str) -> str:
 
 
 def _line(text: str) -> str:
-    """One that is no request, though it begins with a dot."""
+    """A line that is no request even if it begins with a dot."""
     return f"\\&{text}" if text.startswith(".") else text
 
 

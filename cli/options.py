@@ -1,149 +1,249 @@
-"""Options that several commands share, each worded once."""
+"""What an option is, and the options that several commands share. Those of one command are in `command_table`.
+
+Every option is declared once. Derived from these tables: what typer parses (`verbs`), the quick reading of `query`
+(`fast_path`), help (`help_pages`), completion scripts, the manual page, the keys of the configuration file (`settings`)
+and the schema of the web API. Imports only light modules: every start of the program loads this one.
+"""
 
 from __future__ import annotations
 
-import re
-from enum import StrEnum
-from typing import Annotated, Optional
+from typing import Any, NamedTuple
 
-import typer
+from imgsearch.core.search.choices import CHANGE_METHOD, DEFAULT_METHOD, METHODS
 
-from .output import render
+QUERY, FILTERS, RANKING, OUTPUT, RUNNING = GROUPS = ("Query", "Filters", "Ranking", "Output", "Running")
 
 
-class SearchIn(StrEnum):
-    image = "image"
-    text = "text"
-    any = "any"
+class Argument(NamedTuple):
+    """A value known by its position. One that is a list and not required may be left out altogether."""
+
+    parameter: str
+    metavar: str
+    help: str
+    choices: tuple[str, ...] = ()
+    default: Any = None
+    is_list: bool = False
+    is_required: bool = False
+    offers: str = ""
+    """What completion offers: files, folders, indexes, cameras, lenses, keywords, roots, models, keys, or nothing."""
 
 
-class SortBy(StrEnum):
-    score = "score"
-    date = "date"
-    path = "path"
-    size = "size"
+class Option(NamedTuple):
+    """An option, or with type bool a flag. `parameter` is its name in the command's function."""
+
+    parameter: str
+    flags: str
+    """The long one first: `--limit -n`."""
+    help: str
+    type: type = str
+    metavar: str = ""
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    pattern: str = ""
+    """A regular expression of what it takes besides its choices."""
+    off: str = ""
+    """Of a flag: the one that says the opposite."""
+    is_list: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    group: str = RUNNING
+    is_common: bool = False
+    """Whether `-h` shows it."""
+    offers: str = ""
+    """As `Argument.offers`."""
+    api: str = ""
+    """Its name in a request to the web API, if it has one there."""
+    rivals: str = ""
+    """Options of the same name here exclude each other: one that is typed overrides the settings of the others."""
+    is_setting: bool = True
+    """Whether the configuration file may set it."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.flags.split())
+
+    @property
+    def is_flag(self) -> bool:
+        return self.type is bool
+
+    @property
+    def values(self) -> str:
+        """What it takes, as help shows it."""
+        return "" if self.is_flag else self.metavar or "|".join(self.choices)
+
+    @property
+    def sentence(self) -> str:
+        """The whole help text."""
+        parts = [self.help]
+        if self.is_list:
+            parts.append("Can be repeated.")
+        if self.default is not None and not self.is_flag:
+            shown = f"{self.default:g}" if self.type is float else self.default
+            parts.append(f"Default: {shown}.")
+        return " ".join(parts)
 
 
-class GroupBy(StrEnum):
-    duplicates = "duplicates"
-    burst = "burst"
-    day = "day"
-    place = "place"
+def flag(parameter: str, flags: str, help: str, **more: Any) -> Option:
+    return Option(parameter, flags, help, type=bool, **{"default": False, **more})
 
 
-class Orientation(StrEnum):
-    landscape = "landscape"
-    portrait = "portrait"
-    square = "square"
+# ---- Options of several commands -------------------------------------------------------------------------------------
 
-
-class Has(StrEnum):
-    gps = "gps"
-    caption = "caption"
-    date = "date"
-
-
-class DecodeMode(StrEnum):
-    fast = "fast"
-    exact = "exact"
-
-
-class Precision(StrEnum):
-    auto = "auto"
-    fp16 = "fp16"
-    bf16 = "bf16"
-    fp32 = "fp32"
-
-
-Index = Annotated[
-    Optional[str],  # noqa: UP045 - typer reads this at run time
-    typer.Option(
-        "--index",
-        metavar="DIR",
-        help="The index to use. Default: $IMGSEARCH_INDEX, else the nearest .imgsearch/ at or above the "
-        "working directory, else the one that `imgsearch config` settles, else one in your data directory.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="JSON Lines on stdout, one object each.")]
-
-
-def _check_device(name: str) -> str:
-    if not re.fullmatch(r"auto|cuda(:\d+)?|mps|cpu", name):
-        raise typer.BadParameter(f"{name!r} is not auto, cuda, cuda:N, mps or cpu")
-    return name
-
-
-Device = Annotated[
-    str,
-    typer.Option(
-        "--device",
-        metavar="auto|cuda[:N]|mps|cpu",
-        help="Where the model runs.",
-        show_default=True,
-        callback=_check_device,
-    ),
-]
-PrecisionOption = Annotated[
-    Precision, typer.Option("--precision", help="Number format of the model; auto chooses by device.")
-]
-Model = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="NAME",
-        help="builtin, an alias (`imgsearch models`), an open_clip ARCH/TAG, hf-hub:ORG/REPO, local-dir:DIR, "
-        "or auto. Default: the model the index has, else auto.",
-    ),
-]
-Exclude = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(
-        "--exclude",
-        metavar="GLOB",
-        help="Pass over what matches, as in .gitignore; may be repeated. Remembered with the folder.",
-    ),
-]
-Hidden = Annotated[
-    bool,
-    typer.Option("--hidden", help="Also files and folders whose name starts with a dot; remembered as --exclude is."),
-]
-Decode = Annotated[
-    DecodeMode, typer.Option("--decode", help="fast reads large JPEGs at a reduced size; exact reads every pixel.")
-]
-Workers = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--workers", min=1, metavar="N", help="Files decoded at once. Default: one a core."),
-]
-Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing: use only models that are on this machine.")]
-Wait = Annotated[
-    bool, typer.Option("--wait", help="If another process is writing to the index, go on when it has finished.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=render.set_quiet, help="Say nothing but errors.")]
-Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Say more on stderr: what is done, with what, and how long it takes.")
-]
-MinScore = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option("--min-score", metavar="S", help="Only photos with at least this score."),
-]
-Under = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option("--under", metavar="DIR", help="Only photos in this folder; may be repeated."),
-]
-Group = Annotated[
-    Optional[GroupBy],  # noqa: UP045
-    typer.Option("--group", help="Show the best photo of each group: near-copies, a burst, a day, or a place."),
-]
-Exact = Annotated[
-    Optional[bool],  # noqa: UP045
-    typer.Option(
-        "--exact/--ann", help="Scan every vector, or use what HNSW graphs there are. Default: what is faster."
-    ),
-]
-Paths = Annotated[bool, typer.Option("--paths", "-l", help="Print bare paths.")]
-Print0 = Annotated[bool, typer.Option("--print0", "-0", help="Print bare paths, each ended by NUL.")]
-Metadata = Annotated[
-    bool, typer.Option("--metadata", help="Also print what is known of each photo: camera, place, keywords ...")
-]
-IncludeOffline = Annotated[bool, typer.Option("--include-offline", help="Also photos on disks that are not there now.")]
+HELP = (
+    flag("short_help", "-h", "Show the options that people use most.", is_setting=False),
+    flag("long_help", "--help", "Show all options.", is_setting=False),
+)
+INDEX = Option(
+    "index",
+    "--index",
+    "The index to use. Default: $IMGSEARCH_INDEX, else the nearest .imgsearch/ at or above the working directory, else "
+    "the one set with `imgsearch config`, else one in your data directory.",
+    metavar="DIR",
+    offers="indexes",
+    is_common=True,
+)
+JSON = flag(
+    "as_json", "--json", "Print JSON Lines: one object per line.", group=OUTPUT, is_common=True, rivals="output"
+)
+QUIET = flag("quiet", "--quiet -q", "Only print errors.", group=OUTPUT, rivals="messages")
+VERBOSE = flag(
+    "verbose",
+    "--verbose -v",
+    "Print more on stderr: what is done, with what, and how long it takes.",
+    group=OUTPUT,
+    rivals="messages",
+)
+PATHS = flag("paths", "--paths -l", "Print only paths.", group=OUTPUT, is_common=True, rivals="output")
+PRINT0 = flag(
+    "print0",
+    "--print0 -0",
+    "Print only paths, each followed by NUL, for `xargs -0`.",
+    group=OUTPUT,
+    is_common=True,
+    rivals="output",
+)
+METADATA = flag("metadata", "--metadata", "Also print metadata of each photo: camera, place, keywords.", group=OUTPUT)
+DEVICE = Option(
+    "device",
+    "--device",
+    "Where to run the model.",
+    metavar="auto|cuda[:N]|mps|cpu",
+    default="auto",
+    choices=("auto", "cuda", "mps", "cpu"),
+    pattern=r"cuda:\d+",
+)
+PRECISION = Option(
+    "precision",
+    "--precision",
+    "Number format of the model; auto depends on the device.",
+    default="auto",
+    choices=("auto", "fp16", "bf16", "fp32"),
+)
+OFFLINE = flag("offline", "--offline", "Download nothing: use only models that are on this machine.")
+WAIT = flag("wait", "--wait", "If another process is writing to the index, wait until it has finished.")
+DRY_RUN = flag("dry_run", "--dry-run", "Show what would be done, and change nothing.", is_common=True)
+MODEL = Option(
+    "model",
+    "--model -m",
+    "builtin, an alias (see `imgsearch models`), an open_clip ARCH/TAG, hf-hub:ORG/REPO, local-dir:DIR, or auto. "
+    "Default: the model of the index, else auto.",
+    metavar="NAME",
+    is_common=True,
+    offers="models",
+)
+EXCLUDE = Option(
+    "exclude",
+    "--exclude",
+    "Skip files and folders that match, as in .gitignore. Remembered with the folder.",
+    metavar="GLOB",
+    is_list=True,
+    group=FILTERS,
+    is_common=True,
+)
+HIDDEN = flag(
+    "hidden",
+    "--hidden",
+    "Include files and folders whose name starts with a dot. Remembered with the folder.",
+    group=FILTERS,
+    is_common=True,
+)
+DECODE = Option(
+    "decode",
+    "--decode",
+    "fast reads large JPEGs at a reduced size; exact reads every pixel.",
+    default="fast",
+    choices=("fast", "exact"),
+)
+WORKERS = Option(
+    "workers", "--workers", "Number of decoding processes. Default: one per core.", type=int, metavar="N", minimum=1
+)
+LIMIT = Option(
+    "limit",
+    "--limit -n",
+    "Maximum number of results.",
+    type=int,
+    metavar="N",
+    default=10,
+    group=RANKING,
+    is_common=True,
+)
+MIN_SCORE = Option(
+    "min_score", "--min-score", "Only photos with at least this score.", type=float, metavar="S", group=RANKING,
+    api="min_score",
+)  # fmt: skip
+UNDER = Option(
+    "under",
+    "--under",
+    "Only photos in this folder.",
+    metavar="DIR",
+    is_list=True,
+    group=FILTERS,
+    is_common=True,
+    offers="folders",
+    api="under",
+)
+GROUP = Option(
+    "group",
+    "--group",
+    "Show only the best photo of each group: near-copies, a burst, a day, or a place.",
+    choices=("duplicates", "burst", "day", "place"),
+    group=RANKING,
+    api="group",
+)
+EXACT = Option(
+    "exact",
+    "--exact",
+    "Scan every vector, or use HNSW graphs where there are any. Default: the faster one.",
+    type=bool,
+    off="--ann",
+)
+INCLUDE_REFERENCE = flag(
+    "include_reference",
+    "--include-reference",
+    "Also show the pictures of the query, and copies of them.",
+    group=FILTERS,
+)
+INCLUDE_OFFLINE = flag(
+    "include_offline", "--include-offline", "Also show photos on disks that are not connected.", group=FILTERS
+)
+COMPOSE = Option(
+    "compose",
+    "--compose",
+    f"How to combine a picture and words: {', '.join(METHODS)}. Default: {DEFAULT_METHOD}, or {CHANGE_METHOD} with "
+    "--from.",
+    metavar="METHOD",
+    choices=METHODS,
+    group=RANKING,
+    api="method",
+)
+WEIGHT = Option(
+    "weight",
+    "--weight -w",
+    "Weight of the words: 0 is the picture alone, 1 the words alone. Default: depends on the method.",
+    type=float,
+    metavar="W",
+    minimum=0,
+    maximum=1,
+    group=RANKING,
+    api="weight",
+)

@@ -1,119 +1,152 @@
-"""What the user has settled in a file, made the defaults of the commands' options."""
+"""The settings of the configuration file as default values of options."""
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from itertools import takewhile
+from typing import Any, NamedTuple
 
 from imgsearch.core import config
 from imgsearch.core.config import Setting
 from imgsearch.core.errors import ConfigError
+from imgsearch.core.places import is_index_given
+
+from .command_table import COMMANDS, Command
+from .options import Option
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """One option of one command, as the file names it."""
+class Key(NamedTuple):
+    """One option of one command, as the file names it. `command` is () for the option of every command that has it."""
 
     command: tuple[str, ...]
     name: str
-    option: Any
-    is_other_way: bool
-    """The second of `--this/--that`."""
+    option: Option
+    is_off: bool
+    """Whether it is the second of `--this/--that`."""
 
     @property
     def full(self) -> str:
         return ".".join((*self.command, self.name))
 
     @property
-    def names(self) -> tuple[str, str]:
-        """For this command, and for all that have such an option."""
-        return self.full, self.name
-
-    @property
-    def kind(self) -> type:
-        if self.option.is_flag:
-            return bool
-        return {"int": int, "float": float}.get(self.option.type.name.removesuffix("eger"), str)
-
-    @property
     def values(self) -> str:
-        """What may be given, for people."""
-        if self.option.is_flag:
-            return "true|false"
-        choices = getattr(self.option.type, "choices", None)
-        return "|".join(map(str, choices)) if choices else self.option.metavar or self.kind.__name__
+        """What it takes, for people."""
+        return "true|false" if self.option.is_flag else self.option.values
 
     def read(self, value: Any) -> Any:
         """A value of the file as the option takes it. Raises ValueError, with what it should have been."""
-        if self.option.multiple:
+        if self.option.is_list:
             return [self._one(each) for each in (value if isinstance(value, list) else [value])]
         return self._one(value)
 
     def _one(self, value: Any) -> Any:
-        if self.kind is bool:
+        kind = self.option.type
+        if kind is bool:
             if not isinstance(value, bool):
                 raise ValueError("is true or false")
-            return value is not self.is_other_way
+            return value is not self.is_off
         if isinstance(value, bool | list):
-            raise ValueError(f"is one {'text' if self.kind is str else 'number'}")
-        if self.kind is str:
-            return value.isoformat() if isinstance(value, datetime.date) else str(value)
-        if not isinstance(value, int | float) or (self.kind is int and not isinstance(value, int)):
-            raise ValueError("is a whole number" if self.kind is int else "is a number")
-        return self.kind(value)
+            raise ValueError(f"is one {'text' if kind is str else 'number'}")
+        if kind is str:
+            return value.isoformat() if hasattr(value, "isoformat") else str(value)  # TOML has dates
+        if not isinstance(value, int | float) or (kind is int and not isinstance(value, int)):
+            raise ValueError("is a whole number" if kind is int else "is a number")
+        return kind(value)
 
 
-def keys(command: Any, words: tuple[str, ...] = ()) -> Iterator[Key]:
-    """All that can be settled for a command, and for those within it."""
-    for name, inner in getattr(command, "commands", {}).items():
-        yield from keys(inner, (*words, name))
-    if not words or hasattr(command, "commands"):
-        return
-    for option in command.params:
-        if option.param_type_name == "option" and not (option.is_eager or option.hidden):
-            for names, is_other_way in ((option.opts, False), (option.secondary_opts, True)):
-                for name in names:
-                    if name.startswith("--"):
-                        yield Key(words, name[2:], option, is_other_way)
+def keys(commands: Mapping[str, Command] = COMMANDS) -> Iterator[Key]:
+    """Everything that the file can set."""
+    for command in commands.values():
+        yield from keys_of(command)
 
 
-def general(key: Key) -> Key:
-    """The same option, of whichever command has it."""
-    return replace(key, command=())
+def keys_of(command: Command) -> Iterator[Key]:
+    for option in command.options:
+        for names, is_off in ((option.names, False), (option.off.split(), True)):
+            for name in names if option.is_setting else ():
+                if name.startswith("--"):
+                    yield Key(command.words, name[2:], option, is_off)
 
 
-def default_map(program: Any, arguments: Sequence[str]) -> dict[str, Any]:
-    """The defaults of the command that is called, in the form that typer's click takes them.
+def known_keys() -> dict[str, Key]:
+    """By full name: first the options that every command shares, sorted, then those of each command."""
+    found: dict[str, Key] = {}
+    for key in keys():
+        found.setdefault(key.name, key._replace(command=()))
+    return {**dict(sorted(found.items())), **{key.full: key for key in keys()}}
 
-    Raises ConfigError for a file that cannot be read, and for what it says of this command and is not so.
+
+def settings_for(command: Sequence[str], arguments: Sequence[str]) -> list[Setting]:
+    """The settings that apply to a command: general ones, those of its group, its own; each key once.
+
+    Left out is what something nearer overrides: another form of output that is typed, another way to name the index.
     """
-    words: list[str] = []
-    command = program
-    for word in arguments:
-        if word not in getattr(command, "commands", {}):
-            break
-        words.append(word)
-        command = command.commands[word]
-    known = {key.name: key for key in keys(command, tuple(words))}
-    # The program itself has nothing that can be settled, and help is wanted most where the file is broken.
-    if not (words and known) or list(arguments[len(words) :]) in (["--help"], ["-h"]):
+    chosen = [each for each in config.load() if each.table == tuple(command)[: len(each.table)]]
+    by_key = {each.key: each for each in sorted(chosen, key=lambda each: len(each.table))}
+    if by_key:
+        typed = _typed_names(arguments)
+        for rivals in _rivals().values():
+            if rivals & typed:
+                by_key = {key: each for key, each in by_key.items() if key not in rivals}
+    if "index" in by_key and is_index_given():
+        del by_key["index"]
+    return list(by_key.values())
+
+
+def _rivals() -> dict[str, set[str]]:
+    """Long names of options that exclude each other, in sets."""
+    found: dict[str, set[str]] = {}
+    for key in keys():
+        if key.option.rivals:
+            found.setdefault(key.option.rivals, set()).add(key.name)
+    return found
+
+
+def _typed_names(arguments: Sequence[str]) -> set[str]:
+    """Long names of options. A value that looks like one counts, which does no harm."""
+    letters = {
+        name[1:]: key.name for key in keys() if key.option.is_flag for name in key.option.names if len(name) == 2
+    }
+    names = {each.partition("=")[0][2:] for each in arguments if each.startswith("--")}
+    together = (each[1:] for each in arguments if each.startswith("-") and not each.startswith("--"))
+    return names | {letters[letter] for word in together for letter in takewhile(letters.__contains__, word)}
+
+
+def default_map(arguments: Sequence[str]) -> dict[str, Any]:
+    """The settings of the command that is called, as typer takes default values.
+
+    Raises ConfigError for a file that cannot be read, and for a setting of this command that is wrong.
+    """
+    command = called(arguments)
+    # Help has to work most of all where the file is broken.
+    if command is None or list(arguments[len(command.words) :]) in (["--help"], ["-h"]):
         return {}
-    values = {}
+    known = {key.name: key for key in keys_of(command)}
+    if not known:
+        return {}
     try:
-        settled = config.settings_for(words, arguments)
+        chosen = settings_for(command.words, arguments)
     except ConfigError:
-        if words not in (["doctor"], ["config", "edit"], ["config", "path"]):
+        if command.name != "doctor":
             raise
-        settled = []  # a broken file is what these are for
-    for setting in settled:
-        if setting.key in known or setting.table == tuple(words):
+        chosen = []  # doctor reports a broken file
+    values: dict[str, Any] = {}
+    for setting in chosen:
+        if setting.key in known or setting.table == command.words:
             key = known_key(setting.key, known, setting)
-            values[key.option.name] = _read(key, setting)
-    for word in reversed(words):
+            values[key.option.parameter] = _read(key, setting)
+    for word in reversed(command.words):
         values = {word: values}
     return values
+
+
+def called(arguments: Sequence[str]) -> Command | None:
+    """The command that the first words name; None for the program itself and for a group."""
+    for count in (2, 1):
+        command = COMMANDS.get(" ".join(arguments[:count])) if len(arguments) >= count else None
+        if command and not command.is_group:
+            return command
+    return None
 
 
 def complaint(setting: Setting, known: Mapping[str, Key]) -> ConfigError | None:
@@ -126,46 +159,46 @@ def complaint(setting: Setting, known: Mapping[str, Key]) -> ConfigError | None:
 
 
 def known_key(name: str, known: Mapping[str, Key], setting: Setting | None = None) -> Key:
-    """Raises ConfigError for a name that no option has, in the file if it is a setting's."""
+    """Raises ConfigError for a name that no option has; it names the file if the name is a setting's."""
     key = known.get(name)
     if key:
         return key
     import difflib
 
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f"{f'did you mean {near[0]}? ' if near else ''}imgsearch config list --all shows what there is"
+    hint = f"{f'did you mean {near[0]}? ' if near else ''}all options: imgsearch config list --all"
     where = f"{config.path()}: " if setting else ""
-    raise ConfigError(f"{where}{setting.name if setting else name}: there is no such option", hint=hint)
+    raise ConfigError(f"{where}{setting.name if setting else name}: no such option", hint=hint)
 
 
 def typed_value(key: Key, values: Sequence[str]) -> Any:
-    """What is typed, as the file is to have it. Raises ConfigError for values that the option does not take."""
-    if len(values) > 1 and not key.option.multiple:
+    """What is typed, as the file is to hold it. Raises ConfigError for values that the option does not take."""
+    if len(values) > 1 and not key.option.is_list:
         raise ConfigError(f"{key.full} takes one value", hint="put quotes around words that belong together")
     read = [_typed(key, value) for value in values]
-    return read if key.option.multiple else read[0]
+    return read if key.option.is_list else read[0]
 
 
 def _typed(key: Key, value: str) -> Any:
     truth = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    option = key.option
     try:
-        if key.kind is bool:
+        if option.is_flag:
             return truth[value.lower()]
-        read = key.kind(value)
-        choices = getattr(key.option.type, "choices", None)
-        if choices and read not in map(str, choices):
+        read = option.type(value)
+        if option.choices and not option.pattern and read not in option.choices:
             raise ValueError
         return read
     except (ValueError, KeyError):
-        complaint = f"{key.full}: {value!r} is not what it takes: {key.values}"
-        raise ConfigError(complaint, hint="imgsearch config list --all shows what each key takes") from None
+        said = f"{key.full}: {value!r} is not one of its values: {key.values}"
+        raise ConfigError(said, hint="what each key takes: imgsearch config list --all") from None
 
 
 def _read(key: Key, setting: Setting) -> Any:
     try:
         value = key.read(setting.value)
         for each in value if isinstance(value, list) else [value]:
-            if key.kind is not bool:
+            if not key.option.is_flag:
                 _typed(key, str(each))
     except (ValueError, ConfigError) as error:
         what = str(error) if isinstance(error, ConfigError) else f"{setting.name} {error}"

@@ -1,10 +1,10 @@
-"""What the user has settled: options and their values, in a TOML file.
+"""The configuration file: default values of options, in TOML.
 
     index = "~/Pictures/.imgsearch"     for every command that has such an option
     [query]                             for one command; [roots.move] for one of a group
     limit = 20
 
-A key is the long name of an option without its dashes. What is typed wins over the file.
+A key is the long name of an option without its dashes. Options that are typed override the file.
 """
 
 from __future__ import annotations
@@ -12,19 +12,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
 from typing import Any, NamedTuple
 
 from .errors import ConfigError
 from .paths import printable
-from .places import config_folder, is_index_given
+from .places import config_folder
 
 VARIABLE = "IMGSEARCH_CONFIG"
 MOST_BYTES = 1 << 20
-RIVALS = (frozenset(("json", "paths", "others", "print0", "fields", "preview")), frozenset(("quiet", "verbose")))
-"""Options that exclude each other: one that is typed puts aside what is settled of the others."""
-SHORT = {"l": "paths", "0": "print0", "q": "quiet", "v": "verbose", "r": "reverse"}
-"""The letters of options that take no value, which may stand together: `-ql`."""
 
 
 class Setting(NamedTuple):
@@ -69,7 +64,7 @@ def text() -> str:
 
 
 def load() -> list[Setting]:
-    """All settings, in the order of the file. Raises ConfigError for a file that is no TOML or cannot be read."""
+    """All settings, in the order of the file. Raises ConfigError for a file that is not TOML or cannot be read."""
     written = text()
     if not written.strip():
         return []
@@ -79,30 +74,7 @@ def load() -> list[Setting]:
         return list(_settings((), tomllib.loads(written)))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         reason = str(error) or "nested too deeply"
-        raise _broken(path() or "", f"is no TOML: {reason[:1].lower()}{reason[1:]}") from error
-
-
-def settings_for(command: Sequence[str], arguments: Sequence[str]) -> list[Setting]:
-    """What is settled for the command that these words call: for all, for its group, for itself; each key once.
-
-    Left out is what something nearer outdoes: a form of output that is typed, another place of the index.
-    """
-    chosen = [each for each in load() if each.table == tuple(command)[: len(each.table)]]
-    by_key = {each.key: each for each in sorted(chosen, key=lambda each: len(each.table))}
-    typed = _typed_names(arguments)
-    for rivals in RIVALS:
-        if rivals & typed:
-            by_key = {key: each for key, each in by_key.items() if key not in rivals}
-    if "index" in by_key and is_index_given():
-        del by_key["index"]
-    return list(by_key.values())
-
-
-def _typed_names(arguments: Sequence[str]) -> set[str]:
-    """Long names of options. A value that looks like one counts, which does no harm."""
-    names = {each.partition("=")[0][2:] for each in arguments if each.startswith("--")}
-    together = (each[1:] for each in arguments if each.startswith("-") and not each.startswith("--"))
-    return names | {SHORT[letter] for letters in together for letter in takewhile(SHORT.__contains__, letters)}
+        raise _broken(path() or "", f"is not TOML: {reason[:1].lower()}{reason[1:]}") from error
 
 
 def _settings(table: tuple[str, ...], values: dict[str, Any]) -> Iterator[Setting]:
@@ -116,7 +88,7 @@ def _settings(table: tuple[str, ...], values: dict[str, Any]) -> Iterator[Settin
 def _broken(where: str, what: str) -> ConfigError:
     return ConfigError(
         f"{printable(where)}: {what}",
-        hint=f"mend it with: imgsearch config edit; or go without it this once: {VARIABLE}= imgsearch ...",
+        hint=f"fix it with: imgsearch config edit; or ignore it once with: {VARIABLE}= imgsearch ...",
     )
 
 
@@ -140,7 +112,7 @@ def change(table: Sequence[str], key: str, value: Any) -> None:
     for name in table:
         for level, made in ((inner, tomlkit.table()), (inner_wanted, {})):
             if not isinstance(level.setdefault(name, made), dict):
-                raise ConfigError(f"{printable(where)}: {name} is no table", hint="mend it with: imgsearch config edit")
+                raise _broken(where, f"has {name}, which is not a table")
         inner, inner_wanted = inner[name], inner_wanted[name]
     if value is None:
         del inner[key], inner_wanted[key]

@@ -222,9 +222,9 @@ def test_a_planted_corruption_is_found_and_repaired(scene, imgsearch, name):
 def test_a_check_of_a_sound_index_finds_nothing(scene, imgsearch):
     done = imgsearch("check")
     assert (done.code, done.out) == (0, b"")
-    assert done.err == "imgsearch: all is well: 24 photos, 28 vectors\n"
+    assert done.err == "imgsearch: no problems found: 24 photos, 28 vectors\n"
     done = imgsearch("check", "--deep", "--sample", "5")
-    assert (done.code, done.err) == (0, "imgsearch: all is well: 24 photos, 28 vectors, 5 photos read again\n")
+    assert (done.code, done.err) == (0, "imgsearch: no problems found: 24 photos, 28 vectors, 5 photos read again\n")
 
 
 def test_leftovers_of_an_interrupted_run_are_no_damage_and_the_next_run_removes_them(scene, imgsearch):

@@ -83,7 +83,7 @@ def test_nothing_found_is_exit_1(imgsearch, indexed):
         (["query"], "nothing to search for"),
         (["query", "red like nowhere.jpg"], "nowhere.jpg: no such picture"),
         (["query", "dog", "-0", "-l"], "exclude each other"),
-        (["query", "dog", "--compose", "magic"], "no composition method 'magic'"),
+        (["query", "dog", "--compose", "magic"], "'magic' is not one of"),
         (["query", "dog", "--text", "cat"], "words twice"),
         (["query", "dog", "--nonsense"], "no such option: --nonsense"),
         (["nonsense"], "no such command"),
@@ -162,15 +162,15 @@ def test_prune_says_what_it_does(imgsearch, indexed):
     (indexed / "lemon.jpg").unlink()
     assert "1 gone" in imgsearch("index").err
     assert imgsearch("status", "--json").records[0]["gone"] == 1
-    assert "would forget 1 photo" in imgsearch("prune", "--dry-run").err
-    assert "forgot 1 photo" in imgsearch("prune").err
+    assert "would remove 1 photo" in imgsearch("prune", "--dry-run").err
+    assert "removed 1 photo" in imgsearch("prune").err
     assert imgsearch("status", "--json").records[0]["gone"] == 0
 
 
 def test_a_portable_index_is_found_from_below(imgsearch, photos, monkeypatch, tmp_path):
     monkeypatch.delenv("IMGSEARCH_INDEX")
     assert imgsearch("init", photos).code == 0
-    assert "there already" in imgsearch("init", photos).err
+    assert "exists already" in imgsearch("init", photos).err
     (photos / "below").mkdir()
     monkeypatch.chdir(photos / "below")
     assert imgsearch("index", "--model", "builtin").code == 0

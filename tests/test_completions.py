@@ -10,10 +10,12 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-import typer
 from PIL import Image
 
-from imgsearch.cli import completion, verbs
+from imgsearch.cli import completion
+from imgsearch.cli.command_table import COMMANDS as TABLE
+from imgsearch.cli.command_table import Command, within
+from imgsearch.cli.options import Option
 from imgsearch.core.models import registry
 from imgsearch.core.search import composition
 
@@ -22,7 +24,7 @@ from conftest import wait_until
 SCRIPTS = Path(__file__).parents[1] / "completions"
 FILES = {"bash": "imgsearch", "zsh": "_imgsearch", "fish": "imgsearch.fish"}
 
-COMMANDS = sorted(verbs.COMMANDS)
+COMMANDS = sorted(command.name for command in within("", TABLE))
 # Names that a careless script splits, expands, takes for a pattern, or runs.
 NASTY = [
     "a space",
@@ -52,10 +54,6 @@ def test_committed_script_is_what_the_app_makes(shell):
 
 def test_zsh_script_says_on_its_first_line_what_it_completes():
     assert (SCRIPTS / "_imgsearch").read_text().startswith("#compdef imgsearch\n")
-
-
-def test_composition_methods_are_those_of_core():
-    assert tuple(composition.METHODS) == completion.METHODS
 
 
 # ----------------------------------------------------------------------------------------- the three shells
@@ -388,8 +386,8 @@ def test_zsh_shows_what_each_command_and_option_is_for(home, album):
     zsh = present("zsh", home, album)
     about = "Find photos by words, by a picture, or by a picture plus a change"
     assert zsh.shows("imgsearch \t", f"query      -- {about}")
-    assert zsh.shows("imgsearch roots \t", "move  -- Say that the photos of OLD now lie in NEW")
-    assert zsh.shows("imgsearch query --lim\x04", "-- At most so many photos")
+    assert zsh.shows("imgsearch roots \t", "move  -- Tell the index that the photos of OLD are now in NEW")
+    assert zsh.shows("imgsearch query --lim\x04", "-- Maximum number of results")
     assert zsh.shows("imgsearch index --model b\t", "builtin            -- no download, Apache-2.0, English")
 
 
@@ -402,8 +400,8 @@ def test_zsh_script_may_be_sourced_too(home, album):
 def test_fish_says_what_each_offer_is_for(home, album):
     fish = present("fish", home, album)
     assert fish.described("imgsearch q") == ["query\tFind photos by words, by a picture, or by a picture plus a change"]
-    assert fish.described("imgsearch roots m") == ["move\tSay that the photos of OLD now lie in NEW"]
-    assert fish.described("imgsearch query --lim") == ["--limit\tAt most so many photos"]
+    assert fish.described("imgsearch roots m") == ["move\tTell the index that the photos of OLD are now in NEW"]
+    assert fish.described("imgsearch query --lim") == ["--limit\tMaximum number of results"]
     assert fish.described("imgsearch query --under=oth") == ["--under=other/\tDirectory"]
     assert fish.described("imgsearch index --model buil") == ["builtin\tno download, Apache-2.0, English"]
 
@@ -414,24 +412,12 @@ HELP = (
 
 
 def test_no_help_text_is_ever_run(shell):
-    app = typer.Typer(add_completion=False)
-
-    @app.callback(help=HELP)
-    def program():
-        pass
-
-    @app.command(help=HELP)
-    def one(option: str = typer.Option("", metavar="DIR", help=HELP)):
-        pass
-
-    @app.command(help=HELP)
-    def two(flag: bool = typer.Option(False, "--flag", help=HELP)):
-        pass
-
+    folder = Option("option", "--option", HELP, metavar="DIR", offers="folders")
+    flag = Option("flag", "--flag", HELP, type=bool, default=False)
+    commands = {"one": Command("one", HELP, options=(folder,)), "two": Command("two", HELP, options=(flag,))}
     (shell.home / "scripts").unlink()
     (shell.home / "scripts").mkdir()
-    context = typer.Context(typer.main.get_command(app))
-    script = completion.script(completion.Shell(shell.name), context)
+    script = completion.script(shell.name, commands)
     (shell.home / "scripts" / FILES[shell.name]).write_text(script)
     assert shell.offers("imgsearch ") == ["one", "two"]
     assert "--flag" in shell.offers("imgsearch two --")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from imgsearch.cli import settings
 from imgsearch.core import config
 
 from conftest import ALBUM
@@ -75,7 +76,7 @@ def test_typer_and_the_quick_reading_agree(indexed, settle, monkeypatch):
     )
     arguments = ["query", "fruit", "--explain"]
     outcome = indexed(*arguments)
-    read = fast_path.read(["fruit"], config.settings_for(["query"], []))
+    read = fast_path.read(["fruit"], settings.settings_for(["query"], []))
     assert (read.limit, read.negatives, read.diverse, read.exact) == (2, ("red",), 1.0, False)
     monkeypatch.setattr(fast_path, "read", lambda *_: None)
     again = indexed(*arguments)
@@ -94,15 +95,15 @@ def test_dates_and_numbers_may_stand_bare(indexed, settle):
         ("[query]\nlimit = 1.5", "query.limit is a whole number"),
         ("limit = true", "limit is one number"),
         ("[query]\njson = 'yes'", "query.json is true or false"),
-        ("[query]\nsort = 'up'", "query.sort: 'up' is not what it takes: score|date|path|size"),
-        ("[query]\nhas = ['gps', 'x']", "query.has: 'x' is not what it takes: gps|caption|date"),
+        ("[query]\nsort = 'up'", "query.sort: 'up' is not one of its values: score|date|path|size"),
+        ("[query]\nhas = ['gps', 'x']", "query.has: 'x' is not one of its values: gps|caption|date"),
         ("[query]\ntext = ['a']", "query.text is one text"),
-        ("[query]\ndevice = 'x'", "'x' is not auto, cuda, cuda:N, mps or cpu"),
-        ("[query]\nlimmit = 1", "query.limmit: there is no such option"),
-        ("[query]\nwords = ['x']", "query.words: there is no such option"),
-        ("[query]\nhelp = true", "query.help: there is no such option"),
-        ("[query", "is no TOML: "),
-        ("a = " + "[" * 5000, "is no TOML: "),
+        ("[query]\ndevice = 'x'", "'x' is not auto|cuda[:N]|mps|cpu"),
+        ("[query]\nlimmit = 1", "query.limmit: no such option"),
+        ("[query]\nwords = ['x']", "query.words: no such option"),
+        ("[query]\nhelp = true", "query.help: no such option"),
+        ("[query", "is not TOML: "),
+        ("a = " + "[" * 5000, "is not TOML: "),
         ("\udcff", "is not UTF-8"),
     ],
 )
@@ -183,7 +184,7 @@ def test_a_key_with_a_dot_in_it_is_none_of_ours_and_can_be_taken_out(imgsearch, 
     where = settle('"query.limit" = 1\n[query]\nsort = "path"\n')
     outcome = imgsearch("config", "list")
     assert outcome.out == b'"query.limit" = 1\nquery.sort = "path"\n'
-    assert outcome.code == 2 and '"query.limit": there is no such option' in outcome.err
+    assert outcome.code == 2 and '"query.limit": no such option' in outcome.err
     assert imgsearch("config", "get", "query.limit").code == 1
     assert imgsearch("config", "unset", "query.limit").code == 1
     assert imgsearch("config", "unset", '"query.limit"').code == 0
@@ -193,12 +194,12 @@ def test_a_key_with_a_dot_in_it_is_none_of_ours_and_can_be_taken_out(imgsearch, 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["query.lmit", "3"], "query.lmit: there is no such option\n  did you mean query.limit?"),
-        (["query.limit", "x"], "query.limit: 'x' is not what it takes: N"),
+        (["query.lmit", "3"], "query.lmit: no such option\n  did you mean query.limit?"),
+        (["query.limit", "x"], "query.limit: 'x' is not one of its values: N"),
         (["query.limit", "1", "2"], "query.limit takes one value"),
-        (["query.json", "maybe"], "query.json: 'maybe' is not what it takes: true|false"),
-        (["query.sort", "up"], "query.sort: 'up' is not what it takes: score|date|path|size"),
-        (["", "1"], ": there is no such option"),
+        (["query.json", "maybe"], "query.json: 'maybe' is not one of its values: true|false"),
+        (["query.sort", "up"], "query.sort: 'up' is not one of its values: score|date|path|size"),
+        (["", "1"], ": no such option"),
     ],
 )
 def test_what_cannot_be_set_is_not_written(imgsearch, settle, arguments, complaint):
@@ -215,7 +216,7 @@ def test_every_key_can_be_listed_and_settled(imgsearch, settle):
         each["key"] for each in records
     }
     (limit,) = [each for each in records if each["key"] == "limit"]
-    assert (limit["values"], limit["value"], limit["help"]) == ("N", 7, "At most so many photos.")
+    assert (limit["values"], limit["value"], limit["help"]) == ("N", 7, "Maximum number of results. Default: 10.")
 
 
 def test_what_is_settled_is_listed_and_what_is_wrong_complained_of(imgsearch, settle):
@@ -224,7 +225,7 @@ def test_what_is_settled_is_listed_and_what_is_wrong_complained_of(imgsearch, se
     assert outcome.out == b'limit = 7\nquery.after = "2024-07-03"\nquery.nonsense = "a"\n'
     assert (outcome.code, outcome.err.splitlines()[0]) == (
         2,
-        f"imgsearch: {where}: query.nonsense: there is no such option",
+        f"imgsearch: {where}: query.nonsense: no such option",
     )
     assert [json.loads(line) for line in imgsearch("config", "list", "--json").out.splitlines()][1] == {
         "key": "query.after",
@@ -248,7 +249,7 @@ def test_the_file_is_written_where_a_link_leads_and_keeps_its_mode(imgsearch, se
 def test_the_first_setting_makes_the_file(imgsearch, tmp_path, monkeypatch):
     monkeypatch.delenv("IMGSEARCH_CONFIG", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "new"))
-    assert imgsearch("config", "list").err == f"imgsearch: nothing is settled in {config.path()}\n"
+    assert imgsearch("config", "list").err == f"imgsearch: no settings in {config.path()}\n"
     assert imgsearch("config", "set", "limit", "8").code == 0
     assert imgsearch("config", "path").out == os.fsencode(config.path()) + b"\n"
     assert imgsearch("config", "get", "limit").out == b"8\n"
@@ -272,7 +273,7 @@ def test_an_editor_is_opened_and_its_work_looked_at(imgsearch, settle, monkeypat
     monkeypatch.setenv("VISUAL", 'sh -c \'printf "[query]\\nlimmit = 1\\n" >>"$1"\' editor')
     where = config.path()
     outcome = imgsearch("config", "edit")
-    assert outcome.code == 2 and f"{where}: query.limmit: there is no such option" in outcome.err
+    assert outcome.code == 2 and f"{where}: query.limmit: no such option" in outcome.err
     assert Path(where).read_text().startswith("# Options of imgsearch")
     monkeypatch.setenv("VISUAL", "nosuch-editor")
     outcome = imgsearch("config", "edit")

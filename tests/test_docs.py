@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import imgsearch
-from imgsearch.cli import verbs
+from imgsearch.cli.command_table import COMMANDS
 from imgsearch.core import errors
 from imgsearch.core.search import choices, composition
 
@@ -19,10 +19,7 @@ PAGES = sorted([*TOP.glob("*.md"), *TOP.glob("docs/*.md")])
 SHOWING_OPTIONS = ("README", "installation", "models", "indexing", "output", "configuration", "collections")
 """Pages whose lines with `imgsearch` contain no options of other programs, except OTHER_PROGRAMS."""
 OTHER_PROGRAMS = {"--files-from", "--read0"}
-GROUPED = (
-    "roots list", "roots move", "notes add", "notes list", "notes remove",
-    "config list", "config set", "config path",
-)  # fmt: skip
+RUNNABLE = [name for name, command in COMMANDS.items() if not command.is_group]
 
 
 def test_the_library_example_of_the_readme_runs(photos, tmp_path, capsys):
@@ -40,7 +37,7 @@ def test_the_readme_is_short():
 
 def test_every_command_and_exit_code_is_documented():
     documented = "\n".join(page.read_text() for page in PAGES)
-    for command in (*verbs.COMMANDS, *GROUPED):
+    for command in RUNNABLE:
         assert f"imgsearch {command}" in documented, command
     classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.ImgsearchError)]
     for code in {c.exit_code for c in classes} | {0, 1, 3, 70}:
@@ -52,7 +49,7 @@ def test_every_option_that_the_pages_show_exists(imgsearch):
     assert len(pages) == len(SHOWING_OPTIONS)
     shown = set(re.findall(r"(?<=\s)(--[a-z][a-z0-9-]+)", "\n".join(re.findall(r"imgsearch [^\n]*", "\n".join(pages)))))
     known = set()
-    for command in (*verbs.COMMANDS, *GROUPED):
+    for command in RUNNABLE:
         known |= set(re.findall(r"--[a-z][a-z0-9-]+", imgsearch(*command.split(), "--help").out.decode()))
     known |= set(re.findall(r"--[a-z][a-z0-9-]+", imgsearch("--help").out.decode()))
     assert len(shown) > 20
@@ -69,7 +66,7 @@ def test_every_composition_method_is_documented_and_named_in_the_help(imgsearch)
 
 
 def test_help_begins_with_what_a_command_does_and_ends_with_an_example(imgsearch):
-    for command in (*verbs.COMMANDS, *GROUPED):
+    for command in RUNNABLE:
         text = imgsearch(*command.split(), "--help").out.decode()
         assert "Example" in text and f"imgsearch {command}" in text.split("Example")[1], command
 

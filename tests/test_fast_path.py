@@ -1,16 +1,21 @@
 """Arguments of a query that are read without typer mean what typer reads from them."""
 
-import inspect
 import subprocess
 import sys
+from functools import cache
 
 import pytest
+import typer.main
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imgsearch.cli import fast_path, run_query, verbs
-from imgsearch.cli.commands import query
 from imgsearch.core.search.query_arguments import QueryArguments
+
+
+@cache
+def program():
+    return typer.main.get_command(verbs.app_for(["query"]))
 
 
 def by_typer(arguments):
@@ -18,7 +23,7 @@ def by_typer(arguments):
     seen = []
     known, run_query.answer = run_query.answer, lambda asked: seen.append(asked) or 0
     try:
-        verbs.app_for(["query"])(["query", *arguments], prog_name="imgsearch", standalone_mode=False)
+        program().main(["query", *arguments], prog_name="imgsearch", standalone_mode=False)
     except verbs.TypingError:
         return None
     finally:
@@ -71,17 +76,17 @@ def test_whatever_is_typed_means_the_same(arguments):
     assert found is None or found == by_typer(arguments)
 
 
-def test_every_option_of_the_command_is_known():
-    assert (
-        {*fast_path._defaults(), "words"}
-        == set(inspect.signature(query.query).parameters)
-        == set(QueryArguments._fields)
-    )
-
-
 def test_a_plain_query_loads_no_typer(tmp_path):
     command = "import sys; from imgsearch.cli import app\ntry: app.main()\nfinally: print('typer' in sys.modules)"
     asked = [sys.executable, "-P", "-c", command, "query", "red", "--index", str(tmp_path)]
     done = subprocess.run(asked, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (4, "False\n")
     assert "no index" in done.stderr
+
+
+def test_every_usage_error_of_typer_has_the_public_base_that_is_caught():
+    assert issubclass(typer.BadParameter, verbs.TypingError)
+    for arguments in (["query", "--nosuch"], ["query", "-n"], ["query", "-n", "x"], ["nosuch"], ["similar"]):
+        with pytest.raises(verbs.TypingError) as caught:
+            verbs.run(arguments)
+        assert caught.value.format_message()

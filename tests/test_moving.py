@@ -107,7 +107,7 @@ def test_missing_photos_are_said_and_become_gone_at_the_next_run(imgsearch, phot
     imgsearch("index", photos, "--model", "builtin")
     photos.rename(tmp_path / "album")
     (tmp_path / "album" / "lemon.jpg").unlink()
-    assert "1 of 6 photos looked up are not there" in imgsearch("roots", "move", photos, "album").err
+    assert "1 of 6 photos looked up are missing or changed" in imgsearch("roots", "move", photos, "album").err
     assert "5 unchanged, 1 gone" in imgsearch("index").err
 
 
@@ -129,7 +129,7 @@ def test_a_move_that_cannot_be_meant_is_refused_and_changes_nothing(imgsearch, p
         ("empty", photos, f"{tmp_path}/empty: no root of this index", "`imgsearch roots list` shows them"),
         (photos / "below", "empty", f"{photos}/below: no root, but a folder in one: {photos}", "by their content"),
         (photos, photos, f"{photos}: that is where they lie already", "give the old folder, then the new"),
-        ("", photos, "an empty name for a folder", "variable of your shell"),
+        ("", photos, "empty folder name", "variable of your shell"),
     ):
         outcome = imgsearch("roots", "move", old, new)
         assert (outcome.code, outcome.out) == (2, b"")

@@ -166,7 +166,7 @@ def test_what_a_note_is_made_of(typed, kept):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [(["lemon.jpg", " \n "], "an empty note"), (["lemon.jpg", "x" * 5_000], "more than 2,000 characters"),
-     (["nowhere.jpg", "x"], "not in the index"), (["x"], "a photo and a text"), (["", "x"], "an empty name")],
+     (["nowhere.jpg", "x"], "not in the index"), (["x"], "a photo and a text"), (["", "x"], "empty photo name")],
 )  # fmt: skip
 def test_what_makes_no_note_is_said_and_changes_nothing(imgsearch, photos, arguments, said):
     imgsearch("index", photos)

@@ -64,7 +64,7 @@ def test_a_negative_is_the_same_inside_and_outside_the_query(indexed):
 def test_an_unquoted_minus_is_refused_with_what_was_meant(indexed, word):
     outcome = indexed("query", "fruit", word)
     assert (outcome.code, outcome.out) == (2, b"")
-    assert f"{word} is no option" in outcome.err and f"--not {word[1:]}" in outcome.err
+    assert f"no such option: {word}" in outcome.err and f"--not {word[1:]}" in outcome.err
 
 
 def test_what_only_looks_like_such_a_word_is_let_through(indexed):

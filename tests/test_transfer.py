@@ -147,7 +147,7 @@ def test_imported_vectors_wait_for_photos_that_are_indexed_later(imgsearch, shel
     laptop, library = tmp_path / "laptop", tmp_path / "library"
     monkeypatch.setenv("IMGSEARCH_INDEX", str(laptop))
     assert imgsearch("import", "out.npz").code == 0
-    assert "imported vectors that wait for their photos: 10" in imgsearch("prune").err
+    assert "imported vectors whose photos are not indexed yet: 10" in imgsearch("prune").err
     library.mkdir()
     shutil.copy(shelf / "lemon.jpg", library / "one.jpg")
     assert embedded(counting, laptop, library) == 0

@@ -1,34 +1,17 @@
-"""`imgsearch calibrate`: measure the collection anew."""
+"""`imgsearch calibrate`: measure the collection again."""
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
-
-import typer
-
-from imgsearch.cli import options
 from imgsearch.cli.output import render
 
 
 def calibrate(
-    hubness: Annotated[
-        Optional[bool],  # noqa: UP045 - typer reads this at run time
-        typer.Option(
-            "--hubness/--no-hubness",
-            help="Whether, from now on, photos that are near to any words lose by it. Off unless switched on.",
-        ),
-    ] = None,
-    wait: options.Wait = False,
-    as_json: options.Json = False,
-    device: options.Device = "auto",
-    offline: options.Offline = False,
-    quiet: options.Quiet = False,
-    index: options.Index = None,
+    *, hubness: bool | None, wait: bool, as_json: bool, device: str, offline: bool, quiet: bool, index: str | None
 ) -> int:
-    """Measure the collection anew, which `index` does whenever it has grown or shrunk by a tenth.
+    """Measure the collection again. `index` does this whenever it has grown or shrunk by a tenth.
 
-    What is measured: the mean picture, what ordinary phrases score, and the low ends of scores. `--compose and`,
-    `--auto-cut`, `--more-like` and the score of texts use it. Some photos are near to any query; --hubness corrects
+    The measurements are the mean picture, the scores of ordinary phrases, and the low ends of scores. `--compose and`,
+    `--auto-cut`, `--more-like` and the scores of texts use them. Some photos are near to any query; --hubness corrects
     that. It helps some models and harms others: try it, and compare with `imgsearch eval`.
 
     Example:
@@ -45,7 +28,7 @@ def calibrate(
         space = store.space_to_search()
         live = live_pictures(store, space)
         if not live:
-            raise UsageError("no photo to measure", hint="index some first: imgsearch index FOLDER")
+            raise UsageError("no photos to measure", hint="index some first: imgsearch index FOLDER")
         load = embedder_of(space, device=device, offline=offline)
         measured = renew_calibration(store, space, live, lambda: load().embed_texts(neutral_phrases()))
         if hubness is not None:

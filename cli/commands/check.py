@@ -1,13 +1,10 @@
-"""`imgsearch check`: does the index keep its promises?"""
+"""`imgsearch check`: check the index, and repair it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from imgsearch.cli import options
 from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
@@ -19,30 +16,25 @@ EXIT_FOUND = 6
 
 
 def check(
-    deep: Annotated[
-        bool, typer.Option("--deep", help="Also read and embed a sample of the photos again, and compare.")
-    ] = False,
-    sample: Annotated[
-        int, typer.Option("--sample", min=0, metavar="N", help="How many photos --deep reads; 0: all.")
-    ] = 1_000,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Mend what is found; what is lost is embedded again.")
-    ] = False,
-    device: options.Device = "auto",
-    offline: options.Offline = False,
-    wait: options.Wait = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    index: options.Index = None,
+    *,
+    deep: bool,
+    sample: int,
+    repair: bool,
+    device: str,
+    offline: bool,
+    wait: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    index: str | None,
 ) -> int:
-    """Check that the index is whole: catalogue, vectors, graphs, and the files they lie in.
+    """Check the index: catalogue, vectors, graphs, and the files that hold them.
 
-    Every vector is held against its checksum and every row against the others. --deep reads photos again too, and
-    tells whether the index still says of them what they are. Exit code 6 says that something was found.
+    Every vector is compared with its checksum and every row with the others. --deep also reads photos again and
+    checks that the index still describes them. Exit code 6 means that something was found.
 
-    --repair makes again what is derived, saves what can be read of a damaged catalogue (the damaged one is kept beside
-    it), puts files that nobody knows into lost+found, and embeds what was lost. No photo is ever touched.
+    --repair rebuilds derived data, saves what can be read of a damaged catalogue (and keeps the damaged one beside
+    it), moves unknown files into lost+found, and embeds what was lost. It never touches a photo.
 
     Examples:
 
@@ -60,7 +52,7 @@ def check(
         session.repair(checked, said.append if as_json else render.say)
         checked = session.look()
         if checked.findings:
-            said.append("this is left")
+            said.append("still found after the repair")
             _tell(checked, as_json=as_json)
     if as_json:
         render.emit_json(_summary(checked, said))
@@ -116,9 +108,9 @@ class _Session:
         from imgsearch.cli.loading import embedder_of
 
         space = store.active_space()
-        if space is None:  # nothing to embed, and nothing that could
+        if space is None:  # there is nothing to embed
             return None
-        if space.id not in self._embedders:  # loaded once for all looks, and for what has to be embedded again
+        if space.id not in self._embedders:  # loaded once for all checks and repairs
             self._embedders[space.id] = embedder_of(space, device=self._device, offline=self._offline)
         return self._embedders[space.id]
 
@@ -134,7 +126,7 @@ class _Session:
         with Store.writing(self._folder, wait=wait) as store:
             for line in store.repairs:
                 say(line)
-            # Only what is found now that nobody else writes: numbers may have changed since the first look.
+            # Check again under the lock: numbers may have changed since the first check.
             embedder = self._embedder(store) if self._deep else None
             found = check.check(store, embedder=embedder, sample=self._sample).findings
             if repair.repair(store, found) or store.repairs or is_new:
@@ -155,7 +147,7 @@ class _Session:
             say(f"saved {photos} and {vectors} from the damaged catalogue{kept}{again}")
 
     def _index(self, store: Store, say: Callable[[str], None]) -> None:
-        """Find what the catalogue has lost, and embed what has no vector."""
+        """Index again, for rows the catalogue lost and photos without a vector."""
         from imgsearch.core.indexing import indexer
         from imgsearch.core.paths import printable
 
@@ -199,7 +191,7 @@ def _sentence(checked: Checked, *, is_repaired: bool) -> str:
     again = f", {render.count(checked.read_again, 'photo')} read again" if checked.read_again else ""
     looked = f"{render.count(checked.photos, 'photo')}, {render.count(checked.vectors, 'vector')}{again}"
     if not checked.findings:
-        return f"all is well: {looked}"
+        return f"no problems found: {looked}"
     if is_repaired:
         return f"{render.count(len(checked.findings), 'finding')} left, which cannot be repaired here: {looked}"
     return f"{render.count(len(checked.findings), 'finding')}: {looked}; fix with: imgsearch check --repair"

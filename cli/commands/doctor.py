@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from imgsearch.cli import options
 from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ EXIT_FOUND = 6
 TOPIC_WIDTH, LEVEL_WIDTH = 13, 9
 
 
-def doctor(as_json: options.Json = False, index: options.Index = None) -> int:
+def doctor(*, as_json: bool, index: str | None) -> int:
     """Check what imgsearch needs on this machine, and show how to fix what does not work.
 
     Checks libraries, GPU, precision, cores, memory, file formats, models, the index, a running server, settings, the

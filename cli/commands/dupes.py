@@ -1,75 +1,47 @@
-"""`imgsearch dupes`: photos that are there more than once."""
+"""`imgsearch dupes`: find duplicate photos."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Any, Literal
 
-import typer
-
-from imgsearch.cli import options
 from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
     from imgsearch.core.search.duplicates import Duplicate, Found, Group
     from imgsearch.core.store.records import Place
 
-
-class KeepBy(StrEnum):
-    largest = "largest"
-    oldest = "oldest"
+KeepBy = Literal["largest", "oldest"]
 
 
 def dupes(
-    keep: Annotated[
-        KeepBy,
-        typer.Option(
-            "--keep", help="Which of each group would stay: the one of the most pixels, or the one taken first."
-        ),
-    ] = KeepBy.largest,
-    exact: Annotated[bool, typer.Option("--exact", help="Only files with the same bytes. Reads no photo.")] = False,
-    quick: Annotated[
-        bool,
-        typer.Option(
-            "--quick", help="Read only photos whose vectors are near: misses copies turned, tiny or without colour."
-        ),
-    ] = False,
-    under: Annotated[
-        Optional[list[str]],  # noqa: UP045 - typer reads this at run time
-        typer.Option("--under", metavar="DIR", help="Only photos in this folder; may be repeated."),
-    ] = None,
-    others: Annotated[
-        bool,
-        typer.Option(
-            "--others", "--paths", "-l", help="Print only the paths that would not stay, without gaps between groups."
-        ),
-    ] = False,
-    as_json: options.Json = False,
-    print0: Annotated[
-        bool, typer.Option("--print0", "-0", help="The same, each path ended by NUL, for xargs -0.")
-    ] = False,
-    workers: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option("--workers", metavar="N", min=1, help="Processes that read photos.", show_default="all cores"),
-    ] = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    index: options.Index = None,
+    *,
+    keep: KeepBy,
+    exact: bool,
+    quick: bool,
+    under: tuple[str, ...],
+    others: bool,
+    as_json: bool,
+    print0: bool,
+    workers: int | None,
+    quiet: bool,
+    verbose: bool,
+    index: str | None,
 ) -> int:
-    """Show photos that are there more than once: the same bytes, or the same picture resized, re-encoded or turned.
+    """Find duplicate photos: the same file, or the same picture resized, re-encoded or rotated.
 
-    Prints groups of paths with an empty line between them, the one that would stay first. Nothing is ever deleted.
-    To tell near copies every photo is read once, which takes a while; what was seen is remembered, so ^C costs little.
-    Frames that are nearly all of one colour are only compared by their bytes. Exit code 1 says that there are none.
+    Prints groups of paths separated by empty lines, the photo to keep first. Nothing is ever deleted. Finding near
+    copies reads every photo once, which takes a while; results are saved, so ^C loses little. Frames of nearly one
+    colour are only compared by their bytes. Exit code 1 means that there are no duplicates.
 
-    A near copy may differ in something small: the next frame of a burst, a retouched face, a word on a page. Look at
-    them before you let go of any, or go by --exact.
+    A near copy may differ in a detail: the next frame of a burst, a retouched face, a word on a page. Look at near
+    copies before you delete any, or use --exact.
 
-    Of equally large ones the larger file stays, then the older; of equally old ones the larger; then the one with the
-    shorter path. Links to one file are one photo. What is not as it was indexed, looked up last of all, is left out.
+    Among equally large photos the larger file is kept, then the older; among equally old ones the larger photo; then
+    the one with the shorter path. Hard links to one file are one photo. Files that changed since they were indexed
+    are left out.
 
     Examples:
 
@@ -93,7 +65,7 @@ def dupes(
         raise UsageError("--json goes without --others and --print0", hint="choose one")
     if exact and quick:
         raise UsageError("--exact and --quick exclude each other", hint="choose one")
-    wanted = core.Wanted(keep.value, Filters(under=tuple(under or ())), exact, quick)
+    wanted = core.Wanted(keep, Filters(under=under), exact, quick)
     with open_store(index) as store, ExitStack() as stack, Stages(verbose=verbose) as stages:
         found = core.find(
             store,

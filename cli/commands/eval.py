@@ -12,11 +12,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-import typer
-
-from imgsearch.cli import options
 from imgsearch.cli.output import render
 from imgsearch.core.evaluation.loaders import BenchmarkName, Gallery, Join, SharedConcept
 from imgsearch.core.paths import printable
@@ -28,6 +25,7 @@ if TYPE_CHECKING:
     from imgsearch.core.evaluation.metrics import Metric
     from imgsearch.core.evaluation.results import Header, Run
     from imgsearch.core.evaluation.runs import EvalPlan, QueryResult
+    from imgsearch.core.search.choices import MethodName
     from imgsearch.core.search.options import SearchOptions
     from imgsearch.core.store.records import Space
     from imgsearch.core.store.store import Store, View
@@ -69,137 +67,34 @@ class EvalArguments:
 
 
 def evaluate(
-    benchmark: Annotated[
-        BenchmarkName | None,
-        typer.Argument(
-            metavar="BENCHMARK",
-            help="coco, flickr, cirr, fashioniq, circo, or jsonl for your own queries.",
-            show_default=False,
-        ),
-    ] = None,
-    annotations: Annotated[
-        str | None,
-        typer.Option(
-            "--annotations",
-            "-a",
-            metavar="PATH",
-            help="The benchmark's annotation file; for cirr, fashioniq and circo the folder of its files.",
-        ),
-    ] = None,
-    images: Annotated[
-        str | None,
-        typer.Option(
-            "--images",
-            metavar="DIR",
-            help="Folder of the pictures; new and changed ones are indexed first. Optional for jsonl, which then uses "
-            "the index as it is.",
-        ),
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option("--split", metavar="SPLIT", help="Default: test for coco and flickr, else val."),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", "-m", metavar="NAME", help="Model, as for `imgsearch index`. Default: the index's own."
-        ),
-    ] = None,
-    compose: Annotated[
-        str | None,
-        typer.Option(
-            "--compose", metavar="METHOD", help="How to combine a picture and text, as for `imgsearch query`."
-        ),
-    ] = None,
-    weight: Annotated[
-        float | None,
-        typer.Option(
-            "--weight",
-            "-w",
-            min=0,
-            max=1,
-            metavar="W",
-            help="Weight of the text: 0 is the picture alone, 1 the text alone.",
-        ),
-    ] = None,
-    exact: Annotated[
-        bool, typer.Option("--exact/--ann", help="Scan every vector, or use the HNSW graphs of the index.")
-    ] = True,
-    metrics: Annotated[
-        str | None,
-        typer.Option(
-            "--metrics",
-            metavar="LIST",
-            help="Comma-separated: recall@K, hit_rate@K, share_found@K, precision@K, mrr, mrr@K, map@K, ndcg@K, "
-            "median_rank. Default: the benchmark's usual metrics.",
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option("--limit", "-n", min=1, metavar="K", help="Number of names of each ranking to write to --out."),
-    ] = None,
-    captions_per_image: Annotated[
-        CaptionsPerImage | None,
-        typer.Option(
-            "--captions-per-image", help="coco, flickr: the first five captions of each picture, or all. Default: 5."
-        ),
-    ] = None,
-    prompt: Annotated[
-        str | None,
-        typer.Option(
-            "--prompt", metavar="TEXT", help="coco, flickr: template of the query, {} is the caption. Default: {}."
-        ),
-    ] = None,
-    gallery: Annotated[
-        Gallery | None,
-        typer.Option(
-            "--gallery", help="fashioniq: the whole split, or only its references and targets. Default: original."
-        ),
-    ] = None,
-    join: Annotated[
-        Join | None,
-        typer.Option("--join", help="fashioniq: how the two captions become one query. Default: mean."),
-    ] = None,
-    shared_concept: Annotated[
-        SharedConcept | None,
-        typer.Option("--shared-concept", help="circo: whether and how the query names the shared concept."),
-    ] = None,
-    include_reference: Annotated[
-        bool, typer.Option("--include-reference", help="jsonl: keep a query's own picture in its ranking.")
-    ] = False,
-    allow_missing: Annotated[
-        bool,
-        typer.Option(
-            "--allow-missing", help="Leave out missing pictures. The numbers are then not comparable to any others."
-        ),
-    ] = False,
-    out: Annotated[
-        str | None,
-        typer.Option("--out", metavar="RUN.json", help="Write the result with the ranking and metrics of each query."),
-    ] = None,
-    compare: Annotated[
-        str | None,
-        typer.Option("--compare", metavar="RUN.json", help="Compare this run with one that --out wrote."),
-    ] = None,
-    submission: Annotated[
-        str | None,
-        typer.Option("--submission", metavar="FILE", help="cirr, circo, fashioniq: write the files for their server."),
-    ] = None,
-    device: options.Device = "auto",
-    precision: options.PrecisionOption = options.Precision.auto,
-    offline: options.Offline = False,
-    wait: options.Wait = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
-    quiet: options.Quiet = False,
-    index: Annotated[
-        str | None,
-        typer.Option(
-            "--index",
-            metavar="DIR",
-            help="Index of the pictures; made if it does not exist. Default: one in your cache folder; without "
-            "--images, the same as for `imgsearch query`.",
-        ),
-    ] = None,
+    *,
+    benchmark: BenchmarkName | None,
+    annotations: str | None,
+    images: str | None,
+    split: str | None,
+    model: str | None,
+    compose: MethodName | None,
+    weight: float | None,
+    exact: bool,
+    metrics: str | None,
+    limit: int | None,
+    captions_per_image: CaptionsPerImage | None,
+    prompt: str | None,
+    gallery: Gallery | None,
+    join: Join | None,
+    shared_concept: SharedConcept | None,
+    include_reference: bool,
+    allow_missing: bool,
+    out: str | None,
+    compare: str | None,
+    submission: str | None,
+    device: str,
+    precision: str,
+    offline: bool,
+    wait: bool,
+    as_json: bool,
+    quiet: bool,
+    index: str | None,
 ) -> int:
     """Measure search quality with published benchmarks or your own queries.
 
@@ -244,7 +139,7 @@ def evaluate(
             submission=submission,
             model=model,
             device=device,
-            precision=precision.value,
+            precision=precision,
             offline=offline,
             wait=wait,
             as_json=as_json,

@@ -1,43 +1,25 @@
-"""`imgsearch export` and `imgsearch import`: what an index knows, handed on."""
+"""`imgsearch export` and `imgsearch import`: move vectors and notes between indexes."""
 
 from __future__ import annotations
 
 import os
 import sys
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Any, Literal
 
-import typer
-
-from imgsearch.cli import options
 from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
     from imgsearch.core.store.import_collection import Imported
 
-
-class Form(StrEnum):
-    npz = "npz"
-    parquet = "parquet"
-    jsonl = "jsonl"
+Form = Literal["npz", "parquet", "jsonl"]
 
 
-def export(
-    file: Annotated[
-        str, typer.Argument(metavar="FILE", help="What to write: .npz, .parquet or .jsonl; - for JSON Lines to stdout.")
-    ],
-    form: Annotated[
-        Optional[Form],  # noqa: UP045 - typer reads this at run time
-        typer.Option("--format", help="Of this form, whatever its name ends in.", show_default=False),
-    ] = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    index: options.Index = None,
-) -> int:
-    """Write photos with their facts, texts and vectors to a file, for other programs or another machine's index.
+def export(*, file: str, form: Form | None, as_json: bool, quiet: bool, index: str | None) -> int:
+    """Write photos with their metadata, texts and vectors to a file.
 
-    The vectors are those of the model that search uses: float32, of unit length. The file is there whole or not at all;
-    one of that name is replaced. Parquet needs: pip install 'imgsearch-cli[parquet]'. All forms: docs/json.md.
+    For other programs, or for the index of another machine. The vectors are those of the model that search uses:
+    float32, unit length. An existing file is replaced, but only once the new one is complete. Parquet needs:
+    pip install 'imgsearch-cli[parquet]'. The formats are described in docs/json.md.
 
     Examples:
 
@@ -51,9 +33,9 @@ def export(
     from imgsearch.core.paths import path_fields, printable
     from imgsearch.core.store.export_collection import export_collection, format_of
 
-    kind = format_of(file, form.value if form else None)
+    kind = format_of(file, form)
     if as_json and file == "-":
-        raise UsageError("--json goes without -, which is JSON Lines already", hint="leave out --json")
+        raise UsageError("--json cannot be combined with -, which is JSON Lines already", hint="leave out --json")
     path = os.path.abspath(os.path.expanduser(file))
     with open_store(index) as store, Line() as line:
         done = export_collection(
@@ -75,18 +57,12 @@ def export(
     return 0
 
 
-def take_in(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="What to read: an export of any form; - for stdin.")],
-    wait: options.Wait = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    index: options.Index = None,
-) -> int:
-    """Take over vectors and notes from a file that `imgsearch export` wrote, perhaps on a faster machine.
+def import_file(*, file: str, wait: bool, as_json: bool, quiet: bool, index: str | None) -> int:
+    """Import vectors and notes from a file that `imgsearch export` wrote.
 
-    Nothing is taken from what the file says of paths and dates: a vector is kept for the very bytes it was made from.
-    Then `imgsearch index FOLDER` reads the photos that are here, and embeds only those that it knows no vector of. The
-    index is made if there is none, with the model of the file.
+    Use it to embed on a faster machine. Paths and dates in the file are ignored: each vector belongs to a photo with
+    exactly the same bytes. Afterwards `imgsearch index FOLDER` reads the photos that are here, and embeds only those
+    that have no vector yet. The index is created if there is none, with the model of the file.
 
     Example:
 
@@ -133,7 +109,7 @@ def _sentences(taken: Imported) -> list[str]:
     notes = f", and {render.count(taken.notes, 'note')}" if taken.notes else ""
     model = "" if taken.is_active else f" --model {taken.model}"
     return [
-        f"took over new vectors of {pictures} and {texts} of {taken.model}{notes}, "
+        f"imported new vectors of {pictures} and {texts} of {taken.model}{notes}, "
         f"from {render.count(taken.photos, 'photo')}",
-        f"now read the photos that are here: imgsearch index FOLDER{model}",
+        f"next, index the photos of this machine: imgsearch index FOLDER{model}",
     ]

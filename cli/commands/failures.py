@@ -1,18 +1,17 @@
-"""`imgsearch failures`: what could not be indexed, and why."""
+"""`imgsearch failures`: list the files that could not be indexed."""
 
 from __future__ import annotations
 
 import os
 
-from imgsearch.cli import options
 from imgsearch.cli.output import render
 
 
-def failures(as_json: options.Json = False, index: options.Index = None) -> int:
-    """List the files that could not be indexed, each with the stage that failed and the reason.
+def failures(*, as_json: bool, index: str | None) -> int:
+    """List the files that could not be indexed, with the stage that failed and the reason.
 
-    What does not decode is tried again when the file changes, or when this installation can read more formats; what
-    could not be opened or listed is tried at every run.
+    A file that cannot be decoded is tried again when it changes, or when this installation can read more formats. One
+    that could not be opened or listed is tried again in every run.
 
     Example:
 

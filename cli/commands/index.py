@@ -7,11 +7,8 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Literal
 
-import typer
-
-from imgsearch.cli import options
 from imgsearch.cli.output import render
 from imgsearch.cli.running import STOPPED, ModelChoice, Received, orderly_stop, run_index
 
@@ -22,45 +19,31 @@ if TYPE_CHECKING:
 
 
 def index(
-    paths: Annotated[
-        Optional[list[str]],  # noqa: UP045 - typer reads this at run time
-        typer.Argument(metavar="PATH...", help="Folders and pictures. None: everything the index has, once more."),
-    ] = None,
-    model: options.Model = None,
-    weights: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--weights", metavar="TAG|FILE", help="Weights for an open_clip architecture given as --model."),
-    ] = None,
-    preprocess_from: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--preprocess-from", metavar="TAG", help="For a weights FILE: preprocess as this tag's does."),
-    ] = None,
-    exclude: options.Exclude = None,
-    hidden: options.Hidden = False,
-    decode: options.Decode = options.DecodeMode.fast,
-    batch_size: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option("--batch-size", "-b", min=1, metavar="N", help="Pictures embedded together."),
-    ] = None,
-    workers: options.Workers = None,
-    time_limit: Annotated[
-        float,
-        typer.Option("--time-limit", min=0.1, metavar="S", help="Give a file up after so many seconds of decoding."),
-    ] = 60,
-    device: options.Device = "auto",
-    precision: options.PrecisionOption = options.Precision.auto,
-    offline: options.Offline = False,
-    wait: options.Wait = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    index: options.Index = None,
+    *,
+    paths: tuple[str, ...],
+    model: str | None,
+    weights: str | None,
+    preprocess_from: str | None,
+    exclude: tuple[str, ...],
+    hidden: bool,
+    decode: Literal["fast", "exact"],
+    batch_size: int | None,
+    workers: int | None,
+    time_limit: float,
+    device: str,
+    precision: str,
+    offline: bool,
+    wait: bool,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    index: str | None,
 ) -> int:
     """Make photos searchable: walk folders, and embed what is new or changed.
 
-    Files are told by their content, so that renamed and copied photos are not embedded again. A file that cannot be
-    read is passed over with its reason (`imgsearch failures`), and the exit code is 3. ^C keeps what was done.
+    Files are identified by their content, so renamed and copied photos are not embedded again. A file that cannot be
+    read is skipped with a reason (see `imgsearch failures`), and the exit code is 3. ^C keeps what was done.
 
     Examples:
 
@@ -75,9 +58,9 @@ def index(
     stop, received = threading.Event(), Received()
     progress = Progress(as_json=as_json, quiet=quiet, verbose=verbose, stop=stop)
     plan = _plan(
-        paths or [],
+        paths,
         index,
-        exclude or [],
+        exclude,
         hidden=hidden,
         dry_run=dry_run,
         decode=decode,
@@ -90,7 +73,7 @@ def index(
         if not quiet:
             progress.say(message)
 
-    choice = ModelChoice(model, weights, preprocess_from, device, precision.value, offline, say)
+    choice = ModelChoice(model, weights, preprocess_from, device, precision, offline, say)
     with _opened(index, is_rehearsal=dry_run, wait=wait, say=say) as store, orderly_stop(stop, received):
         try:
             for line in store.repairs:
@@ -109,13 +92,13 @@ def index(
 
 
 def _plan(
-    paths: list[str],
+    paths: tuple[str, ...],
     index: str | None,
-    exclude: list[str],
+    exclude: tuple[str, ...],
     *,
     hidden: bool,
     dry_run: bool,
-    decode: options.DecodeMode,
+    decode: Literal["fast", "exact"],
     batch_size: int | None,
     workers: int | None,
     seconds: float,
@@ -125,13 +108,13 @@ def _plan(
     from imgsearch.core.paths import on_disk
 
     if "" in paths:
-        raise UsageError("an empty name for a folder", hint="is a variable of your shell unset?")
+        raise UsageError("empty folder name", hint="is a variable of your shell unset?")
     return IndexPlan(
         paths=tuple(on_disk(os.path.abspath(os.path.expanduser(path))) for path in paths),
-        exclude=tuple(exclude),
+        exclude=exclude,
         hidden=hidden,
         dry_run=dry_run,
-        decode=decode.value,
+        decode=decode,
         batch_size=batch_size,
         workers=workers,
         seconds=seconds,

@@ -1,23 +1,17 @@
-"""`imgsearch init`: an index that lies beside the photos and moves with them."""
+"""`imgsearch init`: create an index beside the photos, which moves with them."""
 
 from __future__ import annotations
 
 import os
-from typing import Annotated
 
-import typer
-
-from imgsearch.cli import options
 from imgsearch.cli.output import render
 
 
-def init(
-    folder: Annotated[str, typer.Argument(metavar="[DIR]", help="The folder that holds the photos.")] = ".",
-    quiet: options.Quiet = False,
-) -> int:
-    """Make a portable index: DIR/.imgsearch/, used by every command run in DIR or below.
+def init(*, folder: str, quiet: bool) -> int:
+    """Create a portable index: DIR/.imgsearch/, used by every command that runs in DIR or below.
 
-    Photos inside DIR are kept relative to it, so folder and index can be moved or mounted elsewhere together.
+    Photos inside DIR are stored with paths relative to it, so folder and index can be moved or mounted elsewhere
+    together.
 
     Example:
 
@@ -29,17 +23,17 @@ def init(
     from imgsearch.core.store.store import Store
 
     if not folder:
-        raise UsageError("an empty name for a folder", hint="is a variable of your shell unset?")
+        raise UsageError("empty folder name", hint="is a variable of your shell unset?")
     top = os.path.abspath(os.path.expanduser(folder))
     if not os.path.isdir(top):
-        raise UsageError(f"{printable(folder)}: not a folder", hint="make it first, or name another")
+        raise UsageError(f"{printable(folder)}: not a folder", hint="create it first, or choose another")
     target = os.path.join(top, PORTABLE)
     if os.path.lexists(target) and not os.path.isdir(target):
-        raise UsageError(f"{printable(target)}: is in the way, and no folder", hint="move it, or choose another folder")
+        raise UsageError(f"{printable(target)}: exists and is not a folder", hint="move it, or choose another folder")
     if os.path.exists(os.path.join(target, CATALOG)):
-        render.say(f"{printable(target)} is there already")
+        render.say(f"{printable(target)} exists already")
         return 0
     with Store.writing(target, create=True):
         pass
-    render.say(f"made {printable(target)}; fill it with: cd {printable(top)} && imgsearch index")
+    render.say(f"created {printable(target)}; fill it with: cd {printable(top)} && imgsearch index")
     return 0

@@ -1,20 +1,19 @@
-"""`imgsearch models`: which models there are."""
+"""`imgsearch models`: list the models that have a short name."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from imgsearch.cli import options
 from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
     from imgsearch.core.models.registry import Alias
 
 
-def models(as_json: options.Json = False) -> int:
-    """List the models that have a short name: what they cost, their licence, and which are on this machine.
+def models(*, as_json: bool) -> int:
+    """List the models that have a short name: download size, quality, licence, and whether they are here.
 
-    COCO and Flickr are text -> image recall_at_1 in percent, as published. Any other open_clip model works too:
+    COCO and Flickr are published text -> image recall_at_1, in percent. Any other open_clip model works too:
     --model ARCH/TAG.
 
     Example:

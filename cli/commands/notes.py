@@ -1,13 +1,10 @@
-"""`imgsearch notes`: what the user has to say about photos."""
+"""`imgsearch notes`: texts that the user adds to photos."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from imgsearch.cli import options
 from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
@@ -17,36 +14,13 @@ if TYPE_CHECKING:
     from imgsearch.core.store.store import Store
     from imgsearch.core.types import Vectors
 
-notes = typer.Typer(
-    name="notes",
-    help="Add texts of your own to photos, and search them.\n\n"
-    "A note stays with the photo when it is renamed, copied or edited. It is kept in the index, not in the file.\n\n"
-    "Examples:\n\n"
-    '  imgsearch notes add beach.jpg "the summer we lost the dog"\n\n'
-    '  imgsearch query "lost dog" --modality text',
-    rich_markup_mode=None,
-)
 
-
-@notes.callback(invoke_without_command=True)
-def group(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        render.emit(context.get_help())
-
-
-@notes.command()
 def add(
-    arguments: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Photos of the index and, at the end, the text.")
-    ],
-    wait: options.Wait = False,
-    as_json: options.Json = False,
-    device: options.Device = "auto",
-    offline: options.Offline = False,
-    quiet: options.Quiet = False,
-    index: options.Index = None,
+    *, arguments: tuple[str, ...], wait: bool, as_json: bool, device: str, offline: bool, quiet: bool, index: str | None
 ) -> int:
-    """Note a text about one or several photos. It is embedded at once, and found by --modality text or any.
+    """Add a note to one or more photos.
+
+    The note is embedded at once; --modality text or any finds it.
 
     Example:
 
@@ -66,22 +40,15 @@ def add(
         render.emit_json({"text": note, "files": len(files), "added": added})
         render.flush()
     else:
-        known = "" if added else ", which was noted already"
-        render.say(f"noted about {render.count(added or len(files), 'photo')}: {_shown(note)}{known}")
+        known = "" if added else ", which had this note already"
+        render.say(f"added to {render.count(added or len(files), 'photo')}: {_shown(note)}{known}")
     return 0
 
 
-@notes.command("list")
-def show(
-    file: Annotated[
-        Optional[str],  # noqa: UP045 - typer reads this at run time
-        typer.Argument(metavar="[FILE]", help="Only those about this photo.", show_default=False),
-    ] = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    index: options.Index = None,
-) -> int:
-    """List notes, the oldest first, with the photos they are about. Exit code 1 says that there are none.
+def show(*, file: str | None, as_json: bool, quiet: bool, index: str | None) -> int:
+    """List notes, oldest first, with the photos they are about.
+
+    Exit code 1 means that there are none.
 
     Example:
 
@@ -105,19 +72,10 @@ def show(
     return 0 if listed else 1
 
 
-@notes.command()
-def remove(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The photo, which need not be there any more.")],
-    text: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--text", "-t", metavar="WORDS", help="Only the note that says this. Default: all of them."),
-    ] = None,
-    wait: options.Wait = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    index: options.Index = None,
-) -> int:
-    """Forget notes about a photo. Exit code 1 says that there were none.
+def remove(*, file: str, text: str | None, wait: bool, as_json: bool, quiet: bool, index: str | None) -> int:
+    """Remove notes about a photo.
+
+    Exit code 1 means that there were none.
 
     Example:
 
@@ -154,7 +112,7 @@ def _absolute(file: str) -> str:
     from imgsearch.core.paths import on_disk
 
     if not file or "\0" in file:
-        raise UsageError("an empty name for a photo", hint="is a variable of your shell unset?")
+        raise UsageError("empty photo name", hint="is a variable of your shell unset?")
     return on_disk(os.path.abspath(os.path.expanduser(file)))
 
 
@@ -166,7 +124,7 @@ def _shown(text: str) -> str:
 
 def _print(path: str, text: str) -> None:
     if render.is_terminal():
-        render.emit(f"{_shown(path) or '(no photo that is here now)'}  {_shown(text)}")
+        render.emit(f"{_shown(path) or '(no photo)'}  {_shown(text)}")
     else:
         render.emit(b"\t".join([os.fsencode(path), text.encode("utf-8", "replace")]))
 

@@ -1,40 +1,20 @@
-"""`imgsearch roots`: the folders an index looks after, and where they have moved."""
+"""`imgsearch roots`: list the folders of an index, and move them."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from imgsearch.cli import options
 from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
     from imgsearch.core.store.roots import Moved
 
-roots = typer.Typer(
-    name="roots",
-    help="Show the folders that the index looks after, or say where they have moved.\n\n"
-    "A root is a folder that was indexed, or one from which single pictures were.\n\n"
-    "Examples:\n\n"
-    "  imgsearch roots list\n\n"
-    "  imgsearch roots move ~/Photos /media/disk/Photos",
-    rich_markup_mode=None,
-)
 
+def show(*, as_json: bool, index: str | None) -> int:
+    """List the roots, with their kind, whether they are online, and the number of their photos.
 
-@roots.callback(invoke_without_command=True)
-def group(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        render.emit(context.get_help())
-
-
-@roots.command("list")
-def show(as_json: options.Json = False, index: options.Index = None) -> int:
-    """List the roots. Of each: its kind, whether it is online, and how many photos search shows.
-
-    A root of kind `folder` is walked as a whole; of one of kind `files` only single pictures were indexed.
+    A root of kind `folder` is indexed as a whole; in one of kind `files`, only single pictures are.
 
     Example:
 
@@ -58,19 +38,12 @@ def show(as_json: options.Json = False, index: options.Index = None) -> int:
     return 0
 
 
-@roots.command()
-def move(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="Where the photos were: a root, or a folder above roots.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="The folder in which they lie now.")],
-    wait: options.Wait = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    index: options.Index = None,
-) -> int:
-    """Say that the photos of OLD now lie in NEW. For a folder that was renamed, or a disk that is mounted elsewhere.
+def move(*, old: str, new: str, wait: bool, as_json: bool, quiet: bool, index: str | None) -> int:
+    """Tell the index that the photos of OLD are now in NEW.
 
-    Nothing is embedded again, and no file is touched. Up to 1,000 of the photos are looked up in NEW first: if none is
-    there, nothing is changed. All roots in OLD move along. If NEW lies in another root, it becomes a part of that.
+    For a folder that was renamed, or a disk that is mounted elsewhere. Nothing is embedded again, and no file is
+    touched. Up to 1,000 of the photos are looked up in NEW first; if none is there, nothing is changed. All roots in
+    OLD move along. If NEW is inside another root, it becomes part of that one.
 
     Example:
 
@@ -81,7 +54,7 @@ def move(
     from imgsearch.core.store import roots as core
 
     if not (old and new):
-        raise UsageError("an empty name for a folder", hint="is a variable of your shell unset?")
+        raise UsageError("empty folder name", hint="is a variable of your shell unset?")
     was, now = (os.path.abspath(os.path.expanduser(path)) for path in (old, new))
     with open_to_write(index, wait=wait) as store:
         moved = core.move(store, was, now)
@@ -115,7 +88,7 @@ def _lines(moved: Moved) -> list[str]:
     lines = [f"moved {render.count(moved.photos, 'photo')}; they belong to {places}"]
     if moved.missing:
         lines.append(
-            f"{moved.missing:,} of {render.count(moved.looked_up, 'photo')} looked up are not there as they were; the "
-            "next `imgsearch index` finds out more, and takes those that are not there for gone"
+            f"{moved.missing:,} of {render.count(moved.looked_up, 'photo')} looked up are missing or changed; the "
+            "next `imgsearch index` looks for them, and marks missing ones as gone"
         )
     return lines

@@ -1,4 +1,4 @@
-"""`imgsearch serve`: a gallery in the browser, and index and model kept warm for queries."""
+"""`imgsearch serve`: a gallery in the browser, with index and model kept in memory for queries."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING
 
-import typer
-
-from imgsearch.cli import options
+from imgsearch.cli.command_table import DEFAULT_PORT, IDLE_MINUTES
 from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
@@ -22,47 +20,27 @@ if TYPE_CHECKING:
     from imgsearch.core.serving.listener import Listener
     from imgsearch.core.store.records import Space
 
-PORT = 8765
-IDLE_MINUTES = 15.0
-# How many heaps the threads of the gallery share, and glibc's number for that.
+# The number of heaps that the threads of the gallery share, and glibc's code for that setting.
 HEAPS, M_ARENA_MAX = 2, -8
-# So often it is looked whether it is to end, or whether somebody asked lately.
+# How often to check whether to stop.
 LOOK_SECONDS = 0.1
 
 
 def serve(
-    host: Annotated[
-        str,
-        typer.Option("--host", metavar="ADDRESS", help="Where to listen; beyond this machine only if you say so here."),
-    ] = "127.0.0.1",
-    port: Annotated[
-        Optional[int],  # noqa: UP045 - typer reads this at run time
-        typer.Option(
-            "--port", metavar="PORT", min=0, max=65535, help=f"Default: {PORT}, or any that is free; 0 is any."
-        ),
-    ] = None,
-    socket_only: Annotated[
-        bool, typer.Option("--socket-only", help="No gallery: only make `imgsearch query` quick.")
-    ] = False,
-    idle: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(
-            "--idle",
-            metavar="MINUTES",
-            min=0,
-            help=f"End when nothing was asked for so long; 0 is never. Default: {IDLE_MINUTES:g} with --socket-only, "
-            "else 0.",
-        ),
-    ] = None,
-    device: options.Device = "auto",
-    offline: options.Offline = False,
-    quiet: options.Quiet = False,
-    index: options.Index = None,
+    *,
+    host: str,
+    port: int | None,
+    socket_only: bool,
+    idle: float | None,
+    device: str,
+    offline: bool,
+    quiet: bool,
+    index: str | None,
 ) -> int:
     """Open a gallery of your photos in the browser, and keep index and model in memory for quick queries.
 
-    Prints a link that only you know. Nothing but this machine can reach it, unless --host says so. While it runs,
-    `imgsearch query` asks it without being told. ^C ends it. See docs/serve.md.
+    Prints a link that only you know. Only this machine can reach it, unless --host says otherwise. While it runs,
+    `imgsearch query` uses it automatically. ^C ends it. See docs/serve.md.
 
     Examples:
 
@@ -74,27 +52,27 @@ def serve(
     from imgsearch.core.places import locate
 
     if socket_only and (host != "127.0.0.1" or port is not None):
-        raise UsageError("--socket-only goes without --host and --port", hint="leave out one of them")
-    minutes = (IDLE_MINUTES if socket_only else 0.0) if idle is None else idle
+        raise UsageError("--socket-only cannot be combined with --host and --port", hint="leave out one of them")
+    minutes = (float(IDLE_MINUTES) if socket_only else 0.0) if idle is None else idle
     folder = locate(index)
     if socket_only:
         with _stopping() as stop, _warm(folder, device=device, offline=offline) as engine:
             _warm_up(engine)
             with _listening(engine, offline=offline) as listener:
-                render.say(f"queries are answered from memory now{_until(minutes)}; ^C ends it")
+                render.say(f"queries are now answered from memory{_until(minutes)}; ^C ends it")
                 return _wait(stop, lambda: listener.last_query, minutes)
     return _gallery(folder, host, port, minutes, device=device, offline=offline)
 
 
 class _Stop:
-    """The wish to end: set by the first ^C, SIGTERM or SIGHUP."""
+    """A request to stop: set by the first ^C, SIGTERM or SIGHUP."""
 
     def __init__(self) -> None:
         self.number: int | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        # No Event: set where its own thread is about to wait for it, it would never come free.
-        if self.number is not None:  # the second time, at once
+        # Not an Event: set from a signal while its own thread starts to wait, it would deadlock.
+        if self.number is not None:  # a second signal stops at once
             raise KeyboardInterrupt
         self.number = number
 
@@ -146,11 +124,11 @@ def _listening(engine: Engine, *, offline: bool) -> Iterator[Listener]:
 
 
 def _until(minutes: float) -> str:
-    return f", until nothing was asked for {minutes:g} minutes" if minutes else ""
+    return f", until there is no query for {minutes:g} minutes" if minutes else ""
 
 
 def _wait(stop: _Stop, last_query: Callable[[], float], minutes: float) -> int:
-    """Until it is to end: the exit code."""
+    """Wait for a signal, or for the idle limit. Returns the exit code."""
     while stop.number is None:
         time.sleep(LOOK_SECONDS)
         if minutes and time.monotonic() - last_query() > minutes * 60:
@@ -159,11 +137,11 @@ def _wait(stop: _Stop, last_query: Callable[[], float], minutes: float) -> int:
 
 
 def _share_heaps() -> None:
-    """Dozens of threads answer. With a heap for each, as glibc has it, memory would creep up for hours."""
+    """Dozens of threads answer. With a heap for each, glibc's default, memory would grow for hours."""
     if sys.platform == "linux":
         import ctypes
 
-        with contextlib.suppress(OSError, AttributeError):  # other C libraries have no such thing
+        with contextlib.suppress(OSError, AttributeError):  # other C libraries have no mallopt
             ctypes.CDLL(None).mallopt(M_ARENA_MAX, HEAPS)
 
 
@@ -178,7 +156,7 @@ def _gallery(folder: str, host: str, port: int | None, minutes: float, *, device
             hint='pip install "imgsearch-cli[serve]"; for quick queries alone: imgsearch serve --socket-only',
         ) from error
     _share_heaps()
-    listening = bound(host, port, default=PORT)
+    listening = bound(host, port, default=DEFAULT_PORT)
     with (
         contextlib.closing(listening),
         _stopping() as stop,
@@ -198,5 +176,5 @@ def _gallery(folder: str, host: str, port: int | None, minutes: float, *, device
         render.flush()
         render.say(f"open the link above in a browser{_until(minutes)}; ^C ends it")
         if not gallery.is_loopback:
-            render.warn("whoever has the link, and whoever can read the network, can see the photos")
+            render.warn("anyone who has the link or can read the network traffic can see the photos")
         return _wait(stop, lambda: max(each() for each in asked), minutes)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from imgsearch.cli import options
 from imgsearch.cli.output.hits import HitPrinter
 from imgsearch.cli.run_query import answer_many, finish, refuse_two_forms, typed_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from imgsearch.core.search.choices import GroupBy
     from imgsearch.core.search.grammar import Query
 
 # Pictures searched by together: enough to share one pass over the vectors, few enough to see progress.
@@ -21,34 +19,30 @@ PICTURES_AT_ONCE = 256
 
 
 def similar(
-    files: Annotated[
-        list[str],
-        typer.Argument(metavar="FILE...", help="Pictures, in the index or not; `-` reads one path a line from stdin."),
-    ],
-    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", help="At most so many photos for each.")] = 10,
-    min_score: options.MinScore = None,
-    under: options.Under = None,
-    group: options.Group = None,
-    exact: options.Exact = None,
-    as_json: options.Json = False,
-    paths: options.Paths = False,
-    print0: options.Print0 = False,
-    metadata: options.Metadata = False,
-    include_reference: Annotated[
-        bool, typer.Option("--include-reference", help="Do not leave out the picture asked with.")
-    ] = False,
-    include_offline: options.IncludeOffline = False,
-    device: options.Device = "auto",
-    offline: options.Offline = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    index: options.Index = None,
+    *,
+    files: tuple[str, ...],
+    limit: int,
+    min_score: float | None,
+    under: tuple[str, ...],
+    group: GroupBy | None,
+    exact: bool | None,
+    as_json: bool,
+    paths: bool,
+    print0: bool,
+    metadata: bool,
+    include_reference: bool,
+    include_offline: bool,
+    device: str,
+    offline: bool,
+    quiet: bool,
+    verbose: bool,
+    index: str | None,
 ) -> int:
-    """Find photos like a picture. Several pictures have an answer each, one after the other.
+    """Find photos like a picture.
 
-    Names are taken as they are, whatever words they are made of. With `-` one path is read from each line, and as with
-    `query -` each hit names the picture it is for. Copies of the picture are shown; --group duplicates puts them
-    together. Exit code 1 says that nothing was found for any of them.
+    Several pictures are answered one after the other. Names are never read as queries. With `-` one path is read from
+    each line, and as with `query -` each hit names its picture. Copies of the picture are shown; --group duplicates
+    puts them together. Exit code 1 means that nothing was found for any of them.
 
     Examples:
 
@@ -66,13 +60,13 @@ def similar(
     refuse_two_forms(as_json=as_json, paths=paths, print0=print0)
     if "-" in files and len(files) > 1:
         raise UsageError("`-` cannot be combined with other files", hint="put them into the lines that are read")
-    has_many = files == ["-"] or len(files) > 1
+    has_many = files == ("-",) or len(files) > 1
     printer = HitPrinter(as_json=as_json, paths=paths, print0=print0, has_many=has_many, metadata=metadata)
     search_options = SearchOptions(
         limit=limit,
         min_score=min_score,
-        filters=Filters(under=tuple(under or ())),
-        group=group.value if group else None,
+        filters=Filters(under=under),
+        group=group,
         strategy="auto" if exact is None else "exact" if exact else "ann",
         include_reference=include_reference,
         include_offline=include_offline,
@@ -99,11 +93,11 @@ def _picture(file: str) -> Query:
         raise QueryError(str(error), hint="check the name") from error
 
 
-def _blocks(files: list[str]) -> Iterator[list[str]]:
+def _blocks(files: tuple[str, ...]) -> Iterator[list[str]]:
     """The pictures, some at a time; those of standard input as they arrive."""
-    if files != ["-"]:
+    if files != ("-",):
         for start in range(0, len(files), PICTURES_AT_ONCE):
-            yield files[start : start + PICTURES_AT_ONCE]
+            yield list(files[start : start + PICTURES_AT_ONCE])
         return
     for lines in typed_lines(PICTURES_AT_ONCE):
         yield [os.fsdecode(line) for line in lines if line.strip()]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from imgsearch.cli import options
 from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
     from imgsearch.core.store.status import Status
 
 
-def status(as_json: options.Json = False, index: options.Index = None) -> int:
+def status(*, as_json: bool, index: str | None) -> int:
     """Show what the index holds: folders, counts, model, size, and how many vectors are in HNSW graphs.
 
     Example:

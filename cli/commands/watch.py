@@ -7,11 +7,8 @@ import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Any, Literal
 
-import typer
-
-from imgsearch.cli import options
 from imgsearch.cli.output import render
 from imgsearch.cli.running import STOPPED, ModelChoice, Received, orderly_stop, run_index
 
@@ -26,33 +23,26 @@ TOLD = ("photo", "skipped", "passed", "gone", "notice")
 
 
 def watch(
-    paths: Annotated[
-        Optional[list[str]],  # noqa: UP045 - typer reads this at run time
-        typer.Argument(metavar="DIR...", help="Folders. None: everything the index has."),
-    ] = None,
-    model: options.Model = None,
-    exclude: options.Exclude = None,
-    hidden: options.Hidden = False,
-    decode: options.Decode = options.DecodeMode.fast,
-    workers: options.Workers = None,
-    poll: Annotated[
-        float,
-        typer.Option(
-            "--poll", min=1, metavar="S", help="So often look at folders that do not tell of changes: network disks."
-        ),
-    ] = 60,
-    device: options.Device = "auto",
-    precision: options.PrecisionOption = options.Precision.auto,
-    offline: options.Offline = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    index: options.Index = None,
+    *,
+    paths: tuple[str, ...],
+    model: str | None,
+    exclude: tuple[str, ...],
+    hidden: bool,
+    decode: Literal["fast", "exact"],
+    workers: int | None,
+    poll: float,
+    device: str,
+    precision: str,
+    offline: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    index: str | None,
 ) -> int:
-    """Index folders, and go on with what is added, changed, renamed and deleted, as it comes to rest.
+    """Index folders, and keep the index up to date as files change.
 
-    The index is written to only while there is something to write: other commands get their turn. A disk that goes
-    away is waited for. ^C ends it; whatever it missed, the next run finds.
+    The index is locked only while there is something to write, so other commands can use it in between. If a disk is
+    disconnected, it waits for the disk. ^C ends it; the next run finds what it missed.
 
     Examples:
 
@@ -67,17 +57,17 @@ def watch(
     from imgsearch.core.paths import on_disk, printable
     from imgsearch.core.places import locate
 
-    if "" in (paths or []):
-        raise UsageError("an empty name for a folder", hint="is a variable of your shell unset?")
-    folders = tuple(on_disk(os.path.abspath(os.path.expanduser(path))) for path in paths or [])
+    if "" in (paths):
+        raise UsageError("empty folder name", hint="is a variable of your shell unset?")
+    folders = tuple(on_disk(os.path.abspath(os.path.expanduser(path))) for path in paths)
     for path in folders:
         if os.path.lexists(path) and not os.path.isdir(path):
             raise UsageError(f"{printable(path)}: not a folder", hint="watch the folder it is in")
-    plan = IndexPlan(folders, tuple(exclude or []), hidden, decode=decode.value, workers=workers)
+    plan = IndexPlan(folders, exclude, hidden, decode=decode, workers=workers)
     stop, received = threading.Event(), Received()
     with orderly_stop(stop, received), contextlib.closing(Watcher()) as changes:
         voice = _Voice(stop, poll, as_json=as_json, quiet=quiet, verbose=verbose)
-        choice = ModelChoice(model, None, None, device, precision.value, offline, voice.say)
+        choice = ModelChoice(model, None, None, device, precision, offline, voice.say)
         watcher = _Watcher(locate(index), plan, choice, changes, voice, received)
         watch_folders(watcher.check, changes, stop, poll_seconds=poll)
     if voice.is_deserted:

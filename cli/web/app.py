@@ -13,6 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -341,9 +342,7 @@ class Pages:
         return answer({"id": name})
 
 
-_OPTIONS = (
-    "weight", "method", "modality", "sort", "reverse", "group", "diverse", "auto_cut", "min_score", "min_z",
-)  # fmt: skip
+_OPTIONS = {each.name for each in fields(SearchOptions)} & openapi.SEARCH["properties"].keys() - {"limit", "filters"}
 
 
 def _renamed(query: Query, typed: str) -> Query:

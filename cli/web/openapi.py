@@ -1,4 +1,7 @@
-"""The API's own description, and the check of what is asked against it: one truth for both."""
+"""The OpenAPI description of the web API, and the check of requests against it.
+
+A JSON-schema library would bring five packages, and accept 1.0 as an integer, NaN, and lone surrogates.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,22 @@ import re
 from typing import Any
 
 from imgsearch import __version__
+from imgsearch.cli.command_table import COMMANDS
+from imgsearch.cli.options import FILTERS as GROUP_OF_FILTERS
+from imgsearch.cli.options import Option
+from imgsearch.core.search.choices import CHANGE_METHOD
 
 Schema = dict[str, Any]
 
 MOST_LIMIT, MOST_OFFSET = 200, 5_000
 MOST_PHOTOS = 1 << 31
-"""All photos that there can be may be looked through; of hits, only the best are found."""
+"""Browsing reaches every photo; a search finds only the best."""
+MAX_TEXTS = 32
 SIDES = (160, 320, 640, 1280, 1920)
 MOST_JSON_BYTES = 1 << 16
 MOST_PICTURE_BYTES = 64 << 20
 
 _TEXT: Schema = {"type": "string", "minLength": 1, "maxLength": 1_000}
-_TEXTS: Schema = {"type": "array", "items": _TEXT, "maxItems": 32}
 _ID: Schema = {"type": "integer", "minimum": 1, "maximum": (1 << 63) - 1}
 _IDS: Schema = {"type": "array", "items": _ID, "maxItems": 64}
 _LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": MOST_LIMIT, "default": 60}
@@ -31,49 +38,34 @@ def _object(properties: dict[str, Schema], required: tuple[str, ...] = ()) -> Sc
     return {**closed, "required": list(required)} if required else closed
 
 
-FILTERS: dict[str, Schema] = {
-    "after": {**_TEXT, "description": "Taken on this day or later: 2024-07-03, 2024-07, 2024, 30d, yesterday."},
-    "before": {**_TEXT, "description": "Taken on this day or earlier."},
-    "camera": {**_TEXTS, "description": "Taken with a camera whose name has one of these in it."},
-    "lens": {**_TEXTS, "description": "Taken with a lens whose name has one of these in it."},
-    "near": {**_TEXT, "description": "Taken within the radius: 48.85,2.35,5km."},
-    "rating": {**_TEXT, "description": "Rated at least so: 4; or =3, 3-5."},
-    "keyword": {**_TEXTS, "description": "With all of these keywords."},
-    "under": {**_TEXTS, "description": "In one of these folders."},
-    "glob": {**_TEXTS, "description": "Files whose name, or path if it has a slash, matches one of these."},
-    "ext": {**_TEXTS, "description": "Files with one of these extensions."},
-    "min_size": {**_TEXT, "description": "At least so large: 1600x1200, 12MP, or a file of 500kB."},
-    "orientation": {
-        "type": "array",
-        "items": {"type": "string", "enum": ["landscape", "portrait", "square"]},
-        "maxItems": 3,
-    },
-    "has": {"type": "array", "items": {"type": "string", "enum": ["gps", "caption", "date"]}, "maxItems": 3},
-    "root": {**_TEXTS, "description": "Of one of these roots, by path or by the last part of it."},
-}
-"""As `Filters` has them."""
+def _of_option(option: Option) -> Schema:
+    """The values of an option of `imgsearch query` as JSON."""
+    schema: Schema = {str: _TEXT, int: {"type": "integer"}, float: {"type": "number"}, bool: {"type": "boolean"}}[
+        option.type
+    ]
+    if option.choices:
+        schema = {"type": "string", "enum": [each for each in option.choices if each != CHANGE_METHOD]}
+    if option.is_list:
+        schema = {"type": "array", "items": schema, "maxItems": len(option.choices) or MAX_TEXTS}
+    limits = {"minimum": option.minimum, "maximum": option.maximum}
+    given = {name: value for name, value in limits.items() if value is not None}
+    return {**schema, **given, "description": option.help}
+
+
+_BY_NAME = {option.api: option for option in COMMANDS["query"].options if option.api}
+FILTERS = {name: _of_option(option) for name, option in _BY_NAME.items() if option.group == GROUP_OF_FILTERS}
+"""Named as the fields of `Filters`."""
 
 PICTURE = {
     **_object({"photo": _ID, "upload": {"type": "string", "pattern": "^[0-9a-f]{32}$"}}),
-    "description": "A photo of the index by its id, or an upload by its id: exactly one of them.",
+    "description": "A photo of the index or an upload, by its id: exactly one of them.",
 }
 SEARCH = _object(
-    {
-        "text": {**_TEXT, "description": "Words, taken as they are."},
+    {name: _of_option(option) for name, option in _BY_NAME.items() if name not in FILTERS}
+    | {
         "pictures": {"type": "array", "items": PICTURE, "maxItems": 8},
-        "not": {**_TEXTS, "description": "What should not be shown."},
-        "more_like": {**_IDS, "description": "Photos that were liked."},
-        "less_like": {**_IDS, "description": "Photos that were not."},
-        "weight": {"type": "number", "minimum": 0, "maximum": 1, "description": "Of the words, beside a picture."},
-        "method": {"type": "string", "enum": ["and", "lerp", "slerp", "add", "product", "weicom", "basic"]},
-        "modality": {"type": "string", "enum": ["image", "text", "any"]},
-        "sort": {"type": "string", "enum": ["score", "date", "path", "size"]},
-        "reverse": {"type": "boolean"},
-        "group": {"type": "string", "enum": ["duplicates", "burst", "day", "place"]},
-        "diverse": {"type": "number", "minimum": 0, "maximum": 1},
-        "auto_cut": {"type": "boolean"},
-        "min_score": {"type": "number"},
-        "min_z": {"type": "number"},
+        "more_like": {**_IDS, "description": "Ids of photos to prefer."},
+        "less_like": {**_IDS, "description": "Ids of photos to avoid."},
         "filters": _object(FILTERS),
         "limit": _LIMIT,
         "offset": _OFFSET,
@@ -82,7 +74,7 @@ SEARCH = _object(
 BROWSE: dict[str, Schema] = {**FILTERS, "limit": _LIMIT, "offset": {**_OFFSET, "maximum": MOST_PHOTOS}}
 THUMBNAIL: dict[str, Schema] = {
     "side": {"type": "integer", "enum": list(SIDES), "default": 320},
-    "v": {"type": "string", "maxLength": 64, "description": "Anything; another one is another address."},
+    "v": {"type": "string", "maxLength": 64, "description": "Any text, to make the address of another version differ."},
 }
 
 # ---- Checking --------------------------------------------------------------------------------------------------------
@@ -98,7 +90,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def problem(value: Any, schema: Schema, at: str) -> str | None:
-    """What is wrong with a value, in one line; None where it is as described."""
+    """What is wrong with a value, in one line; None if it conforms."""
     kind = schema["type"]
     if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "boolean"):
         return f"{at}: not {'an' if kind[0] in 'aio' else 'a'} {kind}"
@@ -148,14 +140,14 @@ def _problem_of_object(value: Any, schema: Schema, at: str) -> str | None:
 
 
 def from_query(pairs: list[tuple[str, str]], schema: dict[str, Schema]) -> dict[str, Any]:
-    """The values of a query string, by the types they should have; a number that is none stays text."""
+    """The values of a query string, converted to the types of the schema; what is not a number stays text."""
     values: dict[str, Any] = {}
     for name, text in pairs:
         kind = schema.get(name, {}).get("type")
         if kind == "array":
             values.setdefault(name, []).append(text)
         elif name in values:
-            values[name] = [text]  # given twice, which is no type at all
+            values[name] = [text]  # given twice, which no type allows
         else:
             values[name] = int(text) if kind == "integer" and re.fullmatch(r"-?[0-9]{1,19}", text, re.ASCII) else text
     return values
@@ -184,7 +176,7 @@ def document() -> dict[str, Any]:
             },
             "/api/pictures": {
                 "post": _operation(
-                    "Bring a picture to ask with; it is forgotten when the server ends, or 32 pictures later",
+                    "Upload a picture to search by; it is removed when the server ends, or after 32 more uploads",
                     _json(_object({"id": {"type": "string"}}, ("id",))),
                     (413, 422, 503, 507),
                     body={"application/octet-stream": {"type": "string", "format": "binary"}},
@@ -192,18 +184,18 @@ def document() -> dict[str, Any]:
             },
             "/api/photos": {
                 "get": _operation(
-                    "Photos, the newest first",
+                    "Photos, newest first",
                     _json(_object({"photos": {"type": "array", "items": _ANY}}, ("photos",))),
                     (422, 503),
                     parameters=_query_parameters(BROWSE),
                 )
             },
             "/api/photos/{number}": {
-                "get": _operation("What is known of a photo", _json(_ANY), (404, 503), parameters=[photo])
+                "get": _operation("Metadata of a photo", _json(_ANY), (404, 503), parameters=[photo])
             },
             "/api/photos/{number}/thumbnail": {
                 "get": _operation(
-                    "The photo made small",
+                    "A thumbnail of the photo",
                     {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
                     (404, 410, 422, 503),
                     parameters=[photo, *_query_parameters(THUMBNAIL)],
@@ -211,7 +203,7 @@ def document() -> dict[str, Any]:
             },
             "/api/photos/{number}/original": {
                 "get": _operation(
-                    "The file itself, to be saved",
+                    "The file itself",
                     {"*/*": {"schema": {"type": "string", "format": "binary"}}},
                     (403, 404, 410, 503),
                     parameters=[photo],
@@ -219,7 +211,7 @@ def document() -> dict[str, Any]:
             },
             "/api/days": {
                 "get": _operation(
-                    "How many photos were taken on each day, the last first",
+                    "The number of photos taken on each day, newest first",
                     _json(_object({"days": {"type": "array", "items": _ANY}}, ("days",))),
                     (422, 503),
                     parameters=_query_parameters(FILTERS),
@@ -250,7 +242,7 @@ def _hits() -> Schema:
     return _object(
         {
             "hits": {"type": "array", "items": _ANY},
-            "more": {"type": "boolean", "description": "Whether a greater offset may find more."},
+            "more": {"type": "boolean", "description": "Whether a larger offset may find more."},
             "seconds": {"type": "number"},
         },
         ("hits", "more", "seconds"),
@@ -264,14 +256,14 @@ def _json(schema: Schema) -> dict[str, Any]:
 _REFUSALS = {
     400: "Not JSON",
     401: "The token is missing or wrong",
-    403: "Not from here, or not to be served",
+    403: "Not allowed from here, or not served",
     404: "No such photo",
-    410: "The file is gone, or another since it was indexed",
-    413: "Too much",
-    421: "Asked by a name that is not that of the gallery",
-    422: "Not as described here, or a question that cannot be answered",
-    503: "The index or its model cannot be used now",
-    507: "No room for the picture",
+    410: "The file is gone, or has changed since it was indexed",
+    413: "Too large",
+    421: "The host name is not that of the gallery",
+    422: "Not as described here, or a query that cannot be answered",
+    503: "The index or its model is not available now",
+    507: "No space for the picture",
 }
 
 
@@ -286,7 +278,7 @@ def _operation(
     refused = {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}
     operation: dict[str, Any] = {
         "summary": summary,
-        "responses": {"200": {"description": "As asked", "content": content}}
+        "responses": {"200": {"description": "Success", "content": content}}
         | {
             str(status): {"description": _REFUSALS[status], "content": refused}
             for status in sorted({401, 403, 421, *statuses})

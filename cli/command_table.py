@@ -1,0 +1,673 @@
+"""Every command with its arguments and options, and in what order help shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from .options import (
+    COMPOSE,
+    DECODE,
+    DEVICE,
+    DRY_RUN,
+    EXACT,
+    EXCLUDE,
+    FILTERS,
+    GROUP,
+    HIDDEN,
+    INCLUDE_OFFLINE,
+    INCLUDE_REFERENCE,
+    INDEX,
+    JSON,
+    LIMIT,
+    METADATA,
+    MIN_SCORE,
+    MODEL,
+    OFFLINE,
+    OUTPUT,
+    PATHS,
+    PRECISION,
+    PRINT0,
+    QUERY,
+    QUIET,
+    RANKING,
+    UNDER,
+    VERBOSE,
+    WAIT,
+    WEIGHT,
+    WORKERS,
+    Argument,
+    Option,
+    flag,
+)
+
+SHELLS = ("bash", "zsh", "fish")
+DEFAULT_PORT = 8765
+IDLE_MINUTES = 15
+"""After which `serve --socket-only` ends by default."""
+
+
+class Command(NamedTuple):
+    name: str
+    """All its words: `query`, `roots move`."""
+    summary: str
+    arguments: tuple[Argument, ...] = ()
+    options: tuple[Option, ...] = ()
+    place: str = ""
+    """`module:function` in `commands`; empty if both have the command's name."""
+    description: str = ""
+    """Of a group of commands: what its help says after the summary. That of a command is its function's docstring."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return tuple(self.name.split())
+
+    @property
+    def module(self) -> str:
+        return self.place.partition(":")[0] or self.words[0]
+
+    @property
+    def function(self) -> str:
+        return self.place.partition(":")[2] or self.words[-1]
+
+    @property
+    def is_group(self) -> bool:
+        return bool(self.description)
+
+    def load(self) -> Callable[..., Any]:
+        """The function that runs it. Of a command only: a group has none."""
+        function: Callable[..., Any] = getattr(import_module(f"{__package__}.commands.{self.module}"), self.function)
+        return function
+
+    def text(self) -> str:
+        """The whole help text: the summary first, examples last."""
+        if self.is_group:
+            return f"{self.summary}\n\n{self.description}"
+        first, *lines = (self.load().__doc__ or "").strip().split("\n")
+        return "\n".join([first, *(line.removeprefix("    ") for line in lines)])
+
+
+# fmt: off
+
+KEY = Argument(
+    "key", "KEY", "An option, such as `limit`, or one of a command, such as `query.limit`.", is_required=True,
+    offers="keys",
+)
+# ---- Commands --------------------------------------------------------------------------------------------------------
+
+PROGRAM = Command(
+    "",
+    "grep for photos: search local pictures by words, by a picture, or by a picture plus a change.",
+    options=(
+        flag("version", "--version -V", "Print the version.", is_setting=False, is_common=True),
+        Option(
+            "show_completion",
+            "--show-completion",
+            "Print the completion script of a shell.",
+            choices=SHELLS,
+            is_setting=False,
+            is_common=True,
+        ),
+        flag("show_manual", "--show-manual", "Print the manual page, as roff.", is_setting=False, is_common=True),
+    ),
+    description="""\
+Everything happens on this machine.
+
+Examples:
+
+  imgsearch index ~/Photos
+
+  imgsearch query "sunset over the sea\"""",
+)
+
+_INDEX = Command(
+    "index",
+    "Make photos searchable: walk folders, and embed what is new or changed.",
+    (
+        Argument(
+            "paths", "PATH", "Folders and pictures. Default: everything that is indexed already.", is_list=True,
+            offers="files",
+        ),
+    ),
+    (
+        MODEL,
+        Option(
+            "weights", "--weights", "Weights for an open_clip architecture given as --model.", metavar="TAG|FILE",
+            offers="files",
+        ),
+        Option(
+            "preprocess_from", "--preprocess-from", "With a weights FILE: preprocess as for this tag.", metavar="TAG"
+        ),
+        EXCLUDE,
+        HIDDEN,
+        DECODE,
+        Option("batch_size", "--batch-size -b", "Pictures embedded together.", type=int, metavar="N", minimum=1),
+        WORKERS,
+        Option(
+            "time_limit", "--time-limit", "Give up on a file after this many seconds of decoding.", type=float,
+            metavar="S", default=60.0, minimum=0.1,
+        ),
+        DEVICE, PRECISION, OFFLINE, WAIT, DRY_RUN, JSON, QUIET, VERBOSE, INDEX,
+    ),
+)
+
+_QUERY = Command(
+    "query",
+    "Find photos by words, by a picture, or by a picture plus a change.",
+    (
+        Argument(
+            "words",
+            "WORDS",
+            "What to search for: words, a picture, or `words like PICTURE`. `-` reads one query per line from standard "
+            "input.",
+            is_list=True,
+            offers="files",
+        ),
+    ),
+    (
+        Option(
+            "image", "--image -i", "A picture to search by.", metavar="PATH", is_list=True, group=QUERY,
+            is_common=True, offers="files",
+        ),
+        Option("text", "--text -t", "Words to search by, as literal text.", metavar="WORDS", group=QUERY, api="text"),
+        Option(
+            "negatives", "--not", "Rank photos of this lower.", metavar="WORDS", is_list=True, group=QUERY,
+            is_common=True, api="not",
+        ),
+        Option("change_from", "--from", "With --to and a picture: what it shows now.", metavar="WORDS", group=QUERY),
+        Option(
+            "change_to", "--to", "With --from and a picture: what to show instead.", metavar="WORDS", group=QUERY
+        ),
+        Option(
+            "more_like", "--more-like", "Prefer photos like this picture.", metavar="PATH", is_list=True, group=QUERY,
+            offers="files", api="more_like",
+        ),
+        Option(
+            "less_like", "--less-like", "Avoid photos like this picture.", metavar="PATH", is_list=True, group=QUERY,
+            offers="files", api="less_like",
+        ),
+        Option(
+            "any_of", "--any", "Words or a picture; a photo has to match any one of them.", metavar="QUERY",
+            is_list=True, group=QUERY, offers="files",
+        ),
+        Option(
+            "all_of", "--all", "Words or a picture; a photo has to match all of them.", metavar="QUERY",
+            is_list=True, group=QUERY, offers="files",
+        ),
+        flag("natural", "--natural", "Read `without` and `not` before words as a minus.", group=QUERY),
+        flag("verbatim", "--verbatim", "Treat the whole query as literal text.", group=QUERY),
+        LIMIT,
+        MIN_SCORE,
+        Option(
+            "min_z", "--min-z", "Only photos whose score is at least this many standard deviations above the mean.",
+            type=float, metavar="Z", group=RANKING, api="min_z",
+        ),
+        flag(
+            "auto_cut", "--auto-cut", "Stop at the first photo that is not relevant, which may be the first of all.",
+            group=RANKING, api="auto_cut",
+        ),
+        Option(
+            "after", "--after", "Taken on this day or later: 2024-07-03, 2024-07, 2024, 30d, yesterday.",
+            metavar="DATE", group=FILTERS, is_common=True, api="after",
+        ),
+        Option(
+            "before", "--before", "Taken on this day or earlier.", metavar="DATE", group=FILTERS, is_common=True,
+            api="before",
+        ),
+        Option(
+            "camera", "--camera", "Taken with a camera whose name contains this.", metavar="CAMERA", is_list=True,
+            group=FILTERS, offers="cameras", api="camera",
+        ),
+        Option(
+            "lens", "--lens", "Taken with a lens whose name contains this.", metavar="LENS", is_list=True,
+            group=FILTERS, offers="lenses", api="lens",
+        ),
+        Option(
+            "near", "--near", "Taken within the radius: 48.85,2.35,5km.", metavar="LAT,LON,RADIUS", group=FILTERS,
+            api="near",
+        ),
+        Option(
+            "rating", "--rating", "Minimum rating: 4; or a range: =3, 3-5.", metavar="STARS", group=FILTERS,
+            api="rating",
+        ),
+        Option(
+            "keyword", "--keyword", "With this keyword, or with all of several.", metavar="KEYWORD",
+            is_list=True, group=FILTERS, offers="keywords", api="keyword",
+        ),
+        UNDER,
+        Option(
+            "glob", "--glob", "Only files whose name matches, or whose path if the pattern has a slash.",
+            metavar="PATTERN", is_list=True, group=FILTERS, api="glob",
+        ),
+        Option(
+            "ext", "--ext", "Only files with this extension: jpg, or jpg,png.", metavar="EXTENSION", is_list=True,
+            group=FILTERS, api="ext",
+        ),
+        Option(
+            "min_size", "--min-size", "Minimum size: 1600x1200, 12MP, or of the file 500kB.", metavar="SIZE",
+            group=FILTERS, api="min_size",
+        ),
+        Option(
+            "orientation", "--orientation", "Only photos of this shape.", choices=("landscape", "portrait", "square"),
+            is_list=True, group=FILTERS, api="orientation",
+        ),
+        Option(
+            "has", "--has", "Only photos that carry this information.", choices=("gps", "caption", "date"),
+            is_list=True, group=FILTERS, api="has",
+        ),
+        Option(
+            "root", "--root", "Only photos of this root: its path, or the last part of it.", metavar="ROOT",
+            is_list=True, group=FILTERS, offers="roots", api="root",
+        ),
+        INCLUDE_REFERENCE,
+        INCLUDE_OFFLINE,
+        Option(
+            "sort", "--sort", "Order of the photos found. The most relevant are selected first, then sorted.",
+            default="score", choices=("score", "date", "path", "size"), group=RANKING, is_common=True, api="sort",
+        ),
+        flag("reverse", "--reverse -r", "Reverse the order.", group=RANKING, api="reverse"),
+        GROUP,
+        Option(
+            "diverse", "--diverse", "Prefer photos that differ from each other: 0 not at all, 1 above all.",
+            type=float, metavar="LAMBDA", default=0.0, minimum=0, maximum=1, group=RANKING, api="diverse",
+        ),
+        Option(
+            "modality", "--modality", "Search the pictures, the texts that photos carry, or both.", default="image",
+            choices=("image", "text", "any"), group=QUERY, api="modality",
+        ),
+        COMPOSE,
+        WEIGHT,
+        EXACT,
+        JSON,
+        PATHS,
+        PRINT0,
+        METADATA,
+        Option(
+            "fields", "--fields", "Print these fields: path,score,taken_at,camera ... (see docs/json.md).",
+            metavar="FIELDS", group=OUTPUT, rivals="output",
+        ),
+        Option(
+            "html", "--html", "Also write the photos found as a self-contained web page; - is standard output.",
+            metavar="FILE", group=OUTPUT, offers="files",
+        ),
+        flag("opens", "--open", "With --html: open the page in the browser.", group=OUTPUT),
+        flag(
+            "preview", "--preview", "Draw the photos found on the terminal.", group=OUTPUT, is_common=True,
+            rivals="output",
+        ),
+        flag("explain", "--explain", "Print on stderr how the query was read and answered.", group=OUTPUT),
+        flag("no_history", "--no-history", "Neither use nor save vectors of earlier queries."),
+        flag("no_server", "--no-server", "Answer in this process even if `imgsearch serve` is running."),
+        DEVICE, OFFLINE, QUIET, VERBOSE, INDEX,
+    ),
+)
+
+_SIMILAR = Command(
+    "similar",
+    "Find photos like a picture.",
+    (
+        Argument(
+            "files", "FILE", "Pictures, indexed or not; `-` reads one path per line from standard input.",
+            is_list=True, is_required=True, offers="files",
+        ),
+    ),
+    (
+        LIMIT._replace(help="Maximum number of results for each picture."),
+        MIN_SCORE, UNDER, GROUP, EXACT, JSON, PATHS, PRINT0, METADATA,
+        INCLUDE_REFERENCE._replace(help="Also show the picture itself."),
+        INCLUDE_OFFLINE, DEVICE, OFFLINE, QUIET, VERBOSE, INDEX,
+    ),
+)
+
+_DUPES = Command(
+    "dupes",
+    "Find duplicate photos: the same file, or the same picture resized, re-encoded or rotated.",
+    options=(
+        Option(
+            "keep", "--keep", "Which photo of each group to keep: the one with most pixels, or the one taken first.",
+            default="largest", choices=("largest", "oldest"), group=FILTERS, is_common=True,
+        ),
+        flag("exact", "--exact", "Only files with the same bytes. Reads no photo.", group=FILTERS, is_common=True),
+        flag(
+            "quick", "--quick",
+            "Read only photos whose vectors are near. Misses copies that are rotated, tiny or without colour.",
+            group=FILTERS,
+        ),
+        UNDER,
+        flag(
+            "others", "--others --paths -l", "Print only the duplicates, not the photos to keep, and no empty lines.",
+            group=OUTPUT, is_common=True, rivals="output",
+        ),
+        JSON,
+        PRINT0._replace(help="The same, each path followed by NUL, for `xargs -0`."),
+        WORKERS._replace(help="Number of processes that read photos. Default: one per core."),
+        QUIET, VERBOSE, INDEX,
+    ),
+)
+
+_WATCH = Command(
+    "watch",
+    "Index folders, and keep the index up to date as files change.",
+    (
+        Argument(
+            "paths", "DIR", "Folders. Default: everything that is indexed already.", is_list=True, offers="folders"
+        ),
+    ),
+    (
+        MODEL, EXCLUDE, HIDDEN, DECODE, WORKERS,
+        Option(
+            "poll", "--poll", "Seconds between scans of folders that report no changes, such as network disks.",
+            type=float, metavar="S", default=60.0, minimum=1,
+        ),
+        DEVICE, PRECISION, OFFLINE, JSON, QUIET, VERBOSE, INDEX,
+    ),
+)
+
+_SERVE = Command(
+    "serve",
+    "Open a gallery of your photos in the browser, and keep index and model in memory for quick queries.",
+    options=(
+        Option(
+            "host", "--host", "The address to listen on. Any other than the default opens the gallery to the network.",
+            metavar="ADDRESS", default="127.0.0.1",
+        ),
+        Option(
+            "port", "--port", f"The port to listen on; 0 is any free one. Default: {DEFAULT_PORT}, or any free one.",
+            type=int, metavar="PORT", minimum=0, maximum=65535,
+        ),
+        flag("socket_only", "--socket-only", "No gallery: only answer `imgsearch query` from memory."),
+        Option(
+            "idle", "--idle",
+            f"Exit after this many minutes without a query; 0 is never. Default: {IDLE_MINUTES} with --socket-only, "
+            "else 0.",
+            type=float, metavar="MINUTES", minimum=0,
+        ),
+        DEVICE, OFFLINE, QUIET, INDEX,
+    ),
+)
+
+_PRUNE = Command(
+    "prune",
+    "Remove photos that are gone, or are now excluded, from the index, and free their space.",
+    options=(
+        Option(
+            "offline", "--offline", "Also remove what is missing in this offline root.", metavar="ROOT", is_list=True,
+            offers="roots",
+        ),
+        Option(
+            "space", "--space",
+            "Also remove the vectors of this model, complete or not: its name or id in `imgsearch status`.",
+            metavar="MODEL", is_list=True,
+        ),
+        flag("imported", "--imported", "Also remove imported vectors whose photos were never indexed here."),
+        DRY_RUN, WAIT, JSON, QUIET, VERBOSE, INDEX,
+    ),
+)
+
+_CHECK = Command(
+    "check",
+    "Check the index: catalogue, vectors, graphs, and the files that hold them.",
+    options=(
+        flag("deep", "--deep", "Also read and embed a sample of the photos again, and compare."),
+        Option(
+            "sample", "--sample", "Number of photos that --deep reads; 0 is all.", type=int, metavar="N",
+            default=1_000, minimum=0,
+        ),
+        flag("repair", "--repair", "Fix what is found; what is lost is embedded again."),
+        DEVICE, OFFLINE, WAIT, JSON, QUIET, VERBOSE, INDEX,
+    ),
+)
+
+_FORMATS = ("npz", "parquet", "jsonl")
+_NOTE_TEXT = Option(
+    "text", "--text -t", "Only the note with this text. Default: all notes about the photo.", metavar="WORDS"
+)
+_EVAL = Command(
+    "eval",
+    "Measure search quality with published benchmarks or your own queries.",
+    (
+        Argument(
+            "benchmark", "BENCHMARK", "A benchmark, or jsonl for queries of your own.",
+            choices=("coco", "flickr", "cirr", "fashioniq", "circo", "jsonl"),
+        ),
+    ),
+    (
+        Option(
+            "annotations", "--annotations -a", "Its file; for cirr, fashioniq and circo the folder of its files.",
+            metavar="PATH", group=QUERY, is_common=True, offers="files",
+        ),
+        Option(
+            "images", "--images",
+            "The folder of the pictures, indexed first where needed. Optional for jsonl: the photos of the index.",
+            metavar="DIR", group=QUERY, is_common=True, offers="folders",
+        ),
+        Option(
+            "split", "--split", "Default: test for coco and flickr, else val.", metavar="SPLIT", group=QUERY,
+            is_common=True,
+        ),
+        MODEL._replace(help="As for `imgsearch index`. Default: that of the index."),
+        COMPOSE,
+        WEIGHT,
+        EXACT._replace(default=True, help="Scan every vector, or use HNSW graphs where there are any."),
+        Option(
+            "metrics", "--metrics",
+            "With commas: recall@K, hit_rate@K, share_found@K, precision@K, mrr, mrr@K, map@K, ndcg@K, median_rank. "
+            "Default: those the benchmark is known for.",
+            metavar="LIST", group=OUTPUT, is_common=True,
+        ),
+        Option(
+            "limit", "--limit -n", "Length of the rankings that --out writes.", type=int, metavar="K", minimum=1,
+            group=OUTPUT,
+        ),
+        Option(
+            "captions_per_image", "--captions-per-image",
+            "coco, flickr: the first five captions of each picture, or all. Default: 5.",
+            choices=("5", "all"), group=QUERY,
+        ),
+        Option(
+            "prompt", "--prompt", "coco, flickr: the text to search by, with {} for the caption. Default: {}.",
+            metavar="TEXT", group=QUERY,
+        ),
+        Option(
+            "gallery", "--gallery", "fashioniq: the whole split, or only its references and targets.",
+            choices=("original", "union"), group=QUERY,
+        ),
+        Option(
+            "join", "--join", "fashioniq: how its two captions become one query. Default: mean.",
+            choices=("mean", "and", "reversed", "comma"), group=QUERY,
+        ),
+        Option(
+            "shared_concept", "--shared-concept",
+            "circo: whether the query also names the shared concept, and in whose words.",
+            choices=("none", "magiclens", "bge"), group=QUERY,
+        ),
+        INCLUDE_REFERENCE._replace(help="jsonl: rank the picture of the query among the others."),
+        flag(
+            "allow_missing", "--allow-missing",
+            "Run even if pictures are missing. The result cannot be compared with others.",
+        ),
+        Option(
+            "out", "--out", "Write the result with the ranking and figures of every query.", metavar="RUN.json",
+            group=OUTPUT, is_common=True, offers="files",
+        ),
+        Option(
+            "compare", "--compare", "Compare this run with one that --out wrote.", metavar="RUN.json", group=OUTPUT,
+            is_common=True, offers="files",
+        ),
+        Option(
+            "submission", "--submission", "cirr, circo, fashioniq: write the file that their server takes.",
+            metavar="FILE", group=OUTPUT, offers="files",
+        ),
+        DEVICE, PRECISION, OFFLINE, WAIT,
+        JSON._replace(help="Print the result as one JSON object."),
+        QUIET,
+        INDEX._replace(
+            help="The index of the pictures, created if missing. Default: one in your cache folder; without --images, "
+            "as for a query."
+        ),
+    ),
+    "eval:evaluate",
+)
+
+_FOLDER = Argument("folder", "DIR", "The folder of the photos.", default=".", offers="folders")
+_FILE_OUT = Argument(
+    "file", "FILE", "The file to write: .npz, .parquet or .jsonl; - is JSON Lines on standard output.",
+    is_required=True, offers="files",
+)
+
+ALL = (
+    _INDEX, _QUERY, _SIMILAR, _DUPES, _WATCH, _SERVE,
+    Command(
+        "status", "Show what the index holds: folders, counts, model, size, and how many vectors are in HNSW graphs.",
+        options=(JSON, INDEX),
+    ),
+    Command(
+        "failures", "List the files that could not be indexed, with the stage that failed and the reason.",
+        options=(JSON, INDEX),
+    ),
+    _PRUNE, _CHECK,
+    Command(
+        "doctor", "Check what imgsearch needs on this machine, and show how to fix what does not work.",
+        options=(JSON, INDEX),
+    ),
+    Command(
+        "config", "Show and change the default values of options, in a TOML file.",
+        description="""\
+A key is the long name of an option: `limit` for all commands that have it, `query.limit` for one. Options that are
+typed override the file; for the index, so do $IMGSEARCH_INDEX and an .imgsearch/ at or above the working directory.
+$IMGSEARCH_CONFIG names another file, or none if it is empty.
+
+Examples:
+
+  imgsearch config set query.limit 20
+
+  imgsearch config list --all
+
+  IMGSEARCH_CONFIG= imgsearch query dog""",
+    ),
+    Command(
+        "config list", "List the settings.",
+        options=(
+            flag("everything", "--all", "List every key, with the values it takes and its setting.", group=OUTPUT),
+            JSON,
+        ),
+        place="config:show",
+    ),
+    Command("config get", "Print the setting of a key, each value on its own line.", (KEY,)),
+    Command(
+        "config set", "Set a key in the file. Comments are kept.",
+        (
+            KEY,
+            Argument(
+                "values", "VALUE", "The value, or several for an option that can be repeated.", is_list=True,
+                is_required=True,
+            ),
+        ),
+        place="config:put",
+    ),
+    Command("config unset", "Remove a key from the file.", (KEY,)),
+    Command("config path", "Print the path of the file, whether or not it exists."),
+    Command("config edit", "Open the file in $VISUAL or $EDITOR, then check it."),
+    Command(
+        "models", "List the models that have a short name: download size, quality, licence, and whether they are here.",
+        options=(JSON,),
+    ),
+    Command(
+        "init", "Create a portable index: DIR/.imgsearch/, used by every command that runs in DIR or below.",
+        (_FOLDER,), (QUIET,),
+    ),
+    Command(
+        "roots", "List the folders of the index, or tell it where they have moved.",
+        description="""\
+A root is a folder that was indexed, or the folder of a single picture that was.
+
+Examples:
+
+  imgsearch roots list
+
+  imgsearch roots move ~/Photos /media/disk/Photos""",
+    ),
+    Command(
+        "roots list", "List the roots, with their kind, whether they are online, and the number of their photos.",
+        options=(JSON, INDEX), place="roots:show",
+    ),
+    Command(
+        "roots move", "Tell the index that the photos of OLD are now in NEW.",
+        (
+            Argument(
+                "old", "OLD", "The old folder: a root, or a folder above roots.", is_required=True, offers="folders"
+            ),
+            Argument("new", "NEW", "The new folder.", is_required=True, offers="folders"),
+        ),
+        (WAIT, JSON, QUIET, INDEX),
+    ),
+    Command(
+        "notes", "Add texts of your own to photos, and search them.",
+        description="""\
+A note stays with the photo when it is renamed, copied or edited. It is kept in the index, not in the file.
+
+Examples:
+
+  imgsearch notes add beach.jpg "the summer we lost the dog"
+
+  imgsearch query "lost dog" --modality text""",
+    ),
+    Command(
+        "notes add", "Add a note to one or more photos.",
+        (
+            Argument(
+                "arguments", "FILE", "Photos of the index and, last, the text.", is_list=True, is_required=True,
+                offers="files",
+            ),
+        ),
+        (WAIT, JSON, DEVICE, OFFLINE, QUIET, INDEX),
+    ),
+    Command(
+        "notes list", "List notes, oldest first, with the photos they are about.",
+        (Argument("file", "FILE", "Only notes about this photo.", offers="files"),), (JSON, QUIET, INDEX),
+        place="notes:show",
+    ),
+    Command(
+        "notes remove", "Remove notes about a photo.",
+        (Argument("file", "FILE", "The photo; the file itself may be gone.", is_required=True, offers="files"),),
+        (_NOTE_TEXT, WAIT, JSON, QUIET, INDEX),
+    ),
+    Command(
+        "export", "Write photos with their metadata, texts and vectors to a file.",
+        (_FILE_OUT,),
+        (
+            Option("form", "--format", "The format, whatever the file's name.", choices=_FORMATS, group=OUTPUT),
+            JSON, QUIET, INDEX,
+        ),
+    ),
+    Command(
+        "import", "Import vectors and notes from a file that `imgsearch export` wrote.",
+        (
+            Argument(
+                "file", "FILE", "The file to read, in any format; - is standard input.", is_required=True,
+                offers="files",
+            ),
+        ),
+        (WAIT, JSON, QUIET, INDEX),
+        place="export:import_file",
+    ),
+    Command(
+        "calibrate", "Measure the collection again. `index` does this whenever it has grown or shrunk by a tenth.",
+        options=(
+            Option(
+                "hubness", "--hubness", "From now on, rank photos that are near to any words lower. Off by default.",
+                type=bool, off="--no-hubness",
+            ),
+            WAIT, JSON, DEVICE, OFFLINE, QUIET, INDEX,
+        ),
+    ),
+    _EVAL,
+)
+COMMANDS = {command.name: command for command in ALL}
+"""By name, in the order of the help; a group before its commands."""
+
+
+def within(name: str, commands: dict[str, Command]) -> list[Command]:
+    """The commands directly in a group; those of the program itself for an empty name."""
+    return [each for each in commands.values() if each.words[:-1] == tuple(name.split())]
