@@ -179,7 +179,7 @@ def _found(
     store: Store, quick: bool, cache: PerceptualHashes, workers: DecodePool, under: tuple[str, ...] = ()
 ) -> list[tuple[Path, Path, duplicates.Duplicate]]:
     """(kept, other, how they compare) of all near copies."""
-    wanted = duplicates.Wanted(quick=quick, filters=Filters(under=under))
+    wanted = duplicates.DuplicateOptions(quick=quick, filters=Filters(under=under))
     found = duplicates.find(store, wanted, cache=cache, workers=lambda: workers)
     assert not found.skipped
     pairs = [(Path(group.kept.path), Path(each.place.path), each) for group in found.groups for each in group.others]
@@ -268,7 +268,7 @@ def scale(count: int, dim: int) -> None:
 
             started, cpu = time.perf_counter(), time.process_time()
             found = duplicates.find(
-                store, duplicates.Wanted(quick=quick), cache=cache, workers=_none, on_progress=on_progress
+                store, duplicates.DuplicateOptions(quick=quick), cache=cache, workers=_none, on_progress=on_progress
             )
             seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
             at = ", ".join(f"{what} from {moment - started:.1f} s" for what, moment in stages.items())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
-    from imgsearch.core.search.duplicates import Duplicate, Found, Group
+    from imgsearch.core.search.duplicates import Duplicate, DuplicateReport, Group
     from imgsearch.core.store.records import Place
 
 KeepBy = Literal["largest", "oldest"]
@@ -65,7 +65,7 @@ def dupes(
         raise UsageError("--json goes without --others and --print0", hint="choose one")
     if exact and quick:
         raise UsageError("--exact and --quick exclude each other", hint="choose one")
-    wanted = core.Wanted(keep, Filters(under=under), exact, quick)
+    wanted = core.DuplicateOptions(keep, Filters(under=under), exact, quick)
     with open_store(index) as store, ExitStack() as stack, Stages(verbose=verbose) as stages:
         found = core.find(
             store,
@@ -84,7 +84,7 @@ def dupes(
     return 0 if found.groups else 1
 
 
-def _print(found: Found, *, as_json: bool, others: bool, print0: bool) -> None:
+def _print(found: DuplicateReport, *, as_json: bool, others: bool, print0: bool) -> None:
     for number, group in enumerate(found.groups):
         if as_json:
             render.emit_json(group_record(group))
@@ -130,7 +130,7 @@ def _duplicate_record(other: Duplicate) -> dict[str, Any]:
     return record
 
 
-def _sentence(found: Found) -> str:
+def _sentence(found: DuplicateReport) -> str:
     others = [other for group in found.groups for other in group.others]
     among = f"among {render.count(found.photos, 'photo')}"
     if not others:
@@ -142,7 +142,7 @@ def _sentence(found: Found) -> str:
     return f"{groups} {among}: {copies} beside those that would stay ({near:,} of them near), {size}"
 
 
-def _complain(found: Found, *, as_json: bool) -> None:
+def _complain(found: DuplicateReport, *, as_json: bool) -> None:
     from imgsearch.core.errors import ImgsearchError
     from imgsearch.core.paths import printable
 

@@ -75,7 +75,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DuplicateOptions:
     """Which photos to compare, and how."""
 
     keep: Keep = "largest"
@@ -113,7 +113,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DuplicateReport:
     """The result of the search for duplicates."""
 
     groups: tuple[Group, ...]
@@ -132,12 +132,12 @@ class _Content:
     """The files with the same bytes."""
 
     hash: bytes
-    places: tuple[_Spot, ...]
+    places: tuple[_File, ...]
     slot: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Spot:
+class _File:
     """A file, and its rank among its copies."""
 
     id: int
@@ -164,12 +164,12 @@ class _Match:
 
 def find(
     store: Store,
-    wanted: Wanted,
+    wanted: DuplicateOptions,
     *,
     cache: PerceptualHashes,
     workers: Callable[[], DecodePool],
     on_progress: Progress = lambda what, done, total: None,
-) -> Found:
+) -> DuplicateReport:
     """The groups, sorted by bytes to gain. `workers` is called only if photos have to be read.
 
     Time grows with the square of the number of photos, memory in proportion to it (docs/benchmarks.md). Raises
@@ -182,16 +182,18 @@ def find(
     matches: dict[int, _Match] = {}
     skipped: list[Skipped] = []
     if not wanted.exact_only:
-        near = _Near(contents, view.rows, wanted, on_progress)
+        near = _NearCopies(contents, view.rows, wanted, on_progress)
         skipped = near.look(cache, workers)
         matches = near.matches()
     groups, since = _groups(store, contents, matches)
-    return Found(tuple(groups), photos - since, changed + since, linked, tuple(skipped))
+    return DuplicateReport(tuple(groups), photos - since, changed + since, linked, tuple(skipped))
 
 
-def _contents(store: Store, view: View, wanted: Wanted, on_progress: Progress) -> tuple[list[_Content], int, int]:
+def _contents(
+    store: Store, view: View, wanted: DuplicateOptions, on_progress: Progress
+) -> tuple[list[_Content], int, int]:
     """The contents to compare, in order of rank; the number of changed photos, and of links."""
-    files: dict[tuple[int, int], tuple[bytes, _Spot]] = {}
+    files: dict[tuple[int, int], tuple[bytes, _File]] = {}
     changed = linked = 0
     rows = _rows(store, wanted.filters)
     for number, row in enumerate(rows):
@@ -202,12 +204,12 @@ def _contents(store: Store, view: View, wanted: Wanted, on_progress: Progress) -
         if file is None:
             changed += 1
             continue
-        spot = _Spot(place_id, path, size, mtime, number_on_disk, file, _rank(wanted.keep, path, size, mtime, *facts))
+        spot = _File(place_id, path, size, mtime, number_on_disk, file, _rank(wanted.keep, path, size, mtime, *facts))
         if file in files:
             linked += 1
         if file not in files or _name_rank(spot) < _name_rank(files[file][1]):
             files[file] = content, spot
-    spots: dict[bytes, list[_Spot]] = {}
+    spots: dict[bytes, list[_File]] = {}
     for content, spot in files.values():
         spots.setdefault(content, []).append(spot)
     slots = _slots(store, view, spots) if not wanted.exact_only else {}
@@ -227,7 +229,7 @@ def _rows(store: Store, filters: Filters) -> list[tuple[Any, ...]]:
     return [(row[0], roots[row[1]].path_of(row[2]), *row[3:]) for row in rows if row[1] in roots]
 
 
-def _slots(store: Store, view: View, contents: dict[bytes, list[_Spot]]) -> dict[bytes, int]:
+def _slots(store: Store, view: View, contents: dict[bytes, list[_File]]) -> dict[bytes, int]:
     """The slots of pictures, without RAW files that have a JPEG of the same shot: they belong together."""
     paired = store.catalog.photos.paired_contents()
     slots = store.catalog.vectors.slots_by_key(view.space.id, "image")
@@ -243,13 +245,13 @@ def _file_as_indexed(path: str, size: object, mtime: object) -> tuple[int, int] 
     return (info.st_dev, inode(info)) if (info.st_size, mtime_ns(info)) == (size, mtime) else None
 
 
-def _name_rank(spot: _Spot) -> tuple[Any, ...]:
+def _name_rank(spot: _File) -> tuple[Any, ...]:
     """The lowest of several names or equal files is kept: regular files before symbolic links, whose target may be on a
     removable disk."""
     return os.path.islink(spot.path), spot.rank
 
 
-def _is_still_there(spot: _Spot, content: bytes) -> bool:
+def _is_still_there(spot: _File, content: bytes) -> bool:
     """Whether the file is as indexed. If another file has taken its name, with the same size and time (a renumbered
     burst), it is read again."""
     if _file_as_indexed(spot.path, spot.size, spot.mtime_ns) != spot.file:
@@ -282,14 +284,16 @@ def _moment(taken_at: object, mtime: int) -> float:
         return min(max(mtime, LEAST_INTEGER), MOST_INTEGER) / 1e9
 
 
-class _Near:
+class _NearCopies:
     """Near copies among contents in order of rank.
 
     Each content joins the first one before it that it is a near copy of and that is kept itself, so that no group
     drifts away from what is kept. Only tiles of the comparison are ever in memory.
     """
 
-    def __init__(self, contents: Sequence[_Content], rows: Vectors, wanted: Wanted, on_progress: Progress) -> None:
+    def __init__(
+        self, contents: Sequence[_Content], rows: Vectors, wanted: DuplicateOptions, on_progress: Progress
+    ) -> None:
         self._contents = contents
         self._rows = rows
         self._quick = wanted.quick
@@ -441,7 +445,7 @@ def _signs(looks: Codes) -> NDArray[np.float32]:
     return (bits[:, :BITS] * 2 - 1) * bits[:, BITS:]
 
 
-def _photo(spot: _Spot) -> Photo:
+def _photo(spot: _File) -> Photo:
     folder, name = os.path.split(spot.path)
     return Photo(folder, name, spot.size, spot.mtime_ns, spot.inode, named=True)
 
@@ -477,7 +481,7 @@ def _groups(store: Store, contents: Sequence[_Content], matches: dict[int, _Matc
     return groups, changed
 
 
-def _still_there(content: _Content) -> list[_Spot]:
+def _still_there(content: _Content) -> list[_File]:
     return [spot for spot in content.places if _is_still_there(spot, content.hash)]
 
 
