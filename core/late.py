@@ -1,6 +1,6 @@
-"""Modules that are imported when something in them is first asked for.
+"""Modules that are imported on first use.
 
-Importing numpy takes as long as looking at 50,000 files, and a run that finds nothing to do needs none of it.
+Importing numpy takes as long as checking 50,000 files, and a run without changes does not need it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class LateModule(ModuleType):
-    """Stands for a module until then, and for ever after: `np = LateModule("numpy")`."""
+    """A stand-in for a module: `np = LateModule("numpy")`."""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(importlib.import_module(self.__name__), name)  # waits where a thread is importing it already
+        return getattr(importlib.import_module(self.__name__), name)  # waits if another thread is importing it

@@ -1,4 +1,4 @@
-"""The nouns that cross a boundary between two stages: small frozen records."""
+"""The small frozen records that stages pass to each other."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 Modality = Literal["image", "text"]
 MODALITIES: tuple[Modality, ...] = ("image", "text")
 Stage = Literal["walk", "read", "memory", "decode", "embed"]
-"""Where a file failed; `memory` is decoding for which there was not enough of it."""
+"""Where a file failed. `memory`: not enough memory to decode it."""
 
 DECODE_SECONDS = 60.0
-"""A file is given up after this long; a damaged one decodes or fails in well under a second."""
+"""The time limit for decoding one file. A damaged one usually fails in less than a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """A text or XMP file that lies beside a photo and speaks of it."""
+    """A text or XMP file beside a photo, with information about it."""
 
     relpath: str
     size: int
@@ -44,9 +44,9 @@ class Photo:
     inode: int
     sidecars: tuple[Sidecar, ...] = ()
     pair: str | None = None
-    """For a RAW file: the relpath of the JPEG or HEIC of the same shot, if one lies beside it."""
+    """For a RAW file: the relpath of the JPEG or HEIC of the same shot in the same folder, if any."""
     named: bool = False
-    """Given on the command line by name, so that passing it over needs a reason."""
+    """Given by name on the command line, so that skipping it needs a reason."""
 
     @property
     def path(self) -> str:
@@ -73,21 +73,21 @@ class SkipPhoto(Exception):
 
 
 class NotAPicture(Exception):
-    """The file is something else, and nobody said it was a picture."""
+    """The file is something else and has neither the name of a picture nor was named by the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class CarriedText:
-    """A text that a photo carries in its header or beside it."""
+    """A text in a photo's header or sidecar."""
 
     text: str
     source: str
-    """Where it stood: `exif:ImageDescription`, `xmp:dc:description`, `iptc:keywords`, `sidecar:beach.txt` ..."""
+    """Where it was found: `exif:ImageDescription`, `xmp:dc:description`, `iptc:keywords`, `sidecar:beach.txt` ..."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a photo's header (and sidecars) say of it. `None` where they say nothing."""
+    """What a photo's header and sidecars say about it. `None`: nothing."""
 
     format: str
     width: int
@@ -98,7 +98,7 @@ class Facts:
     taken_at: str | None = None
     """Local time, ISO 8601 without offset: `2024-07-01T18:03:11`."""
     taken_offset: str | None = None
-    """`+02:00`, where the camera recorded one."""
+    """`+02:00`, if the camera recorded it."""
     camera_make: str | None = None
     camera: str | None = None
     lens: str | None = None
@@ -118,7 +118,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a model wants its pictures, as open_clip's own transform for it means.
+    """The preprocessing of a model's pictures, equal to open_clip's own transform.
 
     `size` is (height, width) in pixels; `mean` and `std` are per RGB channel on a 0-1 scale.
     """
@@ -133,7 +133,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class SpaceIdentity:
-    """Which model a vector belongs to. Two vectors may be compared when their `fingerprint`s are equal.
+    """The model of a vector. Two vectors may be compared if their `fingerprint`s are equal.
 
     The fingerprint covers the weights' sha256, the architecture's configuration, preprocessing, tokenizer and
     dimension. Everything else here is recorded, not identity.
@@ -141,7 +141,7 @@ class SpaceIdentity:
 
     fingerprint: str
     name: str
-    """As the user calls it: `builtin`, `fast`, `ViT-B-32/laion2b_s34b_b79k` ..."""
+    """As the user typed it: `builtin`, `fast`, `ViT-B-32/laion2b_s34b_b79k` ..."""
     arch: str
     weights: str | None
     dim: int

@@ -1,4 +1,4 @@
-"""The word lists that ship with the program."""
+"""The word lists in this package."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def neutral_phrases() -> Sequence[str]:
-    """Ordinary things and scenes. The mean of their vectors stands for "any text" in a space."""
+    """Texts about ordinary things and scenes. The mean of their vectors represents any text."""
     return word_list("phrases")
 
 

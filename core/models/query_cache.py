@@ -1,7 +1,7 @@
-"""Vectors of texts that were asked before, so that the same question needs no model.
+"""A cache of query vectors, so that a repeated query needs no model.
 
-One file in the user's cache, readable by the user alone, which holds no text: only a hash of each, and its vector. It
-is kept as well as can be: whatever is wrong with it, the model is asked instead.
+One file in the user's cache folder, readable only by the user. It contains the hash of each text and its vector, but no
+text. If it cannot be used, the model embeds the text again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ else:
     np = LateModule("numpy")
 
 MOST = 10_000
-"""Texts that are remembered: 20 MB at 512 dimensions. The one not asked for the longest goes first."""
+"""The number of texts kept: 20 MB at 512 dimensions. The least recently used is deleted first."""
 
 
 class QueryCache(CacheFile):
@@ -38,7 +38,7 @@ class QueryCache(CacheFile):
         self._dim = dim
 
     def find(self, texts: Sequence[str]) -> dict[str, Vectors]:
-        """The vectors of those texts that are known."""
+        """The vectors of the texts that are in the cache."""
         found: dict[str, Vectors] = {}
         with self._best_effort():
             if not os.path.exists(self.path):
@@ -73,7 +73,7 @@ class QueryCache(CacheFile):
 
 
 def _vector(data: object, dim: int) -> Vectors | None:
-    """What was remembered, if it is a unit vector of that many dimensions."""
+    """The stored vector, if it is a unit vector with `dim` dimensions."""
     if not isinstance(data, bytes) or len(data) != 4 * dim:
         return None
     vector = np.frombuffer(data, "<f4")

@@ -1,4 +1,4 @@
-"""CLIP's byte-pair encoding, without the libraries that bring torch along.
+"""CLIP's byte-pair encoding, without libraries that import torch.
 
 Gives the same tokens as open_clip's SimpleTokenizer: `core/models/onnx_export.py` checks that for every model, and the
 tests check it over captions and generated texts. Source: Radford et al. 2021, https://arxiv.org/abs/2103.00020, and
@@ -22,7 +22,7 @@ _PLAIN_WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[a-z]+|[0-9]|[^\sa-z0-9]+", 
 
 
 class Tokenizer:
-    """Texts to token numbers. `merges` has a pair of symbols a line, in the order in which they are merged."""
+    """Turns texts into token ids. `merges` has one pair of symbols per line, in the order of merging."""
 
     def __init__(self, merges: str, *, context_length: int, clean: Cleaning) -> None:
         lines = merges.split("\n")
@@ -35,7 +35,7 @@ class Tokenizer:
         self.end = self.start + 1
 
     def __call__(self, text: str) -> list[int]:
-        """The tokens of a text from its start to its end mark, at most `context_length`."""
+        """The tokens of a text with its start and end token, at most `context_length`."""
         tokens = [self.start]
         for word in _words(_cleaned(text, self._clean)):
             if word in _SPECIAL:
@@ -45,7 +45,7 @@ class Tokenizer:
         return [*tokens[: self.context_length - 1], self.end]
 
     def _merged(self, word: str) -> list[int]:
-        """The pair that was merged first in training is merged first here, wherever it stands, until none is left."""
+        """Merges pairs in the order of training until none is left."""
         symbol_of = _symbol_of_byte()
         symbols = [symbol_of[byte] for byte in word.encode("utf-8")]
         numbers = [self._letters[symbol] for symbol in symbols]
@@ -68,7 +68,7 @@ class Tokenizer:
 
 
 def _cleaned(text: str, clean: Cleaning) -> str:
-    if not (text.isascii() and text.isprintable() and "&" not in text):  # else there is nothing to mend
+    if not (text.isascii() and text.isprintable() and "&" not in text):  # other texts need no fixing
         import ftfy
 
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
@@ -96,7 +96,7 @@ def _any_words():  # type: ignore[no-untyped-def]  # noqa: ANN202 - regex has no
 
 @cache
 def _symbol_of_byte() -> dict[int, str]:
-    """A visible character for each byte; the order of the dictionary is that of the vocabulary."""
+    """A visible character for each byte, in the order of the vocabulary."""
     shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     hidden = [byte for byte in range(256) if byte not in shown]
     return {byte: chr(byte) for byte in shown} | {byte: chr(256 + n) for n, byte in enumerate(hidden)}

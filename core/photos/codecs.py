@@ -1,22 +1,22 @@
-"""What this installation can decode, told without loading any of it."""
+"""The installed decoders, found without loading them."""
 
 from __future__ import annotations
 
 import functools
 
 DECODER_VERSION = 1
-"""Raised when `decode` learns to read what it could not, so that past failures are tried again."""
+"""Increased when `decode` can read more files, so that past failures are tried again."""
 
 
 @functools.cache
 def codecs() -> str:
-    """In one line: a failure under another line is worth another try."""
+    """The versions in one line. A failure that was recorded with another line is tried again."""
     names = ("pillow", "pillow-heif", "pillow-jxl-plugin", "rawpy")
     return " ".join([f"imgsearch-decode/{DECODER_VERSION}"] + [f"{name}/{version_of(name)}" for name in names])
 
 
 def version_of(distribution: str) -> str:
-    """As installed, or `none`."""
+    """The installed version, or `none`."""
     import importlib.metadata
 
     try:

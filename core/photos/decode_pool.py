@@ -62,7 +62,7 @@ _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True, slots=True)
 class DecodedPhoto:
-    """A photo as a worker read it."""
+    """A photo, as a worker read it."""
 
     content_hash: bytes
     """SHA-256 over all bytes of the file."""
@@ -70,7 +70,7 @@ class DecodedPhoto:
     mtime_ns: int
     facts: Facts
     square: Squares | None
-    """uint8, (height, width, 3); None where the content was known and no pixels were needed."""
+    """uint8, (height, width, 3); None if the content was known and no pixels were needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class DecodePool:
         self._is_closed = False
         self._changing = threading.Lock()
         self._alone = threading.Lock()
-        # Linux ends a worker when the thread that started it ends: all are started by one that stays.
+        # Linux kills a worker when the thread that started it ends, so one lasting thread starts all of them.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="starter")
         free = int(memory_available() * SHARE_OF_MEMORY)
         self._share = min(max(free // self.count, LEAST_SHARE_BYTES), MOST_SHARE_BYTES)
@@ -123,7 +123,7 @@ class DecodePool:
         self.close()
 
     def close(self) -> None:
-        """End all workers at once, whatever they are doing; a thread that waits for one raises PoolClosed."""
+        """Kill all workers. Threads that wait for one raise PoolClosed."""
         with self._changing:
             self._is_closed = True
             processes = [*self._idle, *self._busy]
@@ -172,11 +172,11 @@ class DecodePool:
             raise SkipPhoto("decode", "not a picture") from None
 
     def _answer(self, task: dict[str, Any], size: int, take: _Take[T], known: Container[bytes] = frozenset()) -> T:
-        """What becomes of a task about a file of so many bytes, in the form that `take` makes of it."""
+        """The result of a task on a file of `size` bytes, as `take` returns it."""
         reading = self.seconds + size / SLOWEST_BYTES_PER_SECOND
         try:
             return self._read(task, take, reading, known)
-        except _WorkerDied:  # perhaps for a reason that is not in the file: want of memory, or somebody's kill
+        except _WorkerDied:  # the file may not be the reason: out of memory, or a kill
             try:
                 with self._alone_once():
                     return self._read({**task, "alone": True}, take, reading, known)
@@ -184,7 +184,7 @@ class DecodePool:
                 raise SkipPhoto(died.stage, died.reason) from None
 
     def _read(self, task: dict[str, Any], take: _Take[T], reading: float, known: Container[bytes]) -> T:
-        """Raises _WorkerDied where the worker did; another one takes the next task."""
+        """Raises _WorkerDied if the worker did; another one takes the next task."""
         worker = self._ready()
         is_well = False
         try:
@@ -199,14 +199,14 @@ class DecodePool:
                 raise PoolClosed from None
             raise worker.cause_of_death() from None
         except ChannelTimeout:
-            if worker.is_reading:  # a slow disk is no property of the file
+            if worker.is_reading:  # the disk is slow, not the file
                 raise SkipPhoto("read", f"given up after {reading:.0f} seconds of reading") from None
             raise SkipPhoto("decode", f"given up after {self.seconds:g} seconds of decoding") from None
         finally:
             self._give_back(worker, is_well=is_well)
 
     def _ready(self) -> _Process:
-        """A worker that can work. Raises ImgsearchError where two in turn cannot start, which is no file's fault."""
+        """A worker that has started. Raises ImgsearchError if two in a row cannot start."""
         for attempt in (1, 2):
             worker = self._taken()
             try:
@@ -244,7 +244,7 @@ class DecodePool:
     def _converse(
         self, worker: _Process, task: dict[str, Any], take: _Take[T], reading: float, known: Container[bytes]
     ) -> T:
-        """Give the task, answer what the worker asks, take what it has read."""
+        """Send the task, answer the worker's questions, return its result."""
         with contextlib.ExitStack() as held:
             patience, is_alone = reading, bool(task.get("alone"))
             worker.is_reading = True
@@ -258,7 +258,7 @@ class DecodePool:
                         answer = _bytes(record, "content_hash") in known
                     case "alone":
                         if is_alone:
-                            raise ChannelClosed  # it asks for what it has
+                            raise ChannelClosed  # it asks again
                         held.enter_context(self._alone_once())
                         answer = is_alone = True
                         patience = reading  # a second attempt reads the file again
@@ -268,7 +268,7 @@ class DecodePool:
 
     @contextmanager
     def _alone_once(self) -> Iterator[None]:
-        """Held by the one worker that may take all the memory there is."""
+        """A lock for the one worker that may use all free memory."""
         while not self._alone.acquire(timeout=0.5):
             if self._is_closed:
                 raise PoolClosed
@@ -279,12 +279,12 @@ class DecodePool:
 
 
 def _alarm(patience: float) -> float:
-    """When a worker that nobody waits for any more ends by itself: long after it would have been killed."""
+    """Seconds until a worker without a parent ends by itself: long after it would have been killed."""
     return 2 * patience + 60
 
 
 def _taken(record: dict[str, Any], data: bytes, take: _Take[T]) -> T:
-    """What a worker answered, held to what it may answer."""
+    """The result in a worker's answer, or its exception. Raises ChannelClosed for an invalid answer."""
     try:
         if record.get("nothing"):
             raise NotAPicture
@@ -321,7 +321,7 @@ def _bytes(record: dict[str, Any], key: str) -> bytes:
 
 
 class _Process:
-    """One worker, as the process sees it that started it."""
+    """One worker process."""
 
     def __init__(self, share: int, most: int, niceness: int) -> None:
         ours, theirs = socket.socketpair()
@@ -330,7 +330,9 @@ class _Process:
         self.is_reading = False
         self._is_ready = False
         self._last_words = ""
-        isolation = ["-I"] if sys.flags.isolated else ["-P"]  # never the working directory: it may hold a PIL.py
+        isolation = (
+            ["-I"] if sys.flags.isolated else ["-P"]
+        )  # never import from the working directory: it may contain a PIL.py
         command = [sys.executable, *isolation, "-m", "imgsearch.core.photos.decode_worker"]
         command += [str(number) for number in (theirs.fileno(), os.getpid(), share, most, niceness)]
         try:
@@ -352,7 +354,7 @@ class _Process:
             ) from error
 
     def wait_until_ready(self) -> None:
-        """Raises ChannelClosed where the process ends before it has started."""
+        """Raises ChannelClosed if the process ends before it has started."""
         if self._is_ready:
             return
         try:
@@ -362,23 +364,23 @@ class _Process:
         self._is_ready = True
 
     def no_start(self) -> ImgsearchError:
-        """What to say where the process cannot work at all."""
+        """The error for a process that cannot start."""
         said = self._last_words or f"it ended with {self._process.returncode}"
         return ImgsearchError(f"a process to read photos does not start: {said}", hint="is imgsearch installed whole?")
 
     def cause_of_death(self) -> _WorkerDied:
-        """What to say of the file that it was reading."""
+        """Why the file that it was reading failed."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1)
         code = self._process.returncode
         if code == -signal.SIGKILL:
-            return _WorkerDied("memory", "the process that decoded it was killed, perhaps for want of memory")
+            return _WorkerDied("memory", "the process that decoded it was killed, perhaps because memory ran out")
         if code is not None and code < 0:
             return _WorkerDied("decode", f"its decoder crashed ({signal.Signals(-code).name})")
         return _WorkerDied("decode", "its decoder crashed")
 
     def end(self) -> None:
-        """Kill it. A process that hangs in the kernel, on a dead network disk say, is not waited for."""
+        """Kill it. Does not wait for a process that hangs in the kernel, for example on a dead network disk."""
         if not self._is_ready:
             self._last_words = self._said_last()
         self.kill()
@@ -405,8 +407,8 @@ class _Process:
 
 @contextmanager
 def _endings_blocked() -> Iterator[None]:
-    """A process started meanwhile never sees ^C, SIGTERM or SIGHUP, which reach a whole group of processes: it ends
-    when its socket does."""
+    """A process started inside ignores ^C, SIGTERM and SIGHUP, which reach the whole process group. It ends when its
+    socket is closed."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
     try:
         yield
@@ -415,7 +417,7 @@ def _endings_blocked() -> Iterator[None]:
 
 
 def memory_available() -> int:
-    """Bytes of memory that are free for new work, as far as this system and its containers tell."""
+    """Bytes of free memory, within the limits of the system and its containers."""
     found = []
     with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/meminfo", encoding="ascii") as file:
         found += [int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:")]
@@ -423,14 +425,14 @@ def memory_available() -> int:
         for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
             with contextlib.suppress(OSError, ValueError, IndexError):
                 total, taken = (int(_text(f"{folder}/{name}")) for name in (limit, used))
-                # What is kept of files that were read is given back when it is needed.
+                # The page cache is freed when memory is needed.
                 stat = dict(line.split() for line in _text(f"{folder}/memory.stat").splitlines())
                 found.append(max(0, total - taken + int(stat.get("inactive_file", 0))))
     return min(found) if found else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def cgroups(kind: Literal["memory", "cpu"]) -> list[str]:
-    """The folders that say how much of it this process and those it shares a container with may take."""
+    """The cgroup folders with the limits of this process."""
     tops = ["/sys/fs/cgroup", f"/sys/fs/cgroup/{kind}"]
     with contextlib.suppress(OSError):
         for line in _text("/proc/self/cgroup").splitlines():

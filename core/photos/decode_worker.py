@@ -1,7 +1,7 @@
-"""The process that reads photos, one at a time, so that a decoder can crash, hang or eat memory without harm.
+"""The process that reads photos, one at a time, so that a decoder may crash, hang or use up memory without harm.
 
-It talks to the process that started it over one socket, in frames of JSON with raw bytes behind them, never pickles:
-what a hostile picture could make of this process is no code in the other one. It never imports torch.
+It talks to the process that started it over a socket, in frames of JSON followed by raw bytes. There are no pickles, so
+that a hostile picture that takes over this process cannot run code in the other one. It never imports torch.
 
     indexing -> {"path", "sidecars", "named", "draft_side", "recipe"}, or {"path", "thumbnail": side}
     worker   -> {"ask": "known", "content_hash"}     indexing -> {"yes": whether it has a vector already}
@@ -37,26 +37,26 @@ MAX_RECORD_BYTES = 16 << 20
 MAX_DATA_BYTES = 64 << 20
 """A square of 4,096 pixels a side; no model asks for more."""
 
-# What a pixel takes on its way to upright RGB: decoder, conversion, turning, each with copies of 4 bytes.
+# Memory per pixel until it is upright RGB: decoder, conversion and rotation each copy 4 bytes.
 # Measured: 9 for a TIFF with alpha, 18 for a JPEG 2000.
 BYTES_PER_PIXEL = 24
 
-# What any picture that is read at all can need: above this the system's own limits are the only ones.
+# The most memory that any supported picture needs. With this much free there is no limit.
 LIMIT_BYTES = 4 << 30
-# Of a thumbnail: what is lost at this size and quality is not seen.
+# For thumbnails, where no loss is visible at this quality.
 JPEG_QUALITY = 82
 MAX_SAID_BYTES = 1 << 16
-"""What it may leave on standard error, which nobody reads unless it does not start."""
+"""The most that it may write to stderr, which is only read if it does not start."""
 
 _FRAME = struct.Struct("<II")
 
 
 class ChannelClosed(Exception):
-    """The other end has closed the channel, or said what makes no sense."""
+    """The other end has closed the channel or sent an invalid message."""
 
 
 class ChannelTimeout(Exception):
-    """The other end has said nothing for too long."""
+    """The other end has sent nothing for too long."""
 
 
 class Channel:
@@ -76,7 +76,7 @@ class Channel:
     def receive(self, seconds: float | None = None) -> tuple[dict[str, Any], bytes]:
         """The next record with its bytes. Raises ChannelClosed, and ChannelTimeout if it takes longer than `seconds`.
 
-        Only time in which this process ran counts: it may have been stopped by ^Z, or the machine asleep.
+        Only counts time in which this process was running, and neither stopped by ^Z nor suspended with the machine.
         """
         clock = None if seconds is None else _Clock(seconds)
         length, size = _FRAME.unpack(self._exactly(_FRAME.size, clock))
@@ -112,7 +112,7 @@ class Channel:
 
 
 class _Clock:
-    """Counts down in small steps, each worth no more than it was meant to take."""
+    """Counts down in small steps, none of which counts for more than its planned length."""
 
     STEP_SECONDS = 0.5
 
@@ -123,7 +123,7 @@ class _Clock:
         poll = select.poll()
         try:
             poll.register(connection, select.POLLIN)
-        except ValueError:  # closed meanwhile
+        except ValueError:  # closed in the meantime
             raise ChannelClosed from None
         while True:
             started = time.monotonic()
@@ -131,18 +131,18 @@ class _Clock:
             try:
                 if poll.poll(step * 1000):
                     return
-            except ValueError:  # closed meanwhile
+            except ValueError:  # closed in the meantime
                 raise ChannelClosed from None
             self._left -= min(time.monotonic() - started, self.STEP_SECONDS)
             if self._left <= 0:
                 raise ChannelTimeout
 
 
-# What was read, as JSON and back
+# Records
 
 
 def picture_record(picture: Picture) -> dict[str, Any]:
-    """All of a picture but its pixels."""
+    """A picture without its pixels."""
     return {
         "content_hash": picture.content_hash.hex(),
         "size": picture.size,
@@ -152,7 +152,7 @@ def picture_record(picture: Picture) -> dict[str, Any]:
 
 
 def facts_from(record: dict[str, Any]) -> Facts:
-    """Raises TypeError or KeyError where the record is none of facts."""
+    """Raises TypeError or KeyError for an invalid record."""
     texts = tuple(CarriedText(str(text["text"]), str(text["source"])) for text in record["texts"])
     return Facts(**{**record, "keywords": tuple(map(str, record["keywords"])), "texts": texts})
 
@@ -163,8 +163,8 @@ def facts_from(record: dict[str, Any]) -> Facts:
 def main(arguments: list[str]) -> None:
     """`python -m imgsearch.core.photos.decode_worker DESCRIPTOR PARENT SHARE ALONE NICENESS`.
 
-    DESCRIPTOR is the socket, PARENT the process that started it, SHARE and ALONE how many bytes of memory it may use
-    beside other workers and alone, NICENESS by how much it yields to others.
+    DESCRIPTOR is the socket, PARENT the process that started it, SHARE and ALONE the bytes of memory it may use beside
+    other workers and alone, NICENESS its niceness.
     """
     descriptor, parent, share, alone, niceness = map(int, arguments)
     _die_with(parent)
@@ -182,8 +182,8 @@ def main(arguments: list[str]) -> None:
 
 
 def _die_with(parent: int) -> None:
-    """No worker outlives the run that started it, whatever became of that. Elsewhere than on Linux it ends when it
-    next looks at its socket, at the latest when its alarm goes off."""
+    """End when the parent process ends. On other systems than Linux that is when the worker next uses its socket, at
+    the latest when its alarm goes off."""
     if sys.platform == "linux":
         import ctypes
 
@@ -194,11 +194,11 @@ def _die_with(parent: int) -> None:
 
 
 def _write_nothing() -> None:
-    """A worker reads; it has no business writing files, nor leaving its memory in one when it crashes."""
+    """Prevent the worker from writing files, including a core dump."""
     import resource
 
     with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write("1000")  # should memory run out all the same, this process goes first and not the run
+        file.write("1000")  # if memory runs out, the system kills this process first
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_SAID_BYTES, MAX_SAID_BYTES))
 
@@ -228,8 +228,8 @@ class _Worker:
         self._channel.send(record, data)
 
     def _read(self, task: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        """The answer. A decoder that lacks memory says so or, in its C code, calls the picture damaged: one that is
-        large enough for that is read once more, with more."""
+        """A decoder without enough memory reports that, or calls the picture damaged. A picture that is large enough
+        for that is read again with more memory."""
         try:
             return self._read_once(task)
         except SkipPhoto as skipped:
@@ -268,7 +268,7 @@ class _Worker:
 
     @contextmanager
     def _room(self, pixels: int) -> Iterator[None]:
-        """Held while so many pixels are decoded. Raises SkipPhoto where there is not the memory for them."""
+        """A context for decoding N pixels. Raises SkipPhoto if there is not enough memory."""
         self._pixels = pixels
         needed = pixels * BYTES_PER_PIXEL
         if needed > self._alone and self._alone < LIMIT_BYTES:
@@ -283,7 +283,7 @@ class _Worker:
         self._limit_memory(self._alone)
 
     def _limit_memory(self, size: int) -> None:
-        """Bytes of address space beyond what the libraries take. macOS knows no such limit."""
+        """Limit the address space to `size` bytes more than the libraries use. macOS has no such limit."""
         if self._base is None:
             return
         import resource
@@ -296,7 +296,7 @@ class _Worker:
 
 @contextmanager
 def _resizing() -> Iterator[None]:
-    """Raises SkipPhoto for whatever goes wrong, as decode does: one picture is never worth the run."""
+    """Raises SkipPhoto for any error, as decode does: one picture never ends a run."""
     try:
         yield
     except MemoryError:
@@ -306,17 +306,17 @@ def _resizing() -> Iterator[None]:
 
 
 def _jpeg(image: Image.Image, side: int) -> bytes:
-    """All of the picture, no side of it longer, and nothing in the file but pixels."""
+    """The whole picture, no side longer than `side`, without metadata."""
     scale = min(1.0, side / max(image.size))
     small = image.resize([max(1, round(scale * length)) for length in image.size], reducing_gap=2.0)
-    small.info = {}  # or Pillow would write its comment and profile into the new file
+    small.info = {}  # otherwise Pillow copies the comment and profile
     data = io.BytesIO()
     small.save(data, "JPEG", quality=JPEG_QUALITY, optimize=True, progressive=True)
     return data.getvalue()
 
 
 class _Known:
-    """The contents whose vectors are known: the one who indexes is asked."""
+    """The contents with known vectors; asks the parent process."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -327,7 +327,7 @@ class _Known:
 
 
 def _ask(channel: Channel, question: dict[str, Any]) -> bool:
-    """While it waits for its turn no alarm goes off."""
+    """No alarm goes off while it waits for the answer."""
     signal.setitimer(signal.ITIMER_REAL, 0)
     channel.send(question)
     answer, _ = channel.receive()
@@ -336,7 +336,7 @@ def _ask(channel: Channel, question: dict[str, Any]) -> bool:
 
 
 def _address_space() -> int | None:
-    """Bytes of address space in use; None where the system does not say."""
+    """Bytes of address space in use; None if the system does not report it."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")

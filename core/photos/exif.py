@@ -1,7 +1,7 @@
-"""EXIF and TIFF tags, read within bounds: a header may lie about every number in it.
+"""EXIF and TIFF tags, read within limits: any number in a header may be wrong.
 
-`read_tags` serves a whole TIFF or RAW file, `tags_in` a block of EXIF bytes. Nothing here raises on bad data:
-what cannot be read is absent.
+`read_tags` reads a TIFF or RAW file, `tags_in` a block of EXIF bytes. Nothing here raises on bad data: what cannot be
+read counts as missing.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-# Pillow reads the bytes of every tag of a directory at once, so that 65,535 tags that all point at the same
-# megabyte cost 64 GB. Here a directory is a table of places, and only the tags asked for are read.
+# Pillow reads all tags of a directory at once, so that 65,535 tags that point at the same megabyte cost 64 GB. Here a
+# directory is a table of offsets, and only the requested tags are read.
 MAX_ENTRIES = 2_048
 MAX_VALUE_BYTES = 64 * 1024
 MAX_NUMBERS = 64
@@ -27,9 +27,9 @@ PHOTOMETRIC = 0x0106
 DNG_VERSION = 0xC612
 
 _SENSOR_PHOTOMETRICS = {32803, 34892}
-"""Colour filter array and linear RAW (TIFF/EP and DNG): the numbers of a sensor, not of a picture."""
+"""Colour filter array and linear RAW (TIFF/EP and DNG): sensor data, not a picture."""
 
-# Type number -> size of one value in bytes, struct letter (None: bytes as they are, "/": a pair of longs).
+# Type number -> size of one value in bytes, struct letter (None: raw bytes, "/": a pair of longs).
 _TYPES: dict[int, tuple[int, str | None]] = {
     1: (1, "B"), 2: (1, None), 3: (2, "H"), 4: (4, "L"), 5: (8, "/L"), 6: (1, "b"), 7: (1, None), 8: (2, "h"),
     9: (4, "l"), 10: (8, "/l"), 11: (4, "f"), 12: (8, "d"), 13: (4, "L"), 16: (8, "Q"), 17: (8, "q"),
@@ -45,7 +45,7 @@ class _Entry:
     type: int
     count: int
     place: bytes
-    """The four (BigTIFF: eight) bytes that hold the value, or say where it is."""
+    """The four (BigTIFF: eight) bytes with the value or its offset."""
 
 
 class Directory:
@@ -69,7 +69,7 @@ class Directory:
         return self._order == "<"
 
     def data(self, tag: int, limit: int = MAX_VALUE_BYTES) -> bytes | None:
-        """The value's bytes as they stand in the file, at most `limit` of them."""
+        """The value's bytes as stored in the file, at most `limit`."""
         entry = self._entries.get(tag)
         if entry is None:
             return None
@@ -80,7 +80,7 @@ class Directory:
         return _read_at(self._file, self._start + offset, size)
 
     def numbers(self, tag: int) -> tuple[float, ...]:
-        """The value's numbers; a fraction whose denominator is zero is NaN. Empty where there are none."""
+        """The value's numbers, empty if there are none. A fraction with denominator zero is NaN."""
         entry = self._entries.get(tag)
         if entry is None:
             return ()
@@ -98,12 +98,12 @@ class Directory:
         return struct.unpack(f"{self._order}{count}{letter}", raw[: count * size])
 
     def number(self, tag: int) -> float | None:
-        """The value's first number, if it is a finite one."""
+        """The value's first number, if it is finite."""
         numbers = self.numbers(tag)
         return numbers[0] if numbers and math.isfinite(numbers[0]) else None
 
     def directory(self, tag: int) -> Directory:
-        """The directory that the value points at; an empty one where there is none."""
+        """The directory at the value's offset, empty if there is none."""
         offset = self.number(tag)
         return self._at(int(offset)) if offset else self._at(0)
 
@@ -117,7 +117,7 @@ class Directory:
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """The three directories a photo's header is made of."""
+    """The three directories of a photo's header."""
 
     main: Directory
     exif: Directory
@@ -128,7 +128,7 @@ class Tags:
 
     @property
     def orientation(self) -> int:
-        """1 to 8; 1 where the header has none, or nonsense."""
+        """1 to 8; 1 if it is missing or invalid."""
         value = self.main.number(ORIENTATION)
         return int(value) if value is not None and 1 <= value <= 8 else 1
 
@@ -138,7 +138,7 @@ class Tags:
 
     @property
     def holds_sensor_data(self) -> bool:
-        """Whether a picture in the file is what a sensor measured, which only a RAW decoder can develop."""
+        """Whether a picture in the file is sensor data, which only a RAW decoder can develop."""
         return any(ifd.number(PHOTOMETRIC) in _SENSOR_PHOTOMETRICS for ifd in (self.main, *self.main.sub_directories()))
 
 
@@ -178,7 +178,7 @@ def _directory(file: BinaryIO, start: int, offset: int, order: str, *, big: bool
 
 
 def _read_at(file: BinaryIO, offset: int, size: int) -> bytes | None:
-    """Up to `size` bytes from `offset`; None where nothing can be read."""
+    """Up to `size` bytes from `offset`; None if nothing can be read."""
     try:
         file.seek(offset)
         return file.read(size) or None

@@ -1,4 +1,4 @@
-"""The header of a JPEG XL file: its size, how it lies, and its EXIF and XMP, without decoding it."""
+"""The header of a JPEG XL file: size, orientation, EXIF and XMP, without decoding."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ MAX_BOXES = 256
 MAX_BOX_BYTES = 4 * 1024 * 1024
 _HEADER_BYTES = 64
 
-# Selector of two bits -> how many bits a dimension has. JPEG XL part 1, size header.
+# Selector of two bits -> bits of a dimension. JPEG XL part 1, size header.
 _DIMENSION_BITS = (9, 13, 18, 30)
 _RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
 
 
 @dataclass(frozen=True, slots=True)
 class JxlHeader:
-    """Width and height are as coded, before the orientation is applied."""
+    """Width and height before the orientation is applied."""
 
     width: int
     height: int
@@ -29,7 +29,7 @@ class JxlHeader:
 
 
 def read_header(file: BinaryIO) -> JxlHeader:
-    """Raises `ValueError` where there is no JPEG XL header."""
+    """Raises ValueError if there is no JPEG XL header."""
     file.seek(0)
     head = file.read(_HEADER_BYTES)
     if head.startswith(CODESTREAM):
@@ -71,7 +71,7 @@ def _container_header(file: BinaryIO) -> JxlHeader:
 
 
 class _Bits:
-    """Bits of the codestream, lowest first."""
+    """The bits of the codestream, lowest first."""
 
     def __init__(self, data: bytes) -> None:
         self._value = int.from_bytes(data, "little")

@@ -1,13 +1,13 @@
-"""What a picture looks like, in 320 bytes: which of its parts are lighter than their neighbours, and its details.
+"""A perceptual hash of 320 bytes: which parts of a picture are lighter than their neighbours, and its details.
 
-A difference hash of the whole picture, squashed to a square: 8 rows of 9 cells and 9 rows of 8, each cell held against
-the next one, 128 bits. Beside them 128 bits that say which of these differences are clear: a blank sky or a black frame
-has next to none, and two of them are alike without being the same picture. A look survives what a re-encoder, a resizer
-or a brightness slider does, and the look of a turned picture follows from that of the upright one.
+The first part is a difference hash of the picture, squashed to a square: 8 rows of 9 cells and 9 rows of 8, each cell
+compared with the next, 128 bits. Another 128 bits say which of these differences are clear: a blank sky or a black
+frame has almost none, and two of them are not the same picture. The hash survives re-encoding, resizing and a change
+of brightness, and that of a rotated picture follows from that of the upright one.
 
-That much is the same in any two pages of text. So the other 288 bytes hold what the coarse cells do not: 24 by 24 cells
-less the mean around each, in 16 levels. They are held against each other for the few pairs that agree so far, also as
-if one of the two were slightly cropped.
+Two pages of text are equal in that part. The other 288 bytes therefore hold finer details: 24 by 24 cells minus the
+mean around each, in 16 levels. They are compared for the few pairs that agree so far, also as if one of the two
+pictures were slightly cropped.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ CROPS = (0.0, 0.01, 0.02, 0.03, 0.045, 0.06)
 TURNS = (0, 90, 180, 270)
 MOST = 1_000_000
 """Hashes that are remembered: some 400 MB. Those first made go first."""
-# Files being read ahead, to each worker.
+# Files read ahead, per worker.
 LOOKAHEAD = 2
 REMEMBERED_AT_ONCE = 256
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 def look(square: NDArray[np.uint8]) -> bytes:
-    """The look of a picture: 320 bytes, from its (72, 72, 3) RGB square."""
+    """The hash of a picture: 320 bytes, from its (72, 72, 3) RGB square."""
     grey = square.astype(np.float32) @ _GREY
     across = np.diff(_cells(grey, 8, 9), axis=1)
     down = np.diff(_cells(grey, 9, 8), axis=0)
@@ -89,7 +89,7 @@ def codes(looks: Sequence[bytes]) -> Codes:
 
 
 def details(looks: Sequence[bytes], quarters: int = 0) -> Vectors:
-    """float32, (n, 24, 24): what is finer than the codes, after so many quarter turns against the clock. Zeros where
+    """float32, (n, 24, 24): what is finer than the codes, after `quarters` quarter turns counterclockwise. Zeros where
     there is nothing."""
     packed = np.frombuffer(b"".join(seen[CODE_BYTES:] for seen in looks), np.uint8).reshape(-1, FINE, FINE // 2)
     levels = np.stack([packed >> 4, packed & 15], axis=-1).reshape(-1, FINE, FINE)
@@ -110,8 +110,8 @@ def agreement(ones: Vectors, others: Vectors) -> Vectors:
 
 
 def _smoothing(side: int, width: int) -> Vectors:
-    """A matrix that puts the mean of so many neighbours in the place of each: as many on either side, so that nothing
-    is left of a gradient, and so fewer near the ends."""
+    """A matrix that replaces each cell by the mean of its `width` neighbours: as many on either side, so that a
+    gradient cancels out, and therefore fewer near the ends."""
     at = np.arange(side)
     reach = np.minimum(width // 2, np.minimum(at, side - 1 - at))
     near = (np.abs(at[:, None] - at) <= reach[:, None]).astype(np.float32)
@@ -132,7 +132,7 @@ _CROPS = tuple(_cropping(FINE, share) for share in CROPS)
 
 
 def turned(looks: Codes, quarters: int) -> Codes:
-    """The looks of the same pictures after so many quarter turns against the clock."""
+    """The hashes of the same pictures after `quarters` quarter turns counterclockwise."""
     bits = np.unpackbits(np.ascontiguousarray(looks).view(np.uint8).reshape(-1, CODE_BYTES), axis=1)
     light, clear = bits[:, :BITS].reshape(-1, 2, 64), bits[:, BITS:].reshape(-1, 2, 64)
     across, down = light[:, 0].reshape(-1, 8, 8), light[:, 1].reshape(-1, 8, 8)
@@ -182,7 +182,7 @@ class PerceptualHashes(CacheFile):
         super().__init__(path or os.path.join(cache_folder(), "looks.sqlite3"))
 
     def find(self, contents: Sequence[bytes]) -> dict[bytes, bytes]:
-        """The looks of those contents that are known."""
+        """The hashes of the contents that are in the cache."""
         found: dict[bytes, bytes] = {}
         with self._best_effort():
             if os.path.exists(self.path):
@@ -206,9 +206,9 @@ def read_hashes(
     cache: PerceptualHashes,
     on_step: Callable[[int], None] = lambda done: None,
 ) -> Iterator[tuple[bytes, bytes | Skipped]]:
-    """Look at photos, by content: each with its look, or why there is none. Several are read at once.
+    """Read photos, by content hash: each with its perceptual hash, or why there is none. Several are read at once.
 
-    A photo whose bytes are not those of its content any more is skipped: what the index says is of another picture.
+    A photo that has changed since it was indexed is skipped.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -228,7 +228,7 @@ def read_hashes(
             for _, future in pending:
                 future.cancel()
             if pending:
-                workers.close()  # nobody waits any more for what they read
+                workers.close()  # nothing waits for their results
             if fresh:
                 cache.remember(fresh)
 

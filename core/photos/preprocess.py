@@ -1,7 +1,7 @@
-"""Pixels to the square the model wants, to the bit what open_clip's own transform means.
+"""Pixels to the square that a model takes, bit for bit equal to open_clip's own transform.
 
-open_clip's transform is torchvision's on a PIL picture. Its arithmetic is repeated here with Pillow and numpy
-alone, because the processes that prepare pictures must not load torch. A test holds both equal.
+That transform is torchvision's on a PIL picture. It is repeated here with Pillow and numpy, because the decoding
+processes must not load torch. A test compares both.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 OVERSAMPLING = 2
-"""How many decoded pixels a fast decode keeps per pixel of the model, at least, along each side."""
+"""A fast decode keeps at least this many pixels per pixel of the model, along each side."""
 LEAST_DRAFT_SIDE = 512
-"""And how many at all: for a model of 128 pixels the next smaller size would save little and cost a few tenths of a
-point of recall (bench/decode.py)."""
+"""The smallest side of a fast decode. For a model of 128 pixels the next smaller size would save little and cost a few
+tenths of a point of recall (bench/decode.py)."""
 
 MAX_RESIZED_PIXELS = 1 << 26
-"""Above this a thin strip of a picture is enlarged in its middle only, not as a whole and then cropped: the same
-but for rounding, in kilobytes instead of gigabytes."""
+"""Above this, only the middle of a thin strip of a picture is enlarged. The result differs only by rounding, and needs
+kilobytes instead of gigabytes."""
 
 
 def square(image: Image.Image, recipe: Recipe) -> NDArray[np.uint8]:
-    """uint8, (height, width, 3): the RGB picture resized, cropped and padded as the recipe says."""
+    """uint8 (height, width, 3): the RGB picture resized, cropped and padded according to the recipe."""
     height, width = recipe.size
     if recipe.resize_mode == "squash":
         return np.array(image.resize((width, height), _resampling(recipe)))
@@ -45,7 +45,7 @@ def draft_side(recipe: Recipe) -> int:
 
 
 def normalise(squares: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.float32]:
-    """float32, (n, 3, height, width): squares of shape (n, height, width, 3) on the model's scale."""
+    """uint8 (n, height, width, 3) -> float32 (n, 3, height, width), normalised."""
     mean, std = (np.asarray(each, dtype=np.float32)[:, None, None] for each in (recipe.mean, recipe.std))
     planes = np.ascontiguousarray(squares.transpose(0, 3, 1, 2)).astype(np.float32)
     planes /= np.float32(255)
@@ -56,12 +56,12 @@ def normalise(squares: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.float32]
 
 def _resampling(recipe: Recipe) -> Image.Resampling:
     if recipe.resize_mode == "shortest" and recipe.size[0] != recipe.size[1]:
-        return Image.Resampling.BICUBIC  # open_clip's resize for oblong models knows no other
+        return Image.Resampling.BICUBIC  # open_clip's only mode for models that are not square
     return Image.Resampling.BILINEAR if recipe.interpolation == "bilinear" else Image.Resampling.BICUBIC
 
 
 def _resized_size(size: tuple[int, int], recipe: Recipe) -> tuple[int, int]:
-    """(width, height) before the crop. Where open_clip would ask for a side of no pixels it gets one."""
+    """(width, height) before the crop, at least one pixel each."""
     width, height = size
     target_height, target_width = recipe.size
     if recipe.resize_mode == "shortest" and target_height == target_width:
@@ -75,7 +75,7 @@ def _resized_size(size: tuple[int, int], recipe: Recipe) -> tuple[int, int]:
 
 
 def _enlarged_middle(image: Image.Image, resized: tuple[int, int], recipe: Recipe) -> Image.Image:
-    """The centre crop of the enlarged picture, computed alone: Pillow can resize to a part of the result."""
+    """The centre crop of the enlarged picture, without the rest: Pillow can compute a part of a resize."""
     height, width = recipe.size
     left, top = round((resized[0] - width) / 2.0), round((resized[1] - height) / 2.0)
     across, down = image.width / resized[0], image.height / resized[1]
@@ -84,7 +84,7 @@ def _enlarged_middle(image: Image.Image, resized: tuple[int, int], recipe: Recip
 
 
 def _crop_or_pad(image: Image.Image, width: int, height: int, fill: int) -> Image.Image:
-    """The centre; the odd pixel of a border lies right and below, a crop's corner is rounded half to even."""
+    """The centre. An odd border is larger right and below; the corner of a crop is rounded half to even."""
     short_of = (max(0, width - image.width), max(0, height - image.height))
     if any(short_of):
         left, top = short_of[0] // 2, short_of[1] // 2

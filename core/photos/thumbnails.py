@@ -1,7 +1,7 @@
-"""Photos made small, to be looked at: JPEGs of the whole picture, made by processes of their own and kept in a cache.
+"""Thumbnails: small JPEGs of photos, made by worker processes and cached.
 
-The cache is files by content hash and side, for their owner alone, and it is kept as well as can be: a full or
-read-only disk means no cache and is no error. It holds nothing that could not be made again.
+The cache has one file per content hash and side, readable only by the owner. On a full or read-only disk there is no
+cache, which is not an error.
 """
 
 from __future__ import annotations
@@ -23,19 +23,16 @@ from .decode_pool import JPEG_START, DecodePool
 
 MOST_SIDE = 4_096
 MOST_BYTES = 512 << 20
-"""Some 20,000 thumbnails of 320 pixels. Those not looked at for the longest go first, a tenth of them at a time."""
+"""About 20,000 thumbnails of 320 pixels. The least recently used are deleted first, a tenth at a time."""
 KEPT_SHARE = 0.9
-# A thumbnail that is looked at again counts as new, written down once a day at most.
+# The last use of a thumbnail is recorded at most once a day.
 DAY_SECONDS = 86_400
-# Thumbnails asked for ahead of the one that is waited for, for each worker.
+# Thumbnails requested ahead, per worker.
 LOOKAHEAD = 4
 
 
 class Thumbnails:
-    """Thumbnails from the cache, else from workers that are started when they are first needed.
-
-    Any number of threads may ask. Hold it open as long as there may be something to show, or close it.
-    """
+    """Thumbnails from the cache, else from workers that are started on first use. Thread-safe; close it after use."""
 
     def __init__(self, folder: str | None = None, *, workers: int = 2, most_bytes: int = MOST_BYTES) -> None:
         self.folder = folder or os.path.join(cache_folder(), "thumbnails")
@@ -53,7 +50,7 @@ class Thumbnails:
         self.close()
 
     def close(self) -> None:
-        """End the workers at once. What was made stays in the cache, and only that is found from now on."""
+        """Kill the workers. From now on only cached thumbnails are found."""
         with self._starting:
             self._is_closed = True
             workers, self._workers = self._workers, None
@@ -63,7 +60,7 @@ class Thumbnails:
     def jpeg(self, path: str, content_hash: bytes | None, side: int) -> bytes:
         """The photo upright, in sRGB, whole, its longer side `side` pixels or what it has, without metadata.
 
-        With its content hash it comes from the cache where that has it, whatever became of the file. Raises SkipPhoto
+        With a content hash it comes from the cache if possible, even if the file is gone. Raises SkipPhoto
         for what cannot be read or decoded, ValueError for a side that is not 1 to 4096, workers.PoolClosed after
         `close`, and ImgsearchError where no worker can start.
         """
@@ -72,11 +69,11 @@ class Thumbnails:
         if content_hash is not None and (kept := self._cache.find(content_hash, side)):
             return kept
         made = self._started().thumbnail(path, side)
-        self._cache.keep(made.content_hash, side, made.jpeg)  # by what was read: the file may be another by now
+        self._cache.keep(made.content_hash, side, made.jpeg)  # by the hash that was read: the file may have changed
         return made.jpeg
 
     def jpegs(self, photos: Iterable[tuple[str, bytes | None]], side: int) -> Generator[bytes | SkipPhoto, None, None]:
-        """`jpeg` for each path and content hash, in order, several at once; a photo that has none gives its reason."""
+        """`jpeg` for each (path, content hash), in order, several at once; SkipPhoto for a photo without one."""
         waiting: deque[Future[bytes | SkipPhoto]] = deque()
         pool = ThreadPoolExecutor(self._count, thread_name_prefix="thumbnails")
         try:
@@ -87,7 +84,7 @@ class Thumbnails:
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # after ^C nobody waits for a file that hangs
+            pool.shutdown(wait=False, cancel_futures=True)  # after ^C, do not wait for a file that hangs
 
     def _jpeg_or_reason(self, path: str, content_hash: bytes | None, side: int) -> bytes | SkipPhoto:
         try:
@@ -98,7 +95,7 @@ class Thumbnails:
     def _started(self) -> DecodePool:
         with self._starting:
             if self._workers is None:
-                # Somebody waits for them: they give way to nobody.
+                # A user waits for them: no niceness.
                 self._workers = DecodePool(self._count, niceness=0)
                 if self._is_closed:
                     self._workers.close()
@@ -106,13 +103,13 @@ class Thumbnails:
 
 
 class _Cache:
-    """Files `ab/abcd...-320.jpg` in a folder that holds nothing else."""
+    """Files `ab/abcd...-320.jpg` in a folder of their own."""
 
     def __init__(self, folder: str, most_bytes: int) -> None:
         self._folder = folder
         self._most_bytes = most_bytes
         self._held: int | None = None
-        """Bytes in the folder as far as known; other processes write there too."""
+        """Approximate bytes in the folder; other processes write there too."""
         self._counting = threading.Lock()
 
     def find(self, content_hash: bytes, side: int) -> bytes | None:
@@ -125,7 +122,7 @@ class _Cache:
                     os.utime(path)
             if data.startswith(JPEG_START) and data.endswith(b"\xff\xd9"):
                 return data
-            os.unlink(path)  # cut short by a crash of the machine
+            os.unlink(path)  # truncated by a crash of the machine
         return None
 
     def keep(self, content_hash: bytes, side: int, jpeg: bytes) -> None:
@@ -141,7 +138,7 @@ class _Cache:
         return os.path.join(self._folder, name[:2], f"{name}-{side}.jpg")
 
     def _make_room(self, added: int) -> None:
-        """Remove the oldest where there is more than there may be."""
+        """Delete the oldest if the cache is too large."""
         with self._counting:
             if self._held is not None:
                 self._held += added
@@ -159,12 +156,12 @@ class _Cache:
                 self._held -= size
 
 
-# A finished thumbnail, or one that a killed process left half written.
+# A complete thumbnail, or a partial one of a killed process.
 _OURS = re.compile(r"[0-9a-f]{64}-\d+\.jpg(\.[0-9a-f]{16})?")
 
 
 def _write(path: str, data: bytes) -> None:
-    """Whole or not at all, for its owner alone."""
+    """Atomically, readable only by the owner."""
     unfinished = f"{path}.{secrets.token_hex(8)}"
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -178,7 +175,7 @@ def _write(path: str, data: bytes) -> None:
 
 
 def _files(folder: str) -> Iterator[tuple[float, int, str]]:
-    """When each was last wanted, its size, and its path; whatever else lies there is let alone."""
+    """(Last use, size in bytes, path) of each thumbnail; other files are ignored."""
     with contextlib.suppress(OSError), os.scandir(folder) as parts:
         for part in parts:
             with contextlib.suppress(OSError), os.scandir(part.path) as entries:
