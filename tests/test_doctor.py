@@ -305,7 +305,7 @@ def test_this_torch_answers_for_this_machine():
         (None, "ok", "no configuration file"),
         ("[query]\nlimit = 3\n", "ok", "1 setting"),
         ("[query]\nlimmit = 3\n", "warning", "query.limmit: there is no such option"),
-        ("[query", "problem", "is no TOML"),
+        ("[query", "problem", "is not TOML"),
     ],
 )
 def test_settings_are_looked_at(home, written, level, said):
