@@ -281,7 +281,7 @@ def test_a_page_is_replaced_whole_or_not_at_all(tmp_path):
     assert link.is_symlink() and path.read_text() == "<!doctype html>new"
 
 
-def test_whoever_presses_ctrl_c_waits_for_no_photo_and_keeps_the_old_page(imgsearch, photos, tmp_path):
+def test_an_interrupt_does_not_wait_for_photos_and_keeps_the_old_page(imgsearch, photos, tmp_path):
     assert imgsearch("index", "photos", "--model", "builtin").code == 0
     (tmp_path / "sheet.html").write_text("<!doctype html>old")
     plug_ins = tmp_path / "plug-ins"

@@ -120,7 +120,7 @@ def test_what_was_read_is_remembered_and_an_index_that_is_read_only_will_do(imgs
     assert sorted((p.name, p.stat().st_mtime_ns) for p in (tmp_path / "index").rglob("*.sqlite3")) == before
 
 
-def test_a_cache_that_is_damaged_is_made_anew(imgsearch, album):
+def test_a_damaged_cache_is_made_again(imgsearch, album):
     imgsearch("index", album)
     first = imgsearch("dupes", "--json").out
     path = Path(perceptual_hash.PerceptualHashes().path)

@@ -1,5 +1,5 @@
 """Filters: 5,000 photos in a real catalogue, each filter held against a list comprehension; what can be typed; and
-what a catalogue of somebody else's may hold."""
+what a catalogue of another user may hold."""
 
 from __future__ import annotations
 
@@ -851,7 +851,7 @@ def test_examples_in_hints_are_understood(library):
         library.paths(**asked)
 
 
-# ------------------------------------------------------------------------------------- a catalogue of somebody else's
+# ---- a catalogue of another user
 
 HOSTILE = (
     b"\xff\xfe", "cast(x'ff80' as text)", "cast(x'32303234ff' as text)", "'2024-07-03T12:30:00' || char(0) || 'x'",

@@ -469,7 +469,7 @@ def test_a_range_with_few_vectors_of_a_modality_is_scanned(many, monkeypatch):
         assert not store.is_up_to_date(space)
 
 
-def test_questions_one_by_one_turn_to_the_graphs_when_scanning_has_cost_as_much_as_loading(many, monkeypatch):
+def test_single_queries_use_the_graphs_once_scanning_has_cost_as_much_as_loading(many, monkeypatch):
     folder, rows = many
     monkeypatch.setattr("imgsearch.core.search.scorer.GRAPH_SECONDS_PER_QUERY", 1e-9)
     monkeypatch.setattr("imgsearch.core.search.scorer.GRAPH_LOAD_SECONDS_PER_FLOAT", 4 * scorer.SCAN_SECONDS_PER_FLOAT)
@@ -544,7 +544,7 @@ def test_errors_and_explanations_come_with_the_hits_of_their_query(library, mode
     ]
 
 
-def test_missing_vectors_are_reported_and_never_papered_over(many):
+def test_missing_vectors_are_reported_and_never_replaced(many):
     folder, rows = many
     with Store.writing(folder) as store:
         space = store.active_space()

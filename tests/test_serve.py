@@ -125,7 +125,7 @@ def test_pages_of_a_search_follow_each_other(client):
     assert [hit["id"] for part in parts for hit in part] == [hit["id"] for hit in whole["hits"]]
 
 
-def test_a_picture_is_brought_and_asked_with_words_beside_it(client, ids):
+def test_a_picture_is_uploaded_and_searched_with_words(client, ids):
     status, brought = client.json("/api/pictures", None, method="POST")
     assert (status, brought["error"]) == (422, "an empty file")
     _, _, data = client("/api/pictures", body=(ALBUM / "lemon.jpg").read_bytes())
@@ -178,7 +178,7 @@ def test_a_question_that_cannot_be_answered_is_told_why(client, asked, status, c
 
 
 def test_words_are_words_and_never_the_name_of_a_file(client, library):
-    """Else whoever may ask could find out which files there are."""
+    """Otherwise a client could find out which files exist."""
     _, there = client.json("/api/search", {"text": str(library / "outside" / "secret.jpg"), "limit": 9})
     assert {hit["method"] for hit in there["hits"]} == {"text"}
 
@@ -444,7 +444,7 @@ def found_names(client):
     return names[0]
 
 
-def test_what_is_indexed_pruned_and_made_anew_meanwhile_is_followed(changing):
+def test_the_gallery_follows_an_index_that_is_changed_pruned_and_made_again(changing):
     base, run = changing
     with opened(base) as client:
         edition = client.json("/api/about")[1]["edition"]
@@ -585,7 +585,7 @@ def test_a_signal_ends_it_in_order_while_it_is_asked(running, number, code):
     assert process.stderr.read() == "imgsearch: open the link above in a browser; ^C ends it\n"
 
 
-def test_half_an_upload_is_no_hindrance_and_nothing_is_said_of_it(running):
+def test_a_partial_upload_is_ignored_silently(running):
     process, link = running
     host, _, port = link.split("/")[2].partition(":")
     token = link.rpartition("=")[2]

@@ -201,7 +201,7 @@ def test_what_others_commit_is_in_the_next_answer(bench):
     assert not gone[3]
 
 
-def test_a_server_that_was_killed_is_no_hindrance(bench):
+def test_a_killed_server_does_not_stop_queries(bench):
     with bench.serving() as process:
         process.send_signal(signal.SIGSTOP)
         stopped = bench.query("fruit", ACCEPT_SECONDS=str(protocol.ACCEPT_SECONDS))
@@ -420,7 +420,7 @@ def test_a_silent_server_is_not_waited_for(odd):
         assert server.is_alive()
 
 
-def test_nobody_there_costs_next_to_nothing(odd):
+def test_without_a_server_asking_is_fast(odd):
     assert ask() is None
     with cpu_seconds(0.05):
         assert ask() is None
