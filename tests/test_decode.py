@@ -314,7 +314,7 @@ NO_PICTURES = {
 
 
 @pytest.mark.parametrize("kind", NO_PICTURES)
-def test_what_is_no_picture_and_does_not_claim_to_be_is_passed_over(tmp_path, kind, monkeypatch):
+def test_a_file_without_the_name_or_content_of_a_picture_is_ignored(tmp_path, kind, monkeypatch):
     (tmp_path / kind).write_bytes(NO_PICTURES[kind])
     monkeypatch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("hashed what is no picture"))
     with pytest.raises(NotAPicture):

@@ -121,7 +121,7 @@ def test_among_files_that_crash_and_hang_every_photo_gets_its_own_vector(rigged,
     assert imgsearch("index").code == 0, "none of them is tried again"
 
 
-def test_a_file_whose_worker_somebody_killed_is_read_by_another(rigged, tmp_path, workers, model):
+def test_a_file_whose_worker_is_killed_is_read_by_another(rigged, tmp_path, workers, model):
     path = rigged(tmp_path / "photo.jpg", f"once {tmp_path / 'killed'}")
     assert workers.read(photo(path), model.recipe).square is not None
     assert (tmp_path / "killed").exists()

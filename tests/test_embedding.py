@@ -286,7 +286,7 @@ def test_model_that_needs_transformers_says_so_before_it_is_fetched(monkeypatch:
     assert caught.value.hint == "install it: pip install 'imgsearch-cli[siglip]'"
 
 
-def test_folder_that_is_no_whole_model_is_said(tmp_path: Path) -> None:
+def test_an_incomplete_model_folder_is_an_error(tmp_path: Path) -> None:
     spec = ModelSpec("x", f"local-dir:{tmp_path}")
     config = tmp_path / "open_clip_config.json"
     for content, message in (("{", "cannot read"), ("{}", "describes none"), ("[]", "cannot read")):
@@ -479,7 +479,7 @@ def test_half_precision_that_overflows_is_given_up(tiny: Path) -> None:
     assert (model.precision, said) == ("fp32", ["bf16 overflows with this model; using fp32"])
 
 
-def test_nothing_in_gives_nothing_out(builtin: OpenClipEmbedder) -> None:
+def test_no_input_gives_no_vectors(builtin: OpenClipEmbedder) -> None:
     assert builtin.embed_texts([]).shape == (0, 192)
     assert builtin.embed_images(np.empty((0, 128, 128, 3), np.uint8)).shape == (0, 192)
 

@@ -249,7 +249,7 @@ def test_the_texts_of_a_png_are_read(tmp_path):
     info.add_text("Title", "A drawn harbour")
     info.add_itxt("Description", "Ein Hafen für Boote")
     info.add_text("Comment", "Created with GIMP")
-    info.add_text("Author", "somebody")
+    info.add_text("Author", "someone")
     assert facts_in(save(tmp_path / "a.png", pnginfo=info)).texts == (
         CarriedText("A drawn harbour", "png:Title"),
         CarriedText("Ein Hafen für Boote", "png:Description"),
@@ -375,7 +375,7 @@ def test_a_sidecars_undecodable_name_makes_a_clean_source(tmp_path):
     text.source.encode("utf-8")
 
 
-def test_missing_and_strange_sidecars_are_passed_over(tmp_path):
+def test_missing_and_invalid_sidecars_are_ignored(tmp_path):
     import os
 
     path = save(tmp_path / "a.jpg")

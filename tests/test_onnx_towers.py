@@ -76,7 +76,7 @@ def shipped(model) -> OnnxTowers:
     return found
 
 
-def test_the_built_in_model_ships_with_its_light_towers(model, photos):
+def test_the_built_in_model_ships_with_its_onnx_towers(model, photos):
     towers = shipped(model)
     texts = [*neutral_phrases(), *ODD]
     assert (towers.embed_texts(texts) * model.embed_texts(texts)).sum(axis=1).min() > 0.99999
@@ -162,7 +162,7 @@ def test_another_tokenizer_leaves_the_text_tower_out(other, tmp_path):
     assert "Sentences" in made.manifest.lacking["text"]
 
 
-def test_no_room_on_the_disk_is_said_and_leaves_nothing(other, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_leaves_no_files(other, tmp_path, monkeypatch):
     embedder = loading.load(other, device="cpu")
     monkeypatch.setattr(onnx_export, "SPACE_NEEDED", 1e12)
     with pytest.raises(onnx_towers.OnnxError, match="no space"):
@@ -199,7 +199,7 @@ def test_a_full_disk_is_no_property_of_the_model(other, tmp_path, monkeypatch):
     assert os.listdir(tmp_path / "light") == []
 
 
-def test_whoever_is_second_keeps_what_the_first_has_made(other, tmp_path, monkeypatch):
+def test_the_second_of_two_exports_keeps_the_towers_of_the_first(other, tmp_path, monkeypatch):
     embedder = loading.load(other, device="cpu")
     path = str(tmp_path / "light" / "x")
     write = onnx_export._write
@@ -304,7 +304,7 @@ def test_other_models_have_other_vectors(model, tmp_path):
 
 
 @pytest.mark.parametrize("damage", [b"no database at all" * 100, b""])
-def test_a_damaged_history_is_begun_anew(tmp_path, damage):
+def test_a_damaged_query_cache_is_replaced(tmp_path, damage):
     path = tmp_path / "queries.sqlite3"
     path.write_bytes(damage)
     history = QueryCache("x", 2, str(path))
@@ -315,14 +315,14 @@ def test_a_damaged_history_is_begun_anew(tmp_path, damage):
     np.testing.assert_array_equal(history.find(["a"])["a"], unit)
 
 
-def test_what_is_no_unit_vector_is_not_believed(tmp_path):
+def test_a_cached_vector_without_unit_length_is_ignored(tmp_path):
     history = QueryCache("x", 2, str(tmp_path / "q.sqlite3"))
     history.remember({"a": np.array([3, 0], np.float32), "b": np.array([np.nan, 0], np.float32)})
     history.remember({"c": np.array([1, 0, 0], np.float32)})
     assert history.find(["a", "b", "c"]) == {}
 
 
-def test_the_history_keeps_the_latest(tmp_path, monkeypatch):
+def test_the_query_cache_keeps_the_latest(tmp_path, monkeypatch):
     monkeypatch.setattr("imgsearch.core.models.query_cache.MOST", 3)
     history = QueryCache("x", 2, str(tmp_path / "q.sqlite3"))
     for n in range(5):
@@ -330,7 +330,7 @@ def test_the_history_keeps_the_latest(tmp_path, monkeypatch):
     assert sorted(history.find([str(n) for n in range(5)])) == ["2", "3", "4"]
 
 
-def test_a_history_that_cannot_be_written_is_done_without(tmp_path):
+def test_a_query_cache_that_cannot_be_written_is_not_needed(tmp_path):
     (tmp_path / "file").write_text("")
     history = QueryCache("x", 2, str(tmp_path / "file" / "q.sqlite3"))
     history.remember({"a": np.array([1, 0], np.float32)})

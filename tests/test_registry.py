@@ -163,13 +163,13 @@ def test_folder_with_a_model_is_a_model(tmp_path: Path, monkeypatch: pytest.Monk
         (("/",), ModelError, "/ is not a model folder: it has no open_clip_config.json"),
     ],
 )
-def test_what_cannot_be_meant_is_said(arguments: tuple[str, ...], error: type[Exception], message: str) -> None:
+def test_an_impossible_model_is_an_error(arguments: tuple[str, ...], error: type[Exception], message: str) -> None:
     with pytest.raises(error) as caught:
         parse(*arguments)
     assert str(caught.value) == message
 
 
-def test_spec_survives_being_recorded() -> None:
+def test_a_spec_survives_json() -> None:
     spec = ModelSpec("RN50/ä.pt", "RN50", "/weights/ä.pt", "cc12m")
     assert ModelSpec.from_json(spec.to_json()) == spec
     assert ModelSpec.from_json('{"name": "a", "arch": "b", "since": "a newer version"}') == ModelSpec("a", "b")
@@ -330,7 +330,7 @@ def drip(connection: socket.socket, request: bytes) -> None:
         (status("200 OK", 'ETag: "x"'), "something else answers instead (a login page?)"),
     ],
 )
-def test_bad_hub_costs_seconds_and_one_plain_line(
+def test_a_hub_that_fails_costs_seconds_and_one_line(
     fake_hub: Callable[[Answer], Hub], answer: Answer, reason: str
 ) -> None:
     address = fake_hub(answer).address
@@ -362,7 +362,7 @@ def test_broken_tls_is_said(fake_hub: Callable[[Answer], Hub], monkeypatch: pyte
         hub.ensure_weights(LITE)
 
 
-def test_switched_off_network_is_not_touched(
+def test_offline_variables_prevent_any_connection(
     fake_hub: Callable[[Answer], Hub], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = fake_hub(silence)
@@ -406,7 +406,7 @@ def test_auto_takes_the_recommended_model_that_is_here(
 
 
 def serving(contents: dict[str, bytes], stop_after: int | None = None) -> Answer:
-    """A hub with these files, by name, that goes silent after so many bytes of a download."""
+    """A hub with these files, by name, that goes silent after `stop_after` bytes of a download."""
 
     def answer(connection: socket.socket, request: bytes) -> None:
         method, target = request.split(b" ", 2)[:2]
@@ -426,7 +426,7 @@ def serving(contents: dict[str, bytes], stop_after: int | None = None) -> Answer
     return answer
 
 
-def test_weights_are_fetched_and_then_here(fake_hub: Callable[[Answer], Hub]) -> None:
+def test_weights_are_downloaded_into_the_cache(fake_hub: Callable[[Answer], Hub]) -> None:
     body = bytes(range(256)) * 20_000
     server = fake_hub(serving({"open_clip_pytorch_model.bin": body}))
     said: list[str] = []

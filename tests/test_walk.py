@@ -99,7 +99,7 @@ def test_a_hidden_start_is_walked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("hidden", [False, True])
-def test_junk_is_passed_over_hidden_or_not(tmp_path: Path, hidden: bool) -> None:
+def test_junk_is_ignored_even_with_hidden(tmp_path: Path, hidden: bool) -> None:
     plant(
         tmp_path,
         *(
