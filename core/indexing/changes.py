@@ -418,7 +418,7 @@ class Survey:
         return folder, name
 
     def _has_photos(self, root: Root) -> bool:
-        return self._catalog.value("select 1 from photos where root_id = :root", root=root.id) is not None
+        return self._catalog.photos.any_in_root(root.id)
 
     # missing photos
 
@@ -430,9 +430,7 @@ class Survey:
         missing = len(gone)
         if missing > LOST_PHOTOS:
             missing -= sum(self._catalog.photos.has_copy(photo_id, gone) for photo_id in gone)  # moved, not missing
-            present = self._catalog.value(
-                "select count(*) from photos where root_id = :root and state = 'present'", root=root.id
-            )
+            present = self._catalog.photos.count_present(root.id)
             if missing > LOST_PHOTOS and missing > LOST_SHARE * present:
                 self._set_offline(root, f"{missing:,} of its {present:,} photos are missing")
                 return

@@ -14,6 +14,7 @@ from imgsearch.core.errors import IndexNotFound, IndexTooOld
 from imgsearch.core.paths import printable
 
 from .connection import as_index_error, open_for_reading, open_for_writing, set_durability
+from .consistency import Consistency
 from .database import Database
 from .failure_table import FailureTable
 from .note_table import NoteTable
@@ -52,6 +53,7 @@ class Catalog(Database):
         self.places = PlaceTable(self, self.roots)
         self.spaces = SpaceTable(self)
         self.vectors = VectorTable(self)
+        self.consistency = Consistency(self)
 
     def _prepare(self, path: str, *, write: bool) -> None:
         self.execute("pragma foreign_keys = on")

@@ -17,6 +17,7 @@ from imgsearch.core.places import CATALOG
 from imgsearch.core.types import MODALITIES, Embedder, Modality
 
 from . import repair
+from .consistency import CheckedTable
 from .deep_check import DeepCheck, Progress
 from .graphs import Graph
 from .records import NewVector, Space, is_inside, join, text_key
@@ -123,8 +124,8 @@ def _check(
         for space in checks.spaces():
             on_progress(f"checking the vectors of {space.identity.name}", 0, 0)
             findings.extend(checks.space(space))
-        photos = store.catalog.value("select count(*) from photos where state = 'present'")
-        vectors = store.catalog.value("select count(*) from vectors")
+        photos = store.catalog.photos.count_present()
+        vectors = store.catalog.vectors.count_all()
     if embedder is not None and not any(finding.is_structural for finding in findings):
         deep_check = DeepCheck(store, embedder, sample, on_progress)
         with _structural(findings):
@@ -165,11 +166,9 @@ class _Checks:
     # the database
 
     def database(self) -> Iterator[Finding]:
-        pragma = "integrity_check" if self._deep else "quick_check"
-        for (said,) in self._catalog.rows(f"pragma {pragma}(10)"):
-            if said != "ok":
-                yield Finding("catalogue", f"{self._file(CATALOG)}: {said}", is_structural=True)
-        for table, count in self._catalog.rows('select "table", count(*) from pragma_foreign_key_check group by 1'):
+        for error in self._catalog.consistency.file_errors(deep=self._deep):
+            yield Finding("catalogue", f"{self._file(CATALOG)}: {error}", is_structural=True)
+        for table, count in self._catalog.consistency.count_orphans():
             yield Finding("catalogue", f"{count} rows of {table} name a missing row", repair.delete_orphans)
         edition = self._catalog.get_info("edition")
         if edition is None or not edition.isdigit():
@@ -188,12 +187,10 @@ class _Checks:
     def roots(self) -> Iterator[Finding]:
         """Names of roots, and of the photos in them."""
         self._catalog.roots.all()  # raises for an invalid one
-        for table in ("photos", "failures"):
-            bad = [
-                row[0]
-                for row in self._catalog.rows(f"select rowid_, folder, name from {repair.with_rowid(table)}")  # noqa: S608
-                if not _is_name(row[1], row[2])
-            ]
+        tables: tuple[CheckedTable, ...] = ("photos", "failures")
+        for table in tables:
+            names = self._catalog.consistency.file_names(table)
+            bad = [key for key, folder, name in names if not _is_name(folder, name)]
             if bad:
                 yield Finding(
                     "photos",
@@ -202,21 +199,12 @@ class _Checks:
                 )
 
     def photos(self) -> Iterator[Finding]:
-        bad = self._catalog.rows(
-            """
-            select id from photos
-            where typeof(content_hash) <> 'blob' or length(content_hash) <> 32
-                or typeof(size) <> 'integer' or size < 0 or typeof(mtime_ns) <> 'integer'
-                or typeof(width) <> 'integer' or typeof(height) <> 'integer' or width < 1 or height < 1
-                or state not in ('present', 'gone', 'excluded') or not json_valid(keywords)
-            """
-        )
+        bad = self._catalog.consistency.photos_with_impossible_facts()
         if bad:
-            ids = [row[0] for row in bad]
-            yield Finding("photos", f"{len(ids)} photos have impossible facts", repair.delete_rows("photos", ids))
+            yield Finding("photos", f"{len(bad)} photos have impossible facts", repair.delete_rows("photos", bad))
 
     def texts(self) -> Iterator[Finding]:
-        wrong = [key for key, text in self._catalog.rows("select key, text from texts") if not _is_key_of(key, text)]
+        wrong = [key for key, text in self._catalog.consistency.texts() if not _is_key_of(key, text)]
         if wrong:
             yield Finding("texts", f"{len(wrong)} texts are not those that were embedded", repair.delete_texts(wrong))
         yield from self._notes()
@@ -226,12 +214,7 @@ class _Checks:
         bad = [(of, key) for of, key, text, _ in self._catalog.notes.all() if not _is_key_of(key, text)]
         if bad:
             yield Finding("texts", f"{len(bad)} notes are not those that were written", repair.fix_notes(bad))
-        loose = self._catalog.value(
-            """
-            select count(*) from notes n cross join photos p on p.content_hash = n.content_hash
-            where not exists (select 1 from photo_texts t where t.photo_id = p.id and t.key = n.key)
-            """
-        )
+        loose = self._catalog.consistency.count_unattached_notes()
         if loose:
             yield Finding("texts", f"{loose} photos lack a note about them", repair.attach_notes)
         active = self._store.active_space()

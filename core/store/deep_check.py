@@ -74,12 +74,7 @@ class DeepCheck:
             self.notes.append(f"{changed:,} photos of the sample have changed or are missing: run `imgsearch index`")
 
     def _chosen(self) -> list[tuple[Place, str]]:
-        rows = self._catalog.rows(
-            """
-            select p.id, p.sidecars from photos p join roots r on r.id = p.root_id
-            where p.state = 'present' and r.state = 'online' order by p.id
-            """
-        )
+        rows = self._catalog.consistency.reachable_photos()
         if self._sample and len(rows) > self._sample:
             rows = random.Random(_SEED).sample(rows, self._sample)  # noqa: S311
         places = {place.id: place for place in self._catalog.places.by_id([row[0] for row in rows])}
@@ -103,7 +98,8 @@ class DeepCheck:
             return
         wrong = [column for column in FACT_COLUMNS if getattr(read.facts, column) != place.facts[column]]
         wrong += ["keywords"] if read.facts.keywords != place.keywords else []
-        wrong += ["texts"] if self._texts_of(place) != {text_key(text.text) for text in read.facts.texts} else []
+        keys = {text_key(text.text) for text in read.facts.texts}
+        wrong += ["texts"] if self._catalog.consistency.text_keys(place.id) != keys else []
         if wrong:
             yield Finding(
                 "photos", f"{path}: the index disagrees with the file about: {', '.join(wrong)}", read_again(place.id)
@@ -119,22 +115,8 @@ class DeepCheck:
                 forget_vectors(space, [slot]),
             )
 
-    def _texts_of(self, place: Place) -> set[bytes]:
-        return {
-            row[0]
-            for row in self._catalog.rows(
-                "select key from photo_texts where photo_id = :id and source <> 'note'", id=place.id
-            )
-        }
-
     def _check_texts(self, embedder: Embedder, space: Space, rows: Vectors) -> Iterator[Finding]:
-        texts = self._catalog.rows(
-            """
-            select v.slot, x.text from texts x
-            cross join vectors v on v.space_id = :space and v.modality = 'text' and v.key = x.key
-            """,
-            space=space.id,
-        )
+        texts = self._catalog.consistency.texts_with_slots(space.id)
         if self._sample and len(texts) > self._sample:
             texts = random.Random(_SEED).sample(texts, self._sample)  # noqa: S311
         known = [(slot, text) for slot, text in texts if 0 <= slot < len(rows)]

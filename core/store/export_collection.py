@@ -14,7 +14,7 @@ import stat
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np  # noqa: TID253
@@ -79,10 +79,10 @@ def export_collection(
     Photos are read a block at a time, so memory does not grow with them. Raises IndexNotFound, IndexDamaged, and
     UsageError for a missing library or a path that is not a regular file.
     """
+    if output is not None:  # its reader may be slow: no transaction is held while it is written
+        return _write(_LinesWriter(output), store, store.view(), on_progress)
     with store.catalog.reading():
         view = store.view()
-        if output is not None:
-            return _write(_LinesWriter(output), store, view, on_progress)
         with _replaced(path) as file:
             return _write(_WRITERS[form](file), store, view, on_progress)
 
@@ -99,22 +99,49 @@ class _Writer(Protocol):
 
 def _write(writer: _Writer, store: Store, view: View, on_progress: Progress) -> Exported:
     space, catalog = view.space, store.catalog
-    photos, texts = catalog.vectors.count_present(space.id)
-    present = catalog.value("select count(*) from photos where state = 'present'")
+    with catalog.reading():
+        photos, texts = catalog.vectors.count_present(space.id)
+        present = catalog.photos.count_present()
     writer.begin(_header(space, photos, texts))
     done = 0
-    for places in catalog.places.with_vectors(space.id, PHOTOS_AT_ONCE):
-        carried = catalog.places.texts_of([place.id for place in places])
-        records = [_photo_record(place, carried.get(place.id, [])) for place in places]
-        writer.photos(records, _rows(store, view, [place.slot for place in places]))
-        on_progress(done := done + len(places), photos)
-    for chunk in catalog.vectors.texts(space.id, PHOTOS_AT_ONCE):
-        writer.texts([text for text, _ in chunk], _rows(store, view, [slot for _, slot in chunk]))
+    for records, vectors in _photo_batches(store, view):
+        writer.photos(records, vectors)
+        on_progress(done := done + len(records), photos)
+    for batch, vectors in _text_batches(store, view):
+        writer.texts(batch, vectors)
     writer.end()
     return Exported(photos, texts, present - photos, space.identity.name)
 
 
+def _photo_batches(store: Store, view: View) -> Iterator[tuple[list[dict[str, Any]], Vectors]]:
+    """Records and vectors. Each batch is consistent in itself; between two of them the index may change."""
+    batches = store.catalog.places.with_vectors(view.space.id, PHOTOS_AT_ONCE)
+    while True:
+        with store.catalog.reading():
+            places = next(batches, None)
+            if places is None:
+                return
+            carried = store.catalog.places.texts_of([place.id for place in places])
+            vectors = _rows(store, view, [place.slot for place in places])
+        yield [_photo_record(place, carried.get(place.id, [])) for place in places], vectors
+
+
+def _text_batches(store: Store, view: View) -> Iterator[tuple[list[str], Vectors]]:
+    """Texts and vectors, as `_photo_batches`."""
+    batches = store.catalog.vectors.texts(view.space.id, PHOTOS_AT_ONCE)
+    while True:
+        with store.catalog.reading():
+            batch = next(batches, None)
+            if batch is None:
+                return
+            vectors = _rows(store, view, [slot for _, slot in batch])
+        yield [text for text, _ in batch], vectors
+
+
 def _rows(store: Store, view: View, slots: Sequence[int]) -> Vectors:
+    space = store.reload(view.space)
+    if (space.generation, space.slots) != (view.space.generation, view.space.slots):  # a writer was here meanwhile
+        view = replace(view, space=space, rows=store.vectors(space).rows(space.slots))
     store.verify_checksums(view, slots)
     return np.ascontiguousarray(view.rows[list(slots)], np.float32)
 

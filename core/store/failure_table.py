@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imgsearch.core.types import Photo, Skipped
+from imgsearch.core.types import Photo, Skipped, Stage
 
 from .database import Database
 from .records import KnownFailure, below, now, split
@@ -49,7 +49,7 @@ class FailureTable:
         """(folder, name) of every failure of a root."""
         return self._db.rows("select folder, name from failures where root_id = :root", root=root_id)
 
-    def reported(self) -> list[tuple[int, bytes, bytes, str, str]]:
+    def reported(self) -> list[tuple[int, bytes, bytes, Stage, str]]:
         """(root id, folder, name, stage, reason) of the failures that users see, by path."""
         return self._db.rows(
             """

@@ -331,16 +331,7 @@ class Graphs:
         return True
 
     def _slots_of(self, space: Space, modality: Modality, graph: Graph, limit: int = -1) -> list[int]:
-        rows = self._catalog.rows(
-            "select slot from vectors where space_id = :space and slot >= :first and slot < :upto "
-            "and modality = :modality order by slot limit :limit",
-            space=space.id,
-            modality=modality,
-            first=graph.first,
-            upto=graph.upto,
-            limit=limit,
-        )
-        return [row[0] for row in rows]
+        return self._catalog.vectors.in_range(space.id, modality, graph.first, graph.upto, limit)
 
     def stale_files(self, space: Space) -> list[str]:
         """Files of ranges that are not used: an earlier version's, or of another `$IMGSEARCH_HNSW_SLOTS`."""

@@ -181,8 +181,7 @@ def import_collection(
 
 def _counts(store: Store, space: Space) -> dict[str, int]:
     """How many vectors there are of each modality."""
-    sql = "select count(*) from vectors where space_id = :space and modality = :modality"
-    return {each: int(store.catalog.value(sql, space=space.id, modality=each)) for each in MODALITIES}
+    return {each: store.catalog.vectors.count(space.id, each) for each in MODALITIES}
 
 
 def _space_of(store: Store, incoming: Incoming) -> Space:

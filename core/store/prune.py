@@ -139,21 +139,19 @@ def _lost_photos(store: Store, root: Root, is_named: bool) -> list[tuple[int, by
     """Id, folder and name of photos to forget: gone, excluded, or missing in a root that was named."""
     if is_named:
         is_there = why_offline(root) is None
-        rows = store.catalog.rows("select id, folder, name, state from photos where root_id = :root", root=root.id)
-        return [row[:3] for row in rows if not (is_there and _exists(root, row[1], row[2]))]
+        photos = store.catalog.photos.of_root(root.id)
+        return [photo[:3] for photo in photos if not (is_there and _exists(root, photo[1], photo[2]))]
     if root.state == "offline" or why_offline(root) is not None:
         return []
-    rows = store.catalog.rows(
-        "select id, folder, name, state from photos where root_id = :root and state <> 'present'", root=root.id
-    )
-    return [row[:3] for row in rows if row[3] == "excluded" or not _exists(root, row[1], row[2])]
+    photos = store.catalog.photos.not_present(root.id)
+    return [photo[:3] for photo in photos if photo[3] == "excluded" or not _exists(root, photo[1], photo[2])]
 
 
 def _lost_failures(store: Store, root: Root) -> list[tuple[int, bytes, bytes]]:
     if root.state == "offline" or why_offline(root) is not None:
         return []
-    rows = store.catalog.rows("select folder, name from failures where root_id = :root", root=root.id)
-    return [(root.id, row[0], row[1]) for row in rows if not _exists(root, row[0], row[1])]
+    failures = store.catalog.failures.of_root(root.id)
+    return [(root.id, folder, name) for folder, name in failures if not _exists(root, folder, name)]
 
 
 def _exists(root: Root, folder: bytes, name: bytes) -> bool:
@@ -165,35 +163,18 @@ def compact(store: Store, space: Space) -> Space:
 
     Raises IndexDamaged for a vector that is not the one that was written: it must not get a new slot and checksum.
     """
-    live = _live_vectors(store, space)
+    live = store.catalog.vectors.in_use(space.id)
     if len(live) == space.slots:
         return space
     generation = space.generation + 1
     _copy_vectors(store, space, live, generation)
     with store.catalog.transaction():
-        store.catalog.rows("delete from vectors where space_id = :space", space=space.id)
         renumbered = (replace(vector, slot=slot) for slot, vector in enumerate(live))
-        store.catalog.vectors.add(space.id, renumbered)
+        store.catalog.vectors.replace_all(space.id, renumbered)
         store.catalog.spaces.update(space.id, generation=generation, slots=len(live))
     store.graphs.remove(space)
     clean_up(store)
     return store.reload(space)
-
-
-def _live_vectors(store: Store, space: Space) -> list[NewVector]:
-    """Vectors of photos, texts and notes that the catalogue has, and imported ones that are kept for later."""
-    rows = store.catalog.rows(
-        """
-        select slot, modality, key, crc from vectors v where space_id = :space and (
-            (modality = 'image' and exists (select 1 from photos p where p.content_hash = v.key))
-            or (modality = 'text' and exists (select 1 from photo_texts t where t.key = v.key))
-            or (modality = 'text' and exists (select 1 from notes n where n.key = v.key))
-            or exists (select 1 from awaited a where a.key = v.key)
-        ) order by slot
-        """,
-        space=space.id,
-    )
-    return [NewVector(*row) for row in rows]
 
 
 def _copy_vectors(store: Store, space: Space, vectors: Sequence[NewVector], generation: int) -> None:

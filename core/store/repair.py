@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .consistency import CheckedTable
 from .graphs import Graph
 from .prune import compact
 from .records import Space
@@ -52,37 +53,29 @@ def repair(store: Store, findings: Sequence[Finding]) -> bool:
     return any(finding.part in ("catalogue", "photos", "texts", "vectors") for finding in findings)
 
 
-UNREAD = "?"
-"""In place of a photo's sidecars: it matches none, so the next run reads the photo again."""
-
-
-def _sql(store: Store, statement: str, **values: object) -> None:
-    with store.catalog.transaction():
-        store.catalog.rows(statement, **values)
-
-
 def delete_orphans(store: Store) -> None:
     with store.catalog.transaction():
         store.catalog.delete_orphans()
 
 
 def set_new_edition(store: Store) -> None:
-    _sql(store, "insert or replace into info values ('edition', cast(strftime('%s', 'now') as text))")
+    with store.catalog.transaction():
+        store.catalog.consistency.set_new_edition()
 
 
 def choose_active_space(store: Store) -> None:
-    _sql(store, "delete from info where key = 'active_space'")
     complete = [space for space in store.catalog.spaces.all() if space.state == "complete"]
-    if complete:
-        with store.catalog.transaction():
+    with store.catalog.transaction():
+        store.catalog.consistency.clear_active_space()
+        if complete:
             store.catalog.set_info("active_space", complete[0].id)
 
 
-def delete_rows(table: str, ids: Sequence[int]) -> Fix:
+def delete_rows(table: CheckedTable, keys: Sequence[int | str]) -> Fix:
     def fix(store: Store) -> None:
         with store.catalog.transaction():
-            for one in ids:
-                store.catalog.rows(f"delete from {table} where {_key_of(table)} = :id", id=one)  # noqa: S608
+            for key in keys:
+                store.catalog.consistency.delete_row(table, key)
 
     return fix
 
@@ -91,15 +84,7 @@ def delete_texts(keys: Sequence[bytes]) -> Fix:
     def fix(store: Store) -> None:
         with store.catalog.transaction():
             for key in keys:
-                store.catalog.rows(
-                    "update photos set sidecars = :mark "
-                    "where id in (select photo_id from photo_texts where key = :key)",
-                    mark=UNREAD,
-                    key=key,
-                )
-                store.catalog.rows("delete from photo_texts where key = :key", key=key)
-                store.catalog.rows("delete from texts where key = :key", key=key)
-                store.catalog.rows("delete from vectors where modality = 'text' and key = :key", key=key)
+                store.catalog.consistency.delete_text(key)
 
     return fix
 
@@ -124,9 +109,11 @@ def attach_notes(store: Store) -> None:
 
 
 def read_again(photo_id: int) -> Fix:
-    return lambda store: _sql(
-        store, "update photos set sidecars = :mark, mtime_ns = -1 where id = :id", mark=UNREAD, id=photo_id
-    )
+    def fix(store: Store) -> None:
+        with store.catalog.transaction():
+            store.catalog.consistency.set_unread(photo_id)
+
+    return fix
 
 
 def remove_file(path: str) -> Fix:
@@ -148,15 +135,6 @@ def make_private(path: str) -> Fix:
 
 def move_aside(path: str) -> Fix:
     return lambda store: put_aside(store, path)
-
-
-def with_rowid(table: str) -> str:
-    """The table, with its key as `rowid_`."""
-    return f"(select {_key_of(table)} as rowid_, folder, name from {table})"  # noqa: S608
-
-
-def _key_of(table: str) -> str:
-    return "id" if table == "photos" else "cast(root_id as text) || ':' || hex(folder) || ':' || hex(name)"
 
 
 def forget_vectors(space: Space, slots: Sequence[int]) -> Fix:

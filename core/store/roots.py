@@ -6,10 +6,9 @@ folder named above an indexed one takes it in, unless a walk from above would no
 
 from __future__ import annotations
 
-import json
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -25,7 +24,7 @@ NOT_THERE = "not there"
 
 # Photos of a root that are looked up before it is moved: a second on a slow network disk, and enough to tell a folder
 # with other photos.
-LOOKED_UP_PHOTOS = 1_000
+MAX_SAMPLED_PHOTOS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,17 +255,17 @@ def move(store: Store, old: str, new: str) -> Moved:
     and if none of the photos is found there.
     """
     paths = _destinations(store, old, new)
-    sample = _some_photos(store, paths)
+    sample = [
+        _IndexedPhoto(root_id, join(folder, name), size)
+        for root_id, folder, name, size in store.catalog.photos.sample(paths, MAX_SAMPLED_PHOTOS)
+    ]
     missing = sum(not _is_there(paths[photo.root_id], photo) for photo in sample)
     if sample and missing == len(sample):
         raise UsageError(
             f"{printable(new)}: none of the photos of {printable(old)} is there ({len(sample):,} looked up)",
             hint="mount the disk first, or name the folder in which they lie just as they did in the old one",
         )
-    photos = store.catalog.value(
-        "select count(*) from photos where state = 'present' and root_id in (select value from json_each(:roots))",
-        roots=json.dumps(list(paths)),
-    )
+    photos = sum(store.catalog.photos.count_present(root_id) for root_id in paths)
     with store.catalog.transaction():
         homes = _Move(store, paths).run()
     for space in store.catalog.spaces.all():
@@ -312,32 +311,13 @@ def _no_root(store: Store, path: str) -> UsageError:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _IndexedPhoto:
     root_id: int
     relpath: str
     size: int
 
 
-def _some_photos(store: Store, root_ids: Iterable[int]) -> list[_Known]:
-    """At most LOOKED_UP_PHOTOS of the photos that were there last, evenly spread; if all are gone, of those."""
-    for state in ("present", "gone"):
-        rows = store.catalog.rows(
-            """
-            select root_id, folder, name, size from (
-                select root_id, folder, name, size, row_number() over (order by id) - 1 as n, count(*) over () as photos
-                from photos where state = :state and root_id in (select value from json_each(:roots))
-            ) where n % ((photos - 1) / :most + 1) = 0
-            """,
-            state=state,
-            roots=json.dumps(list(root_ids)),
-            most=LOOKED_UP_PHOTOS,
-        )
-        if rows:
-            return [_Known(row[0], join(row[1], row[2]), row[3]) for row in rows]
-    return []
-
-
-def _is_there(top: str, photo: _Known) -> bool:
+def _is_there(top: str, photo: _IndexedPhoto) -> bool:
     found = _stat(f"{top.rstrip('/')}/{photo.relpath}")
     return found is not None and found.st_size == photo.size
 
@@ -431,16 +411,14 @@ class _Move:
         """Of every file that both roots know, only what is true of it is kept."""
         dropped: list[int] = []
         named: list[int] = []
-        for row in self._catalog.rows(_KNOWN_TO_BOTH, upper=upper.id, lower=lower.id, prefix=os.fsencode(relpath)):
+        for row in self._catalog.photos.known_to_both(upper.id, lower.id, relpath):
             below, above = _Claim(lower is not newcomer, *row[2:7]), _Claim(upper is not newcomer, *row[7:])
             found = _stat(lower.path_of(join(row[0], row[1])))
             false, true = sorted((below, above), key=lambda claim: claim.truth(found))
             dropped.append(false.id)
             named += [true.id] if false.named else []
         self._catalog.photos.delete(dropped)
-        self._catalog.rows(
-            "update photos set named = 1 where id in (select value from json_each(:ids))", ids=json.dumps(named)
-        )
+        self._catalog.photos.set_named(named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,19 +438,3 @@ class _Claim:
         has_size = found is not None and found.st_size == self.size
         is_it = found is not None and has_size and mtime_ns(found) == self.mtime_ns
         return is_it, has_size, self.state == "present", self.was_there
-
-
-_KNOWN_TO_BOTH = """
-    select l.folder, l.name,
-        l.id, l.size, l.mtime_ns, l.state, l.named,
-        u.id, u.size, u.mtime_ns, u.state, u.named
-    from photos l
-    cross join photos u on u.root_id = :upper and u.name = l.name and u.folder = cast(
-        case
-            when :prefix = x'' then l.folder
-            when l.folder = x'' then :prefix
-            else :prefix || x'2f' || l.folder
-        end as blob
-    )
-    where l.root_id = :lower
-"""

@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imgsearch.core.errors import IndexDamaged
+from imgsearch.core.late import LateModule
 from imgsearch.core.paths import printable
 from imgsearch.core.types import SpaceIdentity
 
+from .calibration import Calibration
 from .database import Database
 from .records import Space, now, parsed_json
 from .schema import MAX_DIM, NOT_YOURS
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = LateModule("numpy")
 
 MAX_SLOTS = 1 << 31
 _SPACE_ROWS = "select id, fingerprint, name, arch, weights, dim, details, model, state, generation, slots from spaces"
@@ -76,6 +83,51 @@ class SpaceTable:
         for table in ("vectors", "calibrations"):
             self._db.execute(f"delete from {table} where space_id = ?", (space_id,))  # noqa: S608
         self._db.execute("delete from spaces where id = ?", (space_id,))
+
+    def calibration(self, space: Space) -> Calibration | None:
+        """The calibration of a space, if there is one. Raises IndexDamaged."""
+        row = self._db.row(
+            """
+            select pictures, image_mean, text_mean, low_image, low_text, phrases, version from calibrations
+            where space_id = :space
+            """,
+            space=space.id,
+        )
+        if row is None:
+            return None
+        dim = space.identity.dim
+        try:
+            calibration = Calibration(
+                pictures=int(row[0]),
+                image_mean=np.frombuffer(row[1], np.float32).reshape(dim),
+                text_mean=np.frombuffer(row[2], np.float32).reshape(dim),
+                low_image=float(row[3]),
+                low_text=float(row[4]),
+                phrases=np.frombuffer(row[5], np.float32).reshape(-1, dim),
+                version=int(row[6]),
+            )
+            is_sound = calibration.is_sound()
+        except (TypeError, ValueError):
+            is_sound = False
+        if not is_sound:
+            raise IndexDamaged(f"{printable(self._db.path)}: the calibration of {space.identity.name} is damaged")
+        return calibration
+
+    def set_calibration(self, space_id: str, calibration: Calibration) -> None:
+        self._db.upsert(
+            "calibrations",
+            {
+                "space_id": space_id,
+                "version": calibration.version,
+                "pictures": calibration.pictures,
+                "image_mean": calibration.image_mean.astype(np.float32).tobytes(),
+                "text_mean": calibration.text_mean.astype(np.float32).tobytes(),
+                "low_image": calibration.low_image,
+                "low_text": calibration.low_text,
+                "phrases": calibration.phrases.astype(np.float32).tobytes(),
+            },
+            pk="space_id",
+        )
 
     def delete_calibration(self, space_id: str) -> None:
         self._db.execute("delete from calibrations where space_id = ?", (space_id,))

@@ -36,28 +36,10 @@ def status_of(store: Store) -> Status:
     with catalog.reading():
         spaces = tuple(catalog.spaces.all())
         return Status(
-            roots=tuple(
-                (
-                    root,
-                    catalog.value("select count(*) from photos where root_id = :id and state = 'present'", id=root.id),
-                )
-                for root in catalog.roots.all()
-            ),
-            photos=dict(
-                catalog.rows(
-                    """
-                    select case when r.state = 'offline' then 'offline' else p.state end, count(*)
-                    from photos p join roots r on r.id = p.root_id group by 1
-                    """
-                )
-            ),
-            failed=catalog.value("select count(*) from failures where not is_silent"),
-            texts=catalog.value(
-                """
-                select count(distinct t.key) from photo_texts t
-                join photos p on p.id = t.photo_id and p.state = 'present'
-                """
-            ),
+            roots=tuple((root, catalog.photos.count_present(root.id)) for root in catalog.roots.all()),
+            photos=catalog.photos.count_by_state(),
+            failed=catalog.failures.count_reported(),
+            texts=catalog.photos.count_texts(),
             spaces=spaces,
             active=store.active_space(),
             covered=frozenset(space.id for space in spaces if store.graphs.are_complete(space)),

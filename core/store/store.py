@@ -313,47 +313,11 @@ class Store:
     # calibration
 
     def calibration(self, space: Space) -> Calibration | None:
-        row = self.catalog.row(
-            "select pictures, image_mean, text_mean, low_image, low_text, phrases, version "
-            "from calibrations where space_id = :space",
-            space=space.id,
-        )
-        if row is None:
-            return None
-        try:
-            calibration = Calibration(
-                pictures=int(row[0]),
-                image_mean=np.frombuffer(row[1], np.float32).reshape(space.identity.dim),
-                text_mean=np.frombuffer(row[2], np.float32).reshape(space.identity.dim),
-                low_image=float(row[3]),
-                low_text=float(row[4]),
-                phrases=np.frombuffer(row[5], np.float32).reshape(-1, space.identity.dim),
-                version=int(row[6]),
-            )
-            if not calibration.is_sound():
-                raise ValueError
-            return calibration
-        except (TypeError, ValueError):
-            raise IndexDamaged(
-                f"{printable(self.catalog.path)}: the calibration of {space.identity.name} is damaged"
-            ) from None
+        return self.catalog.spaces.calibration(space)
 
     def save_calibration(self, space: Space, calibration: Calibration) -> None:
         with self.catalog.transaction():
-            self.catalog.upsert(
-                "calibrations",
-                {
-                    "space_id": space.id,
-                    "version": calibration.version,
-                    "pictures": calibration.pictures,
-                    "image_mean": calibration.image_mean.astype(np.float32).tobytes(),
-                    "text_mean": calibration.text_mean.astype(np.float32).tobytes(),
-                    "low_image": calibration.low_image,
-                    "low_text": calibration.low_text,
-                    "phrases": calibration.phrases.astype(np.float32).tobytes(),
-                },
-                pk="space_id",
-            )
+            self.catalog.spaces.set_calibration(space.id, calibration)
 
     # reading
 
@@ -415,11 +379,10 @@ class Store:
     def failures(self) -> list[Skipped]:
         """Files that could not be indexed, by path, without those that are left out of reports."""
         roots = {root.id: root.path for root in self.catalog.roots.all()}
-        rows = self.catalog.rows(
-            "select root_id, folder, name, stage, reason from failures where not is_silent "
-            "order by root_id, folder, name"
-        )
-        return [Skipped(os.path.join(roots[row[0]], join(row[1], row[2])), row[3], row[4]) for row in rows]
+        return [
+            Skipped(os.path.join(roots[root_id], join(folder, name)), stage, reason)
+            for root_id, folder, name, stage, reason in self.catalog.failures.reported()
+        ]
 
     def status(self) -> Status:
         return status_of(self)
