@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 
 class CacheFile:
-    """A SQLite file in the user's cache. Where it cannot be read or written, it acts as an empty one."""
+    """A SQLite file in the user's cache. If it cannot be read or written, it acts like an empty one."""
 
     TABLE = ""
-    """The name and columns of its one table."""
+    """The name and columns of its only table."""
     TIMEOUT_SECONDS = 0.1
 
     def __init__(self, path: str) -> None:
@@ -31,7 +31,11 @@ class CacheFile:
             pass
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", None)
-            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):  # damaged, or not ours
+            if code in (
+                sqlite3.SQLITE_CORRUPT,
+                sqlite3.SQLITE_NOTADB,
+                sqlite3.SQLITE_ERROR,
+            ):  # damaged
                 self.forget()  # start over; otherwise it is busy, full or read-only
 
     @contextlib.contextmanager

@@ -78,7 +78,7 @@ def test_roots_are_listed_in_three_forms(imgsearch, photos, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [[], ["roots"]])
-def test_a_group_alone_prints_its_help(imgsearch, arguments):
+def test_a_command_group_alone_prints_its_help(imgsearch, arguments):
     outcome = imgsearch(*arguments)
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out == imgsearch(*arguments, "--help").out.rstrip(b"\n") + b"\n"
@@ -103,7 +103,7 @@ def test_a_move_under_json_is_one_object_with_exactly_the_documented_keys(imgsea
     assert all(f"`{key}`" in documented for key in record)
 
 
-def test_missing_photos_are_said_and_become_gone_at_the_next_run(imgsearch, photos, tmp_path):
+def test_missing_photos_are_reported_and_gone_after_the_next_run(imgsearch, photos, tmp_path):
     imgsearch("index", photos, "--model", "builtin")
     photos.rename(tmp_path / "album")
     (tmp_path / "album" / "lemon.jpg").unlink()
@@ -111,7 +111,7 @@ def test_missing_photos_are_said_and_become_gone_at_the_next_run(imgsearch, phot
     assert "5 unchanged, 1 gone" in imgsearch("index").err
 
 
-def test_a_move_that_cannot_be_meant_is_refused_and_changes_nothing(imgsearch, photos, tmp_path):
+def test_an_impossible_move_is_refused_and_changes_nothing(imgsearch, photos, tmp_path):
     imgsearch("index", photos, "--model", "builtin")
     (tmp_path / "empty").mkdir()
     shutil.copytree(tmp_path / "photos", photos / "below")
@@ -200,7 +200,7 @@ def test_all_roots_in_the_old_folder_move_along(folder, p, counting):
     assert shown(folder) == [str(p.parent / "q" / "one.png"), str(p.parent / "q" / "sub" / "x.png")]
 
 
-def test_of_several_roots_one_that_is_not_there_is_offline(folder, p, counting):
+def test_a_missing_root_among_several_is_offline(folder, p, counting):
     draw(p / "other" / "y.png", 8)
     index(folder, counting, p / "sub", p / "other")
     (p.parent / "q").mkdir()
@@ -212,7 +212,7 @@ def test_of_several_roots_one_that_is_not_there_is_offline(folder, p, counting):
     ]
 
 
-def test_photos_that_moved_down_into_a_folder_of_their_own_root(folder, p, counting):
+def test_photos_moved_down_into_a_folder_of_their_own_root(folder, p, counting):
     index(folder, counting, p / "sub", p)
     index(folder, counting, p.parent / "p" / "sub")
     p.rename(p.parent / "q")
@@ -222,7 +222,7 @@ def test_photos_that_moved_down_into_a_folder_of_their_own_root(folder, p, count
     assert shown(folder) == [str(p / "deep" / "q" / "sub" / "x.png"), str(p / "deep" / "q" / "top.png")]
 
 
-def test_a_root_takes_the_place_that_another_one_leaves(folder, p, counting):
+def test_a_root_takes_the_old_path_of_another_one(folder, p, counting):
     draw(p / ".h" / "a" / "z.png", 5)
     draw(p / ".h" / "z.png", 6)
     index(folder, counting, p)
@@ -254,7 +254,7 @@ def test_a_link_left_at_the_old_place_makes_no_difference(folder, p, counting):
     assert listed(folder) == [(str(p.parent / "big"), "folder", "online")]
 
 
-def test_names_that_are_no_utf8_move(folder, tmp_path, counting):
+def test_names_that_are_not_utf8_move(folder, tmp_path, counting):
     odd = tmp_path / os.fsdecode(b"caf\xe9")
     draw(odd / "a.png", 1)
     index(folder, counting, odd)
@@ -263,7 +263,7 @@ def test_names_that_are_no_utf8_move(folder, tmp_path, counting):
     assert shown(folder) == [str(tmp_path / os.fsdecode(b"th\xe9") / "a.png")]
 
 
-def test_of_very_many_photos_a_thousand_are_looked_up(folder, p, counting):
+def test_a_sample_of_a_thousand_photos_is_looked_up(folder, p, counting):
     index(folder, counting, p)
     with Store.writing(folder) as store, store.catalog.transaction():
         columns = [row[1] for row in store.catalog.rows("pragma table_info(photos)") if row[1] not in ("id", "name")]
@@ -281,7 +281,7 @@ def test_of_very_many_photos_a_thousand_are_looked_up(folder, p, counting):
     assert moved.missing in (998, 999, 1000)
 
 
-def test_photos_that_were_taken_for_gone_are_looked_up_too(folder, p, counting):
+def test_photos_marked_gone_are_looked_up_too(folder, p, counting):
     index(folder, counting, p)
     shutil.copytree(p, p.parent / "q")
     (p / "top.png").unlink()
@@ -311,7 +311,7 @@ def test_a_root_that_moved_into_another_one_becomes_a_part_of_it(folder, p, coun
     assert index(folder, counting).unchanged == 3 and counting.pictures == 0
 
 
-def test_a_root_that_a_walk_from_above_would_not_come_to_stays_one(folder, p, counting):
+def test_a_root_that_a_walk_from_above_does_not_reach_stays_a_root(folder, p, counting):
     draw(p.parent / "library" / "own.png", 9)
     index(folder, counting, p, p.parent / "library")
     p.rename(p.parent / "library" / ".p")
@@ -341,7 +341,7 @@ def test_photos_indexed_at_both_places_stay_once(folder, p, counting):
 
 
 @pytest.mark.parametrize("newer", ["old", "new"])
-def test_of_two_rows_for_one_place_the_one_that_is_true_of_the_file_wins(folder, p, counting, newer):
+def test_of_two_rows_for_one_file_the_matching_one_is_kept(folder, p, counting, newer):
     index(folder, counting, p)
     shutil.copytree(p, p.parent / "q")
     draw(p.parent / "q" / "top.png", 44)
@@ -355,7 +355,7 @@ def test_of_two_rows_for_one_place_the_one_that_is_true_of_the_file_wins(folder,
     assert len(places(folder)) == 2
 
 
-def test_a_row_that_was_gone_gives_way_to_one_that_is_present(folder, p, counting):
+def test_a_present_row_replaces_a_gone_one(folder, p, counting):
     index(folder, counting, p)
     shutil.copytree(p, p.parent / "q")
     index(folder, counting, p.parent / "q")
@@ -366,7 +366,7 @@ def test_a_row_that_was_gone_gives_way_to_one_that_is_present(folder, p, countin
     assert len(shown(folder)) == 2 and {state for _, state in places(folder)} == {"present"}
 
 
-def test_a_root_that_comes_to_lie_above_another_one_takes_it_in(folder, p, counting):
+def test_a_root_moved_above_another_one_merges_with_it(folder, p, counting):
     q = p.parent / "q"
     index(folder, counting, p)
     shutil.copytree(p, q)
@@ -383,7 +383,7 @@ def test_a_root_that_comes_to_lie_above_another_one_takes_it_in(folder, p, count
     assert index(folder, counting).unchanged == 3 and counting.pictures == 0
 
 
-def test_a_root_that_comes_to_lie_above_a_hidden_one_leaves_it_its_photos(folder, p, counting):
+def test_a_root_moved_above_a_hidden_one_leaves_it_its_photos(folder, p, counting):
     q = p.parent / "q"
     draw(p / ".h" / "y.png", 31)
     index(folder, counting, p, hidden=True)
@@ -396,7 +396,7 @@ def test_a_root_that_comes_to_lie_above_a_hidden_one_leaves_it_its_photos(folder
     assert len(shown(folder)) == 3
 
 
-def test_a_folder_that_comes_to_where_single_files_were_named_takes_them_in(folder, p, counting):
+def test_a_folder_moved_to_where_single_files_were_given_merges_with_them(folder, p, counting):
     q = p.parent / "q"
     index(folder, counting, p)
     shutil.copytree(p, q)
@@ -413,7 +413,7 @@ def kinds(folder: str) -> list[str]:
     return [kind for _, kind, _ in listed(folder)]
 
 
-def test_single_files_that_come_into_a_walked_folder_stay_named(folder, p, counting):
+def test_single_files_moved_into_a_walked_folder_stay_named(folder, p, counting):
     draw(p / ".k.png", 33)
     index(folder, counting, p / ".k.png")
     draw(p.parent / "q" / "own.png", 34)

@@ -51,7 +51,7 @@ def test_a_note_is_found_at_once(imgsearch, noted):
     assert imgsearch("check", "--deep").code == 0
 
 
-def test_it_survives_runs_copies_and_other_names(imgsearch, noted):
+def test_a_note_survives_runs_copies_and_renames(imgsearch, noted):
     imgsearch("index")
     shutil.copy(noted / "lemon.jpg", noted / "copy.jpg")
     (noted / "lemon.jpg").rename(noted / "renamed.jpg")
@@ -61,7 +61,7 @@ def test_it_survives_runs_copies_and_other_names(imgsearch, noted):
     assert listed(imgsearch) == [(NOTE, ["copy.jpg", "renamed.jpg"], True)]
 
 
-def test_it_stays_with_a_photo_that_is_edited_and_not_with_one_that_takes_its_name(imgsearch, noted):
+def test_a_note_stays_with_an_edited_photo_but_not_with_another_of_its_name(imgsearch, noted):
     image = Image.open(noted / "lemon.jpg")
     image.save(noted / "lemon.jpg", quality=88, exif=exif_block({270: "a lemon on the table"}))
     imgsearch("index")
@@ -72,7 +72,7 @@ def test_it_stays_with_a_photo_that_is_edited_and_not_with_one_that_takes_its_na
     assert [places for _, places, _ in listed(imgsearch)] == [[], []]  # of the photo before and after it was edited
 
 
-def test_it_outlives_the_file_and_what_prune_forgets(imgsearch, noted):
+def test_a_note_outlives_the_file_and_prune(imgsearch, noted):
     (noted / "lemon.jpg").unlink()
     imgsearch("index")
     assert (found(imgsearch), listed(imgsearch)) == ([], [(NOTE, [], True)])
@@ -83,7 +83,7 @@ def test_it_outlives_the_file_and_what_prune_forgets(imgsearch, noted):
     assert found(imgsearch) == [("back.jpg", NOTE, "note")]
 
 
-def test_it_survives_repair_and_a_catalogue_that_was_salvaged(imgsearch, noted, tmp_path):
+def test_a_note_survives_repair_and_a_salvaged_catalogue(imgsearch, noted, tmp_path):
     path = tmp_path / "index" / "catalog.sqlite3"
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("delete from photo_texts")
@@ -101,7 +101,7 @@ def test_it_survives_repair_and_a_catalogue_that_was_salvaged(imgsearch, noted, 
     assert imgsearch("check").code == 0
 
 
-def test_a_note_that_was_bent_is_told_and_mended(imgsearch, noted, tmp_path):
+def test_a_damaged_note_is_reported_and_repaired(imgsearch, noted, tmp_path):
     with closing(sqlite3.connect(tmp_path / "index" / "catalog.sqlite3")) as database, database:
         database.execute("update notes set text = 'the winter we found the cat'")
     assert "1 notes are not those that were made" in imgsearch("check").out.decode()
@@ -110,7 +110,7 @@ def test_a_note_that_was_bent_is_told_and_mended(imgsearch, noted, tmp_path):
     assert listed(imgsearch)[0][2] is True and imgsearch("check").code == 0
 
 
-def test_a_note_that_fills_the_range_of_a_graph_is_no_damage(imgsearch, noted):
+def test_a_note_that_fills_the_range_of_a_graph_is_not_damage(imgsearch, noted):
     for number in range(6):  # graphs of four vectors, see conftest.py
         imgsearch("notes", "add", noted / "lemon.jpg", f"lemon number {number}")
         assert imgsearch("check").code == 0
@@ -131,7 +131,7 @@ def test_one_or_all_notes_of_a_photo_are_removed(imgsearch, noted):
     assert imgsearch("notes", "list", noted / "banana.jpg", "--json").records[0]["text"] == "sour"
 
 
-def test_a_text_that_the_photo_brings_along_too_stays_when_the_note_goes(imgsearch, photos):
+def test_a_text_of_the_file_stays_when_the_same_note_is_removed(imgsearch, photos):
     (photos / "lemon.txt").write_text(NOTE)
     imgsearch("index", photos)
     imgsearch("notes", "add", photos / "lemon.jpg", NOTE)
@@ -144,7 +144,7 @@ def test_a_text_that_the_photo_brings_along_too_stays_when_the_note_goes(imgsear
     assert found(imgsearch) == [("lemon.jpg", NOTE, "note")]
 
 
-def test_several_photos_at_once_and_twice_is_once(imgsearch, photos):
+def test_a_note_is_added_to_several_photos_once(imgsearch, photos):
     imgsearch("index", photos)
     outcome = imgsearch("notes", "add", photos / "lemon.jpg", photos / "banana.jpg", "fruit", "--json")
     (record,) = outcome.records
@@ -159,7 +159,7 @@ def test_several_photos_at_once_and_twice_is_once(imgsearch, photos):
      ("\ud800broken", "broken"), ("\U0001f469\u200d\U0001f680", "\U0001f469\u200d\U0001f680"),
      ("a" * 9_999, "a" * MAX_CHARACTERS), ("\x00\u200b", "")],
 )  # fmt: skip
-def test_what_a_note_is_made_of(typed, kept):
+def test_how_text_is_cleaned(typed, kept):
     assert as_note(typed) == kept == as_note(kept)
 
 
@@ -168,7 +168,7 @@ def test_what_a_note_is_made_of(typed, kept):
     [(["lemon.jpg", " \n "], "an empty note"), (["lemon.jpg", "x" * 5_000], "more than 2,000 characters"),
      (["nowhere.jpg", "x"], "not in the index"), (["x"], "a photo and a text"), (["", "x"], "empty photo name")],
 )  # fmt: skip
-def test_what_makes_no_note_is_said_and_changes_nothing(imgsearch, photos, arguments, said):
+def test_an_invalid_note_is_refused_and_changes_nothing(imgsearch, photos, arguments, said):
     imgsearch("index", photos)
     *names, text = arguments
     outcome = imgsearch("notes", "add", *(str(photos / name) if name else "" for name in names), text)
@@ -176,7 +176,7 @@ def test_what_makes_no_note_is_said_and_changes_nothing(imgsearch, photos, argum
     assert imgsearch("notes", "list").code == 1
 
 
-def test_a_note_is_about_what_its_author_sees(imgsearch, photos):
+def test_a_note_needs_an_unchanged_photo(imgsearch, photos):
     imgsearch("index", photos)
     shutil.copy(ALBUM / "kiwi.jpg", photos / "lemon.jpg")
     outcome = imgsearch("notes", "add", photos / "lemon.jpg", "sour")
@@ -185,7 +185,7 @@ def test_a_note_is_about_what_its_author_sees(imgsearch, photos):
     assert imgsearch("notes", "add", photos / "banana.jpg", "sweet").code == 2
 
 
-def test_photos_of_odd_names(imgsearch, photos):
+def test_photos_with_odd_names(imgsearch, photos):
     path = os.path.join(os.fsencode(photos), b"\xe9 '\n\xe2\x80\xae.jpg")
     Path(os.fsdecode(path)).write_bytes((ALBUM / "garlic.jpg").read_bytes())
     imgsearch("index", photos)
@@ -194,7 +194,7 @@ def test_photos_of_odd_names(imgsearch, photos):
     assert set(record["photos"][0]) == {"path", "path_b64"}
 
 
-def test_a_note_that_lost_its_vector_has_it_again_after_the_next_run(imgsearch, noted, tmp_path):
+def test_the_next_run_restores_a_missing_vector(imgsearch, noted, tmp_path):
     (noted / "banana.txt").write_text("the summer we found the cat")
     imgsearch("index")
     with Store.writing(str(tmp_path / "index")) as store:
@@ -209,7 +209,7 @@ def test_a_note_that_lost_its_vector_has_it_again_after_the_next_run(imgsearch, 
     assert "notes" not in imgsearch("index").err
 
 
-def test_another_model_embeds_the_notes_before_search_moves_over(imgsearch, noted, other):
+def test_another_model_embeds_the_notes_before_search_uses_it(imgsearch, noted, other):
     imgsearch("notes", "add", noted / "banana.jpg", "of a photo that goes")
     (noted / "banana.jpg").unlink()
     outcome = imgsearch("index", "--model", other)
@@ -251,7 +251,7 @@ def test_search_waits_for_the_notes(noted, tmp_path, counting):
         assert store.active_space().id == space.id
 
 
-def test_a_catalogue_of_the_version_before_is_brought_up_to_date(imgsearch, photos, tmp_path):
+def test_a_catalogue_of_the_previous_version_is_upgraded(imgsearch, photos, tmp_path):
     imgsearch("index", photos)
     with closing(sqlite3.connect(tmp_path / "index" / "catalog.sqlite3")) as database, database:
         database.execute("drop table awaited")

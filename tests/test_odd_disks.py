@@ -26,7 +26,7 @@ def spelled(request, tmp_path) -> tuple[Path, str]:
     return path, str(tmp_path / "photos" / unicodedata.normalize(other, "Ferien in Málaga/Café.jpg"))
 
 
-def test_a_name_typed_in_the_other_unicode_form_is_found(spelled, imgsearch, tmp_path):
+def test_a_name_typed_in_another_unicode_form_is_found(spelled, imgsearch, tmp_path):
     path, typed = spelled
     assert not os.path.exists(typed)
     assert imgsearch("index", tmp_path / "photos", "--model", "builtin").code == 0
@@ -53,7 +53,7 @@ def test_names_in_both_unicode_forms_are_two_photos(folder, tmp_path, model):
 
 
 @pytest.mark.parametrize("years", [-60, -10, 40, 374])
-def test_a_clock_that_was_set_back_or_forward_hides_no_change(folder, photos, counting, years):
+def test_a_changed_clock_hides_no_change(folder, photos, counting, years):
     lemon = photos / "lemon.jpg"
     moment = (2026 - 1970 + years) * 365 * 24 * 3600 * 10**9
     os.utime(lemon, ns=(moment, moment))
@@ -87,7 +87,7 @@ def test_a_photo_that_becomes_something_else_before_it_is_read(folder, photos, m
     assert len(present(folder)) == 5
 
 
-def test_a_folder_that_vanishes_on_the_way_costs_its_own_photos_only(folder, photos, model):
+def test_a_folder_that_vanishes_during_a_run_costs_only_its_own_photos(folder, photos, model):
     (photos / "trip").mkdir()
     for n in range(5):
         Image.new("RGB", (40, 40), (40 * n, 90, 90)).save(photos / "trip" / f"{n}.png")
@@ -102,7 +102,7 @@ def test_a_folder_that_vanishes_on_the_way_costs_its_own_photos_only(folder, pho
     assert index(folder, model, photos).skipped == 0
 
 
-def test_very_many_files_in_one_folder(folder, tmp_path, model):
+def test_many_files_in_one_folder(folder, tmp_path, model):
     """bench/memory.py --flat has 100,000 and more."""
     count = 20_000 if IS_LONG else 3_000
     photos = tmp_path / "photos"

@@ -44,7 +44,7 @@ def failures(folder: str) -> list[str]:
         return [os.path.basename(failure.path) for failure in store.failures()]
 
 
-def test_a_folder_and_one_inside_it_named_together_are_walked_once(folder, p, counting):
+def test_a_folder_and_one_inside_it_are_walked_once(folder, p, counting):
     for paths in ((p / "sub", p), (p, p / "sub"), (p / "sub" / "x.png", p), (p, p / "top.png")):
         shutil.rmtree(folder, ignore_errors=True)
         counting.pictures = 0
@@ -53,7 +53,7 @@ def test_a_folder_and_one_inside_it_named_together_are_walked_once(folder, p, co
         assert shown(folder) == [str(p / "sub" / "x.png"), str(p / "top.png")]
 
 
-def test_a_file_named_below_an_indexed_folder_is_not_shown_twice(folder, p, counting):
+def test_a_file_given_below_an_indexed_folder_is_not_shown_twice(folder, p, counting):
     index(folder, counting, p / "sub")
     index(folder, counting, p / "top.png")
     index(folder, counting, p / "sub" / "x.png")
@@ -63,7 +63,7 @@ def test_a_file_named_below_an_indexed_folder_is_not_shown_twice(folder, p, coun
     assert counting.pictures == 2
 
 
-def test_hidden_photos_stay_one_whichever_way_they_are_named(folder, p, counting):
+def test_hidden_photos_are_not_duplicated_when_given_by_name(folder, p, counting):
     index(folder, counting, p, hidden=True)
     index(folder, counting, p / ".h")
     assert len(shown(folder)) == 3
@@ -71,7 +71,7 @@ def test_hidden_photos_stay_one_whichever_way_they_are_named(folder, p, counting
     assert len(shown(folder)) == 3
 
 
-def test_what_was_named_although_a_walk_would_not_come_there_stays(folder, p, counting):
+def test_a_file_given_by_name_stays_although_a_walk_does_not_reach_it(folder, p, counting):
     index(folder, counting, p)
     index(folder, counting, p / ".h" / "y.png", p / "node_modules")
     assert len(shown(folder)) == 4
@@ -80,7 +80,7 @@ def test_what_was_named_although_a_walk_would_not_come_there_stays(folder, p, co
     assert len(shown(folder)) == 4
 
 
-def test_a_folder_reached_through_a_link_is_taken_in_by_the_real_one(folder, p, counting):
+def test_a_folder_reached_through_a_link_becomes_part_of_the_real_one(folder, p, counting):
     (p.parent / "link").symlink_to(p)
     index(folder, counting, p.parent / "link" / "sub")
     index(folder, counting, p)
@@ -88,7 +88,7 @@ def test_a_folder_reached_through_a_link_is_taken_in_by_the_real_one(folder, p, 
     assert counting.pictures == 2
 
 
-def test_excludes_are_remembered_until_the_folder_is_named_again(folder, p, counting):
+def test_excludes_are_remembered_until_the_folder_is_given_again(folder, p, counting):
     index(folder, counting, p, exclude=("sub/",))
     index(folder, counting)
     assert shown(folder) == [str(p / "top.png")]
@@ -122,7 +122,7 @@ def test_an_unmounted_folder_stays_offline_when_one_above_it_is_indexed(folder, 
     assert counting.pictures == 2
 
 
-def test_single_files_go_offline_with_their_folder_and_can_be_given_up(folder, p, counting):
+def test_single_files_go_offline_with_their_folder_and_can_be_pruned(folder, p, counting):
     index(folder, counting, p / "top.png")
     p.rename(p.parent / "away")
     summary = index(folder, counting)
@@ -132,7 +132,7 @@ def test_single_files_go_offline_with_their_folder_and_can_be_given_up(folder, p
         assert store.catalog.roots.all() == []
 
 
-def test_indexing_a_part_does_not_bring_a_whole_root_back(folder, p, counting):
+def test_indexing_a_part_of_a_root_does_not_set_it_online(folder, p, counting):
     for number in range(70):
         draw(p / "b" / f"{number}.png", number + 10)
     index(folder, counting, p)
@@ -145,7 +145,7 @@ def test_indexing_a_part_does_not_bring_a_whole_root_back(folder, p, counting):
     assert any("is offline" in notice for notice in notices)
 
 
-def test_troubles_of_the_walk_are_forgotten_when_they_are_mended(folder, p, counting):
+def test_walk_failures_are_deleted_when_they_are_fixed(folder, p, counting):
     (p / ".imgsearchignore").write_text("sub\\\n")
     assert index(folder, counting, p).skipped == 1
     assert index(folder, counting, p).skipped == 0
@@ -155,7 +155,7 @@ def test_troubles_of_the_walk_are_forgotten_when_they_are_mended(folder, p, coun
     assert failures(folder) == []
 
 
-def test_a_named_file_that_failed_and_was_mended_is_indexed_by_the_next_run(folder, p, counting):
+def test_a_given_file_that_failed_and_was_fixed_is_indexed_by_the_next_run(folder, p, counting):
     good = (p / "top.png").read_bytes()
     (p / "top.png").write_bytes(good[:60])
     assert index(folder, counting, p / "top.png").skipped == 1
@@ -164,7 +164,7 @@ def test_a_named_file_that_failed_and_was_mended_is_indexed_by_the_next_run(fold
     assert failures(folder) == []
 
 
-def test_a_link_to_a_photo_that_is_away_is_gone_and_not_forgotten(folder, p, counting):
+def test_a_broken_link_to_a_photo_is_gone_and_not_deleted(folder, p, counting):
     draw(p.parent / "far" / "one.png", 5)
     (p / "link.png").symlink_to(p.parent / "far" / "one.png")
     index(folder, counting, p)
@@ -177,7 +177,7 @@ def test_a_link_to_a_photo_that_is_away_is_gone_and_not_forgotten(folder, p, cou
     assert str(p / "link.png") in shown(folder)
 
 
-def test_a_raw_learns_of_its_jpeg_later(folder, p, counting):
+def test_a_raw_file_gets_its_jpeg_later(folder, p, counting):
     shutil.copy(p / "top.png", p / "shot.dng")
     index(folder, counting, p)
     draw(p / "shot.jpg", 50)
@@ -187,7 +187,7 @@ def test_a_raw_learns_of_its_jpeg_later(folder, p, counting):
     assert place is not None and place.pair == "shot.jpg"
 
 
-def test_a_file_given_by_name_stays_whatever_walks_pass_it_over(folder, p, counting):
+def test_a_file_given_by_name_stays_when_walks_skip_it(folder, p, counting):
     draw(p / ".k.png", 60)
     for _ in range(2):
         assert index(folder, counting, p, p / ".k.png").excluded == 0
@@ -200,7 +200,7 @@ def test_a_file_given_by_name_stays_whatever_walks_pass_it_over(folder, p, count
     assert index(folder, counting).gone == 1
 
 
-def test_a_hidden_photo_that_was_passed_over_and_then_named_stays(folder, p, counting):
+def test_a_hidden_photo_that_was_skipped_and_then_given_stays(folder, p, counting):
     index(folder, counting, p, hidden=True)
     index(folder, counting, p)
     index(folder, counting, p / ".h" / "y.png")
@@ -208,7 +208,7 @@ def test_a_hidden_photo_that_was_passed_over_and_then_named_stays(folder, p, cou
     assert str(p / ".h" / "y.png") in shown(folder)
 
 
-def test_a_restored_photo_is_no_failure_any_more(folder, p, counting):
+def test_a_restored_photo_is_no_longer_a_failure(folder, p, counting):
     index(folder, counting, p)
     shutil.copy2(p / "top.png", p.parent / "kept.png")
     (p / "top.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
@@ -218,7 +218,7 @@ def test_a_restored_photo_is_no_failure_any_more(folder, p, counting):
     assert failures(folder) == [] and str(p / "top.png") in shown(folder)
 
 
-def test_renamed_and_hard_linked_files_come_to_rest(folder, p, counting):
+def test_renamed_and_hard_linked_files_do_not_change_again(folder, p, counting):
     draw(p / "z.png", 70)
     os.link(p / "z.png", p / "y.png")
     index(folder, counting, p)
@@ -228,7 +228,7 @@ def test_renamed_and_hard_linked_files_come_to_rest(folder, p, counting):
     assert (last.reused, last.indexed, last.gone) == (0, 0, 0)
 
 
-def test_two_files_that_swapped_names_are_told_apart(folder, p, counting):
+def test_two_files_that_swapped_names_are_distinguished(folder, p, counting):
     draw(p / "one.bmp", 80)
     draw(p / "two.bmp", 81)
     for name in ("one.bmp", "two.bmp"):
@@ -253,7 +253,7 @@ def test_a_link_into_another_root_shows_nothing_twice(folder, p, counting):
     assert shown(folder) == [str(p.parent / "c" / "own.png"), str(p / "sub" / "x.png"), str(p / "top.png")]
 
 
-def test_a_folder_that_went_away_is_told_alike_each_time(folder, p, counting):
+def test_a_missing_folder_is_reported_the_same_each_time(folder, p, counting):
     (p.parent / "empty").mkdir()
     index(folder, counting, p, p.parent / "empty")
     (p.parent / "empty").rmdir()

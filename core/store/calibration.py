@@ -1,4 +1,4 @@
-"""What a collection looks like as a whole: the means and low ends that centred scores are measured against."""
+"""The means and low ends of the scores of a collection, which centred scores are measured against."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ else:
     np = LateModule("numpy")
 
 CALIBRATION_VERSION = 1
-# Pull the mean of a small collection towards no centring at all: 20 holiday photos are no sample of all pictures.
+# Pulls the mean of a small collection towards no centring: 20 holiday photos are not a sample of all pictures.
 PRIOR_PICTURES = 200
 # Sampled pictures for the mean, and for the percentile of their pairwise scores: 2,000 x 2,000 is 4 million pairs.
 MEAN_SAMPLE = 50_000
 PAIR_SAMPLE = 2_000
 LOW_PERCENTILE = 1.0
-# Below this a percentile says that the collection has no spread to speak of.
+# A percentile closer to zero means that the collection has almost no spread.
 FLAT = 1e-3
 
 
@@ -44,7 +44,7 @@ class Calibration:
     version: int = CALIBRATION_VERSION
 
     def is_sound(self) -> bool:
-        """Whether all of it are numbers, and the phrases unit vectors."""
+        """Whether all values are finite and the phrases are unit vectors."""
         parts = (self.image_mean, self.text_mean, self.phrases, np.asarray([self.low_image, self.low_text]))
         lengths = np.linalg.norm(self.phrases, axis=1)
         return (
@@ -54,12 +54,12 @@ class Calibration:
         )
 
     def is_due(self, pictures: int) -> bool:
-        """Whether the collection has grown or shrunk by more than a tenth since."""
+        """Whether the collection has grown or shrunk by more than a tenth since then."""
         return self.version != CALIBRATION_VERSION or abs(pictures - self.pictures) * 10 > self.pictures
 
 
 def sampled(slots: Sequence[int]) -> NDArray[np.int64]:
-    """Slots enough to measure a collection by, always the same ones of the same slots, in order."""
+    """A sample of the slots, in order, to measure a collection by. The same slots give the same sample."""
     chosen = np.asarray(slots, np.int64)
     if len(chosen) <= MEAN_SAMPLE:
         return chosen
@@ -67,7 +67,7 @@ def sampled(slots: Sequence[int]) -> NDArray[np.int64]:
 
 
 def calibrate(pictures: Vectors, phrases: Vectors, *, count: int | None = None) -> Calibration:
-    """Measure a collection of `count` pictures (default: all given) by a sample of them.
+    """Measure a collection of `count` pictures (default: all given) by a sample.
 
     `pictures` and `phrases` are unit rows of one space; at least one of each.
     """
@@ -98,7 +98,7 @@ def _sample(rows: Vectors, most: int, generator: np.random.Generator) -> Vectors
 
 
 def low_end(scores: NDArray[np.float32]) -> float:
-    """The low end of a score distribution as a negative number; minus its spread where there is no low end."""
+    """The low end of a score distribution as a negative number; minus the spread if there is no low end."""
     if scores.size == 0:
         return 0.0
     low = float(np.percentile(scores, LOW_PERCENTILE))

@@ -1,8 +1,8 @@
-"""Texts of the user's own about photos, searched beside those that the photos bring along.
+"""Notes: texts that the user adds to photos. They are searched like the texts in the files.
 
-A note is kept for the content of a photo: copies and renamed files have it too, and it outlives the file. When a photo
-is changed in its place, its notes go over to what it has become, if it still is the same picture (see store). A note
-is embedded when it is made, so that it is found at once, and by a run of `index` with another model.
+A note belongs to the content of a photo: copies and renamed files have it too, and it outlives the file. When a photo
+is edited in place, the new content gets its notes if it is still the same picture (see store). A note is embedded when
+it is added, so that search finds it at once. `index` with another model embeds it again.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from .records import Place
 
 NOTE = "note"
-"""The source of such a text, as `--json` shows it."""
+"""The source of these texts in `--json`."""
 MAX_CHARACTERS = 2_000
-"""A model reads some 60 words; this is room for a story, and none for a book."""
+"""A model reads some 60 words."""
 
 Embed = Callable[[Sequence[str]], "Vectors"]
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A note, and the photos it is about that are there now."""
+    """A note and the present photos that have it."""
 
     text: str
     added_at: str
@@ -42,36 +42,36 @@ class Note:
     key: bytes
     places: tuple[Place, ...]
     is_searchable: bool
-    """Whether it has a vector of the model that search uses."""
+    """Whether the model that search uses has embedded it."""
 
 
 def as_note(text: str) -> str:
-    """The text in one line, without control characters and what else has no shape, cut to the longest there can be."""
+    """The text in one line, without control and other invisible characters, cut to MAX_CHARACTERS."""
     kept = "".join(" " if character.isspace() else character for character in text if _is_visible(character))
     return unicodedata.normalize("NFC", " ".join(kept.split()))[:MAX_CHARACTERS].rstrip()
 
 
 def _is_visible(character: str) -> bool:
-    """Joiners stay: some scripts and emoji are written with them."""
+    """Joiners count as visible: some scripts and emoji need them."""
     if character.isspace() or character in "\u200c\u200d":
         return True
     return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn")
 
 
 def checked(text: str) -> str:
-    """The note that a text makes. Raises UsageError where it makes none, or is too long."""
+    """The text as a note. Raises UsageError if it is empty or too long."""
     note = as_note(text)
     if not note:
-        raise UsageError("an empty note", hint='say something: imgsearch notes add FILE "the garden in spring"')
+        raise UsageError("an empty note", hint='give a text: imgsearch notes add FILE "the garden in spring"')
     if len(text) > 2 * MAX_CHARACTERS or len(" ".join(text.split())) > MAX_CHARACTERS:
-        raise UsageError(f"a note of more than {MAX_CHARACTERS:,} characters", hint="make it shorter, or several of it")
+        raise UsageError(f"a note of more than {MAX_CHARACTERS:,} characters", hint="make it shorter, or split it")
     return note
 
 
 def add(store: Store, paths: Sequence[str], text: str, embed: Embed) -> int:
-    """Note a text about photos of the index, by absolute path. Returns how many notes are new.
+    """Add a note to photos, given by absolute path. Returns the number of new notes.
 
-    Raises UsageError for a path that is no photo of the index as it was indexed. The store is open for writing.
+    Raises UsageError for a path that is not in the index, or has changed since. The store is open for writing.
     """
     contents = {_content_of(store, path) for path in paths}
     note = checked(text)
@@ -85,9 +85,9 @@ def add(store: Store, paths: Sequence[str], text: str, embed: Embed) -> int:
 
 
 def remove(store: Store, path: str, text: str | None) -> int:
-    """Forget the notes about a photo, or the one of that text; returns how many. The file need not be there any more.
+    """Delete the notes of a photo, or only the one with that text. Returns the number deleted.
 
-    Raises UsageError for a path that the index does not know.
+    The file need not exist any more. Raises UsageError for a path that is not in the index.
     """
     content = _known(store, path).content_hash
     keys = [key for of, key, noted, _ in store.catalog.notes.all() if of == content and text in (None, noted)]
@@ -100,7 +100,7 @@ def remove(store: Store, path: str, text: str | None) -> int:
 
 
 def listed(store: Store, path: str | None = None) -> Iterator[Note]:
-    """All notes, the oldest first, or those about one photo."""
+    """All notes, or those of one photo, the oldest first."""
     content = None if path is None else _known(store, path).content_hash
     space = store.active_space()
     lacking = {} if space is None else store.catalog.notes.without_vectors(space.id)
@@ -119,13 +119,13 @@ def _known(store: Store, path: str) -> Place:
 
 
 def _content_of(store: Store, path: str) -> bytes:
-    """The content that was indexed there, which must be what is there now: a note is about what its author sees."""
+    """The content hash of a photo that has not changed since it was indexed: a note is about what the user sees."""
     place = _known(store, path)
     try:
         info = os.stat(path)
     except OSError as error:
-        said = (error.strerror or str(error)).lower()
-        raise UsageError(f"{printable(path)}: {said}", hint="a note is about a photo that is there") from None
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"{printable(path)}: {reason}", hint="give a photo that exists") from None
     if (info.st_size, mtime_ns(info)) != (place.size, place.mtime_ns) or place.state != "present":
         raise UsageError(
             f"{printable(path)}: changed since it was indexed", hint=f"run: imgsearch index {printable(path)}"
