@@ -304,7 +304,7 @@ def test_this_torch_answers_for_this_machine():
     [
         (None, "ok", "no configuration file"),
         ("[query]\nlimit = 3\n", "ok", "1 setting"),
-        ("[query]\nlimmit = 3\n", "warning", "query.limmit: there is no such option"),
+        ("[query]\nlimmit = 3\n", "warning", "query.limmit: no such option"),
         ("[query", "problem", "is not TOML"),
     ],
 )
