@@ -240,7 +240,7 @@ def test_socket_only_wants_no_address(bench):
     code, _, err, _ = bench.run("serve", "--socket-only", "--port", "1")
     assert (code, err.rstrip()) == (
         2,
-        "imgsearch: --socket-only goes without --host and --port\n  leave out one of them",
+        "imgsearch: --socket-only cannot be combined with --host and --port\n  leave out one of them",
     )
 
 
