@@ -146,7 +146,7 @@ def test_an_explanation_is_the_cold_one_but_for_the_clock(served):
 @pytest.mark.parametrize(
     ("arguments", "is_answered_warm"),
     [
-        (["fruit", "--compose", "nonsense"], False),
+        (["fruit", "--compose", "nonsense"], True),
         (["fruit", "--after", "someday"], True),
         (["fruit", "--under", "nowhere"], False),  # named relative to this folder: only here it is said as typed
         (["nosuch.jpg"], True),  # found out before anybody is asked
