@@ -417,6 +417,7 @@ class Bench:
     """Runs scenarios and says what went wrong."""
 
     def __init__(self, disk: Disk, work: Path) -> None:
+        from imgsearch.cli import loading as cli_loading
         from imgsearch.core.models import loading  # torch
 
         self.disk, self.work = disk, work
@@ -424,7 +425,7 @@ class Bench:
         model = Remembering(loading.load(registry.parse("builtin"), device="cpu"))
         moved = Moved(model)
         by_name = {"builtin": model, OTHER_MODEL: moved}
-        loading.load_model = lambda spec, **_: by_name[spec.name]
+        cli_loading.load_model = lambda spec, **_: by_name[spec.name]
         self.witness = Witness({one.identity.fingerprint: one for one in (model, moved)})
         # One process reads the photos of all runs: starting one takes longer than a run.
         self._workers = DecodePool(1)
