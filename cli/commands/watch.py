@@ -86,7 +86,7 @@ class _Watcher:
         self._is_first = True
 
     def check(self, check: Check) -> CheckResult:
-        """One run. What the user can mend while the watch goes on does not end it, but for the first run."""
+        """One run. An error that the user can fix while the watch goes on ends it only in the first run."""
         import sqlite3
 
         from imgsearch.core.errors import ImgsearchError
@@ -160,7 +160,7 @@ class _Watcher:
 
 
 def _can_pass(error: Exception) -> bool:
-    """Whether what went wrong may be right again while nobody looks: a disk that is full or away, a lock."""
+    """Whether an error may go away by itself: a full or missing disk, a lock."""
     from imgsearch.core.errors import IndexDamaged, IndexTooNew, ModelError
 
     return not isinstance(error, IndexDamaged | IndexTooNew | ModelError | BrokenPipeError)
@@ -174,7 +174,7 @@ class _Voice:
     ) -> None:
         self.stop = stop
         self.is_deserted = False
-        """Whoever read the events is gone."""
+        """The reader of the events is gone."""
         self._poll_seconds, self._as_json, self._quiet, self._verbose = poll_seconds, as_json, quiet, verbose
         self._progress: Progress | None = None
         self._is_first = True

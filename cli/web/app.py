@@ -176,7 +176,7 @@ class Pages:
             try:
                 body = await _body(request, most)
             except ClientDisconnect:
-                return refusal(400, "cut short")  # which nobody hears
+                return refusal(400, "cut short")  # the client is gone
             if body is None:
                 return refusal(413, f"more than {most:,} bytes")
             return await run_sync(_said, lambda: answers(body))
