@@ -282,7 +282,7 @@ def test_several_pictures_are_asked_with_by_their_mean(searcher, pictures):
         ({"weight": 1.5}, r"--weight 1\.5"),
         ({"method": "magic"}, "no composition method 'magic'"),
         ({"min_score": float("nan")}, "--min-score nan"),
-        ({"filters": Filters(under=("",))}, "empty name"),
+        ({"filters": Filters(under=("",))}, "empty folder name"),
     ],
 )
 def test_options_out_of_range_are_refused(searcher, options, message):
