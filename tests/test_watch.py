@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -20,10 +21,10 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from PIL import Image
-from watchfiles._rust_notify import RustNotify
 
 from imgsearch.core.indexing.indexer import IndexPlan
 from imgsearch.core.indexing.watch import Check, CheckResult, Schedule, Watcher
+from imgsearch.core.indexing.watch import _changes as really_changes
 from imgsearch.core.store.records import join
 from imgsearch.core.store.schema import FACT_COLUMNS
 from imgsearch.core.store.store import Store
@@ -130,32 +131,27 @@ class Listening:
 
 
 class Recording:
-    """A RustNotify that notes the names of all changes that it reports."""
+    """The names of all changes that watchfiles reports."""
 
     names: ClassVar[set[str]] = set()
     has_failed: ClassVar[bool] = False
 
-    def __init__(self, *arguments) -> None:
-        self._notifier = RustNotify(*arguments)
+    @staticmethod
+    def changes(folders: list[str], tops: list[str]) -> Iterator[set[tuple[object, str]]]:
         Recording.has_failed = False
-
-    def watch(self, *arguments):
-        try:
-            found = self._notifier.watch(*arguments)
-        except RuntimeError:
-            Recording.has_failed = True
-            raise
-        if isinstance(found, set):
-            self.names.update(os.path.basename(path) for _, path in found)
-        return found
-
-    def close(self) -> None:
-        self._notifier.close()
+        with closing(really_changes(folders, tops)) as reported:
+            try:
+                for found in reported:
+                    Recording.names.update(os.path.basename(path) for _, path in found)
+                    yield found
+            except RuntimeError:
+                Recording.has_failed = True
+                raise
 
 
 @pytest.fixture
 def listening(photos, monkeypatch):
-    monkeypatch.setattr("watchfiles._rust_notify.RustNotify", Recording)
+    monkeypatch.setattr("imgsearch.core.indexing.watch._changes", Recording.changes)
     with closing(Watcher()) as watcher:
         made = Listening(watcher, photos, exclude=("Exports/",))
         for name in ("2024/may", "Exports", "node_modules", ".private"):
