@@ -521,7 +521,7 @@ def test_runs_of_other_queries_or_metrics_and_files_that_are_none_are_refused(im
         (["flickr", "-a", "c.jsonl", "--images", ".", "--out", "no/run.json"], "no/run.json: cannot write to"),
         (["flickr", "-a", "c.jsonl", "--images", ".", "--submission", "s.json"], "no server to submit to"),
         (["imagenet", "-a", "c.jsonl"], "'imagenet' is not one of"),
-        (["jsonl", "-a", "own.jsonl", "--compose", "magic"], "no composition method 'magic'"),
+        (["jsonl", "-a", "own.jsonl", "--compose", "magic"], "'magic' is not one of"),
         (["jsonl", "-a", "own.jsonl", "--split", "val"], "--split is not an option of jsonl"),
         (["jsonl", "-a", "own.jsonl", "--weight", "2"], "--weight"),
         (["jsonl", "-a", "own.jsonl", "--weight", "nan"], "--weight nan is not between 0 and 1"),
