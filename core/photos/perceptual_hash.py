@@ -48,7 +48,7 @@ FINE = 24
 """Also a divisor of the side."""
 HASH_BYTES = CODE_BYTES + FINE * FINE // 2
 AROUND = 5
-"""So many fine cells each way are the surroundings of one."""
+"""Side, in fine cells, of the neighbourhood whose mean is subtracted from each cell."""
 LEAST_DETAIL = 1.0
 """Levels of grey (their deviation) below which there are no details but what an encoder left."""
 CROPS = (0.0, 0.01, 0.02, 0.03, 0.045, 0.06)
