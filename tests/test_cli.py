@@ -358,7 +358,7 @@ def test_a_signal_ends_indexing_in_order_and_what_was_done_is_kept(photos, rigge
     last = json.loads(out.splitlines()[-1])
     assert process.returncode == code
     assert last["event"] == "stopped" and 0 < last["new"] < 66
-    assert "Go on with the same command" in err and "Traceback" not in err
+    assert "run the same command again" in err and "Traceback" not in err
     done = subprocess.run(
         [*PROGRAM, "status", "--json"], env=env, capture_output=True, text=True, timeout=PATIENCE_SECONDS
     )
