@@ -158,7 +158,7 @@ def test_an_interrupt_stops_in_order_and_says_so(screen, slow):
     text = "\n".join(lines)
     done = re.search(r"indexed (\d+) photos?,", text)
     assert done and 0 < int(done[1]) < 66
-    assert "imgsearch: stopped; what was indexed is kept. Go on with the same command" in lines
+    assert "imgsearch: stopped; what is indexed is kept. To continue, run the same command again" in lines
     assert "code 130" in lines and "Traceback" not in text
     assert "/67" not in text and "^C" not in text, "nothing is left of the bar, nor beside it"
     terminal.start(*INDEX)
