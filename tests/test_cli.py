@@ -378,9 +378,9 @@ def test_under_nohup_a_run_is_not_hung_up(photos, tmp_path):
 
 
 def test_a_bug_is_exit_70_with_its_traceback(imgsearch, monkeypatch):
-    from imgsearch.core.store import store
+    from imgsearch.core import places
 
-    monkeypatch.setattr(store, "locate", lambda option: 1 / 0)
+    monkeypatch.setattr(places, "locate", lambda option: 1 / 0)
     outcome = imgsearch("status")
     assert outcome.code == 70 and "ZeroDivisionError" in outcome.err and "this is a bug" in outcome.err
 

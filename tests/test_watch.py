@@ -685,7 +685,7 @@ def test_what_cannot_be_watched_is_refused(imgsearch, photos, tmp_path):
     for arguments, message in (
         ([tmp_path / "nowhere"], "no such folder"),
         ([photos / "lemon.jpg"], "not a folder"),
-        ([""], "empty name"),
+        ([""], "empty folder name"),
         ([], "nothing to watch yet"),
     ):
         outcome = imgsearch("watch", *arguments)
