@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from imgsearch.core.places import CATALOG
 from imgsearch.core.search.filters import Filters, condition
+from imgsearch.core.store.files import SALVAGED
 from imgsearch.core.store.records import Place, Root
-from imgsearch.core.store.recovery import SALVAGED
 from imgsearch.core.store.store import Store
 
 if TYPE_CHECKING:

@@ -11,6 +11,10 @@ from typing import BinaryIO
 
 from imgsearch.core.errors import IndexDamaged
 from imgsearch.core.paths import fsync_path, naming
+from imgsearch.core.places import CATALOG
+
+SALVAGED = f"{CATALOG}.salvaged.new"
+"""A salvaged catalogue that is not in its place yet."""
 
 
 @contextlib.contextmanager

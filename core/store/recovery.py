@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from imgsearch.core.errors import IndexDamaged, IndexUnusable
 from imgsearch.core.paths import free_name, printable
-from imgsearch.core.places import CATALOG
 
-from .files import list_paths, try_unlink
+from .files import SALVAGED, list_paths, try_unlink
 from .vectors import crc_of
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 LOST_AND_FOUND = "lost+found"
 TEMPORARY = (".new", ".new-wal", ".new-shm", ".new-journal")
 """Endings of the names of files that are being written."""
-SALVAGED = f"{CATALOG}.salvaged.new"
-"""A salvaged catalogue that is not in its place yet."""
 
 
 def recover(store: Store) -> list[str]:

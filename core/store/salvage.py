@@ -19,8 +19,8 @@ from imgsearch.core.places import CATALOG
 
 from .catalog import Catalog
 from .connection import open_for_salvage
+from .files import SALVAGED
 from .lock import OnWait, write_lock
-from .recovery import SALVAGED
 from .schema import APPLICATION_ID, MIGRATIONS
 
 # A row names rows of tables before its own.

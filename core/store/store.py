@@ -32,17 +32,18 @@ from imgsearch.core.types import CarriedText, Modality, Photo, Skipped, SpaceIde
 
 from .calibration import Calibration
 from .catalog import Catalog
+from .files import SALVAGED
 from .graphs import Graphs
 from .lock import POLL_SECONDS, OnWait, write_lock
 from .records import KnownPhoto, NewPhoto, NewVector, Place, Root, Space, join, split
-from .recovery import SALVAGED, recover
-from .status import Status, status_of
 from .vectors import FlatVectors, SlotMap, crc_of
 
 if TYPE_CHECKING:
     import numpy as np
 
     from imgsearch.core.types import Vectors
+
+    from .status import Status
 else:
     np = LateModule("numpy")
 
@@ -115,6 +116,8 @@ class Store:
     def writing(cls, folder: str, *, create: bool = False, wait: OnWait | None = None) -> Iterator[Store]:
         """Open for writing, and repair what needs it. If another process writes, raises IndexLocked, or with `wait`
         calls that and waits."""
+        from .recovery import recover
+
         is_new = not os.path.lexists(os.path.join(folder, CATALOG))
         if not is_new:
             _require_catalog(folder)
@@ -385,6 +388,8 @@ class Store:
         ]
 
     def status(self) -> Status:
+        from .status import status_of
+
         return status_of(self)
 
     # files of the index
