@@ -53,7 +53,7 @@ def exit_code(arguments: list[str]) -> int:
         render.flush()
         return code if isinstance(code, int) else 0
     except ImgsearchError as error:
-        render.complain(error, as_json=as_json)
+        render.print_error(error, as_json=as_json)
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -78,7 +78,7 @@ def exit_code(arguments: list[str]) -> int:
             from imgsearch.core.store.connection import as_index_error
 
             known = as_index_error(cast("sqlite3.Error", error))
-            render.complain(known, as_json=as_json)
+            render.print_error(known, as_json=as_json)
             return known.exit_code
         _report_bug()
         return EXIT_BUG
@@ -137,7 +137,7 @@ def _explain(error: Any, *, as_json: bool) -> int:
     message = message[0].lower() + message[1:].rstrip(".")
     if _is_setting(error):
         message = f"{config.path()}: {message}"
-    render.complain(ImgsearchError(message, hint=f"see: {command} --help"), as_json=as_json)
+    render.print_error(ImgsearchError(message, hint=f"see: {command} --help"), as_json=as_json)
     return 2
 
 
@@ -169,7 +169,7 @@ def _explain_os_error(error: OSError, *, as_json: bool) -> int:
     if error.errno == errno.ENOENT and not _has_working_directory():
         name, reason, hint = None, "the working directory is no longer there", "cd to another one"
     message = f"{name}: {reason}" if name else reason
-    render.complain(ImgsearchError(message, hint=hint), as_json=as_json)
+    render.print_error(ImgsearchError(message, hint=hint), as_json=as_json)
     return 2
 
 

@@ -93,7 +93,7 @@ def query_embedder(space: Space, *, device: str, offline: bool, history: bool) -
     )
 
 
-def make_light(embedder: Embedder, *, say: Say = render.say) -> None:
+def export_towers(embedder: Embedder, *, say: Say = render.say) -> None:
     """Export the light towers of a loaded model for later queries, if they do not exist yet."""
     from imgsearch.core.models.onnx_towers import OnnxTowers
 

@@ -40,8 +40,8 @@ def answer(asked: QueryArguments) -> int:
     printer, sheet = _outputs(asked)
     render.set_quiet(asked.quiet)
     explains = _explainer(as_json=asked.as_json) if asked.explain else None
-    teller = _teller(asked, explains) if asked.verbose else None
-    on_explained = teller or explains
+    log = _query_log(asked, explains) if asked.verbose else None
+    on_explained = log or explains
     statistics = asked.explain or printer.shows_statistics
     show = _Show(asked, printer, sheet)
     if not asked.has_many and asked.device == "auto" and not (asked.no_server or asked.no_history):
@@ -51,8 +51,8 @@ def answer(asked: QueryArguments) -> int:
             on_failure=_report_server if asked.verbose else _ignore,
         )
         if found is not None:
-            if teller:
-                teller.is_warm = True
+            if log:
+                log.is_warm = True
             return _print_warm(found, show, on_explained)
     return _answer_here(asked, printer, show, on_explained, statistics=statistics)
 
@@ -115,7 +115,7 @@ def answer_many(
     def on_error(query: Query | None, error: QueryError) -> None:
         nonlocal has_errors
         has_errors = True
-        render.complain(error, as_json=printer.as_json)
+        render.print_error(error, as_json=printer.as_json)
 
     for block in blocks:
         queries = []
@@ -135,10 +135,10 @@ def finish(embedder: QueryEmbedder) -> None:
     """After the hits. The output is closed first: what reads it can go on while a loaded model is exported."""
     render.flush()
     if embedder.model is not None:
-        from .loading import make_light
+        from .loading import export_towers
 
         render.close_output()
-        make_light(embedder.model)
+        export_towers(embedder.model)
 
 
 def _outputs(asked: QueryArguments) -> tuple[HitPrinter, Sheet | None]:
@@ -205,7 +205,7 @@ def _explainer(*, as_json: bool) -> OnExplained:
     return explain
 
 
-def _teller(asked: QueryArguments, then: OnExplained | None) -> QueryLog:
+def _query_log(asked: QueryArguments, then: OnExplained | None) -> QueryLog:
     from .output.verbose import QueryLog
 
     return QueryLog(

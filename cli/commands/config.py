@@ -153,7 +153,7 @@ def _complain(found: Iterable[Setting], known: Mapping[str, settings.Key], *, as
     """Report what is wrong in the settings. Returns the exit code."""
     complaints = [settings.complaint(each, known) for each in found]
     for each in filter(None, complaints):
-        render.complain(each, as_json=as_json)
+        render.print_error(each, as_json=as_json)
     return 2 if any(complaints) else 0
 
 

@@ -148,7 +148,7 @@ def _complain(found: DuplicateReport, *, as_json: bool) -> None:
 
     for skipped in found.skipped:
         reason = f"{printable(skipped.path)}: {skipped.reason}"
-        render.complain(ImgsearchError(reason, hint="its copies are not looked for"), as_json=as_json)
+        render.print_error(ImgsearchError(reason, hint="its copies are not looked for"), as_json=as_json)
     for number, why in (
         (found.changed, "left out: gone, or not as indexed; bring the index up to date with: imgsearch index"),
         (found.linked, "left out: links to files that are counted already"),

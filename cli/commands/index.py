@@ -85,9 +85,9 @@ def index(
         raise BrokenPipeError
     code = _report(summary, plan, received, as_json=as_json, quiet=quiet)
     if choice.loaded is not None and not summary.was_stopped:
-        from imgsearch.cli.loading import make_light
+        from imgsearch.cli.loading import export_towers
 
-        make_light(choice.loaded, say=say)
+        export_towers(choice.loaded, say=say)
     return code
 
 

@@ -110,9 +110,9 @@ def _warm(folder: str, *, device: str, offline: bool) -> Iterator[Engine]:
 def _warm_up(engine: Engine) -> None:
     embedder = engine.warm_up()
     if embedder.model is not None:
-        from imgsearch.cli.loading import make_light
+        from imgsearch.cli.loading import export_towers
 
-        make_light(embedder.model)
+        export_towers(embedder.model)
 
 
 @contextmanager

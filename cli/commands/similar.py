@@ -73,12 +73,12 @@ def similar(
         statistics=printer.shows_statistics,
     )
     strategy, modality = search_options.strategy, search_options.modality
-    teller = QueryLog(index, strategy=strategy, modality=modality, has_filters=bool(under)) if verbose else None
+    log = QueryLog(index, strategy=strategy, modality=modality, has_filters=bool(under)) if verbose else None
     with open_store(index) as store:
         space = store.space_to_search()
         embedder = query_embedder(space, device=device, offline=offline, history=False)
         searcher = Searcher(store, lambda: embedder, store.view(space))
-        code = answer_many(searcher, search_options, printer, _blocks(files), _picture, teller)
+        code = answer_many(searcher, search_options, printer, _blocks(files), _picture, log)
     finish(embedder)
     return code
 

@@ -100,7 +100,7 @@ class _Watcher:
             self._voice.hush()
             if self._is_first or not _can_pass(known):
                 raise
-            self._voice.complain(known)
+            self._voice.print_error(known)
             return CheckResult(is_done=False)
         finally:
             self._received.is_working = False  # from now on, and while it waits for its turn, ^C ends it at once
@@ -151,9 +151,9 @@ class _Watcher:
 
     def _begin(self) -> None:
         if self._choice.loaded is not None:
-            from imgsearch.cli.loading import make_light
+            from imgsearch.cli.loading import export_towers
 
-            make_light(self._choice.loaded, say=self._voice.say)
+            export_towers(self._choice.loaded, say=self._voice.say)
             if self._received.number is not None:  # it keeps ^C to itself
                 raise KeyboardInterrupt
         self._voice.watching(self._changes.folders)
@@ -238,7 +238,7 @@ class _Voice:
                 self.say(reason)
         self._trouble = why
 
-    def complain(self, error: Exception) -> None:
+    def print_error(self, error: Exception) -> None:
         """Once for each thing that goes wrong, however often it is tried."""
         from imgsearch.core.errors import ImgsearchError
 
@@ -248,7 +248,7 @@ class _Voice:
             said = f"{os.fsdecode(error.filename)}: {reason}" if error.filename else reason
         if said != self._complaint:
             again = ImgsearchError(said, hint="the watch goes on, and tries again until it works")
-            render.complain(again, as_json=self._as_json)
+            render.print_error(again, as_json=self._as_json)
         self._complaint = said
 
     def _record(self, record: dict[str, Any]) -> None:

@@ -89,7 +89,7 @@ def warn(message: str) -> None:
         _write_line(painted("imgsearch:", YELLOW, sys.stderr), message)
 
 
-def complain(error: ImgsearchError, *, as_json: bool) -> None:
+def print_error(error: ImgsearchError, *, as_json: bool) -> None:
     """Print an error and its hint, under `--quiet` too."""
     if as_json:
         record = {"error": str(error), "hint": hint_of(error), "exit_code": error.exit_code}
