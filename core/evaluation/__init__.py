@@ -1,4 +1,4 @@
 """Benchmarks: reading their files, running their queries, and computing metrics.
 
-May import every package above it except `serving`.
+May import every package before it.
 """
