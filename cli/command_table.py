@@ -343,7 +343,7 @@ _DUPES = Command(
             group=OUTPUT, is_common=True, rivals="output",
         ),
         JSON,
-        PRINT0._replace(help="The same, each path followed by NUL, for `xargs -0`."),
+        PRINT0._replace(help="As -l, but each path is followed by NUL, for `xargs -0`."),
         WORKERS._replace(help="Number of processes that read photos. Default: one per core."),
         QUIET, VERBOSE, INDEX,
     ),

@@ -175,7 +175,7 @@ complete -c imgsearch -n '__imgsearch_has "dupes"' -l quick -d 'Read only photos
 complete -c imgsearch -n '__imgsearch_has "dupes"' -l under -r -f -a '(__imgsearch_folders)' -d 'Only photos in this folder'
 complete -c imgsearch -n '__imgsearch_has "dupes"' -s l -l paths -l others -d 'Print only the duplicates, not the photos to keep, and no empty lines'
 complete -c imgsearch -n '__imgsearch_has "dupes"' -l json -d 'Print JSON Lines: one object per line'
-complete -c imgsearch -n '__imgsearch_has "dupes"' -s 0 -l print0 -d 'The same, each path followed by NUL, for `xargs -0`'
+complete -c imgsearch -n '__imgsearch_has "dupes"' -s 0 -l print0 -d 'As -l, but each path is followed by NUL, for `xargs -0`'
 complete -c imgsearch -n '__imgsearch_has "dupes"' -l workers -r -f -d 'Number of processes that read photos'
 complete -c imgsearch -n '__imgsearch_has "dupes"' -s q -l quiet -d 'Only print errors'
 complete -c imgsearch -n '__imgsearch_has "dupes"' -s v -l verbose -d 'Print more on stderr: what is done, with what, and how long it takes'
