@@ -577,7 +577,7 @@ def test_a_root_that_goes_away_is_offline_and_watched_again_when_it_is_back(phot
     names = os.listdir(photos)
     with watch(tmp_path / "index", photos) as watched:
         photos.rename(tmp_path / "away")
-        assert "not there; taken to be offline" in watched.next("notice")["reason"]
+        assert "not there; marked offline" in watched.next("notice")["reason"]
         watched.until(lambda: watched.has())
         (tmp_path / "away").rename(photos)
         assert watched.next("notice")["reason"] == f"{photos} is back online"
