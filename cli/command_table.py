@@ -107,15 +107,15 @@ PROGRAM = Command(
         Option(
             "show_completion",
             "--show-completion",
-            "Print the completion script of a shell.",
+            "Print the completion script for a shell.",
             choices=SHELLS,
             is_setting=False,
             is_common=True,
         ),
-        flag("show_manual", "--show-manual", "Print the manual page, as roff.", is_setting=False, is_common=True),
+        flag("show_manual", "--show-manual", "Print the manual page in roff.", is_setting=False, is_common=True),
     ),
     description="""\
-Everything happens on this machine.
+Everything runs on this machine; no photo or query leaves it.
 
 Examples:
 
@@ -129,23 +129,27 @@ _INDEX = Command(
     "Make photos searchable: walk folders, and embed what is new or changed.",
     (
         Argument(
-            "paths", "PATH", "Folders and pictures. Default: everything that is indexed already.", is_list=True,
+            "paths", "PATH", "Folders and pictures. Default: everything in the index.", is_list=True,
             offers="files",
         ),
     ),
     (
         MODEL,
         Option(
-            "weights", "--weights", "Weights for an open_clip architecture given as --model.", metavar="TAG|FILE",
+            "weights", "--weights", "Weights for the open_clip architecture given by --model.", metavar="TAG|FILE",
             offers="files",
         ),
         Option(
-            "preprocess_from", "--preprocess-from", "With a weights FILE: preprocess as for this tag.", metavar="TAG"
+            "preprocess_from", "--preprocess-from", "With --weights FILE: use the preprocessing of this tag.",
+            metavar="TAG"
         ),
         EXCLUDE,
         HIDDEN,
         DECODE,
-        Option("batch_size", "--batch-size -b", "Pictures embedded together.", type=int, metavar="N", minimum=1),
+        Option(
+            "batch_size", "--batch-size -b", "Number of pictures to embed at once. Default: depends on the device.",
+            type=int, metavar="N", minimum=1,
+        ),
         WORKERS,
         Option(
             "time_limit", "--time-limit", "Give up on a file after this many seconds of decoding.", type=float,
@@ -178,9 +182,12 @@ _QUERY = Command(
             "negatives", "--not", "Rank photos of this lower.", metavar="WORDS", is_list=True, group=QUERY,
             is_common=True, api="not",
         ),
-        Option("change_from", "--from", "With --to and a picture: what it shows now.", metavar="WORDS", group=QUERY),
         Option(
-            "change_to", "--to", "With --from and a picture: what to show instead.", metavar="WORDS", group=QUERY
+            "change_from", "--from", "With --to and a picture: what the picture shows now.", metavar="WORDS",
+            group=QUERY,
+        ),
+        Option(
+            "change_to", "--to", "With --from and a picture: what it should show instead.", metavar="WORDS", group=QUERY
         ),
         Option(
             "more_like", "--more-like", "Prefer photos like this picture.", metavar="PATH", is_list=True, group=QUERY,
@@ -191,14 +198,14 @@ _QUERY = Command(
             offers="files", api="less_like",
         ),
         Option(
-            "any_of", "--any", "Words or a picture; a photo has to match any one of them.", metavar="QUERY",
+            "any_of", "--any", "Words or a picture. Find photos that match at least one of them.", metavar="QUERY",
             is_list=True, group=QUERY, offers="files",
         ),
         Option(
-            "all_of", "--all", "Words or a picture; a photo has to match all of them.", metavar="QUERY",
+            "all_of", "--all", "Words or a picture. Find photos that match all of them.", metavar="QUERY",
             is_list=True, group=QUERY, offers="files",
         ),
-        flag("natural", "--natural", "Read `without` and `not` before words as a minus.", group=QUERY),
+        flag("natural", "--natural", "Treat `without` and `not` before words as a minus.", group=QUERY),
         flag("verbatim", "--verbatim", "Treat the whole query as literal text.", group=QUERY),
         LIMIT,
         MIN_SCORE,
@@ -207,35 +214,38 @@ _QUERY = Command(
             type=float, metavar="Z", group=RANKING, api="min_z",
         ),
         flag(
-            "auto_cut", "--auto-cut", "Stop at the first photo that is not relevant, which may be the first of all.",
+            "auto_cut", "--auto-cut", "Stop at the first photo that is not relevant. There may be no results at all.",
             group=RANKING, api="auto_cut",
         ),
         Option(
-            "after", "--after", "Taken on this day or later: 2024-07-03, 2024-07, 2024, 30d, yesterday.",
+            "after", "--after", "Only photos taken on this day or later: 2024-07-03, 2024-07, 2024, 30d, yesterday.",
             metavar="DATE", group=FILTERS, is_common=True, api="after",
         ),
         Option(
-            "before", "--before", "Taken on this day or earlier.", metavar="DATE", group=FILTERS, is_common=True,
+            "before", "--before", "Only photos taken on this day or earlier.", metavar="DATE", group=FILTERS,
+            is_common=True,
             api="before",
         ),
         Option(
-            "camera", "--camera", "Taken with a camera whose name contains this.", metavar="CAMERA", is_list=True,
+            "camera", "--camera", "Only photos from a camera whose name contains this.", metavar="CAMERA", is_list=True,
             group=FILTERS, offers="cameras", api="camera",
         ),
         Option(
-            "lens", "--lens", "Taken with a lens whose name contains this.", metavar="LENS", is_list=True,
+            "lens", "--lens", "Only photos taken with a lens whose name contains this.", metavar="LENS", is_list=True,
             group=FILTERS, offers="lenses", api="lens",
         ),
         Option(
-            "near", "--near", "Taken within the radius: 48.85,2.35,5km.", metavar="LAT,LON,RADIUS", group=FILTERS,
+            "near", "--near", "Only photos taken near this place: 48.85,2.35,5km.", metavar="LAT,LON,RADIUS",
+            group=FILTERS,
             api="near",
         ),
         Option(
-            "rating", "--rating", "Minimum rating: 4; or a range: =3, 3-5.", metavar="STARS", group=FILTERS,
+            "rating", "--rating", "Minimum rating: 4; an exact one: =3; or a range: 3-5.", metavar="STARS",
+            group=FILTERS,
             api="rating",
         ),
         Option(
-            "keyword", "--keyword", "With this keyword, or with all of several.", metavar="KEYWORD",
+            "keyword", "--keyword", "Only photos with this keyword; if repeated, with all of them.", metavar="KEYWORD",
             is_list=True, group=FILTERS, offers="keywords", api="keyword",
         ),
         UNDER,
@@ -248,7 +258,8 @@ _QUERY = Command(
             group=FILTERS, api="ext",
         ),
         Option(
-            "min_size", "--min-size", "Minimum size: 1600x1200, 12MP, or of the file 500kB.", metavar="SIZE",
+            "min_size", "--min-size", "Minimum dimensions: 1600x1200 or 12MP; or minimum file size: 500kB.",
+            metavar="SIZE",
             group=FILTERS, api="min_size",
         ),
         Option(
@@ -256,7 +267,7 @@ _QUERY = Command(
             is_list=True, group=FILTERS, api="orientation",
         ),
         Option(
-            "has", "--has", "Only photos that carry this information.", choices=("gps", "caption", "date"),
+            "has", "--has", "Only photos that have this information.", choices=("gps", "caption", "date"),
             is_list=True, group=FILTERS, api="has",
         ),
         Option(
@@ -266,17 +277,18 @@ _QUERY = Command(
         INCLUDE_REFERENCE,
         INCLUDE_OFFLINE,
         Option(
-            "sort", "--sort", "Order of the photos found. The most relevant are selected first, then sorted.",
+            "sort", "--sort", "Order of the results. The best ones are selected first, then sorted.",
             default="score", choices=("score", "date", "path", "size"), group=RANKING, is_common=True, api="sort",
         ),
         flag("reverse", "--reverse -r", "Reverse the order.", group=RANKING, api="reverse"),
         GROUP,
         Option(
-            "diverse", "--diverse", "Prefer photos that differ from each other: 0 not at all, 1 above all.",
+            "diverse", "--diverse",
+            "Prefer photos that differ from each other: from 0 (off) to 1 (as different as possible).",
             type=float, metavar="LAMBDA", default=0.0, minimum=0, maximum=1, group=RANKING, api="diverse",
         ),
         Option(
-            "modality", "--modality", "Search the pictures, the texts that photos carry, or both.", default="image",
+            "modality", "--modality", "Search the pictures, the texts of photos, or both.", default="image",
             choices=("image", "text", "any"), group=QUERY, api="modality",
         ),
         COMPOSE,
@@ -291,16 +303,16 @@ _QUERY = Command(
             metavar="FIELDS", group=OUTPUT, rivals="output",
         ),
         Option(
-            "html", "--html", "Also write the photos found as a self-contained web page; - is standard output.",
+            "html", "--html", "Also write the results as a self-contained web page; - is standard output.",
             metavar="FILE", group=OUTPUT, offers="files",
         ),
         flag("opens", "--open", "With --html: open the page in the browser.", group=OUTPUT),
         flag(
-            "preview", "--preview", "Draw the photos found on the terminal.", group=OUTPUT, is_common=True,
+            "preview", "--preview", "Show the photos themselves in the terminal.", group=OUTPUT, is_common=True,
             rivals="output",
         ),
         flag("explain", "--explain", "Print on stderr how the query was read and answered.", group=OUTPUT),
-        flag("no_history", "--no-history", "Neither use nor save vectors of earlier queries."),
+        flag("no_history", "--no-history", "Do not use or save the vectors of earlier queries."),
         flag("no_server", "--no-server", "Answer in this process even if `imgsearch serve` is running."),
         DEVICE, OFFLINE, QUIET, VERBOSE, INDEX,
     ),
@@ -331,10 +343,13 @@ _DUPES = Command(
             "keep", "--keep", "Which photo of each group to keep: the one with most pixels, or the one taken first.",
             default="largest", choices=("largest", "oldest"), group=FILTERS, is_common=True,
         ),
-        flag("exact", "--exact", "Only files with the same bytes. Reads no photo.", group=FILTERS, is_common=True),
+        flag(
+            "exact", "--exact", "Only find files with the same bytes. Reads no photo.",
+            group=FILTERS, is_common=True,
+        ),
         flag(
             "quick", "--quick",
-            "Read only photos whose vectors are near. Misses copies that are rotated, tiny or without colour.",
+            "Only read photos whose vectors are similar. Misses copies that are rotated, tiny or in black and white.",
             group=FILTERS,
         ),
         UNDER,
@@ -343,7 +358,7 @@ _DUPES = Command(
             group=OUTPUT, is_common=True, rivals="output",
         ),
         JSON,
-        PRINT0._replace(help="As -l, but each path is followed by NUL, for `xargs -0`."),
+        PRINT0._replace(help="Like -l, but each path is followed by NUL, for `xargs -0`."),
         WORKERS._replace(help="Number of processes that read photos. Default: one per core."),
         QUIET, VERBOSE, INDEX,
     ),
@@ -354,13 +369,13 @@ _WATCH = Command(
     "Index folders, and keep the index up to date as files change.",
     (
         Argument(
-            "paths", "DIR", "Folders. Default: everything that is indexed already.", is_list=True, offers="folders"
+            "paths", "DIR", "Folders. Default: everything in the index.", is_list=True, offers="folders"
         ),
     ),
     (
         MODEL, EXCLUDE, HIDDEN, DECODE, WORKERS,
         Option(
-            "poll", "--poll", "Seconds between scans of folders that report no changes, such as network disks.",
+            "poll", "--poll", "Seconds between scans of folders that cannot report changes, such as network disks.",
             type=float, metavar="S", default=60.0, minimum=1,
         ),
         DEVICE, PRECISION, OFFLINE, JSON, QUIET, VERBOSE, INDEX,
@@ -369,20 +384,21 @@ _WATCH = Command(
 
 _SERVE = Command(
     "serve",
-    "Open a gallery of your photos in the browser, and keep index and model in memory for quick queries.",
+    "Open a gallery of your photos in the browser, and keep the index and model in memory for fast queries.",
     options=(
         Option(
             "host", "--host", "The address to listen on. Any other than the default opens the gallery to the network.",
             metavar="ADDRESS", default="127.0.0.1",
         ),
         Option(
-            "port", "--port", f"The port to listen on; 0 is any free one. Default: {DEFAULT_PORT}, or any free one.",
+            "port", "--port",
+            f"The port to listen on; 0 means any free port. Default: {DEFAULT_PORT}, or any free port.",
             type=int, metavar="PORT", minimum=0, maximum=65535,
         ),
-        flag("socket_only", "--socket-only", "No gallery: only answer `imgsearch query` from memory."),
+        flag("socket_only", "--socket-only", "Do not open a gallery; only speed up `imgsearch query`."),
         Option(
             "idle", "--idle",
-            f"Exit after this many minutes without a query; 0 is never. Default: {IDLE_MINUTES} with --socket-only, "
+            f"Exit after this many minutes without a query; 0 means never. Default: {IDLE_MINUTES} with --socket-only, "
             "else 0.",
             type=float, metavar="MINUTES", minimum=0,
         ),
@@ -392,15 +408,16 @@ _SERVE = Command(
 
 _PRUNE = Command(
     "prune",
-    "Remove photos that are gone, or are now excluded, from the index, and free their space.",
+    "Remove deleted and excluded photos from the index, and free their space.",
     options=(
         Option(
-            "offline", "--offline", "Also remove what is missing in this offline root.", metavar="ROOT", is_list=True,
+            "offline", "--offline", "Also remove the photos that are missing in this offline root.", metavar="ROOT",
+            is_list=True,
             offers="roots",
         ),
         Option(
             "space", "--space",
-            "Also remove the vectors of this model, complete or not: its name or id in `imgsearch status`.",
+            "Also remove all vectors of this model, given by its name or its id in `imgsearch status`.",
             metavar="MODEL", is_list=True,
         ),
         flag("imported", "--imported", "Also remove imported vectors whose photos were never indexed here."),
@@ -414,10 +431,10 @@ _CHECK = Command(
     options=(
         flag("deep", "--deep", "Also read and embed a sample of the photos again, and compare."),
         Option(
-            "sample", "--sample", "Number of photos that --deep reads; 0 is all.", type=int, metavar="N",
+            "sample", "--sample", "Number of photos that --deep reads; 0 means all.", type=int, metavar="N",
             default=1_000, minimum=0,
         ),
-        flag("repair", "--repair", "Fix what is found; what is lost is embedded again."),
+        flag("repair", "--repair", "Fix what is found, and embed again what was lost."),
         DEVICE, OFFLINE, WAIT, JSON, QUIET, VERBOSE, INDEX,
     ),
 )
@@ -437,26 +454,28 @@ _EVAL = Command(
     ),
     (
         Option(
-            "annotations", "--annotations -a", "Its file; for cirr, fashioniq and circo the folder of its files.",
+            "annotations", "--annotations -a",
+            "The annotation file; for cirr, fashioniq and circo, the folder of the annotation files.",
             metavar="PATH", group=QUERY, is_common=True, offers="files",
         ),
         Option(
             "images", "--images",
-            "The folder of the pictures, indexed first where needed. Optional for jsonl: the photos of the index.",
+            "The folder of the pictures. New ones are indexed first. With jsonl, default: all photos of the index.",
             metavar="DIR", group=QUERY, is_common=True, offers="folders",
         ),
         Option(
-            "split", "--split", "Default: test for coco and flickr, else val.", metavar="SPLIT", group=QUERY,
+            "split", "--split", "The split to use. Default: test for coco and flickr, else val.", metavar="SPLIT",
+            group=QUERY,
             is_common=True,
         ),
-        MODEL._replace(help="As for `imgsearch index`. Default: that of the index."),
+        MODEL._replace(help="A model, as for `imgsearch index`. Default: the model of the index."),
         COMPOSE,
         WEIGHT,
-        EXACT._replace(default=True, help="Scan every vector, or use HNSW graphs where there are any."),
+        EXACT._replace(default=True, help="Scan every vector (the default), or use HNSW graphs where they exist."),
         Option(
             "metrics", "--metrics",
-            "With commas: recall@K, hit_rate@K, share_found@K, precision@K, mrr, mrr@K, map@K, ndcg@K, median_rank. "
-            "Default: those the benchmark is known for.",
+            "Comma-separated list of recall@K, hit_rate@K, share_found@K, precision@K, mrr, mrr@K, map@K, ndcg@K, "
+            "median_rank. Default: the usual ones of the benchmark.",
             metavar="LIST", group=OUTPUT, is_common=True,
         ),
         Option(
@@ -465,7 +484,7 @@ _EVAL = Command(
         ),
         Option(
             "captions_per_image", "--captions-per-image",
-            "coco, flickr: the first five captions of each picture, or all. Default: 5.",
+            "coco, flickr: use the first five captions of each picture, or all. Default: 5.",
             choices=("5", "all"), group=QUERY,
         ),
         Option(
@@ -473,25 +492,27 @@ _EVAL = Command(
             metavar="TEXT", group=QUERY,
         ),
         Option(
-            "gallery", "--gallery", "fashioniq: the whole split, or only its references and targets.",
+            "gallery", "--gallery",
+            "fashioniq: rank the whole split, or only its references and targets. Default: original.",
             choices=("original", "union"), group=QUERY,
         ),
         Option(
-            "join", "--join", "fashioniq: how its two captions become one query. Default: mean.",
+            "join", "--join", "fashioniq: how to join the two captions into one query. Default: mean.",
             choices=("mean", "and", "reversed", "comma"), group=QUERY,
         ),
         Option(
             "shared_concept", "--shared-concept",
-            "circo: whether the query also names the shared concept, and in whose words.",
+            "circo: how the query names what both pictures share. Default: none.",
             choices=("none", "magiclens", "bge"), group=QUERY,
         ),
-        INCLUDE_REFERENCE._replace(help="jsonl: rank the picture of the query among the others."),
+        INCLUDE_REFERENCE._replace(help="jsonl: also rank the picture of the query itself."),
         flag(
             "allow_missing", "--allow-missing",
             "Run even if pictures are missing. The result cannot be compared with others.",
         ),
         Option(
-            "out", "--out", "Write the result with the ranking and figures of every query.", metavar="RUN.json",
+            "out", "--out", "Write the result, with the ranking and metrics of every query, to this file.",
+            metavar="RUN.json",
             group=OUTPUT, is_common=True, offers="files",
         ),
         Option(
@@ -499,7 +520,7 @@ _EVAL = Command(
             is_common=True, offers="files",
         ),
         Option(
-            "submission", "--submission", "cirr, circo, fashioniq: write the file that their server takes.",
+            "submission", "--submission", "cirr, circo, fashioniq: write the file to submit to the benchmark's server.",
             metavar="FILE", group=OUTPUT, offers="files",
         ),
         DEVICE, PRECISION, OFFLINE, WAIT,
@@ -507,13 +528,15 @@ _EVAL = Command(
         QUIET,
         INDEX._replace(
             help="The index of the pictures, created if missing. Default: one in your cache folder; without --images, "
-            "as for a query."
+            "the one that `imgsearch query` uses."
         ),
     ),
     "eval:evaluate",
 )
 
-_FOLDER = Argument("folder", "DIR", "The folder of the photos.", default=".", offers="folders")
+_FOLDER = Argument(
+    "folder", "DIR", "The folder of the photos. Default: the working directory.", default=".", offers="folders",
+)
 _FILE_OUT = Argument(
     "file", "FILE", "The file to write: .npz, .parquet or .jsonl; - is JSON Lines on standard output.",
     is_required=True, offers="files",
@@ -531,11 +554,11 @@ ALL = (
     ),
     _PRUNE, _CHECK,
     Command(
-        "doctor", "Check what imgsearch needs on this machine, and show how to fix what does not work.",
+        "doctor", "Check that everything imgsearch needs works on this machine, and show how to fix what does not.",
         options=(JSON, INDEX),
     ),
     Command(
-        "config", "Show and change the default values of options, in a TOML file.",
+        "config", "Show and change the default values of options, which are kept in a TOML file.",
         description="""\
 A key is the long name of an option: `limit` for all commands that have it, `query.limit` for one. Options that are
 typed override the file; for the index, so do $IMGSEARCH_INDEX and an .imgsearch/ at or above the working directory.
@@ -552,7 +575,7 @@ Examples:
     Command(
         "config list", "List the settings.",
         options=(
-            flag("everything", "--all", "List every key, with the values it takes and its setting.", group=OUTPUT),
+            flag("everything", "--all", "List every key, with the values it accepts and its setting.", group=OUTPUT),
             JSON,
         ),
         place="config:show",
@@ -573,7 +596,8 @@ Examples:
     Command("config path", "Print the path of the file, whether or not it exists."),
     Command("config edit", "Open the file in $VISUAL or $EDITOR, then check it."),
     Command(
-        "models", "List the models that have a short name: download size, quality, licence, and whether they are here.",
+        "models",
+        "List the models that have an alias: download size, quality, licence, and whether they are downloaded.",
         options=(JSON,),
     ),
     Command(
@@ -581,9 +605,9 @@ Examples:
         (_FOLDER,), (QUIET,),
     ),
     Command(
-        "roots", "List the folders of the index, or tell it where they have moved.",
+        "roots", "List the indexed folders, or tell the index where they have moved.",
         description="""\
-A root is a folder that was indexed, or the folder of a single picture that was.
+A root is an indexed folder, or the folder of a picture that was indexed by itself.
 
 Examples:
 
@@ -606,7 +630,7 @@ Examples:
         (WAIT, JSON, QUIET, INDEX),
     ),
     Command(
-        "notes", "Add texts of your own to photos, and search them.",
+        "notes", "Add your own notes to photos, and search them.",
         description="""\
 A note stays with the photo when it is renamed, copied or edited. It is kept in the index, not in the file.
 
@@ -620,7 +644,8 @@ Examples:
         "notes add", "Add a note to one or more photos.",
         (
             Argument(
-                "arguments", "FILE", "Photos of the index and, last, the text.", is_list=True, is_required=True,
+                "arguments", "FILE", "One or more indexed photos, then the text of the note.", is_list=True,
+                is_required=True,
                 offers="files",
             ),
         ),
@@ -633,14 +658,17 @@ Examples:
     ),
     Command(
         "notes remove", "Remove notes about a photo.",
-        (Argument("file", "FILE", "The photo; the file itself may be gone.", is_required=True, offers="files"),),
+        (Argument("file", "FILE", "The photo. The file itself need not exist.", is_required=True, offers="files"),),
         (_NOTE_TEXT, WAIT, JSON, QUIET, INDEX),
     ),
     Command(
         "export", "Write photos with their metadata, texts and vectors to a file.",
         (_FILE_OUT,),
         (
-            Option("form", "--format", "The format, whatever the file's name.", choices=_FORMATS, group=OUTPUT),
+            Option(
+                "form", "--format", "The format. Default: the one that the name of the file suggests.",
+                choices=_FORMATS, group=OUTPUT,
+            ),
             JSON, QUIET, INDEX,
         ),
     ),
@@ -656,10 +684,12 @@ Examples:
         place="export:import_file",
     ),
     Command(
-        "calibrate", "Measure the collection again. `index` does this whenever it has grown or shrunk by a tenth.",
+        "calibrate",
+        "Recompute the statistics of the collection that ranking uses. `index` does this as the collection changes.",
         options=(
             Option(
-                "hubness", "--hubness", "From now on, rank photos that are near to any words lower. Off by default.",
+                "hubness", "--hubness",
+                "In later searches, rank photos that match any words lower. Off by default.",
                 type=bool, off="--no-hubness",
             ),
             WAIT, JSON, DEVICE, OFFLINE, QUIET, INDEX,

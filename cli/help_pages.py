@@ -1,4 +1,4 @@
-"""The help of a command as plain text: `-h` shows the options that people use most, `--help` all of them, in groups."""
+"""The help of a command as plain text: `-h` shows the most common options, `--help` all of them, in groups."""
 
 from __future__ import annotations
 

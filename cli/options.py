@@ -90,7 +90,7 @@ def flag(parameter: str, flags: str, help: str, **more: Any) -> Option:
 # ---- Options of several commands -------------------------------------------------------------------------------------
 
 HELP = (
-    flag("short_help", "-h", "Show the options that people use most.", is_setting=False),
+    flag("short_help", "-h", "Show the most common options.", is_setting=False),
     flag("long_help", "--help", "Show all options.", is_setting=False),
 )
 INDEX = Option(
@@ -109,7 +109,7 @@ QUIET = flag("quiet", "--quiet -q", "Only print errors.", group=OUTPUT, rivals="
 VERBOSE = flag(
     "verbose",
     "--verbose -v",
-    "Print more on stderr: what is done, with what, and how long it takes.",
+    "Print details on stderr, such as the model, the files and the time each step takes.",
     group=OUTPUT,
     rivals="messages",
 )
@@ -135,7 +135,7 @@ DEVICE = Option(
 PRECISION = Option(
     "precision",
     "--precision",
-    "Number format of the model; auto depends on the device.",
+    "Floating-point format of the model; auto depends on the device.",
     default="auto",
     choices=("auto", "fp16", "bf16", "fp32"),
 )
@@ -154,7 +154,7 @@ MODEL = Option(
 EXCLUDE = Option(
     "exclude",
     "--exclude",
-    "Skip files and folders that match, as in .gitignore. Remembered with the folder.",
+    "Skip files and folders that match, as in .gitignore. Remembered for the folder.",
     metavar="GLOB",
     is_list=True,
     group=FILTERS,
@@ -163,7 +163,7 @@ EXCLUDE = Option(
 HIDDEN = flag(
     "hidden",
     "--hidden",
-    "Include files and folders whose name starts with a dot. Remembered with the folder.",
+    "Include files and folders whose name starts with a dot. Remembered for the folder.",
     group=FILTERS,
     is_common=True,
 )
@@ -205,7 +205,7 @@ UNDER = Option(
 GROUP = Option(
     "group",
     "--group",
-    "Show only the best photo of each group: near-copies, a burst, a day, or a place.",
+    "Show only the best photo of each group: near copies, a burst, a day, or a place.",
     choices=("duplicates", "burst", "day", "place"),
     group=RANKING,
     api="group",
@@ -213,7 +213,7 @@ GROUP = Option(
 EXACT = Option(
     "exact",
     "--exact",
-    "Scan every vector, or use HNSW graphs where there are any. Default: the faster one.",
+    "Scan every vector, or use HNSW graphs where they exist. Default: the faster one.",
     type=bool,
     off="--ann",
 )

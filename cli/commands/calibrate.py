@@ -1,4 +1,4 @@
-"""`imgsearch calibrate`: measure the collection again."""
+"""`imgsearch calibrate`: recompute the statistics of a collection."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from imgsearch.cli.output import render
 def calibrate(
     *, hubness: bool | None, wait: bool, as_json: bool, device: str, offline: bool, quiet: bool, index: str | None
 ) -> int:
-    """Measure the collection again. `index` does this whenever it has grown or shrunk by a tenth.
+    """Recompute the statistics of the collection that ranking uses. `index` does this as the collection changes.
 
-    The measurements are the mean picture, the scores of ordinary phrases, and the low ends of scores. `--compose and`,
-    `--auto-cut`, `--more-like` and the scores of texts use them. Some photos are near to any query; --hubness corrects
-    that. It helps some models and harms others: try it, and compare with `imgsearch eval`.
+    The statistics are the mean picture, the scores of ordinary phrases, and the lowest usual scores. `--compose and`,
+    `--auto-cut`, `--more-like` and searches of texts use them. `index` recomputes them when the collection has grown or
+    shrunk by more than a tenth. Some photos match any query; --hubness corrects that. It helps some models and harms
+    others, so compare with `imgsearch eval`.
 
     Example:
 

@@ -30,11 +30,11 @@ def check(
 ) -> int:
     """Check the index: catalogue, vectors, graphs, and the files that hold them.
 
-    Every vector is compared with its checksum and every row with the others. --deep also reads photos again and
-    checks that the index still describes them. Exit code 6 means that something was found.
+    Compares every vector with its checksum, and the rows of the catalogue with each other. --deep also reads photos
+    again and checks that the index still describes them. Exit code 6 means that a problem was found.
 
-    --repair rebuilds derived data, saves what can be read of a damaged catalogue (and keeps the damaged one beside
-    it), moves unknown files into lost+found, and embeds what was lost. It never touches a photo.
+    --repair rebuilds derived data, saves what can be read of a damaged catalogue (and keeps the damaged one beside it),
+    moves unknown files into lost+found, and embeds what was lost. Photo files are never touched.
 
     Examples:
 

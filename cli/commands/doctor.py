@@ -23,11 +23,11 @@ TOPIC_WIDTH, LEVEL_WIDTH = 13, 9
 
 
 def doctor(*, as_json: bool, index: str | None) -> int:
-    """Check what imgsearch needs on this machine, and show how to fix what does not work.
+    """Check that everything imgsearch needs works on this machine, and show how to fix what does not.
 
     Checks libraries, GPU, precision, cores, memory, file formats, models, the index, a running server, settings, the
-    terminal and shell completions. Nothing is changed, downloaded or sent. Exit code 6: something does not work;
-    notes and warnings alone exit 0.
+    terminal and shell completions. Nothing is changed, downloaded or sent. Exit code 6 means that something does not
+    work; with only notes and warnings the exit code is 0.
 
     The output contains folder names (your home folder as ~) but no names of photos, so you can add it to a bug report.
 

@@ -33,15 +33,16 @@ def dupes(
     """Find duplicate photos: the same file, or the same picture resized, re-encoded or rotated.
 
     Prints groups of paths separated by empty lines, the photo to keep first. Nothing is ever deleted. Finding near
-    copies reads every photo once, which takes a while; results are saved, so ^C loses little. Frames of nearly one
-    colour are only compared by their bytes. Exit code 1 means that there are no duplicates.
+    copies reads every photo once, which takes a while. Results are saved on the way, so the next run continues after
+    ^C. Photos of almost a single colour are only compared by their bytes. Exit code 1 means that there are no
+    duplicates.
 
     A near copy may differ in a detail: the next frame of a burst, a retouched face, a word on a page. Look at near
     copies before you delete any, or use --exact.
 
-    Among equally large photos the larger file is kept, then the older; among equally old ones the larger photo; then
-    the one with the shorter path. Hard links to one file are one photo. Files that changed since they were indexed
-    are left out.
+    Among photos with equally many pixels, the largest file is kept, then the oldest photo. Among equally old ones, the
+    one with most pixels, then the largest file. If all of these are equal, the one with the shortest path. Hard links
+    to one file are one photo. Files that changed since they were indexed are left out.
 
     Examples:
 

@@ -99,8 +99,8 @@ def evaluate(
     """Measure search quality with published benchmarks or your own queries.
 
     The pictures are indexed like any others, and the queries run through the engine of `imgsearch query`. Press ^C to
-    stop; what is indexed is kept. Metrics have 95 % bootstrap intervals. The output states what the numbers are
-    comparable with: see docs/evaluation.md. Exit code 3: --allow-missing left pictures out.
+    stop; what is indexed so far is kept. Metrics have 95 % confidence intervals, by bootstrap. The output states what
+    the numbers are comparable with: see docs/evaluation.md. Exit code 3 means that --allow-missing left pictures out.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""`imgsearch models`: list the models that have a short name."""
+"""`imgsearch models`: list the models that have an alias."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def models(*, as_json: bool) -> int:
-    """List the models that have a short name: download size, quality, licence, and whether they are here.
+    """List the models that have an alias: download size, quality, licence, and whether they are downloaded.
 
-    COCO and Flickr are published text -> image recall_at_1, in percent. Any other open_clip model works too:
-    --model ARCH/TAG.
+    The columns COCO and Flickr are the published recall@1 from text to image, in percent. Any other open_clip model
+    works too: --model ARCH/TAG.
 
     Example:
 

@@ -20,7 +20,7 @@ def add(
 ) -> int:
     """Add a note to one or more photos.
 
-    The note is embedded at once; --modality text or any finds it.
+    The note is embedded at once. `imgsearch query` finds it with --modality text or --modality any.
 
     Example:
 

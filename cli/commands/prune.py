@@ -23,13 +23,14 @@ def prune(
     verbose: bool,
     index: str | None,
 ) -> int:
-    """Remove photos that are gone, or are now excluded, from the index, and free their space.
+    """Remove deleted and excluded photos from the index, and free their space.
 
-    Whether a photo is gone is checked on disk again. If search has moved to another model, the vectors of the previous
-    one are removed.
+    Photos count as deleted only if they are still missing when the disk is checked again. If search has moved to
+    another model, the vectors of the previous one are removed.
 
-    No photo is ever touched. Folders that are offline (unmounted, empty, or missing many files at once) are left alone,
-    and so are the vectors of a model that is not complete yet, and imported vectors whose photos are not indexed yet.
+    Photo files are never touched. Folders that are offline (unmounted, empty, or missing many files at once) are left
+    alone, and so are the vectors of a model that is not complete yet, and imported vectors whose photos are not indexed
+    yet.
 
     Example:
 

@@ -14,8 +14,8 @@ def query(arguments: QueryArguments) -> int:
     """Find photos by words, by a picture, or by a picture plus a change.
 
     Words need no quotes. Give a picture by its path. `red dress like this.jpg` finds photos like this.jpg, but with a
-    red dress; `beach -people` finds beaches without people (with quotes, or: beach --not people). Exit code 1 means
-    that nothing was found. The whole query language: docs/queries.md.
+    red dress. `beach -people` finds beaches without people: put it in quotes, or write beach --not people. Exit code 1
+    means that nothing was found. See docs/queries.md for the whole query language.
 
     Examples:
 

@@ -41,9 +41,9 @@ def show(*, as_json: bool, index: str | None) -> int:
 def move(*, old: str, new: str, wait: bool, as_json: bool, quiet: bool, index: str | None) -> int:
     """Tell the index that the photos of OLD are now in NEW.
 
-    For a folder that was renamed, or a disk that is mounted elsewhere. Nothing is embedded again, and no file is
-    touched. Up to 1,000 of the photos are looked up in NEW first; if none is there, nothing is changed. All roots in
-    OLD move along. If NEW is inside another root, it becomes part of that one.
+    Use it when a folder was renamed, or a disk is mounted elsewhere. Nothing is embedded again, and no file is touched.
+    Up to 1,000 of the photos are looked up in NEW first; if none is there, nothing is changed. All roots inside OLD are
+    moved. If NEW is inside another root, OLD becomes part of that root.
 
     Example:
 

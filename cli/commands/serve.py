@@ -37,10 +37,10 @@ def serve(
     quiet: bool,
     index: str | None,
 ) -> int:
-    """Open a gallery of your photos in the browser, and keep index and model in memory for quick queries.
+    """Open a gallery of your photos in the browser, and keep the index and model in memory for fast queries.
 
-    Prints a link that only you know. Only this machine can reach it, unless --host says otherwise. While it runs,
-    `imgsearch query` uses it automatically. ^C ends it. See docs/serve.md.
+    Prints a link that contains a secret token. Only this machine can reach it, unless you give --host. While it runs,
+    `imgsearch query` uses it automatically. Press ^C to stop. See docs/serve.md.
 
     Examples:
 

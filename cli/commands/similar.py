@@ -40,9 +40,9 @@ def similar(
 ) -> int:
     """Find photos like a picture.
 
-    Several pictures are answered one after the other. Names are never read as queries. With `-` one path is read from
-    each line, and as with `query -` each hit names its picture. Copies of the picture are shown; --group duplicates
-    puts them together. Exit code 1 means that nothing was found for any of them.
+    Several pictures are searched for one after the other. Arguments are always paths, never words. With `-`, each
+    result also names the picture it belongs to, as with `query -`. Copies of the picture are results too; --group
+    duplicates shows only one of them. Exit code 1 means that nothing was found for any picture.
 
     Examples:
 

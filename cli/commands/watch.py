@@ -42,7 +42,7 @@ def watch(
     """Index folders, and keep the index up to date as files change.
 
     The index is locked only while there is something to write, so other commands can use it in between. If a disk is
-    disconnected, it waits for the disk. ^C ends it; the next run finds what it missed.
+    disconnected, `watch` waits until it is back. Press ^C to stop; the next run indexes what changed in the meantime.
 
     Examples:
 
