@@ -20,7 +20,7 @@ import pytest
 
 from imgsearch.cli.commands import doctor
 from imgsearch.core.doctor import completions, findings, index, machine, model_files
-from imgsearch.core.doctor.probe import Probe, Unanswered
+from imgsearch.core.doctor.probe import Probe
 from imgsearch.core.models import onnx_towers, registry
 from imgsearch.core.serving import protocol
 from imgsearch.core.store.store import Store
@@ -194,16 +194,16 @@ def test_a_library_that_breaks_takes_only_its_own_process_along(tmp_path, monkey
     (tmp_path / "broken_library.py").write_text(text)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     asked = Probe("library", "broken_library", seconds=60)
-    with contextlib.closing(asked), pytest.raises(Unanswered, match=f"^{said}$"):
-        asked.answer()
+    with contextlib.closing(asked):
+        assert re.fullmatch(said, asked.answer()["error"])
 
 
 def test_a_library_that_hangs_is_given_up(tmp_path, monkeypatch):
     (tmp_path / "hanging_library.py").write_text("import time; time.sleep(1000)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     asked = Probe("library", "hanging_library", seconds=1)
-    with contextlib.closing(asked), pytest.raises(Unanswered, match="no answer within 1 seconds"):
-        asked.answer()
+    with contextlib.closing(asked):
+        assert asked.answer() == {"error": "no answer within 1 seconds"}
     assert asked._process.poll() == -signal.SIGKILL
 
 
@@ -313,21 +313,21 @@ def test_settings_are_looked_at(home, written, level, said):
     if written:
         file.parent.mkdir(parents=True)
         file.write_text(written)
-    (finding,) = doctor._settings()
-    assert (finding.topic, finding.level) == ("settings", level)
+    (finding,) = findings.safely(doctor._settings)
+    assert finding.level == level
     assert "~/.config/imgsearch/config.toml" in finding.found and said in finding.found
     if level == "problem":
-        assert the((findings.Finding(**record) for record in run()[1]), said).level == level
+        shown = the((findings.Finding(**record) for record in run()[1]), said)
+        assert (shown.topic, shown.level) == ("settings", level)
 
 
 def test_the_home_folder_is_named_by_its_sign_where_the_shell_reads_it(home):
-    topic = findings.Topic("program")
-    found = topic.problem(
+    found = findings.problem(
         f"'{home}/x': and {home}, not {home}s", f"rm {findings.typed(f'{home}/a b')} {home}/c '{home}/d'"
     )
     assert found.found == f"'~/x': and ~, not {home}s"
     assert found.fix == f"rm ~/'a b' ~/c '{home}/d'"
-    assert topic.ok("a\x1b[31m\nred" + "!" * 400).found == ("a\\x1b[31m red" + "!" * 400)[:297] + "..."
+    assert findings.ok("a\x1b[31m\nred" + "!" * 400).found == ("a\\x1b[31m red" + "!" * 400)[:297] + "..."
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_the_home_folder_is_named_by_its_sign_where_the_shell_reads_it(home):
 )
 def test_a_fix_names_exactly_the_path(home, name):
     for path in (f"/disk/{name}", f"{home}/{name}"):
-        fix = findings.Topic("models").note("damaged", f"printf %s {findings.typed(path)}").fix
+        fix = findings.note("damaged", f"printf %s {findings.typed(path)}").fix
         assert fix.isprintable()
         environment = {"HOME": str(home), "LC_ALL": "C.UTF-8"}
         done = subprocess.run(["bash", "-c", fix], env=environment, check=True, capture_output=True)
@@ -490,7 +490,7 @@ def damage_pages(place: Path) -> None:
 )
 def test_damage_to_the_index_is_found_with_a_fix(place, harm, level, fix):
     harm(place)
-    bad = of(index.index(str(place)), "problem", "warning")
+    bad = of(findings.safely(index.index, str(place)), "problem", "warning")
     assert any(finding.level == level and fix in finding.fix for finding in bad), bad
     assert not [finding for finding in bad if "Traceback" in finding.found or "please report" in finding.fix]
 
@@ -583,7 +583,7 @@ def test_an_index_of_another_user_is_refused_as_by_every_command(home):
         pytest.skip("to give a folder away takes root")
     (home / ".imgsearch").mkdir()
     os.chown(home / ".imgsearch", NOBODY, NOBODY)
-    found = list(findings.Topic("index").safely(lambda: index.index(None)))
+    found = list(findings.safely(index.index, None))
     assert [finding.level for finding in found] == ["problem"] and "belongs to another user" in found[0].found
 
 
@@ -687,10 +687,11 @@ def test_the_locale_is_judged(monkeypatch, value, level):
 def test_on_a_terminal_the_way_of_drawing_is_told(home, tmp_path):
     """In a terminal of its own that answers no question, 80 columns wide."""
     script = f"import pty, sys; sys.exit(pty.spawn([{sys.executable!r}, '-P', '-m', 'imgsearch', 'doctor']) >> 8)"
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LC_ALL": "C.UTF-8"}
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LC_ALL": "C.UTF-8", "CI": ""}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, timeout=300, input=b"")
     screen = done.stdout.decode()
     assert "TERM=xterm-256color" in screen and "--preview draws with half blocks graphics" in screen
     assert "checking torch, which takes some seconds to load" in screen
-    lines = [re.sub(r"\x1b[^a-zA-Z]*[a-zA-Z]", "", line) for line in re.split(r"\r\x1b\[K|\r?\n", screen)]
+    shown = re.sub(r"\x1b_.*?\x1b\\|\x1b[^a-zA-Z]*[a-zA-Z]", "", screen)
+    lines = re.split(r"[\r\n]", shown)
     assert max(len(line) for line in lines if "fix: " not in line) <= 80

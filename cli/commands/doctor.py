@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import locale
 import os
-import re
-import shutil
-import subprocess
 import sys
 import textwrap
 from collections import Counter
@@ -37,103 +34,82 @@ def doctor(*, as_json: bool, index: str | None) -> int:
 
       imgsearch doctor --json | jq -r 'select(.fix) | .found, .fix'
     """
-    from imgsearch.core.doctor.examination import Examination
+    from imgsearch.cli.output.progress import Line
+    from imgsearch.core.doctor.examination import examine
 
     levels: Counter[str] = Counter()
-    lines, waiting = _Lines(), _Waiting()
-    with Examination(index, script_of=_script_of, terminal=_terminal, settings=_settings) as examination:
-        try:
-            for finding in examination.findings(waiting):
-                waiting.close()
-                levels[finding.level] += 1
-                if as_json:
-                    render.emit_json(_record(finding))
-                else:
-                    for line in lines.of(finding):
-                        render.emit(line)
-                render.flush()
-        finally:
-            waiting.close()
+    topic = ""
+    with Line() as line:
+        findings = examine(
+            index,
+            script_of=_script_of,
+            terminal=_terminal,
+            settings=_settings,
+            on_check=lambda what: line.draw(f"checking {what}"),
+        )
+        for finding in findings:
+            line.clear()
+            levels[finding.level] += 1
+            if as_json:
+                render.emit_json({key: getattr(finding, key) for key in ("topic", "level", "found", "fix")})
+            else:
+                render.emit(_lines(finding, "" if finding.topic == topic else finding.topic))
+            topic = finding.topic
+            render.flush()
     if not as_json:
         render.say(_sentence(levels))
     return EXIT_FOUND if levels["problem"] else 0
 
 
-def _record(finding: Finding) -> dict[str, str | None]:
-    return {"topic": finding.topic, "level": finding.level, "found": finding.found, "fix": finding.fix}
-
-
 def _sentence(levels: Counter[str]) -> str:
-    if not levels["problem"] + levels["warning"]:
-        return "no problems" + (f"; {render.count(levels['note'], 'note')}" if levels["note"] else "")
-    return ", ".join(render.count(levels[level], level) for level in ("problem", "warning", "note") if levels[level])
+    counted = [render.count(levels[level], level) for level in ("problem", "warning", "note") if levels[level]]
+    if levels["problem"] + levels["warning"]:
+        return ", ".join(counted)
+    return "; ".join(["no problems", *counted])
 
 
-class _Lines:
-    """Findings as lines: the topic once, the level, what was found, and the fix below it."""
-
-    def __init__(self) -> None:
-        self._topic = ""
-        self._columns = shutil.get_terminal_size().columns if render.is_terminal() else 0
-
-    def of(self, finding: Finding) -> Iterator[str]:
-        topic = "" if finding.topic == self._topic else finding.topic
-        self._topic = finding.topic
-        yield from self._folded(f"{topic:{TOPIC_WIDTH}}{finding.level:{LEVEL_WIDTH}}", finding.found)
-        if finding.fix:  # never wrapped, so that it can be copied
-            yield f"{'':{TOPIC_WIDTH + LEVEL_WIDTH}}fix: {finding.fix}"
-
-    def _folded(self, head: str, text: str) -> list[str]:
-        room = self._columns - len(head)
-        if room < 20:
-            return [head + text]
-        folded = textwrap.wrap(text, room, break_on_hyphens=False, break_long_words=False) or [""]
-        return [head + folded[0], *(" " * len(head) + line for line in folded[1:])]
-
-
-class _Waiting:
-    """On a terminal, one line that shows the running check."""
-
-    def __init__(self) -> None:
-        self._is_shown = sys.stderr.isatty()
-
-    def __call__(self, what: str) -> None:
-        if self._is_shown:
-            line = f"checking {what}"[: shutil.get_terminal_size().columns - 1]  # a second line would not be erased
-            sys.stderr.write(f"\r\x1b[K{line}")
-            sys.stderr.flush()
-
-    def close(self) -> None:
-        if self._is_shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+def _lines(finding: Finding, topic: str) -> str:
+    """The topic, the level, what was found, and the fix below it."""
+    head = f"{topic:{TOPIC_WIDTH}}{finding.level:{LEVEL_WIDTH}}"
+    indent = " " * len(head)
+    width = render.columns(sys.stdout) if render.is_terminal() else 0
+    text = head + finding.found
+    if width >= len(head) + 20:
+        text = textwrap.fill(
+            finding.found,
+            width,
+            initial_indent=head,
+            subsequent_indent=indent,
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+    # A fix is never wrapped, so that it can be copied.
+    return f"{text}\n{indent}fix: {finding.fix}" if finding.fix else text
 
 
 def _script_of(shell: str) -> bytes:
-    """The completion script of this version."""
-    command = [sys.executable, "-P", "-m", "imgsearch", "--show-completion", shell]
-    return subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=60).stdout
+    from imgsearch.cli import completion
+
+    return completion.script(shell).encode()
 
 
 def _settings() -> Iterator[Finding]:
-    """Whether the configuration file is valid, checked by `imgsearch config list`, which knows all options."""
+    """Whether the configuration file is valid."""
+    from imgsearch.cli import settings
     from imgsearch.core import config
-    from imgsearch.core.doctor.findings import Topic
+    from imgsearch.core.doctor.findings import ok, warning
 
-    topic, where = Topic("settings"), config.path()
+    where = config.path()
     if where is None or not os.path.lexists(where):
-        yield topic.ok(f"no configuration file ({where or f'${config.VARIABLE} is empty'})")
+        yield ok(f"no configuration file ({where or f'${config.VARIABLE} is empty'})")
         return
-    command = [sys.executable, "-P", "-m", "imgsearch", "config", "list"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, timeout=60
-    )
-    errors = re.findall(r"^imgsearch: (.*)\n(?:  (.*))?", done.stderr, re.MULTILINE) if done.returncode else []
-    for message, hint in errors:
-        report = topic.warning if done.stdout else topic.problem
-        yield report(message, hint or "imgsearch config edit")
-    if not errors:
-        yield topic.ok(f"{where}: {render.count(len(done.stdout.splitlines()), 'setting')}")
+    known = settings.known_keys()
+    found = {each.name: each for each in config.load()}
+    wrong = [error for each in found.values() if (error := settings.complaint(each, known))]
+    for error in wrong:
+        yield warning(str(error), error.hint or "imgsearch config edit")
+    if not wrong:
+        yield ok(f"{where}: {render.count(len(found), 'setting')}")
 
 
 # ---- The terminal ----------------------------------------------------------------------------------------------------
@@ -146,24 +122,21 @@ def _terminal() -> Iterator[Finding]:
 
 def _encoding() -> Iterator[Finding]:
     """The encodings of file names and of the terminal."""
-    from imgsearch.core.doctor.findings import Topic
+    from imgsearch.core.doctor.findings import note, ok, warning
 
-    topic = Topic("terminal")
     names = ("LC_ALL", "LC_CTYPE", "LANG")
     chosen = next((f"{name}={os.environ[name]}" for name in names if os.environ.get(name)), None)
     files, console = sys.getfilesystemencoding(), getattr(sys.stdout, "encoding", None) or "none"
     if not _is_utf8(files):
         found = f"file names are read as {files} ({chosen}): names with other characters do not match what is typed"
-        yield topic.warning(found, "export LC_ALL=C.UTF-8")
+        yield warning(found, "export LC_ALL=C.UTF-8")
     elif not _is_locale():
-        yield topic.warning(f"this system does not have the locale {chosen}", "export LC_ALL=C.UTF-8")
+        yield warning(f"this system does not have the locale {chosen}", "export LC_ALL=C.UTF-8")
     elif not chosen or not _is_utf8(chosen.rpartition(".")[2].partition("@")[0]):
-        found = (
-            f"file names are UTF-8 for imgsearch but not for the shell ({chosen or 'no LANG'}), which shows ? instead"
-        )
-        yield topic.note(found, "export LANG=C.UTF-8")
+        shell = f"the shell ({chosen or 'no LANG'}), which shows ? instead"
+        yield note(f"file names are UTF-8 for imgsearch but not for {shell}", "export LANG=C.UTF-8")
     else:
-        yield topic.ok(f"{chosen}; file names are {files}, output is {console}")
+        yield ok(f"{chosen}; file names are {files}, output is {console}")
 
 
 def _is_utf8(encoding: str) -> bool:
@@ -185,18 +158,17 @@ def _is_locale() -> bool:
 def _display() -> Iterator[Finding]:
     """Colours and previews."""
     from imgsearch.cli.output.previews import previews_here
-    from imgsearch.core.doctor.findings import Topic
+    from imgsearch.core.doctor.findings import note, ok
 
-    topic = Topic("terminal")
     term = os.environ.get("TERM", "")
     inside = "tmux" if os.environ.get("TMUX") else "screen" if os.environ.get("STY") else None
     if not render.is_terminal():
-        yield topic.ok("output is not a terminal: no colours, no previews")
+        yield ok("output is not a terminal: no colours, no previews")
         return
     colours = "no colours (NO_COLOR)" if os.environ.get("NO_COLOR") else os.environ.get("COLORTERM") or "basic colours"
-    yield topic.ok(f"TERM={term or 'not set'}{f', in {inside}' if inside else ''}, {colours}")
+    yield ok(f"TERM={term or 'not set'}{f', in {inside}' if inside else ''}, {colours}")
     if term in ("", "dumb"):
-        yield topic.note("--preview draws nothing: TERM is dumb or not set", "export TERM=xterm-256color")
+        yield note("--preview draws nothing: TERM is dumb or not set", "export TERM=xterm-256color")
     elif previews := previews_here():
         hidden = f"; {inside} hides the graphics of the terminal around it" if inside else ""
-        yield topic.ok(f"--preview draws with {previews.protocol} graphics{hidden}")
+        yield ok(f"--preview draws with {previews.protocol} graphics{hidden}")

@@ -11,9 +11,10 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
-from imgsearch.core.errors import ImgsearchError, IndexDamaged, IndexLocked, IndexNotFound, IndexUnusable
+from imgsearch.core.errors import ConfigError, ImgsearchError, IndexDamaged, IndexLocked, IndexNotFound, IndexUnusable
 from imgsearch.core.paths import printable
 from imgsearch.core.photos.codecs import version_of
 
@@ -22,7 +23,11 @@ Level = Literal["ok", "note", "warning", "problem"]
 
 # Some libraries list every path that they tried in an error.
 MAX_CHARACTERS = 300
+LOW_DISK_BYTES = 1_000_000_000
+TORCH = ("torch", "torchvision", "open_clip_torch", "timm", "onnx")
+"""What loads models, and makes their ONNX towers. A light installation does not have them."""
 _FIXES: dict[type[ImgsearchError], str] = {
+    ConfigError: "imgsearch config edit",
     IndexDamaged: "imgsearch check --repair",
     IndexLocked: "wait until it has finished",
     IndexNotFound: "imgsearch index FOLDER",
@@ -34,58 +39,40 @@ _FIXES: dict[type[ImgsearchError], str] = {
 class Finding:
     """The result of one check."""
 
-    topic: str
     level: Level
     found: str
     """One line. The user's home folder is shown as `~`."""
     fix: str | None = None
     """What to do: a command line if there is one, else a sentence."""
+    topic: str = ""
 
 
-LOW_DISK_BYTES = 1_000_000_000
 Check = Callable[[], Iterator[Finding]]
 
 
-class Topic:
-    """Makes the findings of one topic."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def ok(self, found: str) -> Finding:
-        return self._finding("ok", found, None)
-
-    def note(self, found: str, fix: str | None = None) -> Finding:
-        return self._finding("note", found, fix)
-
-    def warning(self, found: str, fix: str) -> Finding:
-        return self._finding("warning", found, fix)
-
-    def problem(self, found: str, fix: str) -> Finding:
-        return self._finding("problem", found, fix)
-
-    def raised(self, error: Exception) -> Finding:
-        """A check that failed."""
-        if isinstance(error, ImgsearchError):
-            return self.problem(str(error), error.hint or _FIXES.get(type(error), "see: imgsearch --help"))
-        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        if isinstance(error, OSError):
-            return self.problem(f"check failed: {said}", "check the disk and its permissions")
-        return self.problem(f"check failed: {said}", "please report this with the output of imgsearch doctor")
-
-    def safely(self, check: Check) -> Iterator[Finding]:
-        """Its findings. An exception becomes a finding too."""
-        try:
-            yield from check()
-        except Exception as error:
-            yield self.raised(error)
-
-    def _finding(self, level: Level, found: str, fix: str | None) -> Finding:
-        # A command is never shortened: `rm -r` would remove another folder.
-        return Finding(self.name, level, _one_line(_without_home(found)), fix and printable(_typed_without_home(fix)))
+def ok(found: str) -> Finding:
+    return Finding("ok", _one_line(_without_home(found)))
 
 
-SERVE = Topic("serve")
+def _with_fix(level: Level, found: str, fix: str) -> Finding:
+    # A command is never shortened: `rm -r` would remove another folder. A shell expands only a `~` that starts a word.
+    return Finding(level, _one_line(_without_home(found)), printable(_without_home(fix, before=r"(?<!\S)")))
+
+
+note, warning, problem = partial(_with_fix, "note"), partial(_with_fix, "warning"), partial(_with_fix, "problem")
+
+
+def safely(check: Callable[..., Iterator[Finding]], *arguments: object) -> Iterator[Finding]:
+    """The findings of a check. An exception becomes a finding too."""
+    try:
+        yield from check(*arguments)
+    except ImgsearchError as error:
+        yield problem(str(error), error.hint or _FIXES.get(type(error), "see: imgsearch --help"))
+    except Exception as error:
+        found = f"check failed: {type(error).__name__}: {error}".removesuffix(": ")
+        is_disk = isinstance(error, OSError)
+        report = "please report this with the output of imgsearch doctor"
+        yield problem(found, "check the disk and its permissions" if is_disk else report)
 
 
 def _one_line(text: str) -> str:
@@ -94,19 +81,13 @@ def _one_line(text: str) -> str:
 
 
 def _home() -> str | None:
-    home = os.path.expanduser("~")
-    return home.rstrip("/") if os.path.isabs(home) and home.rstrip("/") else None
+    home = os.path.expanduser("~").rstrip("/")
+    return home if os.path.isabs(home) else None
 
 
-def _without_home(text: str) -> str:
+def _without_home(text: str, before: str = "") -> str:
     home = _home()
-    return re.sub(rf"{re.escape(home)}(?=[/\s:;,)'\"]|$)", "~", text) if home else text
-
-
-def _typed_without_home(command: str) -> str:
-    """A shell expands `~` only at the start of an unquoted word; elsewhere the path stays."""
-    home = _home()
-    return re.sub(rf"(?<!\S){re.escape(home)}(?=[/\s;,)]|$)", "~", command) if home else command
+    return re.sub(rf"{before}{re.escape(home)}(?=[/\s:;,)'\"]|$)", "~", text) if home else text
 
 
 def typed(path: str) -> str:
@@ -127,17 +108,14 @@ def _quoted(path: str) -> str:
 
 def requirement(name: str) -> str:
     """A library with the versions that imgsearch needs, as its package declares them: `torch<3,>=2.6`."""
-    for line in importlib.metadata.requires("imgsearch-cli") or ():
-        wanted = line.partition(";")[0].strip()
-        if re.split(r"[^\w.-]", wanted)[0] == name:
-            return wanted
-    return name
+    wanted = (line.partition(";")[0].strip() for line in importlib.metadata.requires("imgsearch-cli") or ())
+    return next((each for each in wanted if re.split(r"[^\w.-]", each)[0] == name), name)
 
 
-def reinstall(*names: str) -> str:
-    """The command that installs libraries, or replaces broken ones."""
-    is_missing = any(version_of(name) == "none" for name in names)
-    return install(*(() if is_missing else ("--force-reinstall", "--no-deps")), *map(requirement, names))
+def reinstall(name: str) -> str:
+    """The command that installs a library, or replaces a broken one."""
+    is_missing = version_of(name) == "none"
+    return install(*(() if is_missing else ("--force-reinstall", "--no-deps")), requirement(name))
 
 
 def install(*words: str) -> str:
@@ -151,8 +129,19 @@ def install(*words: str) -> str:
     return f"{python} -m pip install {wanted}"
 
 
-def existing_folder(path: str) -> str:
-    """The path, or the nearest folder above it that exists."""
+def is_light() -> bool:
+    """Whether this is an installation without torch and open_clip."""
+    return version_of("torch") == version_of("open_clip_torch") == "none"
+
+
+def with_torch(command: str = "") -> str:
+    """A command that loads a model; before it the one that installs torch, if needed."""
+    installs = [install(*map(requirement, TORCH))] if is_light() else []
+    return " && ".join([*installs, *filter(None, [command])])
+
+
+def free_bytes(path: str) -> int:
+    """Free space at a path, which need not exist."""
     while not os.path.exists(path) and path != os.path.dirname(path):
         path = os.path.dirname(path)
-    return path
+    return shutil.disk_usage(path).free

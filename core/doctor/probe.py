@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 # A process that hangs in the kernel, for example on a dead disk, is left behind after this time.
@@ -30,10 +31,6 @@ SILENT = {
 Record = dict[str, Any]
 
 
-class Unanswered(Exception):
-    """The process ended without an answer; the text says how."""
-
-
 class Probe:
     """A check that is running. Close it in the end."""
 
@@ -48,27 +45,19 @@ class Probe:
             start_new_session=True,
             env={**os.environ, **SILENT},
         )
-        self._answers: list[Record] | None = None
-        self._stderr = b""
 
+    @cached_property
     def answers(self) -> list[Record]:
-        """All records that it printed in time."""
-        if self._answers is None:
-            try:
-                out, self._stderr = self._process.communicate(timeout=self._seconds)
-            except subprocess.TimeoutExpired as late:
-                out = late.output or b""
-            self._answers = list(_records(out))
-        return self._answers
+        """All records that it printed in time. A check that failed has only an `error`."""
+        try:
+            out, err = self._process.communicate(timeout=self._seconds)
+            why = _ending(self._process.returncode, err)
+        except subprocess.TimeoutExpired as late:
+            out, why = late.output or b"", f"no answer within {self._seconds:.0f} seconds"
+        return [json.loads(line) for line in out.splitlines() if line.startswith(b"{")] or [{"error": why}]
 
     def answer(self) -> Record:
-        """Its last record. Raises Unanswered."""
-        answers = self.answers()
-        if not answers:
-            raise Unanswered(self._ending())
-        if "error" in answers[-1]:
-            raise Unanswered(str(answers[-1]["error"]))
-        return answers[-1]
+        return self.answers[-1]
 
     def close(self) -> None:
         self._process.kill()
@@ -78,22 +67,12 @@ class Probe:
             if pipe:
                 pipe.close()
 
-    def _ending(self) -> str:
-        code = self._process.poll()
-        if code is None:
-            return f"no answer within {self._seconds:.0f} seconds"
-        if code < 0:
-            return f"it crashed ({signal.Signals(-code).name})"
-        lines = self._stderr.decode("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else f"it ended with code {code}"
 
-
-def _records(out: bytes) -> Iterator[Record]:
-    for line in out.splitlines():
-        with contextlib.suppress(ValueError):  # printed by a library
-            record = json.loads(line)
-            if isinstance(record, dict):
-                yield record
+def _ending(code: int, err: bytes) -> str:
+    if code < 0:
+        return f"it crashed ({signal.Signals(-code).name})"
+    lines = err.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else f"it ended with code {code}"
 
 
 # ---- The process -----------------------------------------------------------------------------------------------------
@@ -101,23 +80,17 @@ def _records(out: bytes) -> Iterator[Record]:
 
 def _library(name: str) -> Iterator[Record]:
     """Whether it can be imported, and its features."""
-    importlib.import_module(name)
-    more: dict[str, Callable[[], Record]] = {"PIL": _pillow, "pillow_heif": _heif, "rawpy": _raw}
-    yield more.get(name, dict)()
-
-
-def _pillow() -> Record:
-    features = importlib.import_module("PIL.features")
-    names = ("jpg", "zlib", "webp", "avif", "jpg_2000", "libtiff", "littlecms2")
-    return {name: features.version(name) or bool(features.check(name)) for name in names}
-
-
-def _heif() -> Record:
-    return {"libheif": importlib.import_module("pillow_heif").libheif_version()}
-
-
-def _raw() -> Record:
-    return {"libraw": ".".join(map(str, importlib.import_module("rawpy").libraw_version))}
+    module = importlib.import_module(name)
+    if name == "PIL":
+        features = importlib.import_module("PIL.features")
+        names = ("jpg", "zlib", "webp", "avif", "jpg_2000", "libtiff", "littlecms2")
+        yield {name: features.version(name) or bool(features.check(name)) for name in names}
+    elif name == "pillow_heif":
+        yield {"libheif": module.libheif_version()}
+    elif name == "rawpy":
+        yield {"libraw": ".".join(map(str, module.libraw_version))}
+    else:
+        yield {}
 
 
 def _devices() -> Iterator[Record]:
@@ -139,24 +112,19 @@ def _folders(*paths: str) -> Iterator[Record]:
             yield {"state": (error.strerror or str(error)).lower()}
 
 
-CHECKS: dict[str, Callable[..., Iterator[Record]]] = {
-    "library": _library,
-    "devices": _devices,
-    "folders": _folders,
-}
+CHECKS: dict[str, Callable[..., Iterator[Record]]] = {"library": _library, "devices": _devices, "folders": _folders}
 
 
 def _answer(check: str, *words: str) -> None:
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print goes to stderr
-    try:
-        for record in CHECKS[check](*words):
-            out.write(json.dumps(record) + "\n")
-            out.flush()
-    except Exception as error:  # a broken library raises anything
-        lines = str(error).strip().splitlines()
-        out.write(json.dumps({"error": f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")}) + "\n")
-    out.close()
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
+        os.dup2(2, 1)  # what libraries print goes to stderr
+        try:
+            for record in CHECKS[check](*words):
+                out.write(json.dumps(record) + "\n")
+                out.flush()
+        except Exception as error:  # a broken library raises anything
+            first = str(error).strip().partition("\n")[0]
+            out.write(json.dumps({"error": f"{type(error).__name__}: {first}".removesuffix(": ")}) + "\n")
 
 
 if __name__ == "__main__":
