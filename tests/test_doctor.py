@@ -19,9 +19,10 @@ from pathlib import Path
 import pytest
 
 from imgsearch.cli.commands import doctor
-from imgsearch.core.doctor import completions, findings, index, machine, model_files
+from imgsearch.core.doctor import completions, findings, fixes, index, machine, model_files
 from imgsearch.core.doctor.probe import Probe
 from imgsearch.core.models import onnx_towers, registry
+from imgsearch.core.photos.codecs import version_of
 from imgsearch.core.serving import protocol
 from imgsearch.core.store.store import Store
 
@@ -223,8 +224,8 @@ def test_requirements_are_those_of_the_package():
     declared = [*project["dependencies"], *extras["raw"], *extras["jxl"], *extras["serve"]]
     for name in (*machine.LIBRARIES.values(), "torch", "torchvision", "open_clip_torch", "starlette", "uvicorn"):
         (line,) = [line for line in declared if re.match(r"[\w-]+", line)[0] == name]
-        assert sorted(re.split("[<>=,]", findings.requirement(name))) == sorted(re.split("[<>=,]", line))
-        assert findings.requirement(name) != name
+        assert sorted(re.split("[<>=,]", fixes.requirement(name))) == sorted(re.split("[<>=,]", line))
+        assert fixes.requirement(name) != name
 
 
 @pytest.mark.parametrize(
@@ -293,6 +294,18 @@ def test_a_gpu_in_use_is_named_with_its_precision():
     ]
 
 
+def test_without_torch_it_is_a_light_installation(home, monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    absent = ("torch", "open_clip_torch")
+    monkeypatch.setattr(fixes, "version_of", lambda name: "none" if name in absent else version_of(name))
+    (found,) = machine.devices(Said(error="ModuleNotFoundError: No module named 'torch'"))
+    assert found.level == "note"
+    assert found.found.startswith("this is the light installation: ") and "any other model" in found.found
+    assert re.search(r"pip install 'torch<3,>=2.6' .*'open_clip_torch<", found.fix)
+    lite = the(model_files.cached_models(), "lite, the recommended model, is not downloaded")
+    assert lite.fix == f"{found.fix} && imgsearch index FOLDER --model lite"
+
+
 def test_this_torch_answers_for_this_machine():
     with contextlib.closing(Probe("devices", seconds=machine.DEVICE_SECONDS)) as asked:
         answer = asked.answer()
@@ -323,7 +336,7 @@ def test_settings_are_looked_at(home, written, level, said):
 
 def test_the_home_folder_is_named_by_its_sign_where_the_shell_reads_it(home):
     found = findings.problem(
-        f"'{home}/x': and {home}, not {home}s", f"rm {findings.typed(f'{home}/a b')} {home}/c '{home}/d'"
+        f"'{home}/x': and {home}, not {home}s", f"rm {fixes.typed(f'{home}/a b')} {home}/c '{home}/d'"
     )
     assert found.found == f"'~/x': and ~, not {home}s"
     assert found.fix == f"rm ~/'a b' ~/c '{home}/d'"
@@ -335,7 +348,7 @@ def test_the_home_folder_is_named_by_its_sign_where_the_shell_reads_it(home):
 )
 def test_a_fix_names_exactly_the_path(home, name):
     for path in (f"/disk/{name}", f"{home}/{name}"):
-        fix = findings.note("damaged", f"printf %s {findings.typed(path)}").fix
+        fix = findings.note("damaged", f"printf %s {fixes.typed(path)}").fix
         assert fix.isprintable()
         environment = {"HOME": str(home), "LC_ALL": "C.UTF-8"}
         done = subprocess.run(["bash", "-c", fix], env=environment, check=True, capture_output=True)

@@ -43,8 +43,8 @@ def doctor(*, as_json: bool, index: str | None) -> int:
         findings = examine(
             index,
             script_of=_script_of,
-            terminal=_terminal,
             settings=_settings,
+            terminal=(_encoding, _display),
             on_check=lambda what: line.draw(f"checking {what}"),
         )
         for finding in findings:
@@ -75,14 +75,8 @@ def _lines(finding: Finding, topic: str) -> str:
     width = render.columns(sys.stdout) if render.is_terminal() else 0
     text = head + finding.found
     if width >= len(head) + 20:
-        text = textwrap.fill(
-            finding.found,
-            width,
-            initial_indent=head,
-            subsequent_indent=indent,
-            break_on_hyphens=False,
-            break_long_words=False,
-        )
+        folded = textwrap.wrap(finding.found, width - len(head), break_on_hyphens=False, break_long_words=False)
+        text = head + f"\n{indent}".join(folded)
     # A fix is never wrapped, so that it can be copied.
     return f"{text}\n{indent}fix: {finding.fix}" if finding.fix else text
 
@@ -113,11 +107,6 @@ def _settings() -> Iterator[Finding]:
 
 
 # ---- The terminal ----------------------------------------------------------------------------------------------------
-
-
-def _terminal() -> Iterator[Finding]:
-    yield from _encoding()
-    yield from _display()
 
 
 def _encoding() -> Iterator[Finding]:

@@ -21,11 +21,16 @@ from .probe import Probe
 
 
 def examine(
-    option: str | None, *, script_of: ScriptOf, terminal: Check, settings: Check, on_check: Callable[[str], None]
+    option: str | None,
+    *,
+    script_of: ScriptOf,
+    settings: Check,
+    terminal: tuple[Check, ...],
+    on_check: Callable[[str], None],
 ) -> Iterator[Finding]:
     """The findings of all checks, topic by topic; `on_check` is called with what is checked next.
 
-    `option` is `--index`; `terminal` and `settings` are the checks of the command line.
+    `option` is `--index`; `settings` and `terminal` are checks of the command line.
     """
     with contextlib.ExitStack() as opened:
 
@@ -49,7 +54,7 @@ def examine(
             ("serve", "the gallery", machine.gallery),
             ("serve", "the socket", partial(server, option)),
             ("settings", "the settings", settings),
-            ("terminal", "the terminal", terminal),
+            *(("terminal", "the terminal", check) for check in terminal),
             ("completions", "the shells", partial(completions, script_of)),
         )
         for topic, what, check in checks:

@@ -1,14 +1,10 @@
-"""The findings of `imgsearch doctor`, and the commands that fix them."""
+"""The findings of `imgsearch doctor`."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import os
 import re
-import shlex
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +12,8 @@ from typing import Literal
 
 from imgsearch.core.errors import ConfigError, ImgsearchError, IndexDamaged, IndexLocked, IndexNotFound, IndexUnusable
 from imgsearch.core.paths import printable
-from imgsearch.core.photos.codecs import version_of
+
+from .fixes import home_folder
 
 Level = Literal["ok", "note", "warning", "problem"]
 """`note`: could be better; `warning`: works, but not as it should; `problem`: does not work."""
@@ -24,8 +21,6 @@ Level = Literal["ok", "note", "warning", "problem"]
 # Some libraries list every path that they tried in an error.
 MAX_CHARACTERS = 300
 LOW_DISK_BYTES = 1_000_000_000
-TORCH = ("torch", "torchvision", "open_clip_torch", "timm", "onnx")
-"""What loads models, and makes their ONNX towers. A light installation does not have them."""
 _FIXES: dict[type[ImgsearchError], str] = {
     ConfigError: "imgsearch config edit",
     IndexDamaged: "imgsearch check --repair",
@@ -80,64 +75,9 @@ def _one_line(text: str) -> str:
     return line if len(line) <= MAX_CHARACTERS else line[: MAX_CHARACTERS - 3] + "..."
 
 
-def _home() -> str | None:
-    home = os.path.expanduser("~").rstrip("/")
-    return home if os.path.isabs(home) else None
-
-
 def _without_home(text: str, before: str = "") -> str:
-    home = _home()
+    home = home_folder()
     return re.sub(rf"{before}{re.escape(home)}(?=[/\s:;,)'\"]|$)", "~", text) if home else text
-
-
-def typed(path: str) -> str:
-    """A path as one word of a command line, with `~` if possible."""
-    home = _home()
-    if home and path.startswith(f"{home}/"):
-        return f"~/{_quoted(path[len(home) + 1 :])}"
-    return _quoted(path)
-
-
-def _quoted(path: str) -> str:
-    """Quoted as $'...', which bash and zsh read, if it has characters that cannot be printed."""
-    if printable(path) == path:
-        return shlex.quote(path)
-    shown = "".join(f"\\{each}" if each in "\\'" else printable(each) for each in path)
-    return f"$'{shown}'"
-
-
-def requirement(name: str) -> str:
-    """A library with the versions that imgsearch needs, as its package declares them: `torch<3,>=2.6`."""
-    wanted = (line.partition(";")[0].strip() for line in importlib.metadata.requires("imgsearch-cli") or ())
-    return next((each for each in wanted if re.split(r"[^\w.-]", each)[0] == name), name)
-
-
-def reinstall(name: str) -> str:
-    """The command that installs a library, or replaces a broken one."""
-    is_missing = version_of(name) == "none"
-    return install(*(() if is_missing else ("--force-reinstall", "--no-deps")), requirement(name))
-
-
-def install(*words: str) -> str:
-    """The command that installs into the running Python, by the tool that made its environment."""
-    wanted = " ".join(map(shlex.quote, words))
-    if os.path.exists(os.path.join(sys.prefix, "pipx_metadata.json")):
-        return f"pipx inject imgsearch-cli {wanted}"
-    python = typed(sys.executable)
-    if importlib.util.find_spec("pip") is None and shutil.which("uv"):
-        return f"uv pip install --python {python} {wanted}"
-    return f"{python} -m pip install {wanted}"
-
-
-def is_light() -> bool:
-    """Whether this is an installation without torch and open_clip."""
-    return version_of("torch") == version_of("open_clip_torch") == "none"
-
-
-def with_torch(command: str = "") -> str:
-    """A command that loads a model; before it the one that installs torch, if needed."""
-    installs = [install(*map(requirement, TORCH))] if is_light() else []
-    return " && ".join([*installs, *filter(None, [command])])
 
 
 def free_bytes(path: str) -> int:

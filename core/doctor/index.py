@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
-import shutil
 import socket
 import stat
 import time
@@ -21,33 +19,18 @@ from imgsearch.core.paths import filesystem, is_network_filesystem, printable, s
 from imgsearch.core.places import PORTABLE, locate
 from imgsearch.core.serving import protocol
 from imgsearch.core.store.lock import writer_of
-from imgsearch.core.store.status import Status
 from imgsearch.core.store.store import Store
 
-from .findings import (
-    LOW_DISK_BYTES,
-    Finding,
-    free_bytes,
-    install,
-    is_light,
-    note,
-    ok,
-    problem,
-    requirement,
-    safely,
-    typed,
-    warning,
-    with_torch,
-)
+from .findings import LOW_DISK_BYTES, Finding, free_bytes, note, ok, problem, safely, warning
+from .fixes import is_light, typed, with_torch
 from .probe import Probe
 
 if TYPE_CHECKING:
-    from imgsearch.core.store.records import Space
+    from imgsearch.core.store.records import Root, Space
+    from imgsearch.core.store.status import Status
 
 FOLDER_SECONDS = 5.0
 """A disk that takes longer to find its folders does not respond."""
-MAX_NAMED = 8
-"""Maximum number of reasons to list."""
 
 
 def index(option: str | None, *, may_check: bool = True) -> Iterator[Finding]:
@@ -69,7 +52,10 @@ def index(option: str | None, *, may_check: bool = True) -> Iterator[Finding]:
         yield note(f"{error}; the next command that uses it upgrades it", "imgsearch status")
         return
     except IndexNotFound as error:
-        yield from _without_catalogue(folder, error)
+        if may_check and (lost := _without_catalogue(folder)):
+            yield problem(lost, "imgsearch check --repair")
+        else:
+            yield note(str(error), _index_pictures())
         return
     with store:
         yield from safely(_contents, store)
@@ -88,7 +74,7 @@ def _index_pictures() -> str:
 
 
 def _disk(folder: str) -> Iterator[Finding]:
-    kind, free = filesystem(folder), shutil.disk_usage(folder).free
+    kind, free = filesystem(folder), free_bytes(folder)
     if is_network_filesystem(folder):
         found = f"on a network disk ({kind}): safe, but slower, and queries wait for writers"
         yield note(found, "imgsearch index FOLDER --index DIR, with DIR on a local disk")
@@ -116,34 +102,29 @@ def _writer(folder: str) -> Iterator[Finding]:
         yield note(f"{whose} is writing to it now; searching works", "to write, wait for it with --wait")
 
 
-def _without_catalogue(folder: str, error: ImgsearchError) -> Iterator[Finding]:
-    if importlib.util.find_spec("numpy"):
-        from imgsearch.core.store.check import without_catalogue
+def _without_catalogue(folder: str) -> str | None:
+    from imgsearch.core.store.check import without_catalogue
 
-        if lost := without_catalogue(folder):
-            yield problem(lost.what, "imgsearch check --repair")
-            return
-    yield note(str(error), _index_pictures())
+    lost = without_catalogue(folder)
+    return lost.what if lost else None
 
 
 def _contents(store: Store) -> Iterator[Finding]:
     status = store.status()
-    for check in (_counts, _roots, _failures, _spaces, _notes):
-        yield from safely(check, store, status)
-
-
-def _counts(_: Store, status: Status) -> Iterator[Finding]:
-    counts = [f"{status.photos.get('present', 0):,} photos"]
-    hidden = {state: status.photos.get(state, 0) for state in ("gone", "excluded", "offline")}
-    counts += [f"{count:,} {state}" for state, count in hidden.items() if count]
+    states = {state: status.photos.get(state, 0) for state in ("gone", "excluded", "offline")}
+    counts = [f"{status.photos.get('present', 0):,} photos", *(f"{n:,} {state}" for state, n in states.items() if n)]
     yield ok(f"{', '.join(counts)}; {status.texts:,} texts; {size(status.bytes)}")
     if status.active is None:
         yield note("no photos are indexed yet", _index_pictures())
+    elif waiting := len(store.catalog.notes.without_vectors(status.active.id)):
+        yield note(f"{waiting:,} of your notes are not yet searchable with this model", "imgsearch index")
+    yield from safely(_roots, [root for root, _ in status.roots])
+    yield from safely(_failures, store)
+    yield from safely(_spaces, status)
 
 
-def _roots(_: Store, status: Status) -> Iterator[Finding]:
+def _roots(roots: list[Root]) -> Iterator[Finding]:
     """Whether the indexed folders exist."""
-    roots = [root for root, _ in status.roots]
     with contextlib.closing(Probe("folders", *(root.path for root in roots), seconds=FOLDER_SECONDS)) as probe:
         states = [answer.get("state", answer.get("error")) for answer in probe.answers] if roots else []
     states += ["does not respond"] * (len(roots) - len(states))
@@ -165,27 +146,26 @@ def _roots(_: Store, status: Status) -> Iterator[Finding]:
         yield ok(f"{present} of {len(roots)} folders are present" if len(roots) > 1 else "its folder is present")
 
 
-def _failures(store: Store, _: Status) -> Iterator[Finding]:
+def _failures(store: Store) -> Iterator[Finding]:
     reasons: Counter[str] = Counter()
     for stage, reason, count in store.catalog.failures.count_by_reason():
         # A reason with a path or a quoted name would reveal the names of photos.
         is_plain = "pip install" in reason or not set("/\\'\"") & set(reason)
         reasons[reason if is_plain else f"{stage} failed"] += count
     if reasons:
-        named = [f"{count:,} x {reason}" for reason, count in reasons.most_common(MAX_NAMED)]
-        more = [f"{len(reasons) - MAX_NAMED} other reasons"] if len(reasons) > MAX_NAMED else []
-        found = f"{reasons.total():,} files could not be indexed: {'; '.join([*named, *more])}"
-        yield note(found, "imgsearch failures")
+        named = "; ".join(f"{count:,} x {reason}" for reason, count in reasons.most_common())
+        yield note(f"{reasons.total():,} files could not be indexed: {named}", "imgsearch failures")
 
 
-def _spaces(store: Store, status: Status) -> Iterator[Finding]:
+def _spaces(status: Status) -> Iterator[Finding]:
     for space in status.spaces:
         name = printable(space.identity.name)
         if status.active is not None and space.id == status.active.id:
             yield ok(f"model {name}, {space.identity.dim}-d, {space.slots:,} vectors")
             yield from _weights(space, name)
             yield from _towers(space, name)
-            yield from _graphs(store, space, covers_all=space.id in status.covered)
+            if space.id not in status.covered:
+                yield note("HNSW graphs do not cover all vectors; searches scan the rest", "imgsearch index")
         elif space.state == "building":
             found = f"model {name} is incomplete ({space.slots:,} vectors) and not searched yet"
             fix = f"imgsearch index --model {typed(name)}; or remove it: imgsearch prune --space {typed(name)}"
@@ -226,26 +206,6 @@ def _towers(space: Space, name: str) -> Iterator[Finding]:
         yield note(f"queries by {ways[tower]} load the whole model {name}: {why}", again)
     if not lacking:
         yield ok("queries do not load the whole model")
-
-
-def _graphs(store: Store, space: Space, *, covers_all: bool) -> Iterator[Finding]:
-    due = store.graphs.all_of(space)
-    stale = store.graphs.stale_files(space)
-    if due and importlib.util.find_spec("hnswlib") is None:
-        yield note("HNSW graphs are not used: hnswlib is not installed", install(requirement("hnswlib")))
-    elif stale:
-        yield note(f"{len(stale)} files of HNSW graphs are no longer used", "imgsearch index")
-    elif not due:
-        yield ok("HNSW graphs: not needed, every search scans all vectors")
-    elif covers_all:
-        yield ok("HNSW graphs cover all vectors")
-    else:
-        yield note("HNSW graphs do not cover all vectors; searches scan the rest", "imgsearch index")
-
-
-def _notes(store: Store, status: Status) -> Iterator[Finding]:
-    if status.active and (waiting := len(store.catalog.notes.without_vectors(status.active.id))):
-        yield note(f"{waiting:,} of your notes are not yet searchable with this model", "imgsearch index")
 
 
 def _quick_check(store: Store) -> Iterator[Finding]:

@@ -19,19 +19,8 @@ from imgsearch.core.paths import processor_cores, size
 from imgsearch.core.photos.codecs import version_of
 from imgsearch.core.photos.decode_pool import cgroups, memory_available
 
-from .findings import (
-    Finding,
-    install,
-    is_light,
-    note,
-    ok,
-    problem,
-    reinstall,
-    requirement,
-    typed,
-    warning,
-    with_torch,
-)
+from .findings import Finding, note, ok, problem, warning
+from .fixes import install, is_light, reinstall, requirement, typed, with_torch
 from .probe import Probe
 
 LIBRARIES = {
@@ -68,25 +57,21 @@ Libraries = Mapping[str, Probe]
 
 def program() -> Iterator[Finding]:
     here = os.path.dirname(os.path.abspath(imgsearch.__file__))
-    mac = platform.mac_ver()[0]
-    system = f"macOS {mac}" if mac else f"{platform.system()} {platform.release()}"
     yield ok(f"imgsearch {imgsearch.__version__} in {here}")
-    yield ok(f"Python {platform.python_version()} ({sys.executable}), {system}, {platform.machine()}")
+    yield ok(f"Python {platform.python_version()} ({sys.executable}), {platform.platform()}")
     scripts = sysconfig.get_path("scripts")
-    own, found = os.path.join(scripts, "imgsearch"), shutil.which("imgsearch")
-    if found is None and os.path.exists(own):
+    own, first = os.path.join(scripts, "imgsearch"), shutil.which("imgsearch")
+    if first is None and os.path.exists(own):
         fix = f'export PATH={typed(scripts)}:"$PATH"'
         yield note(f"{scripts} is not in PATH: `imgsearch` is not found by name", fix)
-    elif found and os.path.exists(own) and not os.path.samefile(found, own):
-        yield note(f"`imgsearch` runs another installation: {found}", f"remove it, or run: {typed(own)}")
+    elif first and os.path.exists(own) and not os.path.samefile(first, own):
+        yield note(f"`imgsearch` runs another installation: {first}", f"remove it, or run: {typed(own)}")
     home = os.path.expanduser("~")
-    if not os.path.isabs(home):
-        yield problem("HOME is not set and this user has no home folder", "export HOME=FOLDER")
-    elif not os.path.isdir(home):
+    if not os.path.isdir(home):
         yield problem(f"the home folder does not exist: {home}", "export HOME=FOLDER")
     elif not os.access(home, os.W_OK):
-        lost = "the home folder is not writable: no default index, and no cache between queries"
-        yield warning(lost, "export XDG_CACHE_HOME=FOLDER; imgsearch index --index FOLDER PHOTOS")
+        found = "the home folder is not writable: no default index, and no cache between queries"
+        yield warning(found, "export XDG_CACHE_HOME=FOLDER; imgsearch index --index FOLDER PHOTOS")
 
 
 def libraries(probes: Libraries) -> Iterator[Finding]:
@@ -141,8 +126,7 @@ def devices(probe: Probe) -> Iterator[Finding]:
     transformer, convolutional = seen["precisions"]
     meaning = {
         "fp16": ", as on every GPU",
-        "bf16": f", which this processor supports, if the first photos give the same vectors as fp32; {convolutional} "
-        "for convolutional models, which lose more accuracy",
+        "bf16": f", which this processor supports, and {convolutional} for convolutional models",
         "fp32": ": this processor does not support bf16",
     }
     yield ok(f"--device auto is {seen['device']}")

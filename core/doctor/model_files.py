@@ -19,7 +19,8 @@ from imgsearch.core.places import locate
 from imgsearch.core.store.status import bytes_on_disk
 from imgsearch.core.store.store import Store
 
-from .findings import LOW_DISK_BYTES, Finding, free_bytes, install, note, ok, problem, typed, warning, with_torch
+from .findings import LOW_DISK_BYTES, Finding, free_bytes, note, ok, problem, warning
+from .fixes import install, typed, with_torch
 
 
 def cached_models() -> Iterator[Finding]:

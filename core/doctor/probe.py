@@ -103,9 +103,8 @@ def _folders(*paths: str) -> Iterator[Record]:
     """Whether each path exists and is readable."""
     for path in paths:
         try:
-            is_folder = stat.S_ISDIR(os.stat(path).st_mode)
-            flag = os.R_OK | os.X_OK if is_folder else os.R_OK
-            yield {"state": "present" if os.access(path, flag) else "cannot be read"}
+            mode = os.R_OK | os.X_OK if stat.S_ISDIR(os.stat(path).st_mode) else os.R_OK
+            yield {"state": "present" if os.access(path, mode) else "cannot be read"}
         except FileNotFoundError:
             yield {"state": "missing"}
         except OSError as error:
