@@ -154,7 +154,7 @@ WHAT_NEXT = {
     errno.EROFS: "that place is read-only; choose another",
     errno.ENOENT: "check the name",
     errno.ENAMETOOLONG: "give it a shorter name",
-    errno.EMFILE: "let it open more files: ulimit -n",
+    errno.EMFILE: "allow more open files: ulimit -n NUMBER",
     errno.EIO: "check the disk and its cable",
 }
 

@@ -179,7 +179,7 @@ def _outputs(asked: QueryArguments) -> tuple[HitPrinter, Sheet | None]:
 
 def refuse_two_forms(*, as_json: bool, paths: bool, print0: bool) -> None:
     if as_json + paths + print0 > 1:
-        raise UsageError("--json, --paths and --print0 exclude each other", hint="choose one")
+        raise UsageError("--json, --paths and --print0 cannot be combined", hint="choose one")
 
 
 def _fields(typed: str | None) -> tuple[str, ...]:

@@ -191,7 +191,7 @@ def _typed(key: Key, value: str) -> Any:
         return read
     except (ValueError, KeyError):
         said = f"{key.full}: {value!r} is not one of its values: {key.values}"
-        raise ConfigError(said, hint="what each key takes: imgsearch config list --all") from None
+        raise ConfigError(said, hint="to see what each key accepts: imgsearch config list --all") from None
 
 
 def _read(key: Key, setting: Setting) -> Any:

@@ -82,9 +82,9 @@ def test_nothing_found_is_exit_1(imgsearch, indexed):
     [
         (["query"], "nothing to search for"),
         (["query", "red like nowhere.jpg"], "nowhere.jpg: no such picture"),
-        (["query", "dog", "-0", "-l"], "exclude each other"),
+        (["query", "dog", "-0", "-l"], "cannot be combined"),
         (["query", "dog", "--compose", "magic"], "'magic' is not one of"),
-        (["query", "dog", "--text", "cat"], "words twice"),
+        (["query", "dog", "--text", "cat"], "words given twice"),
         (["query", "dog", "--nonsense"], "no such option: --nonsense"),
         (["nonsense"], "no such command"),
         (["index", "/no/such/folder"], "/no/such/folder: no such file or folder"),

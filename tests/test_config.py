@@ -61,7 +61,8 @@ def test_what_is_typed_wins(indexed, settle):
 def test_what_is_typed_puts_aside_what_it_excludes(indexed, settle):
     settle("quiet = true\n[query]\njson = true\n[dupes]\nothers = true\n")
     assert names(indexed("query", "lemon", "-qln", "1")) == ["lemon.jpg"]
-    assert indexed("query", "lemon", "-qrl0").err.startswith("imgsearch: --json, --paths and --print0 exclude")
+    refused = indexed("query", "lemon", "-qrl0").err
+    assert refused.startswith("imgsearch: --json, --paths and --print0 cannot be combined")
     assert "answered by this process" in indexed("query", "lemon", "-lv").err
     assert indexed("query", "lemon", "-l").err == ""
     assert indexed("dupes", "--exact", "--json").code == 1

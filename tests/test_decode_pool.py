@@ -229,7 +229,7 @@ def test_a_module_in_the_folder_one_works_in_is_not_run(tmp_path, monkeypatch, m
 def test_workers_that_cannot_start_are_no_fault_of_a_photo(monkeypatch, tmp_path, model):
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['numpy'] = None")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with DecodePool(1) as workers, pytest.raises(ImgsearchError, match=r"does not start: .*numpy"):
+    with DecodePool(1) as workers, pytest.raises(ImgsearchError, match=r"did not start: .*numpy"):
         workers.read(photo(GOOD), model.recipe)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
     with DecodePool(1) as workers, pytest.raises(ImgsearchError, match="cannot start a process"):

@@ -508,9 +508,9 @@ def test_runs_of_other_queries_or_metrics_and_files_that_are_none_are_refused(im
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no benchmark named"),
-        (["flickr"], "flickr needs its queries"),
-        (["flickr", "-a", "c.jsonl"], "flickr needs its pictures"),
+        ([], "no benchmark given"),
+        (["flickr"], "flickr needs --annotations"),
+        (["flickr", "-a", "c.jsonl"], "flickr needs --images"),
         (["flickr", "-a", "nowhere.json", "--images", "."], "nowhere.json: no such file"),
         (["flickr", "-a", "c.jsonl", "--images", "nowhere"], "nowhere: no such folder"),
         (["flickr", "-a", "c.jsonl", "--images", ".", "--join", "and"], "--join is not an option of flickr"),

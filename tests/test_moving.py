@@ -126,9 +126,14 @@ def test_an_impossible_move_is_refused_and_changes_nothing(imgsearch, photos, tm
             f"{tmp_path}/empty: none of the photos of {photos} is there (12 looked up)",
             "mount the disk",
         ),
-        ("empty", photos, f"{tmp_path}/empty: no root of this index", "`imgsearch roots list` shows them"),
-        (photos / "below", "empty", f"{photos}/below: no root, but a folder in one: {photos}", "by their content"),
-        (photos, photos, f"{photos}: that is where they lie already", "give the old folder, then the new"),
+        ("empty", photos, f"{tmp_path}/empty: not a root of this index", "`imgsearch roots list` shows them"),
+        (
+            photos / "below",
+            "empty",
+            f"{photos}/below: not a root, but a folder inside one: {photos}",
+            "by their content",
+        ),
+        (photos, photos, f"{photos}: the photos are already there", "give the old folder, then the new one"),
         ("", photos, "empty folder name", "variable of your shell"),
     ):
         outcome = imgsearch("roots", "move", old, new)
@@ -453,4 +458,4 @@ def test_a_move_that_fails_midway_changes_nothing(folder, p, counting, monkeypat
 def test_errors_under_json_name_the_folder(imgsearch, photos, tmp_path):
     imgsearch("index", photos, "--model", "builtin")
     outcome = imgsearch("roots", "move", "gone", photos, "--json")
-    assert json.loads(outcome.err)["error"] == f"{tmp_path}/gone: no root of this index"
+    assert json.loads(outcome.err)["error"] == f"{tmp_path}/gone: not a root of this index"

@@ -69,7 +69,7 @@ def test_every_option_of_a_search_and_every_filter_is_filled_from_an_argument():
     ("arguments", "complaint"),
     [
         (QueryArguments(), "nothing to search for"),
-        (QueryArguments(words=("a",), text="b"), "words twice"),
+        (QueryArguments(words=("a",), text="b"), "words given twice"),
     ],
 )
 def test_arguments_that_make_no_query(arguments, complaint):

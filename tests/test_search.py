@@ -550,7 +550,7 @@ def test_missing_vectors_are_reported_and_never_replaced(many):
         space = store.active_space()
         path = f"{folder}/spaces/{space.id}/vectors.0.f32"
         os.truncate(path, 0)
-        with pytest.raises(IndexDamaged, match="holds 0 vectors where the catalogue names 2000"):
+        with pytest.raises(IndexDamaged, match="has 0 vectors, but the catalogue expects 2000"):
             write(store, rows, range(2_000, 2_010))
         assert os.path.getsize(path) == 0
 

@@ -28,7 +28,7 @@ def test_rows_come_back_as_written_and_a_tail_of_an_interrupted_run_is_overwritt
 def test_a_file_shorter_than_the_catalogue_says_is_damage_not_a_crash(tmp_path):
     flat = FlatVectors(str(tmp_path / "v.f32"), 8)
     flat.append(0, unit_rows(3, 8))
-    with pytest.raises(IndexDamaged, match="holds 3 vectors where the catalogue names 4"):
+    with pytest.raises(IndexDamaged, match="has 3 vectors, but the catalogue expects 4"):
         flat.rows(4)
     with pytest.raises(IndexDamaged):
         FlatVectors(str(tmp_path / "absent.f32"), 8).rows(1)

@@ -63,9 +63,9 @@ def dupes(
     from imgsearch.core.search.filters import Filters
 
     if as_json and (print0 or others):
-        raise UsageError("--json goes without --others and --print0", hint="choose one")
+        raise UsageError("--json cannot be combined with --others and --print0", hint="choose one")
     if exact and quick:
-        raise UsageError("--exact and --quick exclude each other", hint="choose one")
+        raise UsageError("--exact and --quick cannot be combined", hint="choose one")
     wanted = core.DuplicateOptions(keep, Filters(under=under), exact, quick)
     with open_store(index) as store, ExitStack() as stack, Stages(verbose=verbose) as stages:
         found = core.find(
@@ -149,7 +149,7 @@ def _complain(found: DuplicateReport, *, as_json: bool) -> None:
 
     for skipped in found.skipped:
         reason = f"{printable(skipped.path)}: {skipped.reason}"
-        render.print_error(ImgsearchError(reason, hint="its copies are not looked for"), as_json=as_json)
+        render.print_error(ImgsearchError(reason, hint="it is compared only by its bytes"), as_json=as_json)
     for number, why in (
         (found.changed, "left out: gone, or not as indexed; bring the index up to date with: imgsearch index"),
         (found.linked, "left out: links to files that are counted already"),

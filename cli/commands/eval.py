@@ -113,9 +113,9 @@ def evaluate(
     from imgsearch.core.errors import UsageError
 
     if benchmark is None:
-        raise UsageError("no benchmark named", hint=f"one of: {', '.join(BENCHMARKS)}")
+        raise UsageError("no benchmark given", hint=f"one of: {', '.join(BENCHMARKS)}")
     if not annotations:
-        raise UsageError(f"{benchmark} needs its queries", hint="give their file or folder with --annotations")
+        raise UsageError(f"{benchmark} needs --annotations", hint="the file or folder of its queries")
     return _evaluate(
         EvalArguments(
             benchmark=benchmark,
@@ -162,7 +162,7 @@ def _evaluate(arguments: EvalArguments) -> int:
     sent = _submission_paths(arguments.submission, submissions.file_suffixes(benchmark)) if arguments.submission else {}
     _require_writable([*([arguments.out] if arguments.out else ()), *sent.values()], arguments.annotations)
     if arguments.images is None and arguments.benchmark != "jsonl":
-        raise UsageError(f"{arguments.benchmark} needs its pictures", hint="give their folder with --images")
+        raise UsageError(f"{arguments.benchmark} needs --images", hint="the folder of its pictures")
     choice = ModelChoice(
         arguments.model, None, None, arguments.device, arguments.precision, arguments.offline, render.say
     )

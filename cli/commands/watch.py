@@ -247,7 +247,7 @@ class _Voice:
             reason = (error.strerror or said).lower()
             said = f"{os.fsdecode(error.filename)}: {reason}" if error.filename else reason
         if said != self._complaint:
-            again = ImgsearchError(said, hint="the watch goes on, and tries again until it works")
+            again = ImgsearchError(said, hint="`watch` keeps running and tries again")
             render.print_error(again, as_json=self._as_json)
         self._complaint = said
 

@@ -72,7 +72,7 @@ class Guard:
         """The refusal or redirect; None for a request to pass on."""
         hosts = request.headers.getlist("host")
         if len(hosts) != 1 or not self._is_ours(hosts[0]):
-            return refusal(421, "this name is not that of the gallery", hint="use the link that was printed")
+            return refusal(421, "the gallery is not served under this host name", hint="use the link that was printed")
         origins = request.headers.getlist("origin")
         if origins and origins != [f"http://{hosts[0]}"]:
             return refusal(403, "asked from another site")

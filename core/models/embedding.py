@@ -177,7 +177,7 @@ class OpenClipEmbedder:
         elif out_of_memory or not (self._has_worked or self._device_is_given):
             self._move_to_cpu("out of memory" if out_of_memory else reason)
         else:
-            raise ModelError(f"{self.device} failed: {reason}", hint="--device cpu")
+            raise ModelError(f"{self.device} failed: {reason}", hint="use --device cpu")
 
     def _move_to_cpu(self, reason: str) -> None:
         self._say(f"{self.device} does not work for this model ({reason}); using the CPU")
@@ -187,7 +187,7 @@ class OpenClipEmbedder:
         try:
             self._place_towers()
         except RuntimeError as error:
-            raise ModelError(f"the GPU failed: {one_line(error)}", hint="--device cpu") from error
+            raise ModelError(f"the GPU failed: {one_line(error)}", hint="use --device cpu") from error
 
     def _place_towers(self) -> None:
         """Move the towers to the device and precision."""

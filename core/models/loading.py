@@ -142,7 +142,7 @@ def _on_hub(spec: ModelSpec, say: Say, progress: Progress | None, offline: bool)
     with silenced():
         config = open_clip.get_model_config(spec.arch)
     if not checkpoint or not isinstance(config, dict) or "vision_cfg" not in config:
-        raise ModelError(f"{spec.name} is no open_clip model", hint=_OTHER_MODEL)
+        raise ModelError(f"{spec.name} is not an open_clip model", hint=_OTHER_MODEL)
     _need_transformers(spec, config)
     return _Source(spec, spec.arch, checkpoint, config)
 

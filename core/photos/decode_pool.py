@@ -350,7 +350,7 @@ class _Process:
             self._said.close()
             raise ImgsearchError(
                 f"cannot start a process to read photos: {(error.strerror or str(error)).lower()}",
-                hint="free some memory or let it open more files, or use fewer with --workers",
+                hint="free some memory, allow more open files (ulimit -n), or use fewer --workers",
             ) from error
 
     def wait_until_ready(self) -> None:
@@ -366,7 +366,7 @@ class _Process:
     def no_start(self) -> ImgsearchError:
         """The error for a process that cannot start."""
         said = self._last_words or f"it ended with {self._process.returncode}"
-        return ImgsearchError(f"a process to read photos does not start: {said}", hint="is imgsearch installed whole?")
+        return ImgsearchError(f"a process to read photos did not start: {said}", hint="reinstall imgsearch")
 
     def cause_of_death(self) -> _WorkerDied:
         """Why the file that it was reading failed."""

@@ -551,7 +551,7 @@ def _changed(query: Query, change_from: str | None, change_to: str | None) -> Qu
         given, missing = ("--to", "--from") if change_from is None else ("--from", "--to")
         raise UsageError(f"{given} without {missing}", hint='give both: --from "blue dress" --to "red dress"')
     if query.text is not None or query.terms:
-        raise UsageError("--from and --to exclude other words", hint="leave the other words out")
+        raise UsageError("--from and --to cannot be combined with other words", hint="leave the other words out")
     if not query.images:
         raise UsageError("--from and --to need a picture", hint="for example: --image this.jpg")
     return replace(query, text=_given_words(change_to, "--to"), change_from=_given_words(change_from, "--from"))

@@ -124,7 +124,7 @@ class QueryArguments(NamedTuple):
         from . import grammar
 
         if self.words and self.text is not None:
-            raise UsageError("words twice: as arguments and as --text", hint="give them once")
+            raise UsageError("words given twice: as arguments and with --text", hint="give them once")
         if self.words:
             return self._combined(self._parsed(" ".join(self.words), directory), self.image, directory)
         if self.text is not None or (self.image and not self.has_parts):

@@ -340,7 +340,7 @@ class _Checks:
         if stored < space.slots:
             yield Finding(
                 "vectors",
-                f"{printable(flat.path)}: holds {stored} vectors where the catalogue names {space.slots}",
+                f"{printable(flat.path)}: has {stored} vectors, but the catalogue expects {space.slots}",
                 repair.cut_space(space, stored),
             )
 

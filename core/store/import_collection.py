@@ -346,7 +346,7 @@ def _array_items(archive: zipfile.ZipFile, dim: int) -> Iterator[Item]:
             record = _parsed(_bounded(lines.file, where), where)
             yield item(record, np.frombuffer(data, "<f4"), dim, where)
         if lines.file.read(1):
-            raise BadExport(f"{beside}: more than vectors")
+            raise BadExport(f"{beside}: longer than its vectors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +365,7 @@ def _array(archive: zipfile.ZipFile, name: str, kind: str, dim: int | None = Non
     except KeyError:
         raise BadExport(f"holds no {name}", hint="make one with: imgsearch export FILE") from None
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 0x1:
-        raise BadExport(f"{name} is compressed or encrypted, which imgsearch does not do")
+        raise BadExport(f"{name} is compressed or encrypted, which is not supported")
     file = archive.open(info)
     try:
         if np.lib.format.read_magic(file) != (1, 0):

@@ -84,7 +84,7 @@ def _open(path: str) -> int:
 
 def _not_a_lock(path: str) -> IndexUnusable:
     return IndexUnusable(
-        f"{printable(path)}: not a regular file, so it is not used as the lock", hint="remove it if it is not yours"
+        f"{printable(path)}: not a regular file, so it cannot be the lock", hint="remove it, then run the command again"
     )
 
 

@@ -94,7 +94,7 @@ def _own_folders(store: Store) -> list[str]:
         if os.path.islink(folder):
             raise IndexUnusable(
                 f"{printable(folder)}: is a link, which is not allowed inside an index",
-                hint="put the folder itself there",
+                hint="replace the link with the folder itself",
             )
     return folders
 

@@ -263,7 +263,7 @@ def move(store: Store, old: str, new: str) -> Moved:
     if sample and missing == len(sample):
         raise UsageError(
             f"{printable(new)}: none of the photos of {printable(old)} is there ({len(sample):,} looked up)",
-            hint="mount the disk first, or name the folder in which they lie just as they did in the old one",
+            hint="mount the disk first, or name the folder that has them at the same relative paths",
         )
     photos = sum(store.catalog.photos.count_present(root_id) for root_id in paths)
     with store.catalog.transaction():
@@ -285,7 +285,9 @@ def _destinations(store: Store, old: str, new: str) -> dict[int, str]:
     if not paths:
         raise _no_root(store, old)
     if all(root.path == paths.get(root.id, root.path) for root in roots):
-        raise UsageError(f"{printable(new)}: that is where they lie already", hint="give the old folder, then the new")
+        raise UsageError(
+            f"{printable(new)}: the photos are already there", hint="give the old folder, then the new one"
+        )
     return paths
 
 
@@ -303,9 +305,9 @@ def _replanted(places: Mapping[int, str], old: str, new: str) -> dict[int, str]:
 def _no_root(store: Store, path: str) -> UsageError:
     above = next((root for root, _ in store.roots_over(path) if root.kind == "folder"), None)
     if above is None:
-        return UsageError(f"{printable(path)}: no root of this index", hint="`imgsearch roots list` shows them")
+        return UsageError(f"{printable(path)}: not a root of this index", hint="`imgsearch roots list` shows them")
     return UsageError(
-        f"{printable(path)}: no root, but a folder in one: {printable(above.path)}",
+        f"{printable(path)}: not a root, but a folder inside one: {printable(above.path)}",
         hint="photos that moved inside a root are recognised by their content; run: imgsearch index",
     )
 

@@ -48,7 +48,7 @@ class SpaceTable:
         )
         if not is_sane:
             raise IndexDamaged(
-                f"{printable(self._db.path)}: an impossible space (id {r[0]!r:.40}, {r[5]!r:.20} dimensions, "
+                f"{printable(self._db.path)}: an invalid model entry (id {r[0]!r:.40}, {r[5]!r:.20} dimensions, "
                 f"{r[10]!r:.20} vectors)",
                 hint=NOT_YOURS,
             )

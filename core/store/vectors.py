@@ -66,7 +66,7 @@ class FlatVectors:
         stored = self.count_rows()
         if stored < count:
             raise IndexDamaged(
-                f"{self.path}: holds {stored} vectors where the catalogue names {count}",
+                f"{self.path}: has {stored} vectors, but the catalogue expects {count}",
                 hint="`imgsearch index` embeds the lost ones again; your photos are not touched",
             )
         with open_regular(self.path) as file:
@@ -113,7 +113,7 @@ class SlotMap:
         flags = np.zeros(count, np.uint8)
         for slot, modality, is_online in live:
             if not (isinstance(slot, int) and 0 <= slot < count):
-                raise IndexDamaged(f"the catalogue names vector {slot} of {count:,}")
+                raise IndexDamaged(f"the catalogue expects vector {slot}, but there are only {count:,}")
             flags[slot] = SLOT_MODALITY[modality] | (0 if is_online else SLOT_OFFLINE)
         return cls(flags)
 
