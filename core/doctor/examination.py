@@ -50,7 +50,7 @@ def examine(
             ("models", "the models", cached_models),
             ("models", "the built-in model", builtin_model),
             ("models", "the ONNX towers", partial(onnx_towers, option)),
-            ("index", "the index", lambda: index(option, may_check=not _crashes(libraries))),
+            ("index", "the index", lambda: index(option, may_check=not _breaks_checks(libraries))),
             ("serve", "the gallery", machine.gallery),
             ("serve", "the socket", partial(server, option)),
             ("settings", "the settings", settings),
@@ -63,7 +63,7 @@ def examine(
                 yield replace(finding, topic=topic)
 
 
-def _crashes(libraries: machine.Libraries) -> bool:
-    """Whether a check of the index would import a library that crashes."""
-    errors = [libraries[name].answer().get("error", "") for name in ("numpy", "hnswlib")]
-    return any(error and "ModuleNotFoundError" not in error for error in errors)
+def _breaks_checks(libraries: machine.Libraries) -> bool:
+    """Whether a check of the index would import a library that cannot be loaded. It does not need hnswlib."""
+    hnswlib = libraries["hnswlib"].answer().get("error", "")
+    return "error" in libraries["numpy"].answer() or bool(hnswlib and "ModuleNotFoundError" not in hnswlib)

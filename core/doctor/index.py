@@ -52,7 +52,7 @@ def index(option: str | None, *, may_check: bool = True) -> Iterator[Finding]:
         yield note(f"{error}; the next command that uses it upgrades it", "imgsearch status")
         return
     except IndexNotFound as error:
-        if may_check and (lost := _without_catalogue(folder)):
+        if may_check and (lost := _lost_catalogue(folder)):
             yield problem(lost, "imgsearch check --repair")
         else:
             yield note(str(error), _index_pictures())
@@ -102,7 +102,7 @@ def _writer(folder: str) -> Iterator[Finding]:
         yield note(f"{whose} is writing to it now; searching works", "to write, wait for it with --wait")
 
 
-def _without_catalogue(folder: str) -> str | None:
+def _lost_catalogue(folder: str) -> str | None:
     from imgsearch.core.store.check import without_catalogue
 
     lost = without_catalogue(folder)
@@ -126,7 +126,7 @@ def _contents(store: Store) -> Iterator[Finding]:
 def _roots(roots: list[Root]) -> Iterator[Finding]:
     """Whether the indexed folders exist."""
     with contextlib.closing(Probe("folders", *(root.path for root in roots), seconds=FOLDER_SECONDS)) as probe:
-        states = [answer.get("state", answer.get("error")) for answer in probe.answers] if roots else []
+        states = [answer["state"] for answer in probe.answers if "state" in answer]
     states += ["does not respond"] * (len(roots) - len(states))
     present = 0
     for root, state in zip(roots, states, strict=True):
