@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
 
 
 STOPPED = "stopped; what is indexed is kept. To continue, run the same command again"
+
+
+def absolute(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """The typed paths as absolute ones, spelled as on disk. Raises UsageError for an empty one."""
+    from imgsearch.core.errors import UsageError
+    from imgsearch.core.paths import on_disk
+
+    if "" in paths:
+        raise UsageError("empty folder name", hint="is a variable of your shell unset?")
+    return tuple(on_disk(os.path.abspath(os.path.expanduser(path))) for path in paths)
 
 
 class ModelChoice:
@@ -134,7 +145,7 @@ def run_index(
 def orderly_stop(stop: threading.Event, received: Received) -> Iterator[None]:
     """Stop after the current batch on the first ^C, SIGTERM or SIGHUP; at once on a second, or before the first batch.
 
-    SIGHUP stays ignored if it was, as under nohup. Raises SystemExit for a stop at once.
+    Raises SystemExit for a stop at once.
     """
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -144,14 +155,22 @@ def orderly_stop(stop: threading.Event, received: Received) -> Iterator[None]:
         received.number = number
         stop.set()
 
-    handled = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        handled.append(signal.SIGHUP)
-    previous = {number: signal.signal(number, on_signal) for number in handled}
     try:
-        yield
+        with handled(on_signal):
+            yield
     except KeyboardInterrupt:
         raise SystemExit(128 + (received.number or signal.SIGINT)) from None
+
+
+@contextmanager
+def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Call the handler on ^C and SIGTERM, and on SIGHUP unless that is ignored, as under nohup."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for number, before in previous.items():
+            signal.signal(number, before)

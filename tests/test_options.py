@@ -12,6 +12,7 @@ import pytest
 
 from imgsearch.cli import settings
 from imgsearch.cli.command_table import COMMANDS, PROGRAM
+from imgsearch.cli.commands.eval import EvalArguments
 from imgsearch.cli.options import GROUPS, Argument
 from imgsearch.core.search import choices
 from imgsearch.core.search.filters import Filters
@@ -100,6 +101,8 @@ def expected_types(parameter):
 def test_the_function_of_a_command_takes_what_the_table_declares(command):
     if command.name == "query":
         hints = get_type_hints(QueryArguments)
+    elif command.name == "eval":
+        hints = get_type_hints(EvalArguments, localns=vars(choices))
     else:
         hints = get_type_hints(command.load(), localns=vars(choices))
         del hints["return"]

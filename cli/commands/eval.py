@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from imgsearch.cli.output import render
 from imgsearch.core.evaluation.loaders import BenchmarkName, Gallery, Join, SharedConcept
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from imgsearch.core.evaluation.results import Header, Run
     from imgsearch.core.evaluation.runs import EvalPlan, QueryResult
     from imgsearch.core.search.choices import MethodName
-    from imgsearch.core.search.options import SearchOptions
     from imgsearch.core.store.records import Space
     from imgsearch.core.store.store import Store, View
 
@@ -36,13 +35,14 @@ BENCHMARKS: tuple[BenchmarkName, ...] = get_args(BenchmarkName)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalArguments:
-    """What was typed after `imgsearch eval`."""
+    """The parameters of `imgsearch eval`, by the names they have there."""
 
-    benchmark: BenchmarkName
-    annotations: str
+    benchmark: BenchmarkName | None
+    annotations: str | None
     images: str | None
     split: str | None
-    compose: str | None
+    model: str | None
+    compose: MethodName | None
     weight: float | None
     exact: bool
     metrics: str | None
@@ -57,45 +57,16 @@ class EvalArguments:
     out: str | None
     compare: str | None
     submission: str | None
-    model: str | None
     device: str
     precision: str
     offline: bool
     wait: bool
     as_json: bool
+    quiet: bool
     index: str | None
 
 
-def evaluate(
-    *,
-    benchmark: BenchmarkName | None,
-    annotations: str | None,
-    images: str | None,
-    split: str | None,
-    model: str | None,
-    compose: MethodName | None,
-    weight: float | None,
-    exact: bool,
-    metrics: str | None,
-    limit: int | None,
-    captions_per_image: CaptionsPerImage | None,
-    prompt: str | None,
-    gallery: Gallery | None,
-    join: Join | None,
-    shared_concept: SharedConcept | None,
-    include_reference: bool,
-    allow_missing: bool,
-    out: str | None,
-    compare: str | None,
-    submission: str | None,
-    device: str,
-    precision: str,
-    offline: bool,
-    wait: bool,
-    as_json: bool,
-    quiet: bool,
-    index: str | None,
-) -> int:
+def evaluate(**typed: Any) -> int:
     """Measure search quality with published benchmarks or your own queries.
 
     The pictures are indexed like any others, and the queries run through the engine of `imgsearch query`. Press ^C to
@@ -110,45 +81,6 @@ def evaluate(
 
       imgsearch eval jsonl -a queries.jsonl --compare yesterday.json
     """
-    from imgsearch.core.errors import UsageError
-
-    if benchmark is None:
-        raise UsageError("no benchmark given", hint=f"one of: {', '.join(BENCHMARKS)}")
-    if not annotations:
-        raise UsageError(f"{benchmark} needs --annotations", hint="the file or folder of its queries")
-    return _evaluate(
-        EvalArguments(
-            benchmark=benchmark,
-            annotations=annotations,
-            images=images,
-            split=split,
-            compose=compose,
-            weight=weight,
-            exact=exact,
-            metrics=metrics,
-            limit=limit,
-            captions_per_image=captions_per_image,
-            prompt=prompt,
-            gallery=gallery,
-            join=join,
-            shared_concept=shared_concept,
-            include_reference=include_reference,
-            allow_missing=allow_missing,
-            out=out,
-            compare=compare,
-            submission=submission,
-            model=model,
-            device=device,
-            precision=precision,
-            offline=offline,
-            wait=wait,
-            as_json=as_json,
-            index=index,
-        )
-    )
-
-
-def _evaluate(arguments: EvalArguments) -> int:
     from imgsearch.cli.output.eval_table import print_result
     from imgsearch.cli.running import Interrupted, ModelChoice
     from imgsearch.core.errors import UsageError
@@ -156,13 +88,19 @@ def _evaluate(arguments: EvalArguments) -> int:
     from imgsearch.core.evaluation.gallery import PhotoNames, find_photos
     from imgsearch.core.evaluation.results import Run, read_run
 
-    benchmark = _benchmark(arguments)
+    arguments = EvalArguments(**typed)
+    name, annotations = arguments.benchmark, arguments.annotations
+    if name is None:
+        raise UsageError("no benchmark given", hint=f"one of: {', '.join(BENCHMARKS)}")
+    if not annotations:
+        raise UsageError(f"{name} needs --annotations", hint="the file or folder of its queries")
+    benchmark = _benchmark(name, annotations, arguments)
     metrics = _metrics(arguments.metrics, benchmark)
     plan = _plan(arguments, metrics, benchmark)
     sent = _submission_paths(arguments.submission, submissions.file_suffixes(benchmark)) if arguments.submission else {}
-    _require_writable([*([arguments.out] if arguments.out else ()), *sent.values()], arguments.annotations)
-    if arguments.images is None and arguments.benchmark != "jsonl":
-        raise UsageError(f"{arguments.benchmark} needs --images", hint="the folder of its pictures")
+    _require_writable([*([arguments.out] if arguments.out else ()), *sent.values()], annotations)
+    if arguments.images is None and name != "jsonl":
+        raise UsageError(f"{name} needs --images", hint="the folder of its pictures")
     choice = ModelChoice(
         arguments.model, None, None, arguments.device, arguments.precision, arguments.offline, render.say
     )
@@ -189,19 +127,17 @@ def _evaluate(arguments: EvalArguments) -> int:
     return 3 if task.missing else 0
 
 
-def _benchmark(arguments: EvalArguments) -> Benchmark:
+def _benchmark(name: BenchmarkName, annotations: str, arguments: EvalArguments) -> Benchmark:
     """Read its files. Raises UsageError for an option of another benchmark, QueryError."""
     from imgsearch.core.evaluation import loaders
 
     _refuse_other_options(arguments)
-    path = os.path.abspath(os.path.expanduser(arguments.annotations))
-    match arguments.benchmark:
+    path = os.path.abspath(os.path.expanduser(annotations))
+    match name:
         case "coco" | "flickr":
             per_image = None if arguments.captions_per_image == "all" else 5
             prompt = "{}" if arguments.prompt is None else arguments.prompt
-            return loaders.captions(
-                arguments.benchmark, path, split=arguments.split, per_image=per_image, prompt=prompt
-            )
+            return loaders.captions(name, path, split=arguments.split, per_image=per_image, prompt=prompt)
         case "cirr":
             return loaders.cirr(path, split=arguments.split or "val")
         case "fashioniq":
@@ -254,6 +190,9 @@ def _plan(arguments: EvalArguments, metrics: tuple[Metric, ...], benchmark: Benc
     from imgsearch.core.errors import UsageError
     from imgsearch.core.evaluation.runs import EvalPlan
     from imgsearch.core.evaluation.submissions import MAX_NAMES
+    from imgsearch.core.search.choices import DEFAULT_METHOD
+    from imgsearch.core.search.composition import method_named
+    from imgsearch.core.search.options import SearchOptions
 
     method, weight = arguments.compose, arguments.weight
     if (method or weight is not None) and not benchmark.is_composed:
@@ -264,25 +203,17 @@ def _plan(arguments: EvalArguments, metrics: tuple[Metric, ...], benchmark: Benc
     keep = arguments.limit or max((metric.k or 1 for metric in metrics), default=1)
     has_submission = arguments.submission is not None
     keep = max(keep, MAX_NAMES) if has_submission else keep
-    return EvalPlan(metrics, keep, _search_options(method, weight, exact=arguments.exact), has_submission)
-
-
-def _search_options(method: str | None, weight: float | None, *, exact: bool) -> SearchOptions:
-    from imgsearch.core.errors import UsageError
-    from imgsearch.core.search.choices import DEFAULT_METHOD
-    from imgsearch.core.search.composition import method_named
-    from imgsearch.core.search.options import SearchOptions
-
     chosen = method_named(method or DEFAULT_METHOD)
     if chosen.needs_origin:
         raise UsageError(f"--compose {chosen.name} needs a starting text", hint="no benchmark has one")
-    return SearchOptions(
+    options = SearchOptions(
         method=chosen.name,
         weight=weight,
-        strategy="exact" if exact else "ann",
+        strategy="exact" if arguments.exact else "ann",
         include_reference=True,
         statistics=False,
     )
+    return EvalPlan(metrics, keep, options, has_submission)
 
 
 # ------------------------------------------------------------------------------------------------- the pictures
@@ -306,7 +237,7 @@ def _indexed_pictures(arguments: EvalArguments, choice: ModelChoice) -> Iterator
     if not os.path.isdir(folder):
         raise UsageError(f"{arguments.images}: no such folder", hint="give the folder of the pictures with --images")
     if arguments.index is None:
-        place = _cached_index(arguments.benchmark, folder, arguments.model)
+        place = _cached_index(str(arguments.benchmark), folder, arguments.model)
         render.say(f"the index of the pictures is {printable(place)}")
     else:
         place = locate(arguments.index)

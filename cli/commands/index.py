@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from imgsearch.cli.output import render
-from imgsearch.cli.running import STOPPED, ModelChoice, Received, orderly_stop, run_index
+from imgsearch.cli.running import STOPPED, ModelChoice, Received, absolute, orderly_stop, run_index
 
 if TYPE_CHECKING:
     from imgsearch.cli.output.progress import Progress
@@ -55,20 +55,11 @@ def index(
       imgsearch index
     """
     from imgsearch.cli.output.progress import Progress
+    from imgsearch.core.indexing.indexer import IndexPlan
 
     stop, received = threading.Event(), Received()
     progress = Progress(as_json=as_json, quiet=quiet, verbose=verbose, stop=stop)
-    plan = _plan(
-        paths,
-        index,
-        exclude,
-        hidden=hidden,
-        dry_run=dry_run,
-        decode=decode,
-        batch_size=batch_size,
-        workers=workers,
-        seconds=time_limit,
-    )
+    plan = IndexPlan(absolute(paths), exclude, hidden, dry_run, decode, batch_size, workers, time_limit)
 
     def say(message: str) -> None:
         if not quiet:
@@ -90,36 +81,6 @@ def index(
 
         export_towers(choice.loaded, say=say)
     return code
-
-
-def _plan(
-    paths: tuple[str, ...],
-    index: str | None,
-    exclude: tuple[str, ...],
-    *,
-    hidden: bool,
-    dry_run: bool,
-    decode: Literal["fast", "exact"],
-    batch_size: int | None,
-    workers: int | None,
-    seconds: float,
-) -> IndexPlan:
-    from imgsearch.core.errors import UsageError
-    from imgsearch.core.indexing.indexer import IndexPlan
-    from imgsearch.core.paths import on_disk
-
-    if "" in paths:
-        raise UsageError("empty folder name", hint="is a variable of your shell unset?")
-    return IndexPlan(
-        paths=tuple(on_disk(os.path.abspath(os.path.expanduser(path))) for path in paths),
-        exclude=exclude,
-        hidden=hidden,
-        dry_run=dry_run,
-        decode=decode,
-        batch_size=batch_size,
-        workers=workers,
-        seconds=seconds,
-    )
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from imgsearch.cli.command_table import DEFAULT_PORT, IDLE_MINUTES
 from imgsearch.cli.output import render
+from imgsearch.cli.running import handled
 
 if TYPE_CHECKING:
     from imgsearch.core.models.onnx_towers import QueryEmbedder
@@ -84,15 +84,8 @@ class _Stop:
 @contextmanager
 def _stopping() -> Iterator[_Stop]:
     stop = _Stop()
-    heard = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        heard.append(signal.SIGHUP)
-    previous = {number: signal.signal(number, stop) for number in heard}
-    try:
+    with handled(stop):
         yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from imgsearch.cli.output import render
-from imgsearch.cli.running import STOPPED, ModelChoice, Received, orderly_stop, run_index
+from imgsearch.cli.running import STOPPED, ModelChoice, Received, absolute, orderly_stop, run_index
 
 if TYPE_CHECKING:
     from imgsearch.cli.output.progress import Progress
@@ -54,12 +54,10 @@ def watch(
     from imgsearch.core.indexing.indexer import IndexPlan
     from imgsearch.core.indexing.watch import Watcher
     from imgsearch.core.indexing.watch import watch as watch_folders
-    from imgsearch.core.paths import on_disk, printable
+    from imgsearch.core.paths import printable
     from imgsearch.core.places import locate
 
-    if "" in (paths):
-        raise UsageError("empty folder name", hint="is a variable of your shell unset?")
-    folders = tuple(on_disk(os.path.abspath(os.path.expanduser(path))) for path in paths)
+    folders = absolute(paths)
     for path in folders:
         if os.path.lexists(path) and not os.path.isdir(path):
             raise UsageError(f"{printable(path)}: not a folder", hint="watch the folder it is in")
