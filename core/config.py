@@ -9,13 +9,12 @@ A key is the long name of an option without its dashes. Options that are typed o
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from .errors import ConfigError
-from .paths import printable
+from .paths import printable, replacing
 from .places import config_folder
 
 VARIABLE = "IMGSEARCH_CONFIG"
@@ -127,20 +126,12 @@ def change(table: Sequence[str], key: str, value: Any) -> None:
 def write(where: str, written: str) -> None:
     """Whole or not at all, and where a link leads. Raises ConfigError."""
     target = os.path.realpath(where)
-    new = f"{target}.{os.getpid()}.new"
     try:
         os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
-        try:
-            with open(new, "x", encoding="utf-8") as file:
-                file.write(written)
-                file.flush()
-                os.fsync(file.fileno())
+        with replacing(target, mode=0o666) as file:
             if os.path.exists(target):
-                os.chmod(new, os.stat(target).st_mode & 0o777)
-            os.replace(new, target)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(new)
+                os.fchmod(file.fileno(), os.stat(target).st_mode & 0o777)
+            file.write(written.encode())
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ConfigError(

@@ -7,6 +7,7 @@ import contextlib
 import os
 import unicodedata
 from collections.abc import Iterator
+from typing import BinaryIO
 
 RAW_EXTENSIONS = frozenset(
     ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 "
@@ -188,6 +189,26 @@ def naming(path: str) -> Iterator[None]:
     except OSError as error:
         if error.filename is None and error.errno is not None:
             error.filename = path
+        raise
+
+
+@contextlib.contextmanager
+def replacing(path: str, *, mode: int = 0o600, is_durable: bool = True) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` at the end. If anything fails, what was there stays as it was."""
+    unfinished = os.path.join(os.path.dirname(path), f".{os.urandom(8).hex()}.new")
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        with open(os.open(unfinished, flags, mode), "wb") as file:
+            yield file
+            file.flush()
+            if is_durable:
+                os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(unfinished)
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, unfinished):
+            error.filename, error.filename2 = path, None
         raise
 
 

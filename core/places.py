@@ -5,11 +5,12 @@ Every start of the program imports this, so on Linux it computes what platformdi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
 from .errors import StoreError, UsageError
-from .paths import printable
+from .paths import printable, replacing
 
 CATALOG = "catalog.sqlite3"
 PORTABLE = ".imgsearch"
@@ -75,14 +76,10 @@ def known_indexes() -> list[str]:
 def remember_index(folder: str) -> None:
     """Add a folder to the known indexes, which shells complete. Errors are ignored."""
     listed = [*known_indexes(), folder]
-    new = f"{_known()}.{os.getpid()}.new"
-    try:
+    with contextlib.suppress(OSError):
         os.makedirs(data_folder(), mode=0o700, exist_ok=True)
-        with open(new, "x", encoding="utf-8", errors="surrogateescape") as file:
-            file.writelines(f"{each}\n" for each in dict.fromkeys(listed) if "\n" not in each)
-        os.replace(new, _known())
-    except OSError:
-        return
+        with replacing(_known(), is_durable=False) as file:
+            file.writelines(os.fsencode(f"{each}\n") for each in dict.fromkeys(listed) if "\n" not in each)
 
 
 def _known() -> str:

@@ -6,17 +6,16 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import signal
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from imgsearch.cli.output import render
 from imgsearch.core.evaluation.loaders import BenchmarkName, Gallery, Join, SharedConcept
-from imgsearch.core.paths import printable
+from imgsearch.core.paths import printable, replacing
 
 if TYPE_CHECKING:
     from imgsearch.cli.running import ModelChoice
@@ -383,30 +382,18 @@ def _write(path: str, data: object) -> None:
     from imgsearch.core.errors import UsageError
 
     place = _real(path)
-    partial = os.path.join(os.path.dirname(place), f".imgsearch-{os.getpid()}.part")
+    text = json.dumps(data, allow_nan=False).encode() + b"\n"
     try:
         if not _is_replaced(place):
-            _write_json(place, data)
+            with open(place, "wb") as file:
+                file.write(text)
             return
-        try:
-            _write_json(partial, data)
+        with replacing(place, mode=0o666) as new:
             if os.path.exists(place):
-                shutil.copymode(place, partial)
-            os.replace(partial, place)
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(partial)
+                os.fchmod(new.fileno(), os.stat(place).st_mode & 0o777)
+            new.write(text)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UsageError(
             f"{path}: {reason}", hint="the file was not written; free some space, or give another file"
         ) from error
-
-
-def _write_json(place: str, data: object) -> None:
-    with open(place, "w", encoding="utf-8") as file:
-        json.dump(data, file, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        if os.path.isfile(place):
-            os.fsync(file.fileno())

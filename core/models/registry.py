@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from imgsearch.core.errors import ModelError, UsageError
 from imgsearch.core.late import LateModule
-from imgsearch.core.paths import cache_folder
+from imgsearch.core.paths import cache_folder, replacing
 
 if TYPE_CHECKING:
     import difflib
-    import tempfile
 else:  # not needed by a query
-    difflib, tempfile = map(LateModule, ("difflib", "tempfile"))
+    difflib = LateModule("difflib")
 
 HUB_PREFIX = "hf-hub:"
 DIR_PREFIX = "local-dir:"
@@ -344,16 +343,8 @@ def _digest_cache() -> str:
 def _remember(cache: str, key: str, digest: str) -> None:
     """Best effort: without the cache, files are hashed again."""
     with contextlib.suppress(OSError, UnicodeEncodeError):
-        folder = os.path.dirname(cache)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        os.makedirs(os.path.dirname(cache), mode=0o700, exist_ok=True)
         name = key.split("|", 1)[0] + "|"
         entries = {k: v for k, v in json_file(cache).items() if not k.startswith(name)}
-        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".weights-")  # mode 0600
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(entries | {key: digest}, file, indent=1, sort_keys=True)
-            os.replace(temporary, cache)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+        with replacing(cache, is_durable=False) as file:
+            file.write(json.dumps(entries | {key: digest}, indent=1, sort_keys=True).encode())

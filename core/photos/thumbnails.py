@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from imgsearch.core.paths import cache_folder
+from imgsearch.core.paths import cache_folder, replacing
 from imgsearch.core.types import SkipPhoto
 
 from .decode_pool import JPEG_START, DecodePool
@@ -130,7 +129,8 @@ class _Cache:
         with contextlib.suppress(OSError):
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            _write(path, jpeg)
+            with replacing(path, is_durable=False) as file:
+                file.write(jpeg)
             self._make_room(len(jpeg))
 
     def _path(self, content_hash: bytes, side: int) -> str:
@@ -157,21 +157,7 @@ class _Cache:
 
 
 # A complete thumbnail, or a partial one of a killed process.
-_OURS = re.compile(r"[0-9a-f]{64}-\d+\.jpg(\.[0-9a-f]{16})?")
-
-
-def _write(path: str, data: bytes) -> None:
-    """Atomically, readable only by the owner."""
-    unfinished = f"{path}.{secrets.token_hex(8)}"
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(data)
-        os.replace(unfinished, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(unfinished)
-        raise
+_OURS = re.compile(r"[0-9a-f]{64}-\d+\.jpg(\.[0-9a-f]{16})?|\.[0-9a-f]{16}\.new")
 
 
 def _files(folder: str) -> Iterator[tuple[float, int, str]]:

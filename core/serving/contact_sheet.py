@@ -12,16 +12,15 @@ import functools
 import hashlib
 import html
 import os
-import secrets
 import stat
 import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from imgsearch.core.errors import UsageError
-from imgsearch.core.paths import printable
+from imgsearch.core.paths import printable, replacing
 from imgsearch.core.types import SkipPhoto
 
 if TYPE_CHECKING:
@@ -252,21 +251,16 @@ def write(path: str, pieces: Iterable[str]) -> int:
     Raises OSError, and UsageError for an existing file that is not a web page, such as a photo named by mistake.
     """
     target = os.path.realpath(path)
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISREG(os.stat(target).st_mode):
-            return _write_into(target, pieces)
-        refuse_unless_page(path)
-    unfinished = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.html")
     try:
-        size = _write_into(unfinished, pieces, flags=os.O_CREAT | os.O_EXCL)
-        os.replace(unfinished, target)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(unfinished)
-        if isinstance(error, OSError):
-            raise type(error)(error.errno, error.strerror, path) from error  # names the given path
-        raise
-    return size
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.stat(target).st_mode):
+                with open(os.open(target, os.O_WRONLY | os.O_CLOEXEC), "wb") as file:
+                    return _written(file, pieces)
+            refuse_unless_page(path)
+        with replacing(target, mode=0o666, is_durable=False) as new:
+            return _written(new, pieces)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, path) from error  # names the given path
 
 
 def refuse_unless_page(path: str) -> None:
@@ -280,10 +274,5 @@ def refuse_unless_page(path: str) -> None:
             raise UsageError(f"{path} exists and is not a web page", hint="choose another name for the sheet")
 
 
-def _write_into(path: str, pieces: Iterable[str], flags: int = 0) -> int:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o666)
-    size = 0
-    with open(descriptor, "wb") as file:
-        for piece in pieces:
-            size += file.write(piece.encode("utf-8"))
-    return size
+def _written(file: BinaryIO, pieces: Iterable[str]) -> int:
+    return sum(file.write(piece.encode("utf-8")) for piece in pieces)

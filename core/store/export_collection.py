@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np  # noqa: TID253
 
 from imgsearch.core.errors import UsageError
-from imgsearch.core.paths import fsync_path, naming, path_fields, printable
+from imgsearch.core.paths import fsync_path, path_fields, printable, replacing
 from imgsearch.core.types import CarriedText
 
 from .records import Place
@@ -180,25 +180,13 @@ def _photo_record(place: Place, texts: Sequence[CarriedText]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _replaced(path: str) -> Iterator[IO[bytes]]:
-    """A temporary file beside, renamed to `path` when it is complete and on disk."""
+    """A file that takes the place of `path` when it is complete and on disk."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise UsageError(f"{printable(path)}: not a regular file", hint="for a pipe, export JSON Lines to -")
-    folder = os.path.dirname(os.path.abspath(path))
-    with naming(path):
-        descriptor, temporary = tempfile.mkstemp(prefix=".export-", suffix=".new", dir=folder)
-    try:
-        with naming(path):
-            with os.fdopen(descriptor, "w+b") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        fsync_path(folder)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    with replacing(path) as file:
+        yield file
+    fsync_path(os.path.dirname(os.path.abspath(path)))
 
 
 def _line(record: dict[str, Any]) -> bytes:
