@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -76,7 +76,7 @@ def quick_check(store: Store) -> Checked:
 
     Raises IndexDamaged if the catalogue cannot be read.
     """
-    return _confirmed(store, lambda: _quick_check(store))
+    return _confirmed(store, lambda: _check(store, None, 0, lambda what, done, total: None, is_quick=True))
 
 
 def _confirmed(store: Store, run: Callable[[], Checked]) -> Checked:
@@ -92,24 +92,13 @@ def _confirmed(store: Store, run: Callable[[], Checked]) -> Checked:
     return checked
 
 
-def _quick_check(store: Store) -> Checked:
-    findings: list[Finding] = []
-    edition = -1
-    checks = _Checks(store, deep=False)
-    with store.catalog.reading(), _structural(findings):
-        edition = store.catalog.edition()
-        for part in (checks.database, checks.files, checks.without_vectors):
-            findings.extend(part())
-        for space in checks.spaces():
-            findings.extend(checks.space_quickly(space))
-    return Checked(tuple(findings), tuple(checks.notes), edition=edition)
-
-
 def _check(
     store: Store,
     embedder: Callable[[], Embedder] | None,
     sample: int,
     on_progress: Progress,
+    *,
+    is_quick: bool = False,
 ) -> Checked:
     findings: list[Finding] = []
     edition = -1
@@ -119,13 +108,15 @@ def _check(
         on_progress("checking the catalogue", 0, 0)
         edition = store.catalog.edition()
         findings.extend(checks.database())
-        for part in (checks.roots, checks.photos, checks.texts, checks.files, checks.without_vectors):
+        of_rows = () if is_quick else (checks.roots, checks.photos, checks.texts)
+        for part in (*of_rows, checks.files, checks.without_vectors):
             findings.extend(part())
         for space in checks.spaces():
             on_progress(f"checking the vectors of {space.identity.name}", 0, 0)
-            findings.extend(checks.space(space))
-        photos = store.catalog.photos.count_present()
-        vectors = store.catalog.vectors.count_all()
+            findings.extend(checks.space(space, is_quick=is_quick))
+        if not is_quick:
+            photos = store.catalog.photos.count_present()
+            vectors = store.catalog.vectors.count_all()
     if embedder is not None and not any(finding.is_structural for finding in findings):
         deep_check = DeepCheck(store, embedder, sample, on_progress)
         with _structural(findings):
@@ -298,7 +289,16 @@ class _Checks:
 
     # one space
 
-    def space(self, space: Space) -> Iterator[Finding]:
+    def space(self, space: Space, *, is_quick: bool) -> Iterator[Finding]:
+        """All checks of a space, or quickly those that read no vector."""
+        sound = () if is_quick else (yield from self._rows(space))
+        yield from self._flat(space, sound)
+        yield from self._slots(space)
+        yield from self._calibration(space)
+        yield from self._graphs(space, sound)
+
+    def _rows(self, space: Space) -> Generator[Finding, None, Sequence[NewVector]]:
+        """Returns the vectors that the catalogue describes well."""
         vectors = self._catalog.vectors.all(space.id)
         lost = [v for v in vectors if not (isinstance(v.slot, int) and 0 <= v.slot < space.slots)]
         if lost:
@@ -314,20 +314,10 @@ class _Checks:
         odd = [v.slot for v in sound if not (isinstance(v.key, bytes) and len(v.key) == 32)]
         if odd:
             yield Finding("vectors", f"{len(odd)} vectors have no content", repair.forget_vectors(space, odd))
-        yield from self._length(space)
-        yield from self._flat(space, sound)
-        yield from self._slots(space)
-        yield from self._calibration(space)
-        yield from self._graphs(space, sound)
+        return sound
 
-    def space_quickly(self, space: Space) -> Iterator[Finding]:
-        """The checks that read no vector."""
-        yield from self._length(space)
-        yield from self._slots(space)
-        yield from self._calibration(space)
-        yield from self._graphs(space, ())
-
-    def _length(self, space: Space) -> Iterator[Finding]:
+    def _flat(self, space: Space, vectors: Sequence[NewVector]) -> Iterator[Finding]:
+        """The file of the vectors: its length, and whether these vectors are those that were written."""
         flat = self._store.vectors(space)
         try:
             stored = flat.count_rows()
@@ -343,16 +333,9 @@ class _Checks:
                 f"{printable(flat.path)}: has {stored} vectors, but the catalogue expects {space.slots}",
                 repair.cut_space(space, stored),
             )
-
-    def _flat(self, space: Space, vectors: Sequence[NewVector]) -> Iterator[Finding]:
-        flat = self._store.vectors(space)
-        try:
-            stored = flat.count_rows()
-        except (OSError, IndexDamaged):
-            return  # `_length` finds it
         crcs = {v.slot: v.crc for v in vectors}
         bad: list[int] = []
-        for start, rows in flat.blocks(min(stored, space.slots)):
+        for start, rows in flat.blocks(min(stored, space.slots)) if crcs else ():
             bad += _wrong_rows(rows, start, crcs)
         if bad:
             whose = self._some(self._ids_of(space, bad))

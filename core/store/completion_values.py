@@ -23,7 +23,6 @@ _QUERIES = {
     "keywords": "select distinct value from photos, json_each(keywords) where state = 'present' and keywords <> '[]'",
     "roots": "select path from roots",
 }
-TOPICS = (*_QUERIES, INDEXES)
 
 
 def completion_values(topic: str, typed: str = "", index: str | None = None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from .database import Database
@@ -32,7 +33,7 @@ class Consistency:
         return self._db.rows(f"select {_KEYS[table]}, folder, name from {table}")  # noqa: S608 - names of ours
 
     def photos_with_impossible_facts(self) -> list[int]:
-        rows = self._db.rows(
+        return self._db.column(
             """
             select id from photos
             where typeof(content_hash) <> 'blob' or length(content_hash) <> 32
@@ -41,7 +42,6 @@ class Consistency:
                 or state not in ('present', 'gone', 'excluded') or not json_valid(keywords)
             """
         )
-        return [row[0] for row in rows]
 
     def texts(self) -> list[tuple[bytes, object]]:
         """(key, text) of every text."""
@@ -49,13 +49,11 @@ class Consistency:
 
     def count_unattached_notes(self) -> int:
         """The number of times that a photo lacks a note about its content."""
-        return int(
-            self._db.value(
-                """
-                select count(*) from notes n cross join photos p on p.content_hash = n.content_hash
-                where not exists (select 1 from photo_texts t where t.photo_id = p.id and t.key = n.key)
-                """
-            )
+        return self._db.count(
+            """
+            select count(*) from notes n cross join photos p on p.content_hash = n.content_hash
+            where not exists (select 1 from photo_texts t where t.photo_id = p.id and t.key = n.key)
+            """
         )
 
     def reachable_photos(self) -> list[tuple[int, str]]:
@@ -69,8 +67,9 @@ class Consistency:
 
     def text_keys(self, photo_id: int) -> set[bytes]:
         """The keys of the texts of a photo, without notes."""
-        rows = self._db.rows("select key from photo_texts where photo_id = :id and source <> 'note'", id=photo_id)
-        return {row[0] for row in rows}
+        return set(
+            self._db.column("select key from photo_texts where photo_id = :id and source <> 'note'", id=photo_id)
+        )
 
     def texts_with_slots(self, space_id: str) -> list[tuple[int, str]]:
         """(slot, text) of every text that has a vector in that space."""
@@ -82,19 +81,22 @@ class Consistency:
             space=space_id,
         )
 
-    def delete_row(self, table: CheckedTable, key: int | str) -> None:
-        self._db.execute(f"delete from {table} where {_KEYS[table]} = ?", (key,))  # noqa: S608 - names of ours
+    def delete_rows(self, table: CheckedTable, keys: Iterable[int | str]) -> None:
+        self._db.executemany(
+            f"delete from {table} where {_KEYS[table]} = ?",  # noqa: S608 - names of ours
+            [(key,) for key in keys],
+        )
 
-    def delete_text(self, key: bytes) -> None:
-        """Delete a text and its vectors, and let the next run read its photos again."""
-        values = {"key": key, "unread": UNREAD}
+    def delete_texts(self, keys: Iterable[bytes]) -> None:
+        """Delete texts and their vectors, and let the next run read their photos again."""
+        values = [{"key": key, "unread": UNREAD} for key in keys]
         for statement in (
             "update photos set sidecars = :unread where id in (select photo_id from photo_texts where key = :key)",
             "delete from photo_texts where key = :key",
             "delete from texts where key = :key",
             "delete from vectors where modality = 'text' and key = :key",
         ):
-            self._db.execute(statement, values)
+            self._db.executemany(statement, values)
 
     def set_unread(self, photo_id: int) -> None:
         """Let the next run read a photo again."""

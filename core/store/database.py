@@ -82,13 +82,20 @@ class Database:
         row = self.row(sql, **parameters)
         return None if row is None else row[0]
 
+    def column(self, sql: str, /, **parameters: Any) -> list[Any]:
+        """The first value of every row."""
+        return [row[0] for row in self.rows(sql, **parameters)]
+
+    def count(self, sql: str, /, **parameters: Any) -> int:
+        return int(self.value(sql, **parameters))
+
     def folders_below(self, table: str, root_id: int, folder: bytes) -> list[bytes]:
         """The folders at or below `folder` that have a row in `table`. One look-up for each: `distinct` would read the
         rows of all their files."""
         return [
-            row[0]
+            found
             for low, high in at_or_below(folder)
-            for row in self.rows(
+            for found in self.column(
                 f"""
                 with recursive found (folder) as (
                     select min(folder) from {table} where root_id = :root and folder >= :low and folder < :high

@@ -59,7 +59,7 @@ class FailureTable:
         )
 
     def count_reported(self) -> int:
-        return int(self._db.value("select count(*) from failures where not is_silent"))
+        return self._db.count("select count(*) from failures where not is_silent")
 
     def count_by_reason(self) -> list[tuple[str, str, int]]:
         """(stage, reason, number) of the failures that users see."""

@@ -95,9 +95,7 @@ class PhotoTable:
     def count_present(self, root_id: int | None = None) -> int:
         """The number of present photos, of one root or of all."""
         which = "true" if root_id is None else "root_id = :root"
-        return int(
-            self._db.value(f"select count(*) from photos where state = 'present' and {which}", root=root_id)  # noqa: S608
-        )
+        return self._db.count(f"select count(*) from photos where state = 'present' and {which}", root=root_id)  # noqa: S608
 
     def count_by_state(self) -> dict[str, int]:
         """The number of photos in each state; those of offline roots count as 'offline'."""
@@ -112,13 +110,11 @@ class PhotoTable:
 
     def count_texts(self) -> int:
         """The number of different texts of present photos."""
-        return int(
-            self._db.value(
-                """
-                select count(distinct t.key) from photo_texts t
-                join photos p on p.id = t.photo_id and p.state = 'present'
-                """
-            )
+        return self._db.count(
+            """
+            select count(distinct t.key) from photo_texts t
+            join photos p on p.id = t.photo_id and p.state = 'present'
+            """
         )
 
     def any_in_root(self, root_id: int) -> bool:
@@ -190,7 +186,7 @@ class PhotoTable:
 
     def has_copy(self, photo_id: int, but: Iterable[int]) -> bool:
         """Whether another present photo of an online root has the same content; the ids `but` do not count."""
-        rows = self._db.rows(
+        ids = self._db.column(
             """
             select o.id from photos p
             cross join photos o on o.content_hash = p.content_hash and o.state = 'present' and o.id <> p.id
@@ -199,16 +195,16 @@ class PhotoTable:
             """,
             id=photo_id,
         )
-        return any(row[0] not in but for row in rows)
+        return not set(ids).issubset(but)
 
     def paired_contents(self) -> set[bytes]:
         """The content hashes of RAW files that have the same shot beside them in another format."""
-        return {row[0] for row in self._db.rows("select distinct content_hash from photos where pair is not null")}
+        return set(self._db.column("select distinct content_hash from photos where pair is not null"))
 
     def without_vectors(self, space_id: str) -> list[int]:
         """Ids of the present photos that have no vector in a space, or a text without one. Files with a failure are
         left out."""
-        rows = self._db.rows(
+        return self._db.column(
             f"""
             select p.id from photos p
             where p.state = 'present' and not {HAS_VECTORS} and not exists (
@@ -218,14 +214,13 @@ class PhotoTable:
             """,  # noqa: S608 - a condition of ours
             space=space_id,
         )
-        return [row[0] for row in rows]
 
     def folders_without_vectors(self, root_id: int, folder: bytes, space_id: str) -> set[bytes]:
         """The folders at or below `folder` with a present photo that has no vector in that space, or a text of it."""
         return {
-            row[0]
+            found
             for low, high in at_or_below(folder)
-            for row in self._db.rows(
+            for found in self._db.column(
                 f"""
                 select distinct p.folder from photos p
                 where p.root_id = :root and p.folder >= :low and p.folder < :high and p.state = 'present'

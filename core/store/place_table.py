@@ -70,10 +70,8 @@ class PlaceTable:
 
     def of_content(self, content_hash: bytes) -> list[Place]:
         """The present photos with that content."""
-        ids = self._db.rows(
-            "select id from photos where content_hash = :content and state = 'present'", content=content_hash
-        )
-        return self.by_id([row[0] for row in ids])
+        ids = "select id from photos where content_hash = :content and state = 'present'"
+        return self.by_id(self._db.column(ids, content=content_hash))
 
     def of_slots(
         self, space_id: str, slots: Sequence[int], *, include_offline: bool, where: str = "", **parameters: Any
@@ -108,7 +106,7 @@ class PlaceTable:
 
     def slots_where(self, space_id: str, where: str, **parameters: Any) -> list[int]:
         """The slots, of pictures and texts, of the present photos that match an SQL condition on `p` and `r`."""
-        rows = self._db.rows(
+        return self._db.column(
             f"""
             with chosen as materialized (
                 select p.id, p.content_hash from photos p cross join roots r on r.id = p.root_id
@@ -124,11 +122,10 @@ class PlaceTable:
             space=space_id,
             **parameters,
         )
-        return [row[0] for row in rows]
 
     def newest(self, where: str, *, limit: int, offset: int, **parameters: Any) -> list[int]:
         """Ids of the present photos of online roots that match an SQL condition on `p` and `r`, newest first."""
-        rows = self._db.rows(
+        return self._db.column(
             f"""
             select p.id from photos p join roots r on r.id = p.root_id
             where p.state = 'present' and r.state = 'online' and ({where})
@@ -138,7 +135,6 @@ class PlaceTable:
             offset=offset,
             **parameters,
         )
-        return [row[0] for row in rows]
 
     def count_by_day(self, where: str, **parameters: Any) -> list[tuple[str, int]]:
         """How many of the present photos of online roots that match were taken on each day, the last day first."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .catalog import Catalog
 from .consistency import CheckedTable
 from .graphs import Graph
 from .prune import compact
@@ -53,14 +54,19 @@ def repair(store: Store, findings: Sequence[Finding]) -> bool:
     return any(finding.part in ("catalogue", "photos", "texts", "vectors") for finding in findings)
 
 
-def delete_orphans(store: Store) -> None:
-    with store.catalog.transaction():
-        store.catalog.delete_orphans()
+def _change(change: Callable[[Catalog], object]) -> Fix:
+    """One transaction of the catalogue."""
+
+    def fix(store: Store) -> None:
+        with store.catalog.transaction():
+            change(store.catalog)
+
+    return fix
 
 
-def set_new_edition(store: Store) -> None:
-    with store.catalog.transaction():
-        store.catalog.consistency.set_new_edition()
+delete_orphans = _change(Catalog.delete_orphans)
+set_new_edition = _change(lambda catalog: catalog.consistency.set_new_edition())
+attach_notes = _change(lambda catalog: catalog.notes.attach())
 
 
 def choose_active_space(store: Store) -> None:
@@ -72,21 +78,19 @@ def choose_active_space(store: Store) -> None:
 
 
 def delete_rows(table: CheckedTable, keys: Sequence[int | str]) -> Fix:
-    def fix(store: Store) -> None:
-        with store.catalog.transaction():
-            for key in keys:
-                store.catalog.consistency.delete_row(table, key)
-
-    return fix
+    return _change(lambda catalog: catalog.consistency.delete_rows(table, keys))
 
 
 def delete_texts(keys: Sequence[bytes]) -> Fix:
-    def fix(store: Store) -> None:
-        with store.catalog.transaction():
-            for key in keys:
-                store.catalog.consistency.delete_text(key)
+    return _change(lambda catalog: catalog.consistency.delete_texts(keys))
 
-    return fix
+
+def read_again(photo_id: int) -> Fix:
+    return _change(lambda catalog: catalog.consistency.set_unread(photo_id))
+
+
+def forget_calibration(space: Space) -> Fix:
+    return _change(lambda catalog: catalog.spaces.delete_calibration(space.id))
 
 
 def fix_notes(bad: Sequence[tuple[bytes, bytes]]) -> Fix:
@@ -99,19 +103,6 @@ def fix_notes(bad: Sequence[tuple[bytes, bytes]]) -> Fix:
                     store.catalog.notes.remove(of, [key])
                     if isinstance(of, bytes) and isinstance(text, str):
                         store.catalog.notes.add(of, text)
-
-    return fix
-
-
-def attach_notes(store: Store) -> None:
-    with store.catalog.transaction():
-        store.catalog.notes.attach()
-
-
-def read_again(photo_id: int) -> Fix:
-    def fix(store: Store) -> None:
-        with store.catalog.transaction():
-            store.catalog.consistency.set_unread(photo_id)
 
     return fix
 
@@ -144,14 +135,6 @@ def forget_vectors(space: Space, slots: Sequence[int]) -> Fix:
 
 def cut_space(space: Space, slots_left: int) -> Fix:
     return lambda store: store.forget(space, range(slots_left, space.slots), slots_left=slots_left)
-
-
-def forget_calibration(space: Space) -> Fix:
-    def fix(store: Store) -> None:
-        with store.catalog.transaction():
-            store.catalog.spaces.delete_calibration(space.id)
-
-    return fix
 
 
 def remove_graph(graph: Graph) -> Fix:

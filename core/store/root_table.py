@@ -43,16 +43,11 @@ class RootTable:
         self.update(root_id, exclude=json.dumps(list(exclude)), hidden=int(hidden))
 
     def add(self, path: str, kind: str, device: int | None) -> int:
-        row = {"path": self._stored(path), "kind": kind, "device": device, "added_at": now()}
-        return int(
-            self._db.execute(
-                """
-            insert into roots (path, kind, device, added_at)
-            values (:path, :kind, :device, :added_at) returning id
-            """,
-                row,
-            ).fetchone()[0]
+        cursor = self._db.execute(
+            "insert into roots (path, kind, device, added_at) values (?, ?, ?, ?) returning id",
+            (self._stored(path), kind, device, now()),
         )
+        return int(cursor.fetchone()[0])
 
     def _stored(self, path: str) -> bytes:
         if self._base is not None:

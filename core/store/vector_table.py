@@ -79,7 +79,7 @@ class VectorTable:
 
     def in_range(self, space_id: str, modality: Modality, first: int, upto: int, limit: int = -1) -> list[int]:
         """The slots from `first` to below `upto` that hold a vector of that modality, in order."""
-        rows = self._db.rows(
+        return self._db.column(
             """
             select slot from vectors
             where space_id = :space and slot >= :first and slot < :upto and modality = :modality
@@ -91,7 +91,6 @@ class VectorTable:
             upto=upto,
             limit=limit,
         )
-        return [row[0] for row in rows]
 
     def in_use(self, space_id: str) -> list[NewVector]:
         """The vectors that a photo in any state, a text, a note or a pending import has, by slot."""
@@ -109,17 +108,15 @@ class VectorTable:
         return [NewVector(*row) for row in rows]
 
     def count(self, space_id: str, modality: Modality) -> int:
-        return int(
-            self._db.value(
-                "select count(*) from vectors where space_id = :space and modality = :modality",
-                space=space_id,
-                modality=modality,
-            )
+        return self._db.count(
+            "select count(*) from vectors where space_id = :space and modality = :modality",
+            space=space_id,
+            modality=modality,
         )
 
     def count_all(self) -> int:
         """The number of vectors in all spaces."""
-        return int(self._db.value("select count(*) from vectors"))
+        return self._db.count("select count(*) from vectors")
 
     def replace_all(self, space_id: str, vectors: Iterable[NewVector]) -> None:
         """Give a space these vectors instead of those it has."""
@@ -222,7 +219,7 @@ class VectorTable:
 
     def count_pending_imports(self) -> int:
         """The number of contents and texts with an imported vector but no photo here yet."""
-        return int(self._db.value("select count(*) from awaited where key in (select key from vectors)"))
+        return self._db.count("select count(*) from awaited where key in (select key from vectors)")
 
 
 _LIVE_TEXTS = """
