@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -269,7 +270,7 @@ def _cirr_query(record: dict[str, Any]) -> BenchmarkQuery:
     reference = _string(record, "reference")
     return BenchmarkQuery(
         id=_id(record, "pairid"),
-        texts=(_plain_spaces(_string(record, "caption")),),
+        texts=(" ".join(_string(record, "caption").split()),),
         image=reference,
         relevant={_string(record, "target_hard"): 1.0} if "target_hard" in record else {},
         exclude=frozenset([reference]),
@@ -387,7 +388,9 @@ def own(path: str, *, include_reference: bool = False) -> Benchmark:
     A query's own picture is left out of its ranking, as in `imgsearch query`, unless it is relevant. QueryError names
     the line that is wrong.
     """
-    queries = tuple(_own_query(record, f"{printable(path)}:{n}", n, include_reference) for n, record in _lines(path))
+    queries = tuple(
+        _own_query(record, f"{printable(path)}:{n}", n, include_reference) for n, record in _records(_text(path), path)
+    )
     if not queries:
         raise QueryError(f"{printable(path)}: no queries found", hint=_OWN_HINT)
     _refuse_repeated(path, "id", queries)
@@ -454,21 +457,16 @@ def _is_grade(value: Any) -> bool:
 # ------------------------------------------------------------------------------------------------ reading files
 
 
-class _reading:  # noqa: N801 - used as `with _reading(path):`
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
     """Turns errors about the content of a file into a QueryError that names the file."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, LookupError | TypeError | ValueError | AttributeError):
-            what = f"no {error}" if isinstance(error, KeyError) else f"unexpected content ({error})"
-            raise QueryError(
-                f"{printable(self._path)}: {what} in one of the records", hint="is it the benchmark's own file?"
-            ) from error
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else f"unexpected content ({error})"
+        raise QueryError(
+            f"{printable(path)}: {what} in one of the records", hint="is it the benchmark's own file?"
+        ) from error
 
 
 def _string(record: dict[str, Any], key: str) -> str:
@@ -497,11 +495,13 @@ def _id(record: dict[str, Any], key: str) -> str:
 
 
 def _refuse_repeated(path: str, key: str, queries: Iterable[BenchmarkQuery]) -> None:
-    repeated = _first_repeated(query.id for query in queries)
-    if repeated is not None:
-        raise QueryError(
-            f"{printable(path)}: the {key} {printable(repeated)} occurs twice", hint="give each query its own"
-        )
+    seen: set[str] = set()
+    for query in queries:
+        if query.id in seen:
+            raise QueryError(
+                f"{printable(path)}: the {key} {printable(query.id)} occurs twice", hint="give each query its own"
+            )
+        seen.add(query.id)
 
 
 def _inside(folder: str, *parts: str) -> str:
@@ -545,10 +545,6 @@ def _json_or_none(text: str) -> Any:
         return None
 
 
-def _lines(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    return _records(_text(path), path)
-
-
 def _records(text: str, path: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a JSON Lines text with their line numbers, from 1."""
     for number, line in enumerate(text.split("\n"), start=1):
@@ -557,16 +553,3 @@ def _records(text: str, path: str) -> Iterator[tuple[int, dict[str, Any]]]:
             if not isinstance(record, dict):
                 raise QueryError(f"{printable(path)}:{number}: not a JSON object", hint="one object per line")
             yield number, record
-
-
-def _plain_spaces(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _first_repeated(names: Iterable[str]) -> str | None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None

@@ -16,6 +16,7 @@ import numpy as np  # noqa: TID253
 
 from imgsearch.core.search.grammar import Query, Term
 from imgsearch.core.search.options import SearchOptions
+from imgsearch.core.search.scorer import top
 from imgsearch.core.search.searcher import Searcher
 from imgsearch.core.store.store import Store, View
 from imgsearch.core.types import Embedder
@@ -207,13 +208,10 @@ def _image_to_text(
             on_progress(1)
 
 
-def _best(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+def _best(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     """Indices of the `count` best scores, ties in order."""
-    if count < len(scores):
-        cut = np.partition(scores, len(scores) - count)[len(scores) - count]
-        near = np.flatnonzero(scores >= cut)
-        return near[np.argsort(-scores[near], kind="stable")][:count]
-    return np.argsort(-scores, kind="stable")
+    near = top(scores, count)
+    return near[np.argsort(-scores[near], kind="stable")][:count]
 
 
 def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import os
 import re
@@ -194,7 +195,7 @@ class OpenClipEmbedder:
         self._dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[self.precision]
         if self._device.type == "cpu" and self.precision == "bf16" and not self._precision_is_given:
             self._exact_visual = self.model.visual
-            self.model.visual = _copied(self.model.visual)
+            self.model.visual = copy.deepcopy(self.model.visual)
         try:
             self.model.to(self._device)
         except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
@@ -395,12 +396,6 @@ def _is_convolutional(tower: torch.nn.Module) -> bool:
     convolutions = sum(m.weight.numel() for m in tower.modules() if isinstance(m, torch.nn.Conv2d))
     attends = any("attention" in type(module).__name__.lower() for module in tower.modules())
     return not attends or convolutions > everything / 2
-
-
-def _copied(tower: torch.nn.Module) -> torch.nn.Module:
-    import copy
-
-    return copy.deepcopy(tower)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

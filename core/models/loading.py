@@ -44,7 +44,6 @@ def load(
     say: Say | None = None,
     progress: Progress | None = None,
     offline: bool = False,
-    threads: int | None = None,
 ) -> OpenClipEmbedder:
     """Load a model, after downloading its missing files. Raises ModelError and UsageError.
 
@@ -55,8 +54,6 @@ def load(
     if precision not in ("auto", "fp16", "bf16", "fp32"):
         raise UsageError(f"no such precision: {precision}", hint="one of auto, fp16, bf16, fp32")
     place = choose_device(device, say)
-    if threads:
-        torch.set_num_threads(threads)
     source = _find(spec, say, progress, offline)
     _check_weights(source.checkpoint)
     model = _build(source)
@@ -279,10 +276,6 @@ def _build(source: _Source) -> Any:
             force_quick_gelu=source.quick_gelu,
             require_pretrained=True,
         )
-    except MemoryError as error:
-        raise ModelError(
-            f"{source.spec.name} does not fit in memory", hint="close other programs, or use a smaller model"
-        ) from error
     except Exception as error:  # open_clip, timm and torch raise all kinds of errors on a wrong configuration
         if is_out_of_memory(error):
             raise ModelError(

@@ -152,10 +152,6 @@ def differing(ones: Codes, others: Codes) -> tuple[NDArray[np.int64], NDArray[np
     return _counted(differ), _counted(both), _counted(ones[..., 2:] | others[..., 2:])
 
 
-def clear_bits(looks: Codes) -> NDArray[np.int64]:
-    return _counted(looks[..., 2:])
-
-
 def _counted(words: NDArray[np.uint64]) -> NDArray[np.int64]:
     """The ones in the bits of the last axis."""
     if hasattr(np, "bitwise_count"):  # numpy 2

@@ -14,12 +14,12 @@ from imgsearch.core.paths import printable
 from . import grammar
 
 if TYPE_CHECKING:
-    from imgsearch.core.store.calibration import Calibration
-    from imgsearch.core.store.records import Space
     from imgsearch.core.types import Modality
 
     from .grammar import Query, Term
     from .options import SearchOptions
+    from .ranking import Batch, Ranking
+    from .scorer import Scored, Scorer
     from .scoring import Background, EncodedQuery
 
 
@@ -49,30 +49,25 @@ class Explanation:
     def of(
         cls,
         encoded: EncodedQuery,
-        options: SearchOptions,
-        *,
-        space: Space,
-        calibration: Calibration | None,
-        plan: str,
-        scored: Mapping[Modality, int],
-        allowed: Mapping[Modality, int],
+        scorer: Scorer,
+        batch: Batch,
+        scored: Mapping[Modality, Scored],
         backgrounds: Mapping[Modality, Background | None],
-        floors: Mapping[Modality, float],
-        cuts: Mapping[Modality, tuple[float, float] | None],
-        timings: Timings,
+        ranking: Ranking,
     ) -> Explanation:
-        query = encoded.query
+        query, options = encoded.query, batch.options
+        space, calibration = scorer.view.space, scorer.calibration
         record: dict[str, Any] = {
             "query": printable(query.typed),
             "read_as": printable(as_options(query)),
             "parts": list(_parts(encoded, options)),
             "method": encoded.method,
             "plan": {
-                "strategy": plan,
+                "strategy": "graph" if any(each.is_shortlist for each in scored.values()) else "scan",
                 "modality": options.modality,
                 "vectors": space.slots,
-                "allowed": dict(allowed),
-                "scored": dict(scored),
+                "allowed": {modality: int(mask.sum()) for modality, mask in batch.allowed.items()},
+                "scored": {modality: len(each.slots) for modality, each in scored.items()},
             },
             "model": space.identity.name,
             "hubness": encoded.corrects_hubness,
@@ -96,12 +91,12 @@ class Explanation:
             },
             "least_score": {
                 modality: None if not math.isfinite(floor) else round(float(floor), 6)
-                for modality, floor in floors.items()
+                for modality, floor in ranking.floors.items()
             },
-            "seconds": {stage: round(seconds, 4) for stage, seconds in timings.seconds.items()},
+            "seconds": {stage: round(seconds, 4) for stage, seconds in batch.timings.seconds.items()},
         }
         if options.auto_cut:
-            record["auto_cut"] = {modality: _cut(cut) for modality, cut in cuts.items()}
+            record["auto_cut"] = {modality: _cut(cut) for modality, cut in ranking.cuts.items()}
         if query.as_written:
             record["as_written"] = query.as_written
         return cls(record)

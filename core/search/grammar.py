@@ -130,15 +130,12 @@ def parse(typed: str, *, directory: str | None = None, natural: bool = False, ve
     return _Parser(typed, directory, natural).query()
 
 
-def explicit(
-    text: str | None, images: tuple[str, ...], *, typed: str | None = None, directory: str | None = None
-) -> Query:
+def explicit(text: str | None, images: tuple[str, ...], *, directory: str | None = None) -> Query:
     """A query from `--text` and `--image`, without any grammar. Raises QueryError for a missing picture."""
     paths = given_pictures(images, "--image", directory)
     if text is not None and not text.strip():
         raise QueryError("--text is empty", hint="is a shell variable unset?")
-    if typed is None:
-        typed = " like ".join(part for part in (text, *images) if part)
+    typed = " like ".join(part for part in (text, *images) if part)
     return Query(typed, text=text, images=paths)
 
 

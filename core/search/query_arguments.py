@@ -175,22 +175,7 @@ class QueryArguments(NamedTuple):
     def filters(self) -> Filters:
         from .filters import Filters
 
-        return Filters(
-            after=self.after,
-            before=self.before,
-            camera=self.camera,
-            lens=self.lens,
-            near=self.near,
-            rating=self.rating,
-            keyword=self.keyword,
-            under=self.under,
-            glob=self.glob,
-            ext=self.ext,
-            min_size=self.min_size,
-            orientation=self.orientation,
-            has=self.has,
-            root=self.root,
-        )
+        return Filters(**{name: getattr(self, name) for name in Filters.__slots__})
 
     def _parsed(self, typed: str, directory: str | None) -> Query:
         from . import grammar

@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np  # noqa: TID253
-
 from imgsearch.core.errors import QueryError
 from imgsearch.core.store.store import Store, View
-from imgsearch.core.types import Embedder, Modality
+from imgsearch.core.types import Embedder
 
 from .encoding import QueryEncoder
 from .explain import Explanation, Timings
@@ -19,9 +17,9 @@ from .filters import condition
 from .grammar import Query
 from .grouping import Hit
 from .options import SearchOptions
-from .ranking import Batch, Ranker, Ranking
-from .scorer import Scored, Scorer
-from .scoring import Background, EncodedQuery
+from .ranking import Batch, Ranker
+from .scorer import Scorer
+from .scoring import EncodedQuery
 
 if TYPE_CHECKING:
     from imgsearch.core.types import Vectors
@@ -205,28 +203,5 @@ class _Search:
             backgrounds = {modality: measured[modality][at] for modality in batch.allowed}
             with timings.of("rank"):
                 ranking = ranker.rank(query, scored, backgrounds)
-            explanation = _explanation(query, scorer, batch, scored, backgrounds, ranking) if explain else None
+            explanation = Explanation.of(query, scorer, batch, scored, backgrounds, ranking) if explain else None
             yield _Answer(ranking.hits, explanation)
-
-
-def _explanation(
-    query: EncodedQuery,
-    scorer: Scorer,
-    batch: Batch,
-    scored: dict[Modality, Scored],
-    backgrounds: dict[Modality, Background | None],
-    ranking: Ranking,
-) -> Explanation:
-    return Explanation.of(
-        query,
-        batch.options,
-        space=scorer.view.space,
-        calibration=scorer.calibration,
-        plan="graph" if any(each.is_shortlist for each in scored.values()) else "scan",
-        scored={modality: len(each.slots) for modality, each in scored.items()},
-        allowed={modality: int(np.count_nonzero(mask)) for modality, mask in batch.allowed.items()},
-        backgrounds=backgrounds,
-        floors=ranking.floors,
-        cuts=ranking.cuts,
-        timings=batch.timings,
-    )
