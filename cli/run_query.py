@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from imgsearch.core.search.searcher import Searcher
 
     from .output.sheets import Sheet
-    from .output.verbose import QueryLog
 
     OnExplained = Callable[[Explanation], None]
+    Show = Callable[[str, Sequence[Hit]], None]
 
 # Queries of standard input answered together: enough to share one pass over the vectors, few enough to see progress.
 QUERIES_AT_ONCE = 1024
@@ -39,17 +39,31 @@ def answer(asked: QueryArguments) -> int:
     """The command `imgsearch query`. Returns the exit code."""
     printer, sheet = _outputs(asked)
     render.set_quiet(asked.quiet)
-    explains = _explainer(as_json=asked.as_json) if asked.explain else None
-    log = _query_log(asked, explains) if asked.verbose else None
+    explains = (lambda explanation: _explain(explanation, as_json=asked.as_json)) if asked.explain else None
+    log = None
+    if asked.verbose:
+        from .output.verbose import QueryLog
+
+        has_filters = bool(asked.filters())
+        log = QueryLog(asked.index, asked.strategy, asked.modality, has_filters=has_filters, then=explains)
     on_explained = log or explains
     statistics = asked.explain or printer.shows_statistics
-    show = _Show(asked, printer, sheet)
+
+    def show(typed: str, hits: Sequence[Hit]) -> None:
+        """Print the hits of one query, and write them to a page where one was asked for."""
+        if sheet is None or not sheet.is_stdout:
+            printer.print(hits)
+            render.flush()
+        if sheet is not None:
+            sheet.write(typed, hits, asked.options(statistics=False))
+
+    def on_failure(reason: str) -> None:
+        if asked.verbose:
+            render.say(f"searching without the server: {reason}")
+
     if not asked.has_many and asked.device == "auto" and not (asked.no_server or asked.no_history):
-        found = protocol.ask(
-            asked._replace(explain=on_explained is not None),
-            statistics=statistics,
-            on_failure=_report_server if asked.verbose else _ignore,
-        )
+        same = asked._replace(explain=on_explained is not None)
+        found = protocol.ask(same, statistics=statistics, on_failure=on_failure)
         if found is not None:
             if log:
                 log.is_warm = True
@@ -58,7 +72,7 @@ def answer(asked: QueryArguments) -> int:
 
 
 def _answer_here(
-    asked: QueryArguments, printer: HitPrinter, show: _Show, on_explained: OnExplained | None, *, statistics: bool
+    asked: QueryArguments, printer: HitPrinter, show: Show, on_explained: OnExplained | None, *, statistics: bool
 ) -> int:
     from imgsearch.core.search.encoding import texts_of
     from imgsearch.core.search.searcher import Searcher
@@ -86,14 +100,6 @@ def _answer_here(
             code = 0 if hits else 1
     finish(embedder)
     return code
-
-
-def _report_server(reason: str) -> None:
-    render.say(f"searching without the server: {reason}")
-
-
-def _ignore(reason: str) -> None:
-    pass
 
 
 def answer_many(
@@ -193,28 +199,13 @@ def _fields(typed: str | None) -> tuple[str, ...]:
     return names
 
 
-def _explainer(*, as_json: bool) -> OnExplained:
-    def explain(explanation: Explanation) -> None:
-        render.flush()
-        if as_json:
-            sys.stderr.write(json.dumps({"explain": explanation.record}) + "\n")
-        else:
-            sys.stderr.write("".join(f"{line}\n" for line in explanation.lines()))
-        sys.stderr.flush()
-
-    return explain
-
-
-def _query_log(asked: QueryArguments, then: OnExplained | None) -> QueryLog:
-    from .output.verbose import QueryLog
-
-    return QueryLog(
-        asked.index,
-        strategy=asked.strategy,
-        modality=asked.modality,
-        has_filters=bool(asked.filters()),
-        then=then,
-    )
+def _explain(explanation: Explanation, *, as_json: bool) -> None:
+    render.flush()
+    if as_json:
+        sys.stderr.write(json.dumps({"explain": explanation.record}) + "\n")
+    else:
+        sys.stderr.write("".join(f"{line}\n" for line in explanation.lines()))
+    sys.stderr.flush()
 
 
 def _mention_offline(roots: Iterable[str]) -> None:
@@ -225,23 +216,7 @@ def _mention_offline(roots: Iterable[str]) -> None:
         render.warn(f"{printable(path)} is offline and its photos are hidden (see: imgsearch status)")
 
 
-class _Show:
-    """Prints the hits of one query, and writes them to a page where one was asked for."""
-
-    def __init__(self, asked: QueryArguments, printer: HitPrinter, sheet: Sheet | None) -> None:
-        self._asked = asked
-        self._printer = printer
-        self._sheet = sheet
-
-    def __call__(self, typed: str, hits: Sequence[Hit]) -> None:
-        if self._sheet is None or not self._sheet.is_stdout:
-            self._printer.print(hits)
-            render.flush()
-        if self._sheet is not None:
-            self._sheet.write(typed, hits, self._asked.options(statistics=False))
-
-
-def _print_warm(answer: protocol.ServerAnswer, show: _Show, on_explained: OnExplained | None) -> int:
+def _print_warm(answer: protocol.ServerAnswer, show: Show, on_explained: OnExplained | None) -> int:
     """Print what a running server found, exactly as if it had been found here."""
     if on_explained and answer.explanation is not None:
         from imgsearch.core.search.explain import Explanation

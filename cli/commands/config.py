@@ -85,7 +85,8 @@ def put(*, key: str, values: tuple[str, ...]) -> int:
     from imgsearch.core import config as core
 
     known = settings.known_key(key, settings.known_keys())
-    core.change(*_where(key), settings.typed_value(known, values))
+    *table, name = key.split(".")
+    core.change(table, name, settings.typed_value(known, values))
     return 0
 
 
@@ -165,11 +166,6 @@ def _file() -> str:
     if where is None:
         raise ConfigError(f"${core.VARIABLE} is empty, so there is no file", hint=f"unset {core.VARIABLE}")
     return where
-
-
-def _where(key: str) -> tuple[tuple[str, ...], str]:
-    *table, name = key.split(".")
-    return tuple(table), name
 
 
 def _written(value: Any) -> str:

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from imgsearch.core.store.notes import Note
-    from imgsearch.core.store.store import Store
     from imgsearch.core.types import Vectors
 
 
@@ -26,7 +25,7 @@ def add(
 
       imgsearch notes add IMG_1.jpg IMG_2.jpg "Ada's first day at school"
     """
-    from imgsearch.cli.loading import open_to_write
+    from imgsearch.cli.loading import open_to_write, query_embedder
     from imgsearch.core.errors import UsageError
     from imgsearch.core.store import notes as core
 
@@ -35,7 +34,13 @@ def add(
         raise UsageError("a note needs a photo and a text", hint='imgsearch notes add FILE "the text"')
     note = core.checked(text)
     with open_to_write(index, wait=wait) as store:
-        added = core.add(store, [_absolute(file) for file in files], text, _Embed(store, device, offline))
+
+        def embed(texts: Sequence[str]) -> Vectors:
+            """By the model of the space that search uses, or its light tower."""
+            space = store.space_to_search()
+            return query_embedder(space, device=device, offline=offline, history=False).embed_texts(texts)
+
+        added = core.add(store, [_absolute(file) for file in files], text, embed)
     if as_json:
         render.emit_json({"text": note, "files": len(files), "added": added})
         render.flush()
@@ -92,19 +97,6 @@ def remove(*, file: str, text: str | None, wait: bool, as_json: bool, quiet: boo
     else:
         render.say(f"removed {render.count(removed, 'note')}")
     return 0 if removed else 1
-
-
-class _Embed:
-    """The model of the space that search uses, or its light tower, once there is a text to embed."""
-
-    def __init__(self, store: Store, device: str, offline: bool) -> None:
-        self._store, self._device, self._offline = store, device, offline
-
-    def __call__(self, texts: Sequence[str]) -> Vectors:
-        from imgsearch.cli.loading import query_embedder
-
-        space = self._store.space_to_search()
-        return query_embedder(space, device=self._device, offline=self._offline, history=False).embed_texts(texts)
 
 
 def _absolute(file: str) -> str:

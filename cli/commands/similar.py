@@ -72,8 +72,7 @@ def similar(
         include_offline=include_offline,
         statistics=printer.shows_statistics,
     )
-    strategy, modality = search_options.strategy, search_options.modality
-    log = QueryLog(index, strategy=strategy, modality=modality, has_filters=bool(under)) if verbose else None
+    log = QueryLog(index, search_options.strategy, "image", has_filters=bool(under)) if verbose else None
     with open_store(index) as store:
         space = store.space_to_search()
         embedder = query_embedder(space, device=device, offline=offline, history=False)

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from imgsearch.core.paths import path_fields, printable
 
@@ -117,21 +117,7 @@ class Stages:
             render.say(f"{printable(self._what)}: {time.monotonic() - self._began:.2f} s")
 
 
-class Bar(Protocol):
-    """The part of tqdm's interface that commands use."""
-
-    n: float
-
-    def update(self, n: float = 1) -> object: ...
-
-    def refresh(self) -> object: ...
-
-    def set_postfix_str(self, s: str, refresh: bool = True) -> None: ...
-
-    def close(self) -> None: ...
-
-
-def bar(line: Line, *, desc: str, unit: str, total: float | None, unit_scale: bool = False) -> Bar:
+def bar(line: Line, *, desc: str, unit: str, total: float | None, unit_scale: bool = False) -> Any:
     """A tqdm bar that is drawn on `line` in a format that fits."""
     from tqdm import tqdm
 
@@ -156,7 +142,7 @@ def bar(line: Line, *, desc: str, unit: str, total: float | None, unit_scale: bo
         def clear(self, nolock: bool = False) -> None:
             line.clear()
 
-    drawn: Bar = LineBar(
+    return LineBar(
         file=sys.stderr,
         miniters=1,
         smoothing=0.1,
@@ -166,7 +152,6 @@ def bar(line: Line, *, desc: str, unit: str, total: float | None, unit_scale: bo
         total=total,
         unit_scale=unit_scale,
     )
-    return drawn
 
 
 class Progress:
@@ -180,7 +165,7 @@ class Progress:
         self._quiet = quiet
         self._verbose = verbose
         self._line = Line(is_wanted=not (quiet or as_json))
-        self._bar: Bar | None = None
+        self._bar: Any = None
         self._skipped = 0
 
     def __call__(self, event: Event) -> None:
@@ -237,7 +222,7 @@ class Download:
     """A bar on a terminal during a download."""
 
     def __init__(self) -> None:
-        self._bar: Bar | None = None
+        self._bar: Any = None
 
     def __call__(self, fetched: int, total: int | None) -> None:
         if not is_drawn():

@@ -19,9 +19,9 @@ class QueryLog:
     def __init__(
         self,
         index: str | None,
-        *,
         strategy: str,
         modality: str,
+        *,
         has_filters: bool,
         then: Callable[[Explanation], None] | None = None,
     ) -> None:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -142,7 +142,7 @@ class Pages:
             **dict.fromkeys(STATIC, self._page),
             "/api/about": self._about,
             "/api/days": self._days,
-            "/api/openapi.json": self._document,
+            "/api/openapi.json": lambda request: answer(openapi.document()),
             "/api/photos": self._photos,
             "/api/photos/{number}": self._photo,
             "/api/photos/{number}/thumbnail": self._thumbnail,
@@ -188,9 +188,6 @@ class Pages:
     def _page(self, request: Request) -> Response:
         kind = _KINDS[os.path.splitext(STATIC[request.url.path])[1]]
         return Response(self._static[request.url.path], media_type=kind)
-
-    def _document(self, request: Request) -> Response:
-        return answer(openapi.document())
 
     # looking
 
@@ -323,7 +320,7 @@ class Pages:
             more_like=liked,
             less_like=disliked,
         )
-        return query if text is not None else _renamed(query, "a picture"), uploaded
+        return query if text is not None else replace(query, typed="a picture"), uploaded
 
     def _upload(self, body: bytes) -> Response:
         if not body:
@@ -343,12 +340,6 @@ class Pages:
 
 
 _OPTIONS = {each.name for each in fields(SearchOptions)} & openapi.SEARCH["properties"].keys() - {"limit", "filters"}
-
-
-def _renamed(query: Query, typed: str) -> Query:
-    from dataclasses import replace
-
-    return replace(query, typed=typed)
 
 
 def _said(answers: Callable[[], Response]) -> Response:

@@ -158,7 +158,7 @@ def from_query(pairs: list[tuple[str, str]], schema: dict[str, Schema]) -> dict[
 
 def document() -> dict[str, Any]:
     """OpenAPI 3.1."""
-    photo = _path_parameter("number", _ID)
+    photo = {"name": "number", "in": "path", "required": True, "schema": _ID}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -290,10 +290,6 @@ def _operation(
         contents = {kind: {"schema": schema} for kind, schema in body.items()}
         operation["requestBody"] = {"required": True, "content": contents}
     return operation
-
-
-def _path_parameter(name: str, schema: Schema) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
 def _query_parameters(schemas: dict[str, Schema]) -> list[dict[str, Any]]:

@@ -204,7 +204,7 @@ class Survey:
     def _check_target(self, target: Target, digests: FolderDigests, todo: TodoList) -> None:
         root = target.root
         why = why_offline(root)
-        if why and (self._has_photos(root) or why == NOT_THERE):
+        if why and (self._catalog.photos.any_in_root(root.id) or why == NOT_THERE):
             self._set_offline(root, why)
         elif root.kind == "files":
             self._check_files(root, todo)
@@ -416,9 +416,6 @@ class Survey:
             self.batch.failures.append((root.id, place, skipped, False))
             self._on_event(Event("skipped", path=skipped.path, stage=skipped.stage, reason=skipped.reason))
         return folder, name
-
-    def _has_photos(self, root: Root) -> bool:
-        return self._catalog.photos.any_in_root(root.id)
 
     # missing photos
 

@@ -51,9 +51,8 @@ class _Entry:
 class Directory:
     """One directory (IFD) of tags."""
 
-    def __init__(self, file: BinaryIO, start: int, order: str, *, big: bool, entries: dict[int, _Entry]) -> None:
+    def __init__(self, file: BinaryIO, order: str, *, big: bool, entries: dict[int, _Entry]) -> None:
         self._file = file
-        self._start = start
         self._order = order
         self._big = big
         self._entries = entries
@@ -77,7 +76,7 @@ class Directory:
         if entry.count * _TYPES[entry.type][0] <= len(entry.place):
             return entry.place[:size]
         offset = int(struct.unpack(self._order + ("Q" if self._big else "L"), entry.place)[0])
-        return _read_at(self._file, self._start + offset, size)
+        return _read_at(self._file, offset, size)
 
     def numbers(self, tag: int) -> tuple[float, ...]:
         """The value's numbers, empty if there are none. A fraction with denominator zero is NaN."""
@@ -112,7 +111,7 @@ class Directory:
         return [self._at(int(offset)) for offset in offsets if math.isfinite(offset)]
 
     def _at(self, offset: int) -> Directory:
-        return _directory(self._file, self._start, offset, self._order, big=self._big)
+        return _directory(self._file, offset, self._order, big=self._big)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,17 +141,17 @@ class Tags:
         return any(ifd.number(PHOTOMETRIC) in _SENSOR_PHOTOMETRICS for ifd in (self.main, *self.main.sub_directories()))
 
 
-def read_tags(file: BinaryIO, start: int = 0) -> Tags:
-    """The tags of a TIFF structure that begins at byte `start` of the file."""
-    header = _read_at(file, start, 16) or b""
+def read_tags(file: BinaryIO) -> Tags:
+    """The tags of a file that is a TIFF structure."""
+    header = _read_at(file, 0, 16) or b""
     order = {b"II": "<", b"MM": ">"}.get(header[:2], "")
-    main = _directory(file, start, 0, order or "<", big=False)
+    main = _directory(file, 0, order or "<", big=False)
     if order and len(header) >= 8:
         magic = struct.unpack(order + "H", header[2:4])[0]
         if magic == 43 and len(header) == 16:
-            main = _directory(file, start, struct.unpack(order + "Q", header[8:])[0], order, big=True)
+            main = _directory(file, struct.unpack(order + "Q", header[8:])[0], order, big=True)
         elif magic in _MAGICS:
-            main = _directory(file, start, struct.unpack(order + "L", header[4:8])[0], order, big=False)
+            main = _directory(file, struct.unpack(order + "L", header[4:8])[0], order, big=False)
     return Tags(main, main.directory(EXIF_DIRECTORY), main.directory(GPS_DIRECTORY))
 
 
@@ -163,18 +162,18 @@ def tags_in(block: bytes) -> Tags:
     return read_tags(io.BytesIO(block))
 
 
-def _directory(file: BinaryIO, start: int, offset: int, order: str, *, big: bool) -> Directory:
+def _directory(file: BinaryIO, offset: int, order: str, *, big: bool) -> Directory:
     width, counter, place = (20, "Q", 8) if big else (12, "H", 4)
     entries: dict[int, _Entry] = {}
-    head = _read_at(file, start + offset, struct.calcsize(order + counter)) if offset else None
+    head = _read_at(file, offset, struct.calcsize(order + counter)) if offset else None
     if head is not None:
         count = min(struct.unpack(order + counter, head)[0], MAX_ENTRIES)
-        table = _read_at(file, start + offset + len(head), count * width) or b""
+        table = _read_at(file, offset + len(head), count * width) or b""
         for row in range(0, len(table) - width + 1, width):
             tag, kind, values = struct.unpack_from(f"{order}HH{'Q' if big else 'L'}", table, row)
             if kind in _TYPES:
                 entries.setdefault(tag, _Entry(kind, values, table[row + width - place : row + width]))
-    return Directory(file, start, order, big=big, entries=entries)
+    return Directory(file, order, big=big, entries=entries)
 
 
 def _read_at(file: BinaryIO, offset: int, size: int) -> bytes | None:

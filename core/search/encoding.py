@@ -384,13 +384,9 @@ def texts_of(query: Query, options: SearchOptions, identity: SpaceIdentity) -> s
     needed = {variant for text in wanted for variant in variants(text, identity)} | set(query.negatives)
     if query.change_from and 0 < weight < 1:
         needed.add(query.change_from)
-    if _is_projected(query, options):
+    if 0 < weight < 1 and options.method_for(query).is_projected:
         needed |= {*word_list("subjects"), *word_list("styles"), *(_contexts(query.text) if query.text else ())}
     return needed
-
-
-def _is_projected(query: Query, options: SearchOptions) -> bool:
-    return 0 < options.weight_for(query) < 1 and options.method_for(query).is_projected
 
 
 def _contexts(text: str) -> list[str]:

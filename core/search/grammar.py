@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -521,15 +521,12 @@ def _split_at_plus(tokens: Sequence[_Token]) -> list[list[_Token]]:
 
 def _removed(line: str, tokens: Iterable[_Token]) -> str:
     """The line without those tokens; the parts between them are joined by one space."""
-    return " ".join(piece for piece in _remaining_parts(line, tokens) if piece)
-
-
-def _remaining_parts(line: str, tokens: Iterable[_Token]) -> Iterator[str]:
-    start = 0
+    parts, start = [], 0
     for token in tokens:
-        yield line[start : token.start].strip()
+        parts.append(line[start : token.start].strip())
         start = token.end
-    yield line[start:].strip()
+    parts.append(line[start:].strip())
+    return " ".join(filter(None, parts))
 
 
 def without_instructions(words: str) -> str:

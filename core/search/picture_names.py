@@ -34,7 +34,7 @@ def looks_like_picture(words: str, directory: str | None) -> bool:
     if "/" not in words or re.search(r"\s", words):
         return False
     first = words.partition("/")[0]
-    return first in ("", ".", "..") or first.startswith("~") or _is_folder(_resolved(first, directory))
+    return first in ("", ".", "..") or first.startswith("~") or _is(_resolved(first, directory), stat.S_ISDIR)
 
 
 def given_pictures(names: Sequence[str], option: str, directory: str | None) -> tuple[str, ...]:
@@ -79,10 +79,6 @@ def _joined(words: str, directory: str | None) -> str:
 
 def _is_file(path: str) -> bool:
     return _is(path, stat.S_ISREG)
-
-
-def _is_folder(path: str) -> bool:
-    return _is(path, stat.S_ISDIR)
 
 
 def _is(path: str, kind: Callable[[int], bool]) -> bool:

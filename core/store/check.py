@@ -338,7 +338,8 @@ class _Checks:
         for start, rows in flat.blocks(min(stored, space.slots)) if crcs else ():
             bad += _wrong_rows(rows, start, crcs)
         if bad:
-            whose = self._some(self._ids_of(space, bad))
+            places = self._catalog.places.of_slots(space.id, bad[:NAMED_CASES], include_offline=True)
+            whose = self._some([place.id for place in places])
             yield Finding(
                 "vectors",
                 f"{printable(flat.path)}: {len(bad)} vectors are not those that were written, such as slot {bad[0]}"
@@ -416,11 +417,6 @@ class _Checks:
 
     def _file(self, name: str) -> str:
         return printable(os.path.join(self._store.folder, name))
-
-    def _ids_of(self, space: Space, slots: Sequence[int]) -> list[int]:
-        return [
-            place.id for place in self._catalog.places.of_slots(space.id, slots[:NAMED_CASES], include_offline=True)
-        ]
 
     def _some(self, ids: Sequence[int]) -> str:
         """The paths of a few of these photos, and how many more there are."""

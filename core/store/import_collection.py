@@ -328,38 +328,33 @@ def _bounded(file: IO[bytes], where: str) -> bytes:
 
 
 def _read_npz(archive: zipfile.ZipFile) -> Incoming:
-    head = _array(archive, "header", "|u1")
-    if head.count > MAX_HEADER_BYTES:
+    file, length = _array(archive, "header", "|u1")
+    if length > MAX_HEADER_BYTES:
         raise BadExport("its header is too long")
-    identity, model, photos = _identity(_parsed(head.file.read(head.count), "header"))
+    identity, model, photos = _identity(_parsed(file.read(length), "header"))
     return Incoming(identity, model, photos, _array_items(archive, identity.dim))
 
 
 def _array_items(archive: zipfile.ZipFile, dim: int) -> Iterator[Item]:
     for beside, name, item in (("photos", "vectors", _photo_item), ("texts", "text_vectors", _text_item)):
-        vectors, lines = _array(archive, name, "<f4", dim), _array(archive, beside, "|u1")
-        for number in range(vectors.count):
+        vectors, count = _array(archive, name, "<f4", dim)
+        lines, _ = _array(archive, beside, "|u1")
+        for number in range(count):
             where = f"{beside}, row {number}"
-            data = vectors.file.read(4 * dim)
+            data = vectors.read(4 * dim)
             if len(data) != 4 * dim:
                 raise BadExport("cut short")
-            record = _parsed(_bounded(lines.file, where), where)
+            record = _parsed(_bounded(lines, where), where)
             yield item(record, np.frombuffer(data, "<f4"), dim, where)
-        if lines.file.read(1):
+        if lines.read(1):
             raise BadExport(f"{beside}: longer than its vectors")
 
 
-@dataclass(frozen=True, slots=True)
-class _Array:
-    """An array in an archive, read from its start. (`numpy.load` would put all of it in memory.)"""
+def _array(archive: zipfile.ZipFile, name: str, kind: str, dim: int | None = None) -> tuple[IO[bytes], int]:
+    """The bytes of an array and the number of its rows. (`numpy.load` would put all of it in memory.)
 
-    file: IO[bytes]
-    count: int
-    """Number of rows."""
-
-
-def _array(archive: zipfile.ZipFile, name: str, kind: str, dim: int | None = None) -> _Array:
-    """Raises BadExport unless the archive holds an array of that type, uncompressed and of its full length."""
+    Raises BadExport unless the archive holds an array of that type, uncompressed and of its full length.
+    """
     try:
         info = archive.getinfo(f"{name}.npy")
     except KeyError:
@@ -379,7 +374,7 @@ def _array(archive: zipfile.ZipFile, name: str, kind: str, dim: int | None = Non
     if not is_sane or not 0 <= shape[0] <= info.file_size // size:
         raise BadExport(f"{name}: not the expected type or shape")
     source: Any = file
-    return _Array(io.BufferedReader(source, 1 << 16), int(shape[0]))
+    return io.BufferedReader(source, 1 << 16), int(shape[0])
 
 
 # Parquet

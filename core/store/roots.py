@@ -255,11 +255,9 @@ def move(store: Store, old: str, new: str) -> Moved:
     and if none of the photos is found there.
     """
     paths = _destinations(store, old, new)
-    sample = [
-        _IndexedPhoto(root_id, join(folder, name), size)
-        for root_id, folder, name, size in store.catalog.photos.sample(paths, MAX_SAMPLED_PHOTOS)
-    ]
-    missing = sum(not _is_there(paths[photo.root_id], photo) for photo in sample)
+    sample = store.catalog.photos.sample(paths, MAX_SAMPLED_PHOTOS)
+    found = (_stat(f"{paths[root_id].rstrip('/')}/{join(folder, name)}") for root_id, folder, name, _ in sample)
+    missing = sum(info is None or info.st_size != row[3] for info, row in zip(found, sample, strict=True))
     if sample and missing == len(sample):
         raise UsageError(
             f"{printable(new)}: none of the photos of {printable(old)} is there ({len(sample):,} looked up)",
@@ -310,18 +308,6 @@ def _no_root(store: Store, path: str) -> UsageError:
         f"{printable(path)}: not a root, but a folder inside one: {printable(above.path)}",
         hint="photos that moved inside a root are recognised by their content; run: imgsearch index",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _IndexedPhoto:
-    root_id: int
-    relpath: str
-    size: int
-
-
-def _is_there(top: str, photo: _IndexedPhoto) -> bool:
-    found = _stat(f"{top.rstrip('/')}/{photo.relpath}")
-    return found is not None and found.st_size == photo.size
 
 
 def _stat(path: str) -> os.stat_result | None:
