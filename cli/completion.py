@@ -114,10 +114,8 @@ def _value(parameter: Argument | Option, commands: Mapping[str, Command]) -> Val
     if parameter.choices:
         return Value(metavar, "choices", tuple(map(_plain, parameter.choices)), is_many=is_many)
     match parameter.offers:
-        case "files":
-            return Value(metavar, "files", is_many=is_many)
-        case "folders":
-            return Value(metavar, "folders", is_many=is_many)
+        case "files" | "folders":
+            return Value(metavar, parameter.offers, is_many=is_many)
         case "indexes":
             return Value(metavar, "folders", ("indexes",), is_many=is_many)
         case "cameras" | "lenses" | "keywords" | "roots":

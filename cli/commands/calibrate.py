@@ -36,20 +36,17 @@ def calibrate(
             correct_hubness(store, space, is_on=hubness)
         is_on = corrects_hubness(store, space)
         store.save_slots(space)
-    if as_json:
-        render.emit_json(
-            {
-                "model": space.identity.name,
-                "version": measured.version,
-                "pictures": measured.pictures,
-                "phrases": len(measured.phrases),
-                "low_image": round(measured.low_image, 6),
-                "low_text": round(measured.low_text, 6),
-                "hubness": is_on,
-            }
-        )
-        return 0
+    record = {
+        "model": space.identity.name,
+        "version": measured.version,
+        "pictures": measured.pictures,
+        "phrases": len(measured.phrases),
+        "low_image": round(measured.low_image, 6),
+        "low_text": round(measured.low_text, 6),
+        "hubness": is_on,
+    }
     photos, phrases = render.count(measured.pictures, "picture"), render.count(len(measured.phrases), "phrase")
     state = "on" if is_on else "off"
-    render.say(f"measured {photos} and {phrases} with {space.identity.name}; hubness correction {state}")
+    sentence = f"measured {photos} and {phrases} with {space.identity.name}; hubness correction {state}"
+    render.report(record, sentence, as_json=as_json)
     return 0

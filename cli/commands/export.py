@@ -86,21 +86,15 @@ def import_file(*, file: str, wait: bool, as_json: bool, quiet: bool, index: str
         for repair in store.repairs:
             render.say(repair)
         taken = import_collection(store, incoming, on_progress=lambda done, total: line.count("importing", done, total))
-    if as_json:
-        render.emit_json(
-            {
-                "photos": taken.photos,
-                "vectors": taken.pictures,
-                "text_vectors": taken.texts,
-                "notes": taken.notes,
-                "model": taken.model,
-                "is_active": taken.is_active,
-            }
-        )
-        render.flush()
-    else:
-        for sentence in _sentences(taken):
-            render.say(sentence)
+    record = {
+        "photos": taken.photos,
+        "vectors": taken.pictures,
+        "text_vectors": taken.texts,
+        "notes": taken.notes,
+        "model": taken.model,
+        "is_active": taken.is_active,
+    }
+    render.report(record, *_sentences(taken), as_json=as_json)
     return 0
 
 

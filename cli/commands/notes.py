@@ -41,12 +41,9 @@ def add(
             return query_embedder(space, device=device, offline=offline, history=False).embed_texts(texts)
 
         added = core.add(store, [_absolute(file) for file in files], text, embed)
-    if as_json:
-        render.emit_json({"text": note, "files": len(files), "added": added})
-        render.flush()
-    else:
-        known = "" if added else ", which had this note already"
-        render.say(f"added to {render.count(added or len(files), 'photo')}: {_shown(note)}{known}")
+    known = "" if added else ", which had this note already"
+    sentence = f"added to {render.count(added or len(files), 'photo')}: {_shown(note)}{known}"
+    render.report({"text": note, "files": len(files), "added": added}, sentence, as_json=as_json)
     return 0
 
 
@@ -91,11 +88,7 @@ def remove(*, file: str, text: str | None, wait: bool, as_json: bool, quiet: boo
 
     with open_to_write(index, wait=wait) as store:
         removed = core.remove(store, _absolute(file), None if text is None else core.checked(text))
-    if as_json:
-        render.emit_json({"removed": removed})
-        render.flush()
-    else:
-        render.say(f"removed {render.count(removed, 'note')}")
+    render.report({"removed": removed}, f"removed {render.count(removed, 'note')}", as_json=as_json)
     return 0 if removed else 1
 
 

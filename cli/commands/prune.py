@@ -47,21 +47,16 @@ def prune(
     roots = [os.path.abspath(os.path.expanduser(path)) for path in offline]
     with open_to_write(index, wait=wait) as store:
         pruned = remove(store, offline=roots, spaces=space, imported=imported, dry_run=dry_run, on_lost=on_lost)
-    if as_json:
-        render.emit_json(
-            {
-                "photos": pruned.photos,
-                "failures": pruned.failures,
-                "vectors": pruned.vectors,
-                "bytes": pruned.bytes,
-                "dry_run": dry_run,
-                "spaces": list(pruned.spaces),
-                "awaited": pruned.awaited,
-            }
-        )
-        render.flush()
-        return 0
-    render.say(_sentence(pruned, dry_run=dry_run))
+    record = {
+        "photos": pruned.photos,
+        "failures": pruned.failures,
+        "vectors": pruned.vectors,
+        "bytes": pruned.bytes,
+        "dry_run": dry_run,
+        "spaces": list(pruned.spaces),
+        "awaited": pruned.awaited,
+    }
+    render.report(record, _sentence(pruned, dry_run=dry_run), as_json=as_json)
     return 0
 
 

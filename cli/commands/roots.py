@@ -59,12 +59,7 @@ def move(*, old: str, new: str, wait: bool, as_json: bool, quiet: bool, index: s
     with open_to_write(index, wait=wait) as store:
         moved = core.move(store, was, now)
         counts = {root.id: photos for root, photos in store.status().roots}
-    if as_json:
-        render.emit_json(_record(was, now, moved, counts))
-        render.flush()
-    else:
-        for line in _lines(moved):
-            render.say(line)
+    render.report(_record(was, now, moved, counts), *_lines(moved), as_json=as_json)
     return 0
 
 

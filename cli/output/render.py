@@ -35,6 +35,16 @@ def root_record(root: Root, photos: int) -> dict[str, object]:
     return {**path_fields(root.path), "kind": root.kind, "state": root.state, "note": root.note, "photos": photos}
 
 
+def report(record: Mapping[str, object], *lines: str, as_json: bool) -> None:
+    """What a command has done: a record on stdout, or lines for people on stderr."""
+    if as_json:
+        emit_json(record)
+        flush()
+    else:
+        for line in lines:
+            say(line)
+
+
 def flush() -> None:
     if sys.stdout is not None:
         sys.stdout.flush()

@@ -31,6 +31,7 @@ _IDS: Schema = {"type": "array", "items": _ID, "maxItems": 64}
 _LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": MOST_LIMIT, "default": 60}
 _OFFSET: Schema = {"type": "integer", "minimum": 0, "maximum": MOST_OFFSET, "default": 0}
 _ANY: Schema = {"type": "object", "additionalProperties": True}
+_BINARY: Schema = {"type": "string", "format": "binary"}
 
 
 def _object(properties: dict[str, Schema], required: tuple[str, ...] = ()) -> Schema:
@@ -169,56 +170,36 @@ def document() -> dict[str, Any]:
         },
         "security": [{"token": []}],
         "paths": {
-            "/api/search": {
-                "post": _operation(
-                    "Find photos", _json(_hits()), (400, 404, 413, 422, 503), body={"application/json": SEARCH}
-                )
-            },
-            "/api/pictures": {
-                "post": _operation(
-                    "Upload a picture to search by; it is removed when the server ends, or after 32 more uploads",
-                    _json(_object({"id": {"type": "string"}}, ("id",))),
-                    (413, 422, 503, 507),
-                    body={"application/octet-stream": {"type": "string", "format": "binary"}},
-                )
-            },
-            "/api/photos": {
-                "get": _operation(
-                    "Photos, newest first",
-                    _json(_object({"photos": {"type": "array", "items": _ANY}}, ("photos",))),
-                    (422, 503),
-                    parameters=_query_parameters(BROWSE),
-                )
-            },
-            "/api/photos/{number}": {
-                "get": _operation("Metadata of a photo", _json(_ANY), (404, 503), parameters=[photo])
-            },
-            "/api/photos/{number}/thumbnail": {
-                "get": _operation(
-                    "A thumbnail of the photo",
-                    {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
-                    (404, 410, 422, 503),
-                    parameters=[photo, *_query_parameters(THUMBNAIL)],
-                )
-            },
-            "/api/photos/{number}/original": {
-                "get": _operation(
-                    "The file itself",
-                    {"*/*": {"schema": {"type": "string", "format": "binary"}}},
-                    (403, 404, 410, 503),
-                    parameters=[photo],
-                )
-            },
-            "/api/days": {
-                "get": _operation(
-                    "The number of photos taken on each day, newest first",
-                    _json(_object({"days": {"type": "array", "items": _ANY}}, ("days",))),
-                    (422, 503),
-                    parameters=_query_parameters(FILTERS),
-                )
-            },
-            "/api/about": {"get": _operation("What the index holds", _json(_ANY), (503,))},
-            "/api/openapi.json": {"get": _operation("This document", _json(_ANY), ())},
+            "/api/search": _operation(
+                "Find photos", _json(_hits()), (400, 404, 413, 422, 503), body=("application/json", SEARCH)
+            ),
+            "/api/pictures": _operation(
+                "Upload a picture to search by; it is removed when the server ends, or after 32 more uploads",
+                _json(_object({"id": {"type": "string"}}, ("id",))),
+                (413, 422, 503, 507),
+                body=("application/octet-stream", _BINARY),
+            ),
+            "/api/photos": _operation(
+                "Photos, newest first", _json(_list_of("photos")), (422, 503), _query_parameters(BROWSE)
+            ),
+            "/api/photos/{number}": _operation("Metadata of a photo", _json(_ANY), (404, 503), [photo]),
+            "/api/photos/{number}/thumbnail": _operation(
+                "A thumbnail of the photo",
+                {"image/jpeg": {"schema": _BINARY}},
+                (404, 410, 422, 503),
+                [photo, *_query_parameters(THUMBNAIL)],
+            ),
+            "/api/photos/{number}/original": _operation(
+                "The file itself", {"*/*": {"schema": _BINARY}}, (403, 404, 410, 503), [photo]
+            ),
+            "/api/days": _operation(
+                "The number of photos taken on each day, newest first",
+                _json(_list_of("days")),
+                (422, 503),
+                _query_parameters(FILTERS),
+            ),
+            "/api/about": _operation("What the index holds", _json(_ANY), (503,)),
+            "/api/openapi.json": _operation("This document", _json(_ANY), ()),
         },
         "components": {
             "securitySchemes": {
@@ -249,6 +230,10 @@ def _hits() -> Schema:
     )
 
 
+def _list_of(name: str) -> Schema:
+    return _object({name: {"type": "array", "items": _ANY}}, (name,))
+
+
 def _json(schema: Schema) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
 
@@ -271,10 +256,11 @@ def _operation(
     summary: str,
     content: dict[str, Any],
     statuses: tuple[int, ...],
-    *,
     parameters: list[dict[str, Any]] | None = None,
-    body: dict[str, Schema] | None = None,
+    *,
+    body: tuple[str, Schema] | None = None,
 ) -> dict[str, Any]:
+    """The operation of a path: with a body it is a POST, else a GET."""
     refused = {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}
     operation: dict[str, Any] = {
         "summary": summary,
@@ -287,9 +273,8 @@ def _operation(
     if parameters:
         operation["parameters"] = parameters
     if body:
-        contents = {kind: {"schema": schema} for kind, schema in body.items()}
-        operation["requestBody"] = {"required": True, "content": contents}
-    return operation
+        operation["requestBody"] = {"required": True, "content": {body[0]: {"schema": body[1]}}}
+    return {"post" if body else "get": operation}
 
 
 def _query_parameters(schemas: dict[str, Schema]) -> list[dict[str, Any]]:

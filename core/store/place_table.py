@@ -29,6 +29,8 @@ _PLACE_COLUMNS = (
     *FACT_COLUMNS,
 )
 
+_COLUMNS = ", ".join(f"p.{column}" for column in _PLACE_COLUMNS)
+
 _DAY = (
     "case when typeof(p.taken_at) = 'text' and p.taken_at glob '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T*' "
     "then substr(p.taken_at, 1, 10) end"
@@ -43,10 +45,9 @@ class PlaceTable:
         self._roots = roots
 
     def by_id(self, ids: Sequence[int]) -> list[Place]:
-        columns = ", ".join(f"p.{column}" for column in _PLACE_COLUMNS)
         rows = self._db.rows(
             f"""
-            select {columns}, r.path, -1, null, null
+            select {_COLUMNS}, r.path, -1, null, null
             from json_each(:ids) i cross join photos p on p.id = i.value cross join roots r on r.id = p.root_id
             """,  # noqa: S608 - column names of ours
             ids=json.dumps(list(ids)),
@@ -55,10 +56,9 @@ class PlaceTable:
 
     def at(self, root_id: int, relpath: str) -> Place | None:
         folder, name = split(relpath)
-        columns = ", ".join(f"p.{column}" for column in _PLACE_COLUMNS)
         row = self._db.row(
             f"""
-            select {columns}, r.path, -1, null, null
+            select {_COLUMNS}, r.path, -1, null, null
             from photos p join roots r on r.id = p.root_id
             where p.root_id = :root and p.folder = :folder and p.name = :name
             """,  # noqa: S608 - column names of ours
@@ -77,19 +77,18 @@ class PlaceTable:
         self, space_id: str, slots: Sequence[int], *, include_offline: bool, where: str = "", **parameters: Any
     ) -> list[Place]:
         """The photos of these slots. One of a text slot carries its text."""
-        columns = ", ".join(f"p.{column}" for column in _PLACE_COLUMNS)
         online = "" if include_offline else "and r.state = 'online'"
         condition = f"and ({where})" if where else ""
         rows = self._db.rows(
             f"""
-            select {columns}, r.path, v.slot, null, null
+            select {_COLUMNS}, r.path, v.slot, null, null
             from json_each(:slots) s
             cross join vectors v on v.space_id = :space and v.slot = s.value and v.modality = 'image'
             cross join photos p on p.content_hash = v.key and p.state = 'present'
             cross join roots r on r.id = p.root_id {online}
             where true {condition}
             union all
-            select {columns}, r.path, v.slot, x.text, t.source
+            select {_COLUMNS}, r.path, v.slot, x.text, t.source
             from json_each(:slots) s
             cross join vectors v on v.space_id = :space and v.slot = s.value and v.modality = 'text'
             cross join photo_texts t on t.key = v.key
@@ -174,12 +173,11 @@ class PlaceTable:
 
     def with_vectors(self, space_id: str, batch_size: int) -> Iterator[list[Place]]:
         """Batches of the present photos that have a vector in that space, with its slot, by root, folder and name."""
-        columns = ", ".join(f"p.{column}" for column in _PLACE_COLUMNS)
         last: tuple[int, bytes, bytes] = (-1, b"", b"")
         while True:
             rows = self._db.rows(
                 f"""
-                select {columns}, r.path, v.slot, null, null, p.root_id
+                select {_COLUMNS}, r.path, v.slot, null, null, p.root_id
                 from photos p
                 cross join roots r on r.id = p.root_id
                 cross join vectors v on v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
