@@ -447,28 +447,25 @@ class Survey:
             for folder, name in fixed:
                 self._catalog.failures.delete(root.id, folder, name)
             if is_back:
-                self._on_event(Event("notice", reason=f"{printable(root.path)} is back online"))
+                self._notice(f"{printable(root.path)} is back online")
                 self._catalog.roots.update(root.id, state="online", note=None)
 
     def _set_offline(self, root: Root, why: str) -> None:
         self._summary.offline = (*self._summary.offline, root.path)
         shown = printable(root.path)
-        self._on_event(
-            Event(
-                "notice",
-                reason=f"{shown}: {why}; marked offline: its photos are kept but hidden. If they were "
-                f"deleted on purpose, run: imgsearch prune --offline {shown}",
-            )
+        self._notice(
+            f"{shown}: {why}; marked offline: its photos are kept but hidden. If they were deleted on purpose, run: "
+            f"imgsearch prune --offline {shown}"
         )
         if not self._plan.dry_run and (root.state, root.note) != ("offline", why):
             with self._catalog.transaction():
                 self._catalog.roots.update(root.id, state="offline", note=why)
 
     def _notice_hidden(self, root: Root) -> None:
-        shown = printable(root.path)
-        self._on_event(
-            Event("notice", reason=f"{shown} is offline: its photos stay hidden until the whole root is indexed again")
-        )
+        self._notice(f"{printable(root.path)} is offline: its photos stay hidden until the whole root is indexed again")
+
+    def _notice(self, reason: str) -> None:
+        self._on_event(Event("notice", reason=reason))
 
 
 def folders_of(store: Store, plan: IndexPlan) -> dict[str, bool]:

@@ -355,16 +355,13 @@ class _Loop:
         missing = self.store.complete(space)
         if before is None or before.id == space.id:
             return
+        reason = f"search now uses {space.identity.name}"
         if missing:
-            self.on_event(
-                Event(
-                    "notice",
-                    reason=f"{missing:,} photos or notes have no vector of {space.identity.name} yet; search stays "
-                    f"with {before.identity.name} until they have",
-                )
+            reason = (
+                f"{missing:,} photos or notes have no vector of {space.identity.name} yet; search stays with "
+                f"{before.identity.name} until they have"
             )
-        else:
-            self.on_event(Event("notice", reason=f"search now uses {space.identity.name}"))
+        self.on_event(Event("notice", reason=reason))
 
     def _calibrate(self, space: Space) -> None:
         calibration = self.store.calibration(space)

@@ -306,22 +306,20 @@ class _NearCopies:
         """Get the looks of all that may have a near copy; what has none is left out from here on."""
         hashes = [self._contents[number].hash for number in self._numbers]
         known = cache.find(hashes)
-        is_known = np.array([content in known for content in hashes], bool)
-        if not is_known.all():
-            needed = self._has_neighbour() & ~is_known if self._quick else ~is_known
-            photos = {hashes[at]: _photo(self._contents[self._numbers[at]].places[0]) for at in np.flatnonzero(needed)}
-            skipped = []
-            if photos:
-                found = read_hashes(
-                    workers(), photos, cache=cache, on_step=lambda n: self._on_progress("reading", n, len(photos))
-                )
-                for content, seen in found:
-                    if isinstance(seen, Skipped):
-                        skipped.append(seen)
-                    else:
-                        known[content] = seen
-        else:
-            skipped = []
+        needed = np.array([content not in known for content in hashes], bool)
+        if self._quick and needed.any():
+            needed &= self._has_neighbour()
+        photos = {hashes[at]: _photo(self._contents[self._numbers[at]].places[0]) for at in np.flatnonzero(needed)}
+        skipped: list[Skipped] = []
+        if photos:
+            found = read_hashes(
+                workers(), photos, cache=cache, on_step=lambda n: self._on_progress("reading", n, len(photos))
+            )
+            for content, seen in found:
+                if isinstance(seen, Skipped):
+                    skipped.append(seen)
+                else:
+                    known[content] = seen
         kept = [at for at, content in enumerate(hashes) if content in known]
         self._looks = [known[hashes[at]] for at in kept]
         self._numbers = [self._numbers[at] for at in kept]

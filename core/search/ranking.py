@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np  # noqa: TID253
@@ -56,12 +56,6 @@ class Ranking:
     """With --auto-cut: the best relevance found and the lowest shown; None if it cannot be measured."""
 
 
-@dataclass(slots=True)
-class _Thresholds:
-    floors: dict[Modality, float] = field(default_factory=dict)
-    cuts: dict[Modality, tuple[float, float] | None] = field(default_factory=dict)
-
-
 class Ranker:
     """Ranks the candidates of queries in one state of the index."""
 
@@ -76,7 +70,7 @@ class Ranker:
     ) -> Ranking:
         """The hits of one query, grouped and sorted as the options say."""
         options = self._batch.options
-        thresholds = _Thresholds()
+        thresholds = Ranking([], {}, {})
         kept = [
             self._relevant(query, modality, candidates, backgrounds[modality], thresholds)
             for modality, candidates in scored.items()
@@ -87,7 +81,7 @@ class Ranker:
             ranked = self._best_photos(query, found, count)
             hits = arrange(self._hits(query, ranked, backgrounds), options, self._view.rows)
             if not options.group or len(hits) >= options.limit or len(ranked) < count:
-                return Ranking(hits, thresholds.floors, thresholds.cuts)
+                return replace(thresholds, hits=hits)
             count *= 4  # the groups are large
 
     def _relevant(
@@ -96,7 +90,7 @@ class Ranker:
         modality: Modality,
         candidates: Scored,
         background: Background | None,
-        thresholds: _Thresholds,
+        thresholds: Ranking,
     ) -> Scored:
         """The candidates above all thresholds, with corrected scores on the scale of the modality."""
         options = self._batch.options
@@ -116,7 +110,7 @@ class Ranker:
 
     # ---- --auto-cut
 
-    def _auto_cut(self, query: EncodedQuery, modality: Modality, found: Scored, thresholds: _Thresholds) -> Scored:
+    def _auto_cut(self, query: EncodedQuery, modality: Modality, found: Scored, thresholds: Ranking) -> Scored:
         """Only the relevant candidates. The cutoff is measured without the filters, so that they cannot lower it."""
         options = self._batch.options
         count = max(relevance.CANDIDATES, 2 * options.rank_depth())

@@ -351,18 +351,19 @@ class _Checks:
         path = self._store.slots_path(space)
         edition = self._catalog.edition()
         kept = SlotMap.load(path, space.slots, edition)
+        said = ""
         if kept is not None:
             try:
                 is_right = kept == SlotMap.build(space.slots, self._catalog.vectors.live_slots(space.id))
             except IndexDamaged:
                 return  # found in the vectors already
-            if not is_right:
-                yield Finding("slots", f"{printable(path)}: disagrees with the catalogue", repair.remove_file(path))
+            said = "" if is_right else "disagrees with the catalogue"
         elif not os.path.lexists(path):
-            if space.state == "complete":
-                yield Finding("slots", f"{printable(path)}: is missing", repair.remove_file(path))
+            said = "is missing" if space.state == "complete" else ""
         elif not SlotMap.is_whole(path):
-            yield Finding("slots", f"{printable(path)}: is damaged", repair.remove_file(path))
+            said = "is damaged"
+        if said:
+            yield Finding("slots", f"{printable(path)}: {said}", repair.remove_file(path))
 
     def _calibration(self, space: Space) -> Iterator[Finding]:
         try:
@@ -386,15 +387,14 @@ class _Checks:
     def _graph(self, space: Space, graph: Graph, modality: Modality, vectors: Sequence[NewVector]) -> Iterator[Finding]:
         if not Graph.available():
             return
+        said = ""
+        info, is_ours = graph.info(), graph.is_ours()
         if not graph.exists():
             # If the slot map is stale, a run was interrupted before it made the graphs.
             if self._is_finished(space) and self._store.graphs.is_due(space, modality, graph):
-                yield Finding("graph", f"{printable(graph.path)}: is missing", repair.remove_graph(graph))
-            return
-        info, is_ours = graph.info(), graph.is_ours()
-        if info is None or not (is_ours or graph.matches_checksum()):
+                said = "is missing"
+        elif info is None or not (is_ours or graph.matches_checksum()):
             said = "is damaged; it is not used"
-            yield Finding("graph", f"{printable(graph.path)}: {said}", repair.remove_graph(graph))
         elif not is_ours:
             self.notes.append(
                 f"{printable(graph.path)}: made by another user or on another computer, so it is not used; the next "
@@ -402,12 +402,12 @@ class _Checks:
             )
         elif info.generation != space.generation:
             said = "belongs to another generation of vectors"
-            yield Finding("graph", f"{printable(graph.path)}: {said}", repair.remove_graph(graph))
         elif self._deep and graph.load(space.generation):
             covered = {v.slot for v in vectors if v.modality == modality and graph.first <= v.slot < graph.upto}
             if graph.slots() != covered:
                 said = f"holds {len(graph.slots()):,} vectors, not {len(covered):,}"
-                yield Finding("graph", f"{printable(graph.path)}: {said}", repair.remove_graph(graph))
+        if said:
+            yield Finding("graph", f"{printable(graph.path)}: {said}", repair.remove_graph(graph))
 
     def _is_finished(self, space: Space) -> bool:
         path = self._store.slots_path(space)
