@@ -216,24 +216,17 @@ class _Voice:
             return
         came = summary.indexed or summary.gone or summary.excluded or summary.skipped
         if is_first or came or summary.was_stopped:
-            self._record(summary_record(summary))
-            if not self._as_json:
-                for line in summary_lines(summary, dry_run=False)[: 2 if is_first else 1]:
-                    self.say(line)
+            self._tell(summary_record(summary), *summary_lines(summary, dry_run=False)[: 2 if is_first else 1])
         if summary.was_stopped:
             self.say(STOPPED)
 
     def watching(self, folders: int) -> None:
-        self._record({"event": "watching", "folders": folders})
-        if not self._as_json:
-            self.say(f"watching {render.count(folders, 'folder')}; ^C ends it")
+        self._tell({"event": "watching", "folders": folders}, f"watching {render.count(folders, 'folder')}; ^C ends it")
 
     def problem(self, why: str | None) -> None:
         if why is not None and why != self._trouble:
             reason = f"{why}; looked at every {self._poll_seconds:g} s instead"
-            self._record({"event": "notice", "reason": reason})
-            if not self._as_json:
-                self.say(reason)
+            self._tell({"event": "notice", "reason": reason}, reason)
         self._trouble = why
 
     def print_error(self, error: Exception) -> None:
@@ -249,8 +242,11 @@ class _Voice:
             render.print_error(again, as_json=self._as_json)
         self._complaint = said
 
-    def _record(self, record: dict[str, Any]) -> None:
-        if self._as_json and not self.is_deserted:
+    def _tell(self, record: dict[str, Any], *lines: str) -> None:
+        if not self._as_json:
+            for line in lines:
+                self.say(line)
+        elif not self.is_deserted:
             try:
                 render.emit_json(record)
                 render.flush()
