@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
 from imgsearch.core.photos.decode_pool import DecodePool
-from imgsearch.core.photos.perceptual_hash import BITS, SIDE, PerceptualHashes, look
+from imgsearch.core.photos.perceptual_hash import BITS, SIDE, PerceptualHashes, hash_of
 from imgsearch.core.search import duplicates
 from imgsearch.core.search.filters import Filters
 from imgsearch.core.store.records import NewPhoto
@@ -216,28 +216,28 @@ def _tell_all(store: Store, quick: bool, cache: PerceptualHashes, workers: Decod
         )
 
 
-def made_looks(generator: np.random.Generator, bases: list[bytes], count: int) -> list[bytes]:
+def made_hashes(generator: np.random.Generator, bases: list[bytes], count: int) -> list[bytes]:
     """Hashes of pictures that are laid out much like those of the album, and of others that are not; each tenth is all
     but that of the one before, as if re-encoded."""
-    looks = []
+    hashes = []
     for number in range(count):
         if number % 10 == 1:
-            flips, base = 4, looks[-1]
+            flips, base = 4, hashes[-1]
         else:
             flips = 40 if number % 2 else 64
             base = bases[generator.integers(len(bases))]
         changed = np.zeros(8 * len(base), bool)  # of the code only: all of one base have the same details
         changed[generator.choice(BITS, flips, replace=False)] = True
-        looks.append((np.frombuffer(base, np.uint8) ^ np.packbits(changed)).tobytes())
-    return looks
+        hashes.append((np.frombuffer(base, np.uint8) ^ np.packbits(changed)).tobytes())
+    return hashes
 
 
 def scale(count: int, dim: int) -> None:
     """All of `imgsearch dupes` but reading photos: made-up vectors of 2,000 kinds, of which two of a kind often lie
-    above the least cosine, looks that are known, and empty files."""
+    above the least cosine, hashes that are known, and empty files."""
     generator = np.random.default_rng(0)
     centres = generator.standard_normal((2_000, dim)).astype(np.float32)
-    bases = [look(np.asarray(Image.open(path).convert("RGB").resize((SIDE, SIDE)))) for path in ALBUM.glob("*.jpg")]
+    bases = [hash_of(np.asarray(Image.open(path).convert("RGB").resize((SIDE, SIDE)))) for path in ALBUM.glob("*.jpg")]
     with tempfile.TemporaryDirectory() as folder, Store.writing(str(Path(folder, "index")), create=True) as store:
         space = store.space_for(SpaceIdentity("a" * 64, "made up", "none", None, dim), "{}")
         top, cache = Path(folder, "photos"), PerceptualHashes(str(Path(folder, "looks.sqlite3")))
@@ -258,7 +258,7 @@ def scale(count: int, dim: int) -> None:
                 photo = Photo(str(top), f"{start}/{number}.jpg", 0, info.st_mtime_ns, info.st_ino)
                 batch.photos.append((root_id, NewPhoto(photo, content, 0, info.st_mtime_ns, Facts("JPEG", 9, 9)), ()))
             space = store.commit(space, batch, codecs="")
-            cache.remember(dict(zip(hashes, made_looks(generator, bases, len(rows)), strict=True)))
+            cache.remember(dict(zip(hashes, made_hashes(generator, bases, len(rows)), strict=True)))
         print(f"{count:,} photos, {dim} dimensions; cache {Path(cache.path).stat().st_size / 1e6:.0f} MB")
         for quick in (False, True):
             stages: dict[str, float] = {}
@@ -278,7 +278,7 @@ def scale(count: int, dim: int) -> None:
 
 
 def _none() -> DecodePool:
-    raise AssertionError("every look is known")
+    raise AssertionError("every hash is known")
 
 
 def main() -> None:

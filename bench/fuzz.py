@@ -61,7 +61,7 @@ MARK = "IMGSEARCH_BENCH_RUN"
 SOURCES = ("lemon", "carrots", "oatly-oat-milk", "watermelon")
 SIDES = (96, 129, 160, 200)
 FOLDERS = 4
-MOST_SEED_BYTES = 400_000
+MAX_SEED_BYTES = 400_000
 """Of a file that --seeds adds: thousands of larger ones would test the disk."""
 
 TIME_LIMIT_SECONDS = 10
@@ -70,7 +70,7 @@ SECONDS_A_RUN, SECONDS_A_FILE = 300, 1.0
 # How long a process that lost its parent may take to end, on a busy machine.
 STRAY_SECONDS = 30.0
 # 200 characters of a decoder's own words, and ours before them.
-MOST_REASON_CHARACTERS = 240
+MAX_REASON_CHARACTERS = 240
 FARTHEST = 1e-3
 """Largest difference in one dimension between a stored vector and the same pixels embedded in another batch."""
 COMPARED_TOGETHER = 64
@@ -710,7 +710,7 @@ STRANGE_ENDINGS = (".jpg", ".png", ".webp", ".tif", ".heic", ".bmp", ".dng", ".d
 def seeds_of(wanted: Format, folder: Path | None) -> list[Seed]:
     found = [seed for image in pictures() for seed in wanted.seeds(image)]
     given = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in wanted.endings] if folder else []
-    return found + [Seed("given", path.read_bytes()) for path in given if 64 < path.stat().st_size <= MOST_SEED_BYTES]
+    return found + [Seed("given", path.read_bytes()) for path in given if 64 < path.stat().st_size <= MAX_SEED_BYTES]
 
 
 def damaged(wanted: Format, seeds: Sequence[Seed], number: int, seed: int) -> tuple[str, bytes]:
@@ -925,7 +925,7 @@ class Trial:
         """A reason is one clean line for a person."""
         for record in self.first.of("skipped"):
             reason, stage = record.get("reason", ""), record.get("stage")
-            is_clean = 0 < len(reason) <= MOST_REASON_CHARACTERS and reason.isprintable() and reason == reason.strip()
+            is_clean = 0 < len(reason) <= MAX_REASON_CHARACTERS and reason.isprintable() and reason == reason.strip()
             is_plain = not re.search(r"0x[0-9a-f]{6,}|object at|Traceback", reason, re.IGNORECASE)
             is_known = stage in ("read", "memory", "decode")
             self.require(is_clean and is_plain and is_known, f"{stage}: {reason!r}: {path_of(record)!r}")

@@ -47,7 +47,7 @@ MARK = "IMGSEARCH_BENCH_RUN"
 """In the environment of a run and so of everything it starts: how what outlives it is found."""
 
 # The promise: a checkpoint is 256 photos, and a batch of the model may come on top. Said here, not imported.
-MOST_LOST = 256 + 32
+MAX_LOST = 256 + 32
 # How long a process that lost its parent may take to end, and an orderly stop to finish one batch, for which it may
 # first have to load the model. Both are deadlines on a busy machine; the table has the seconds they really took.
 STRAY_SECONDS = 30.0
@@ -788,7 +788,7 @@ class Trial:
         broken = [result for result in run.results[: run.saved] if not is_kept(result)]
         require(not broken, f"{len(broken)} results before a reported checkpoint are lost, such as {broken[:1]}")
         lost = [result for result in run.results[run.saved :] if not is_kept(result)]
-        require(len(lost) <= MOST_LOST, f"{len(lost)} results lost: more than a checkpoint")
+        require(len(lost) <= MAX_LOST, f"{len(lost)} results lost: more than a checkpoint")
         return [result for result in lost if result.kind == "photo"]
 
     def finish(self, *, is_fresh: bool, is_last: bool) -> None:

@@ -11,21 +11,23 @@ from .command_table import COMMANDS, Command, within
 from .options import GROUPS, HELP, Argument, Option
 from .output import render
 
-NARROWEST, WIDEST = 40, 100
+MIN_COLUMNS, MAX_COLUMNS = 40, 100
 """Columns of text, however wide the terminal."""
 TERM_COLUMNS = 26
 """Of the column with names; what is longer stands on a line of its own."""
-FEW = 12
+MAX_SHORT = 12
 """A command with no more options shows all of them in its short help."""
 
 
 def page(command: Command, *, is_long: bool) -> str:
     """What `imgsearch COMMAND --help` prints, or with `-h` the short form of it."""
-    width = min(max(render.columns(sys.stdout), NARROWEST), WIDEST)
+    width = min(max(render.columns(sys.stdout), MIN_COLUMNS), MAX_COLUMNS)
     commands = [] if command.name and not command.is_group else within(command.name, COMMANDS)
     said, examples = _split(command.text() if is_long or command.is_group else command.summary)
     shown = (
-        command.options if is_long or len(command.options) <= FEW else tuple(o for o in command.options if o.is_common)
+        command.options
+        if is_long or len(command.options) <= MAX_SHORT
+        else tuple(o for o in command.options if o.is_common)
     )
     sections = [
         ("", [f"Usage: {usage(command)}"]),

@@ -71,7 +71,7 @@ def embedder_of(
 
 
 def query_embedder(space: Space, *, device: str, offline: bool, history: bool) -> QueryEmbedder:
-    """Embeds the queries of a space: by the light towers of its model if they exist, else by the whole model."""
+    """Embeds the queries of a space: by the ONNX towers of its model if they exist, else by the whole model."""
     from imgsearch.core.errors import ModelError
     from imgsearch.core.models.onnx_towers import OnnxTowers, QueryEmbedder
     from imgsearch.core.models.query_cache import QueryCache
@@ -94,7 +94,7 @@ def query_embedder(space: Space, *, device: str, offline: bool, history: bool) -
 
 
 def export_towers(embedder: Embedder, *, say: Say = render.say) -> None:
-    """Export the light towers of a loaded model for later queries, if they do not exist yet."""
+    """Export the ONNX towers of a loaded model for later queries, if they do not exist yet."""
     from imgsearch.core.models.onnx_towers import OnnxTowers
 
     name, fingerprint = embedder.identity.name, embedder.identity.fingerprint

@@ -18,7 +18,7 @@ from .paths import printable, replacing
 from .places import config_folder
 
 VARIABLE = "IMGSEARCH_CONFIG"
-MOST_BYTES = 1 << 20
+MAX_BYTES = 1 << 20
 
 
 class Setting(NamedTuple):
@@ -50,8 +50,8 @@ def text() -> str:
         return ""
     try:
         with open(where, "rb") as file:
-            data = file.read(MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
             raise _broken(where, "is larger than any settings are")
         return data.decode("utf-8")
     except (FileNotFoundError, NotADirectoryError):

@@ -57,17 +57,17 @@ def free_name(path: str) -> str:
     return next(name for name in names if not os.path.lexists(name))
 
 
-LEAST_INTEGER, MOST_INTEGER = -(1 << 63), (1 << 63) - 1
+MIN_INTEGER, MAX_INTEGER = -(1 << 63), (1 << 63) - 1
 
 
 def mtime_ns(info: os.stat_result) -> int:
     """When a file was modified, in nanoseconds, limited to 64 bits: the years 1677 to 2262."""
-    return min(max(info.st_mtime_ns, LEAST_INTEGER), MOST_INTEGER)
+    return min(max(info.st_mtime_ns, MIN_INTEGER), MAX_INTEGER)
 
 
 def inode(info: os.stat_result) -> int:
     """The inode number, cut to 63 bits; some filesystems use 64."""
-    return info.st_ino & MOST_INTEGER
+    return info.st_ino & MAX_INTEGER
 
 
 def is_utf8(path: str) -> bool:

@@ -54,7 +54,7 @@ settings.register_profile(
 settings.load_profile("imgsearch")
 PATIENCE_SECONDS = 300
 """How long a test waits before it fails. No passing test waits this long."""
-MOST_POOLS = 3
+MAX_POOLS = 3
 NOT_FOR_WORKERS = ("IMGSEARCH_INDEX", "PYTEST_CURRENT_TEST")
 LONGEST_FIRST = ("test_property", "test_faults", "test_kill", "test_fuzz", "test_watch", "test_terminal")
 
@@ -276,7 +276,7 @@ def kept_workers(_pools, monkeypatch):
         if pool is None or pool._is_closed:
             pool = self
         _pools[key] = self.pool = pool  # the latest is the last
-        for old in list(_pools)[:-MOST_POOLS]:
+        for old in list(_pools)[:-MAX_POOLS]:
             _pools.pop(old).close()
         return pool
 

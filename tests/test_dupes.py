@@ -22,7 +22,7 @@ NAMES = ("banana", "lemon", "carrots", "watermelon", "oatly-oat-milk", "pineappl
 
 
 @pytest.fixture(autouse=True)
-def _own_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test knows what another one has read."""
     monkeypatch.setattr(perceptual_hash, "cache_folder", lambda: str(tmp_path / "cache"))
 
@@ -364,13 +364,15 @@ def test_no_index_says_how_to_make_one(imgsearch):
 def test_a_turned_look_is_the_look_of_the_turned_picture():
     for seed in range(20):
         square = np.asarray(noise(perceptual_hash.SIDE, perceptual_hash.SIDE, seed))
-        upright = perceptual_hash.codes([perceptual_hash.look(square)])
+        upright = perceptual_hash.codes([perceptual_hash.hash_of(square)])
         for quarters in range(4):
-            expected = perceptual_hash.codes([perceptual_hash.look(np.ascontiguousarray(np.rot90(square, quarters)))])
+            expected = perceptual_hash.codes(
+                [perceptual_hash.hash_of(np.ascontiguousarray(np.rot90(square, quarters)))]
+            )
             differ, both, either = perceptual_hash.differing(perceptual_hash.turned(upright, quarters), expected)
             assert (differ[0], both[0]) == (0, either[0])
-            seen = perceptual_hash.look(np.ascontiguousarray(np.rot90(square, quarters)))
-            turned = perceptual_hash.details([perceptual_hash.look(square)], quarters)
+            seen = perceptual_hash.hash_of(np.ascontiguousarray(np.rot90(square, quarters)))
+            turned = perceptual_hash.details([perceptual_hash.hash_of(square)], quarters)
             assert perceptual_hash.agreement(turned, perceptual_hash.details([seen]))[0] > 0.99
 
 

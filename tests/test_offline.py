@@ -90,7 +90,7 @@ def test_a_query_whose_model_is_no_longer_here_says_so(imgsearch, photos, wire, 
     imgsearch("index", photos, "--model", "builtin")
     with closing(sqlite3.connect(tmp_path / "index" / "catalog.sqlite3")) as connection, connection:
         connection.execute("update spaces set model = ?", (registry.parse("lite").to_json(),))
-    assert imgsearch("query", "a yellow banana", "--offline").code == 0  # its light towers are here
+    assert imgsearch("query", "a yellow banana", "--offline").code == 0  # its ONNX towers are here
     with closing(sqlite3.connect(tmp_path / "index" / "catalog.sqlite3")) as connection, connection:
         connection.execute("update spaces set fingerprint = ?", ("0" * 64,))
     outcome = imgsearch("query", "a yellow banana", "--offline")

@@ -323,7 +323,7 @@ def test_a_cached_vector_without_unit_length_is_ignored(tmp_path):
 
 
 def test_the_query_cache_keeps_the_latest(tmp_path, monkeypatch):
-    monkeypatch.setattr("imgsearch.core.models.query_cache.MOST", 3)
+    monkeypatch.setattr("imgsearch.core.models.query_cache.MAX_VECTORS", 3)
     history = QueryCache("x", 2, str(tmp_path / "q.sqlite3"))
     for n in range(5):
         history.remember({str(n): np.array([1, 0], np.float32)})

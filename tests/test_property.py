@@ -58,7 +58,7 @@ SETTINGS = settings(
 
 PICTURES = 30
 # Below this cosine two pictures of the bank are told apart.
-MOST_ALIKE = 0.95
+MAX_ALIKE = 0.95
 # Many files are equally long, so that only their time tells that one was changed.
 ROUND_BYTES = 3_000
 
@@ -159,7 +159,7 @@ def _bank(model: Remembering, folder: Path) -> tuple[list[bytes], list[np.ndarra
         if number % 2:
             content = content.ljust(ROUND_BYTES, b"\0")
         row = _vector(model, content, folder)
-        if all(float(row @ other) < MOST_ALIKE for other in rows):
+        if all(float(row @ other) < MAX_ALIKE for other in rows):
             contents.append(content)
             rows.append(row)
         if len(contents) == PICTURES:

@@ -382,15 +382,15 @@ def test_every_answer_carries_the_headers(client):
 
 
 def test_too_much_is_refused_before_it_is_read(client):
-    assert client("/api/search", body=b" " * (openapi.MOST_JSON_BYTES + 1))[0] == 413
-    claims = {"content-length": str(openapi.MOST_PICTURE_BYTES + 1)}
+    assert client("/api/search", body=b" " * (openapi.MAX_JSON_BYTES + 1))[0] == 413
+    claims = {"content-length": str(openapi.MAX_PICTURE_BYTES + 1)}
     assert client("/api/pictures", method="POST", headers=claims)[0] == 413
     assert client("/api/search", body=b"{")[0] == 400
     assert client("/api/search", body=b"[" * 60_000)[0] == 400
 
 
 def test_a_stream_without_a_length_is_counted(client, monkeypatch):
-    monkeypatch.setattr(openapi, "MOST_JSON_BYTES", 1000)
+    monkeypatch.setattr(openapi, "MAX_JSON_BYTES", 1000)
     head = (
         f"POST /api/search HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {client.gallery.token}\r\n"
         "Transfer-Encoding: chunked\r\n\r\n"
@@ -398,16 +398,16 @@ def test_a_stream_without_a_length_is_counted(client, monkeypatch):
     with socket.create_connection(("127.0.0.1", client.port), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(head.encode())
         with contextlib.suppress(OSError):
-            for _ in range(2 * openapi.MOST_JSON_BYTES):
+            for _ in range(2 * openapi.MAX_JSON_BYTES):
                 connection.sendall(b"40\r\n" + b" " * 64 + b"\r\n")
         assert b" 413 " in connection.recv(1000)
 
 
 def test_uploads_are_few_and_go_with_the_server(library):
-    from imgsearch.cli.web.app import MOST_UPLOADS, Uploads
+    from imgsearch.cli.web.app import MAX_UPLOADS, Uploads
 
     uploads = Uploads()
-    kept = [uploads.keep(b"x")[0] for _ in range(MOST_UPLOADS + 1)]
+    kept = [uploads.keep(b"x")[0] for _ in range(MAX_UPLOADS + 1)]
     paths = [uploads.path(name) for name in kept]
     assert paths[0] is None
     assert all(os.stat(path).st_mode & 0o777 == 0o600 for path in paths[1:])

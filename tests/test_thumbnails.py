@@ -161,7 +161,7 @@ def test_a_damaged_file_in_the_cache_is_made_again(tmp_path):
 
 def test_the_cache_stays_within_its_bound_and_the_oldest_go(tmp_path):
     folder = tmp_path / "cache"
-    with Thumbnails(str(folder), most_bytes=40_000) as thumbnails:
+    with Thumbnails(str(folder), max_bytes=40_000) as thumbnails:
         thumbnails.jpeg(str(GOOD), None, 64)
         (first,) = kept(folder)
         os.utime(first, (1, 1))

@@ -493,7 +493,7 @@ class Hands:
         self.chance.choice(self.OFTEN if self.chance.random() < 0.7 else self.RARELY)(self)
 
 
-MOST_TAKEN = 18
+MAX_TAKEN = 18
 """Between two checks. A folder that loses more than 50 photos at once counts as unmounted."""
 
 
@@ -501,7 +501,7 @@ def let_hands_work(hands: Hands, watched: Watching, count: int) -> None:
     taken = hands.taken
     for _ in range(count):
         hands.do_something()
-        if hands.taken - taken >= MOST_TAKEN:
+        if hands.taken - taken >= MAX_TAKEN:
             watched.next("done")
             taken = hands.taken
         time.sleep(hands.chance.random() * 0.02)

@@ -32,7 +32,7 @@ ARCH, TAG = "ViT-B-32-256", "datacomp_s34b_b86k"
 VISUAL, TEXTUAL = f"{ARCH}-{TAG}/visual.onnx", f"{ARCH}-{TAG}/textual.onnx"
 VOCABULARY = "tokenizer/bpe_simple_vocab_16e6.txt.gz"
 OPSET = 18
-MOST_APART = 1e-3
+MAX_APART = 1e-3
 """Maximum difference between the scores of the two programs."""
 
 PICTURES = sorted((ROOT / "tests" / "album").glob("*.jpg"))[:4]
@@ -130,8 +130,8 @@ def check() -> None:
     theirs = np.array(json.loads(done.stdout))
     apart = float(np.abs(theirs - own_scores()).max())
     print(f"rclip's scores of {theirs.size} pairs are within {apart:.1e} of open_clip's")
-    if apart > MOST_APART:
-        sys.exit(f"more than {MOST_APART}: the comparison would not be of the same model")
+    if apart > MAX_APART:
+        sys.exit(f"more than {MAX_APART}: the comparison would not be of the same model")
 
 
 def own_scores() -> np.ndarray:

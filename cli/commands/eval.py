@@ -292,7 +292,7 @@ def _index(store: Store, folder: str, choice: ModelChoice) -> None:
 
 
 def _run_queries(store: Store, view: View, choice: ModelChoice, task: Task, plan: EvalPlan) -> list[QueryResult]:
-    """By the whole model: the light towers of `imgsearch query` agree with it only to a cosine of 0.999."""
+    """By the whole model: the ONNX towers of `imgsearch query` agree with it only to a cosine of 0.999."""
     from imgsearch.cli.output.progress import Line, bar
     from imgsearch.core.evaluation import runs
 

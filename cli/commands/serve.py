@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # The number of heaps that the threads of the gallery share, and glibc's code for that setting.
 HEAPS, M_ARENA_MAX = 2, -8
 # How often to check whether to stop.
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 
 
 def serve(
@@ -123,7 +123,7 @@ def _until(minutes: float) -> str:
 def _wait(stop: _Stop, last_query: Callable[[], float], minutes: float) -> int:
     """Wait for a signal, or for the idle limit. Returns the exit code."""
     while stop.number is None:
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
         if minutes and time.monotonic() - last_query() > minutes * 60:
             return 0
     return stop.code

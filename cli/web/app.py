@@ -49,7 +49,7 @@ STATIC = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js", "/ic
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 LOOKED_AT_BY_ITSELF = "/api/about"
 """The page polls it for changes of the index."""
-MOST_UPLOADS, MOST_UPLOADED_BYTES = 32, 256 << 20
+MAX_UPLOADS, MAX_UPLOADED_BYTES = 32, 256 << 20
 BYTES_AT_ONCE = 1 << 18
 THUMBNAIL_CACHING = "private, max-age=86400"
 PICTURE_TYPES = {
@@ -105,9 +105,7 @@ class Uploads:
             raise
         with self._changing:
             self._files[name] = path, len(data)
-            while (
-                len(self._files) > MOST_UPLOADS or sum(size for _, size in self._files.values()) > MOST_UPLOADED_BYTES
-            ):
+            while len(self._files) > MAX_UPLOADS or sum(size for _, size in self._files.values()) > MAX_UPLOADED_BYTES:
                 self._drop(next(iter(self._files)))
         return name, path
 
@@ -152,8 +150,8 @@ class Pages:
             Route(path, self._threaded(answers, counts=path != LOOKED_AT_BY_ITSELF), methods=["GET"])
             for path, answers in gets.items()
         ]
-        routes.append(Route("/api/search", self._reading(self._search, openapi.MOST_JSON_BYTES), methods=["POST"]))
-        routes.append(Route("/api/pictures", self._reading(self._upload, openapi.MOST_PICTURE_BYTES), methods=["POST"]))
+        routes.append(Route("/api/search", self._reading(self._search, openapi.MAX_JSON_BYTES), methods=["POST"]))
+        routes.append(Route("/api/pictures", self._reading(self._upload, openapi.MAX_PICTURE_BYTES), methods=["POST"]))
         app = Starlette(routes=routes, exception_handlers={HTTPException: _on_http_error})
         app.router.redirect_slashes = False
         return app
@@ -291,7 +289,7 @@ class Pages:
                 message = message.replace(printable(path), "the picture")
             raise QueryError(message, hint=error.hint) from error
         seconds = time.perf_counter() - started
-        more = len(hits) == limit + offset and offset + limit <= openapi.MOST_OFFSET
+        more = len(hits) == limit + offset and offset + limit <= openapi.MAX_OFFSET
         return answer({"hits": [found(hit) for hit in hits[offset:]], "more": more, "seconds": round(seconds, 4)})
 
     def _query(self, asked: dict[str, Any]) -> tuple[Query, list[str]]:

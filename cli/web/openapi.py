@@ -17,19 +17,19 @@ from imgsearch.core.search.choices import CHANGE_METHOD
 
 Schema = dict[str, Any]
 
-MOST_LIMIT, MOST_OFFSET = 200, 5_000
-MOST_PHOTOS = 1 << 31
+MAX_LIMIT, MAX_OFFSET = 200, 5_000
+MAX_PHOTOS = 1 << 31
 """Browsing reaches every photo; a search finds only the best."""
 MAX_TEXTS = 32
 SIDES = (160, 320, 640, 1280, 1920)
-MOST_JSON_BYTES = 1 << 16
-MOST_PICTURE_BYTES = 64 << 20
+MAX_JSON_BYTES = 1 << 16
+MAX_PICTURE_BYTES = 64 << 20
 
 _TEXT: Schema = {"type": "string", "minLength": 1, "maxLength": 1_000}
 _ID: Schema = {"type": "integer", "minimum": 1, "maximum": (1 << 63) - 1}
 _IDS: Schema = {"type": "array", "items": _ID, "maxItems": 64}
-_LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": MOST_LIMIT, "default": 60}
-_OFFSET: Schema = {"type": "integer", "minimum": 0, "maximum": MOST_OFFSET, "default": 0}
+_LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 60}
+_OFFSET: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_OFFSET, "default": 0}
 _ANY: Schema = {"type": "object", "additionalProperties": True}
 _BINARY: Schema = {"type": "string", "format": "binary"}
 
@@ -72,7 +72,7 @@ SEARCH = _object(
         "offset": _OFFSET,
     }
 )
-BROWSE: dict[str, Schema] = {**FILTERS, "limit": _LIMIT, "offset": {**_OFFSET, "maximum": MOST_PHOTOS}}
+BROWSE: dict[str, Schema] = {**FILTERS, "limit": _LIMIT, "offset": {**_OFFSET, "maximum": MAX_PHOTOS}}
 THUMBNAIL: dict[str, Schema] = {
     "side": {"type": "integer", "enum": list(SIDES), "default": 320},
     "v": {"type": "string", "maxLength": 64, "description": "Any text, to make the address of another version differ."},

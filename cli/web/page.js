@@ -6,7 +6,7 @@ const SMALL = 160, MIDDLE = [320, 640], LARGE = 1920;
 const NARROWEST = 0.6, WIDEST = 2.4; // aspect ratios; the grid crops what is narrower or wider
 const LOOK_MS = 10000; // between checks for changes of the index
 const ALL_DAYS = 120; // with more days, months are shown
-const MOST_BARS = 600;
+const MAX_BARS = 600;
 const FULL_DAY = 4; // average photos per day from which each day has a heading
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -388,7 +388,7 @@ async function showDays() {
   for (const { day, photos } of days) spans.set(day.slice(0, length), (spans.get(day.slice(0, length)) || 0) + photos);
   const most = Math.max(...spans.values());
   const groups = new Map(); // the days of each month, or the months of each year
-  for (const [day, count] of [...spans].slice(0, MOST_BARS)) {
+  for (const [day, count] of [...spans].slice(0, MAX_BARS)) {
     const group = length === 7 ? day.slice(0, 4) : spanTitle(day.slice(0, 7));
     groups.set(group, [...(groups.get(group) || []), bar(day, count, most)]);
   }

@@ -21,7 +21,7 @@ from imgsearch.core.serving.library import Library
 from .app import Pages, Uploads
 from .guard import Guard
 
-MOST_AT_ONCE = 256
+MAX_AT_ONCE = 256
 START_SECONDS, STOP_SECONDS = 20.0, 5.0
 
 
@@ -86,7 +86,7 @@ class Gallery:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=MOST_AT_ONCE,
+                limit_concurrency=MAX_AT_ONCE,
                 timeout_keep_alive=15,
                 timeout_graceful_shutdown=1,
             )

@@ -38,7 +38,7 @@ TOWERS: tuple[Tower, ...] = ("text", "image")
 FORMAT = 1
 """Files with another format number are made again."""
 SHIPPED = os.path.join(os.path.dirname(__file__), "builtin_model")
-"""The towers of the built-in model, made by bench/ship_light.py."""
+"""The towers of the built-in model, made by bench/export_builtin.py."""
 MANIFEST = "light.json"
 MERGES = "merges.txt"
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 else:
     np = LateModule("numpy")
 
-MOST = 10_000
+MAX_VECTORS = 10_000
 """The number of texts kept: 20 MB at 512 dimensions. The least recently used is deleted first."""
 
 
@@ -61,11 +61,11 @@ class QueryCache(CacheFile):
                 "insert or replace into vectors values (?, ?, ?)",
                 [(self._key(text), np.asarray(vector, "<f4").tobytes(), _today()) for text, vector in vectors.items()],
             )
-            if database.execute("select count(*) from vectors").fetchone()[0] > 1.1 * MOST:
+            if database.execute("select count(*) from vectors").fetchone()[0] > 1.1 * MAX_VECTORS:
                 database.execute(
                     "delete from vectors where key in (select key from vectors order by used desc, rowid desc "
                     "limit -1 offset ?)",
-                    [MOST],
+                    [MAX_VECTORS],
                 )
 
     def _key(self, text: str) -> bytes:

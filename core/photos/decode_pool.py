@@ -47,9 +47,9 @@ REAP_SECONDS = 1.0
 
 # How much of the memory that is free when the workers start they may take together, and one huge photo alone.
 SHARE_OF_MEMORY = 0.75
-LEAST_SHARE_BYTES, MOST_SHARE_BYTES = 256 << 20, 2 << 30
+MIN_SHARE_BYTES, MAX_SHARE_BYTES = 256 << 20, 2 << 30
 # The largest picture that is read at all, 179 megapixels, takes up to 24 bytes a pixel on its way.
-LEAST_ALONE_BYTES, MOST_ALONE_BYTES = 512 << 20, LIMIT_BYTES
+MIN_ALONE_BYTES, MAX_ALONE_BYTES = 512 << 20, LIMIT_BYTES
 
 JPEG_START = b"\xff\xd8\xff"
 
@@ -113,8 +113,8 @@ class DecodePool:
         # Linux kills a worker when the thread that started it ends, so one lasting thread starts all of them.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="starter")
         free = int(memory_available() * SHARE_OF_MEMORY)
-        self._share = min(max(free // self.count, LEAST_SHARE_BYTES), MOST_SHARE_BYTES)
-        self._most = min(max(free, LEAST_ALONE_BYTES), MOST_ALONE_BYTES)
+        self._share = min(max(free // self.count, MIN_SHARE_BYTES), MAX_SHARE_BYTES)
+        self._most = min(max(free, MIN_ALONE_BYTES), MAX_ALONE_BYTES)
 
     def __enter__(self) -> DecodePool:
         return self

@@ -49,12 +49,12 @@ FINE = 24
 HASH_BYTES = CODE_BYTES + FINE * FINE // 2
 AROUND = 5
 """Side, in fine cells, of the neighbourhood whose mean is subtracted from each cell."""
-LEAST_DETAIL = 1.0
+MIN_DETAIL = 1.0
 """Levels of grey (their deviation) below which there are no details but what an encoder left."""
 CROPS = (0.0, 0.01, 0.02, 0.03, 0.045, 0.06)
 """Shares of each side by which one picture may be cropped."""
 TURNS = (0, 90, 180, 270)
-MOST = 1_000_000
+MAX_HASHES = 1_000_000
 """Hashes that are remembered: some 400 MB. Those first made go first."""
 # Files read ahead, per worker.
 LOOKAHEAD = 2
@@ -62,7 +62,7 @@ REMEMBERED_AT_ONCE = 256
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
-def look(square: NDArray[np.uint8]) -> bytes:
+def hash_of(square: NDArray[np.uint8]) -> bytes:
     """The hash of a picture: 320 bytes, from its (72, 72, 3) RGB square."""
     grey = square.astype(np.float32) @ _GREY
     across = np.diff(_cells(grey, 8, 9), axis=1)
@@ -72,7 +72,7 @@ def look(square: NDArray[np.uint8]) -> bytes:
     fine = _cells(grey, FINE, FINE)
     details = fine - _AROUND @ fine @ _AROUND.T
     deviation = float(details.std())
-    shown = details / deviation if deviation >= LEAST_DETAIL else np.zeros_like(details)
+    shown = details / deviation if deviation >= MIN_DETAIL else np.zeros_like(details)
     levels = np.clip(np.rint(shown * 3 + 8), 0, 15).astype(np.uint8)
     return code + (levels[:, ::2] << 4 | levels[:, 1::2]).tobytes()
 
@@ -83,15 +83,15 @@ def _cells(grey: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.flo
     return means
 
 
-def codes(looks: Sequence[bytes]) -> Codes:
+def codes(hashes: Sequence[bytes]) -> Codes:
     """uint64, (n, 4), to compare many at once."""
-    return np.frombuffer(b"".join(seen[:CODE_BYTES] for seen in looks), np.uint64).reshape(-1, 4)
+    return np.frombuffer(b"".join(each[:CODE_BYTES] for each in hashes), np.uint64).reshape(-1, 4)
 
 
-def details(looks: Sequence[bytes], quarters: int = 0) -> Vectors:
+def details(hashes: Sequence[bytes], quarters: int = 0) -> Vectors:
     """float32, (n, 24, 24): what is finer than the codes, after `quarters` quarter turns counterclockwise. Zeros where
     there is nothing."""
-    packed = np.frombuffer(b"".join(seen[CODE_BYTES:] for seen in looks), np.uint8).reshape(-1, FINE, FINE // 2)
+    packed = np.frombuffer(b"".join(each[CODE_BYTES:] for each in hashes), np.uint8).reshape(-1, FINE, FINE // 2)
     levels = np.stack([packed >> 4, packed & 15], axis=-1).reshape(-1, FINE, FINE)
     turned = np.rot90(levels.astype(np.float32) - 8, quarters, axes=(1, 2))
     return np.ascontiguousarray(turned)
@@ -131,9 +131,9 @@ _AROUND = _smoothing(FINE, AROUND)
 _CROPS = tuple(_cropping(FINE, share) for share in CROPS)
 
 
-def turned(looks: Codes, quarters: int) -> Codes:
+def turned(codes: Codes, quarters: int) -> Codes:
     """The hashes of the same pictures after `quarters` quarter turns counterclockwise."""
-    bits = np.unpackbits(np.ascontiguousarray(looks).view(np.uint8).reshape(-1, CODE_BYTES), axis=1)
+    bits = np.unpackbits(np.ascontiguousarray(codes).view(np.uint8).reshape(-1, CODE_BYTES), axis=1)
     light, clear = bits[:, :BITS].reshape(-1, 2, 64), bits[:, BITS:].reshape(-1, 2, 64)
     across, down = light[:, 0].reshape(-1, 8, 8), light[:, 1].reshape(-1, 8, 8)
     is_clear = [clear[:, 0].reshape(-1, 8, 8), clear[:, 1].reshape(-1, 8, 8)]
@@ -189,10 +189,10 @@ class PerceptualHashes(CacheFile):
                             found[content] = row[0]
         return found
 
-    def remember(self, looks: Mapping[bytes, bytes]) -> None:
+    def remember(self, hashes: Mapping[bytes, bytes]) -> None:
         with self._best_effort(), self._open() as database:
-            database.executemany("insert or replace into looks values (?, ?)", list(looks.items()))
-            database.execute("delete from looks where rowid <= (select max(rowid) from looks) - ?", [MOST])
+            database.executemany("insert or replace into looks values (?, ?)", list(hashes.items()))
+            database.execute("delete from looks where rowid <= (select max(rowid) from looks) - ?", [MAX_HASHES])
 
 
 def read_hashes(
@@ -209,11 +209,11 @@ def read_hashes(
     from concurrent.futures import ThreadPoolExecutor
 
     fresh: dict[bytes, bytes] = {}
-    with ThreadPoolExecutor(workers.count, thread_name_prefix="look") as pool:
+    with ThreadPoolExecutor(workers.count, thread_name_prefix="hash") as pool:
         pending: deque[tuple[bytes, Future[bytes | Skipped]]] = deque()
         try:
             for done, (content, photo) in enumerate(photos.items(), start=-LOOKAHEAD * workers.count):
-                pending.append((content, pool.submit(_looked_at, workers, content, photo)))
+                pending.append((content, pool.submit(_read_hash, workers, content, photo)))
                 if done >= 0:
                     yield _next(pending, fresh, cache)
                     on_step(done + 1)
@@ -243,7 +243,7 @@ def _next(
     return content, result
 
 
-def _looked_at(workers: DecodePool, content: bytes, photo: Photo) -> bytes | Skipped:
+def _read_hash(workers: DecodePool, content: bytes, photo: Photo) -> bytes | Skipped:
     try:
         read = workers.read(photo, RECIPE, draft_side=DRAFT_SIDE)
     except SkipPhoto as skipped:
@@ -252,4 +252,4 @@ def _looked_at(workers: DecodePool, content: bytes, photo: Photo) -> bytes | Ski
         return Skipped(photo.path, "decode", "not a picture any more")
     if read.content_hash != content or read.square is None:
         return Skipped(photo.path, "read", "changed since it was indexed")
-    return look(read.square)
+    return hash_of(read.square)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 OVERSAMPLING = 2
 """A fast decode keeps at least this many pixels per pixel of the model, along each side."""
-LEAST_DRAFT_SIDE = 512
+MIN_DRAFT_SIDE = 512
 """The smallest side of a fast decode. For a model of 128 pixels the next smaller size would save little and cost a few
 tenths of a point of recall (bench/decode.py)."""
 
@@ -41,7 +41,7 @@ def square(image: Image.Image, recipe: Recipe) -> NDArray[np.uint8]:
 
 def draft_side(recipe: Recipe) -> int:
     """The short side, in pixels, that a fast decode must keep: enough for every way of resizing."""
-    return max(OVERSAMPLING * max(recipe.size), LEAST_DRAFT_SIDE)
+    return max(OVERSAMPLING * max(recipe.size), MIN_DRAFT_SIDE)
 
 
 def normalise(squares: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.float32]:

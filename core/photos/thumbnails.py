@@ -20,8 +20,8 @@ from imgsearch.core.types import SkipPhoto
 
 from .decode_pool import JPEG_START, DecodePool
 
-MOST_SIDE = 4_096
-MOST_BYTES = 512 << 20
+MAX_SIDE = 4_096
+MAX_BYTES = 512 << 20
 """About 20,000 thumbnails of 320 pixels. The least recently used are deleted first, a tenth at a time."""
 KEPT_SHARE = 0.9
 # The last use of a thumbnail is recorded at most once a day.
@@ -33,14 +33,14 @@ LOOKAHEAD = 4
 class Thumbnails:
     """Thumbnails from the cache, else from workers that are started on first use. Thread-safe; close it after use."""
 
-    def __init__(self, folder: str | None = None, *, workers: int = 2, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, folder: str | None = None, *, workers: int = 2, max_bytes: int = MAX_BYTES) -> None:
         self.folder = folder or os.path.join(cache_folder(), "thumbnails")
-        self.most_bytes = most_bytes
+        self.max_bytes = max_bytes
         self._count = workers
         self._workers: DecodePool | None = None
         self._is_closed = False
         self._starting = threading.Lock()
-        self._cache = _Cache(self.folder, most_bytes)
+        self._cache = _Cache(self.folder, max_bytes)
 
     def __enter__(self) -> Thumbnails:
         return self
@@ -63,7 +63,7 @@ class Thumbnails:
         for what cannot be read or decoded, ValueError for a side that is not 1 to 4096, workers.PoolClosed after
         `close`, and ImgsearchError where no worker can start.
         """
-        if not 1 <= side <= MOST_SIDE:
+        if not 1 <= side <= MAX_SIDE:
             raise ValueError(f"a thumbnail of {side} pixels")
         if content_hash is not None and (kept := self._cache.find(content_hash, side)):
             return kept
@@ -104,9 +104,9 @@ class Thumbnails:
 class _Cache:
     """Files `ab/abcd...-320.jpg` in a folder of their own."""
 
-    def __init__(self, folder: str, most_bytes: int) -> None:
+    def __init__(self, folder: str, max_bytes: int) -> None:
         self._folder = folder
-        self._most_bytes = most_bytes
+        self._most_bytes = max_bytes
         self._held: int | None = None
         """Approximate bytes in the folder; other processes write there too."""
         self._counting = threading.Lock()

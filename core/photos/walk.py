@@ -27,8 +27,8 @@ from functools import lru_cache
 from typing import Any
 
 from imgsearch.core.paths import (
-    LEAST_INTEGER,
-    MOST_INTEGER,
+    MAX_INTEGER,
+    MIN_INTEGER,
     PICTURE_EXTENSIONS,
     RAW_EXTENSIONS,
     extension,
@@ -273,7 +273,7 @@ class Walk:
             names,
             [info.st_size for info in stats],
             _mtimes_ns(stats),
-            [info.st_ino & MOST_INTEGER for info in stats],
+            [info.st_ino & MAX_INTEGER for info in stats],
             self._beside(folder.prefix, names, companions) if companions else {},
         )
 
@@ -525,7 +525,7 @@ def _plain_files(entries: _Entries) -> list[str]:
 
 def _mtimes_ns(stats: Sequence[os.stat_result]) -> list[int]:
     found = [info.st_mtime_ns for info in stats]
-    is_sane = min(found) >= LEAST_INTEGER and max(found) <= MOST_INTEGER
+    is_sane = min(found) >= MIN_INTEGER and max(found) <= MAX_INTEGER
     return found if is_sane else [mtime_ns(info) for info in stats]
 
 

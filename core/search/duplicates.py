@@ -1,6 +1,6 @@
 """Duplicates: the same bytes, or the same picture in another size, format or rotation.
 
-Exact copies are a matter of the catalogue: equal content hashes. Near ones are found by their looks (see looks): alike
+Exact copies are a matter of the catalogue: equal content hashes. Near ones are found by their perceptual hashes: alike
 where the vectors of the pictures agree, or all but equal where a model sees them otherwise. Nothing is deleted here.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np  # noqa: TID253
 
-from imgsearch.core.paths import LEAST_INTEGER, MOST_INTEGER, inode, mtime_ns
+from imgsearch.core.paths import MAX_INTEGER, MIN_INTEGER, inode, mtime_ns
 from imgsearch.core.photos.perceptual_hash import (
     BITS,
     TURNS,
@@ -45,25 +45,25 @@ Kind = Literal["exact", "near"]
 
 # Measured by bench/dupes.py (docs/benchmarks.md): re-encoded, resized, brightened and slightly cropped copies differ in
 # at most 20 of 128 bits; four million pairs of different photos, rotated ones included, differ in 25 or more.
-LEAST_COSINE = 0.7
-MOST_DIFFERING = 20 / BITS
+MIN_COSINE = 0.7
+MAX_DIFFERING = 20 / BITS
 # The number of bits that must be clear in both, and their share of those clear in either.
-LEAST_CLEAR = 48
-LEAST_SHARED = 0.5
+MIN_CLEAR = 48
+MIN_SHARED = 0.5
 # By hash only, whatever the vectors are: for some models rotated and grey copies are far away.
-MOST_DIFFERING_ALONE = 10 / BITS
-LEAST_CLEAR_ALONE = 64
-LEAST_SHARED_ALONE = 0.75
+MAX_DIFFERING_ALONE = 10 / BITS
+MIN_CLEAR_ALONE = 64
+MIN_SHARED_ALONE = 0.75
 # Agreement of details, which tells apart pages of text with the same layout: at least .86 for copies (.73 if 5 % is
 # cropped), at most .71 for different pages of one layout.
-LEAST_AGREEMENT = 0.8
+MIN_AGREEMENT = 0.8
 # With fewer clear bits (1 % of photos, nearly all pages, forms and drawings) the details must be almost equal:
 # differently filled in forms agree by up to .96.
 CLEAR_OF_PHOTO = 80
-LEAST_AGREEMENT_OF_PAGES = 0.985
+MIN_AGREEMENT_OF_PAGES = 0.985
 
 # The number of agreeing clear bits minus the number of differing ones that near copies have at least.
-LEAST_AGREEING = LEAST_CLEAR * (1 - 2 * MOST_DIFFERING)
+MIN_AGREEING = MIN_CLEAR * (1 - 2 * MAX_DIFFERING)
 # The side of a tile of the comparison: 4 MB for all rotations, which fit a processor's cache. The number of pairs per
 # step whose hashes are compared, and whose vectors and details are.
 TILE = 512
@@ -183,7 +183,7 @@ def find(
     skipped: list[Skipped] = []
     if not wanted.exact_only:
         near = _NearCopies(contents, view.rows, wanted, on_progress)
-        skipped = near.look(cache, workers)
+        skipped = near.load_hashes(cache, workers)
         matches = near.matches()
     groups, since = _groups(store, contents, matches)
     return DuplicateReport(tuple(groups), photos - since, changed + since, linked, tuple(skipped))
@@ -281,7 +281,7 @@ def _moment(taken_at: object, mtime: int) -> float:
     try:
         return datetime.datetime.fromisoformat(str(taken_at)).replace(tzinfo=None).timestamp()
     except (ValueError, OverflowError, OSError):
-        return min(max(mtime, LEAST_INTEGER), MOST_INTEGER) / 1e9
+        return min(max(mtime, MIN_INTEGER), MAX_INTEGER) / 1e9
 
 
 class _NearCopies:
@@ -300,10 +300,10 @@ class _NearCopies:
         self._on_progress = on_progress
         self._numbers = [number for number, content in enumerate(contents) if content.slot is not None]
         self._slots = np.array([contents[number].slot for number in self._numbers], np.int64)
-        self._looks: list[bytes] = []
+        self._hashes: list[bytes] = []
 
-    def look(self, cache: PerceptualHashes, workers: Callable[[], DecodePool]) -> list[Skipped]:
-        """Get the looks of all that may have a near copy; what has none is left out from here on."""
+    def load_hashes(self, cache: PerceptualHashes, workers: Callable[[], DecodePool]) -> list[Skipped]:
+        """Get the hashes of all that may have a near copy; what has none is left out from here on."""
         hashes = [self._contents[number].hash for number in self._numbers]
         known = cache.find(hashes)
         needed = np.array([content not in known for content in hashes], bool)
@@ -321,7 +321,7 @@ class _NearCopies:
                 else:
                     known[content] = seen
         kept = [at for at, content in enumerate(hashes) if content in known]
-        self._looks = [known[hashes[at]] for at in kept]
+        self._hashes = [known[hashes[at]] for at in kept]
         self._numbers = [self._numbers[at] for at in kept]
         self._slots = self._slots[kept]
         return skipped
@@ -331,7 +331,7 @@ class _NearCopies:
         near = np.zeros(len(self._slots), bool)
         for across, down in self._tiles("comparing", np.ones(len(near), bool)):
             ones, others = (self._rows[self._slots[start : start + TILE]] for start in (across, down))
-            is_near = ones @ others.T >= LEAST_COSINE
+            is_near = ones @ others.T >= MIN_COSINE
             if across == down:
                 np.fill_diagonal(is_near, False)
             near[across : across + TILE] |= is_near.any(axis=1)
@@ -355,18 +355,18 @@ class _NearCopies:
     def matches(self) -> dict[int, _Match]:
         """The matches of near copies, by the number of the content."""
         found: dict[int, _Match] = {}
-        if not self._looks:
+        if not self._hashes:
             return found
-        looks = codes(self._looks)
-        turns = [turned(looks, quarters) for quarters in range(4)]
-        is_open = np.ones(len(looks), bool)
+        all_codes = codes(self._hashes)
+        turns = [turned(all_codes, quarters) for quarters in range(4)]
+        is_open = np.ones(len(all_codes), bool)
         before, ones = -1, np.empty(0, np.float32)
         for across, down in self._tiles("matching", is_open):
             if across != before:
                 before, ones = across, np.concatenate([_signs(each[across : across + TILE]) for each in turns])
-            others = _signs(looks[down : down + TILE])
+            others = _signs(all_codes[down : down + TILE])
             agreeing = (ones @ others.T).reshape(len(turns), -1, len(others)).max(axis=0)
-            candidates = agreeing >= LEAST_AGREEING
+            candidates = agreeing >= MIN_AGREEING
             candidates &= is_open[across : across + TILE, None] & is_open[None, down : down + TILE]
             if across == down:
                 candidates = np.triu(candidates, 1)
@@ -391,21 +391,21 @@ class _NearCopies:
     def _near(
         self, one: NDArray[np.int64], other: NDArray[np.int64], turns: Sequence[Codes]
     ) -> Iterator[tuple[int, int, _Match]]:
-        """Of pairs whose looks agree, those whose vectors do, too, or that agree so well that it is not needed."""
+        """Of pairs whose hashes agree, those whose vectors do, too, or that agree so well that it is not needed."""
         cosine = np.einsum("ij,ij->i", self._rows[self._slots[one]], self._rows[self._slots[other]])
         best = np.full(len(one), np.inf)
         bits, compared, quarters = (np.zeros(len(one), np.int64) for _ in range(3))
         for quarter, each in enumerate(turns):
             with_vectors, alone, differ, both = _agree(each[one], turns[0][other])
             share = differ / np.maximum(both, 1)
-            is_near = with_vectors & (cosine >= LEAST_COSINE)
+            is_near = with_vectors & (cosine >= MIN_COSINE)
             if not self._quick:
                 is_near |= alone
             is_better = is_near & (share < best)
             best[is_better], bits[is_better] = share[is_better], differ[is_better]
             compared[is_better], quarters[is_better] = both[is_better], quarter
         near = np.flatnonzero(best < np.inf)
-        least = np.where(compared < CLEAR_OF_PHOTO, LEAST_AGREEMENT_OF_PAGES, LEAST_AGREEMENT)
+        least = np.where(compared < CLEAR_OF_PHOTO, MIN_AGREEMENT_OF_PAGES, MIN_AGREEMENT)
         for at in near[self._agreement(one[near], other[near], quarters[near]) >= least[near]]:
             match = _Match(
                 self._numbers[one[at]], float(cosine[at]), int(bits[at]), int(compared[at]), TURNS[quarters[at]]
@@ -419,8 +419,8 @@ class _NearCopies:
         agreeing = np.zeros(len(one), np.float32)
         for turn in np.unique(quarters):
             at = np.flatnonzero(quarters == turn)
-            ones = details([self._looks[number] for number in one[at]], int(turn))
-            others = details([self._looks[number] for number in other[at]])
+            ones = details([self._hashes[number] for number in one[at]], int(turn))
+            others = details([self._hashes[number] for number in other[at]])
             agreeing[at] = agreement(ones, others)
         return agreeing
 
@@ -428,18 +428,18 @@ class _NearCopies:
 def _agree(
     ones: Codes, others: Codes
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
-    """Of each pair: whether the looks agree well enough if the vectors do, and if they do not; how many bits differ,
+    """Of each pair: whether the hashes agree well enough if the vectors do, and if they do not; how many bits differ,
     and of how many."""
     differ, both, either = differing(ones, others)
     share, shared = differ / np.maximum(both, 1), both / np.maximum(either, 1)
-    with_vectors = (share <= MOST_DIFFERING) & (both >= LEAST_CLEAR) & (shared >= LEAST_SHARED)
-    alone = (share <= MOST_DIFFERING_ALONE) & (both >= LEAST_CLEAR_ALONE) & (shared >= LEAST_SHARED_ALONE)
+    with_vectors = (share <= MAX_DIFFERING) & (both >= MIN_CLEAR) & (shared >= MIN_SHARED)
+    alone = (share <= MAX_DIFFERING_ALONE) & (both >= MIN_CLEAR_ALONE) & (shared >= MIN_SHARED_ALONE)
     return with_vectors, alone, differ, both
 
 
-def _signs(looks: Codes) -> NDArray[np.float32]:
+def _signs(codes: Codes) -> NDArray[np.float32]:
     """float32, (n, 128): 1 for a set bit, -1 for a cleared one, 0 for an unclear one."""
-    bits = np.unpackbits(np.ascontiguousarray(looks).view(np.uint8), axis=1).astype(np.float32)
+    bits = np.unpackbits(np.ascontiguousarray(codes).view(np.uint8), axis=1).astype(np.float32)
     return (bits[:, :BITS] * 2 - 1) * bits[:, BITS:]
 
 

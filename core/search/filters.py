@@ -18,7 +18,7 @@ from datetime import date
 from functools import lru_cache
 
 from imgsearch.core.errors import UsageError
-from imgsearch.core.paths import MOST_INTEGER
+from imgsearch.core.paths import MAX_INTEGER
 from imgsearch.core.store.store import Store
 
 from .filter_dates import IS_DATED, taken_between
@@ -29,7 +29,7 @@ EARTH_RADIUS_KM = 6_371.0088
 """The mean radius; on a sphere of it a distance is at most half a percent off."""
 BOX_MARGIN_DEGREES = 1e-6
 """A tenth of a metre: the box that SQL tests must contain the whole circle."""
-LEAST_RATING, MOST_RATING = -1, 5
+MIN_RATING, MAX_RATING = -1, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,16 +219,16 @@ def _rating_range(typed: str) -> tuple[int, int]:
         stated = [number]
         low, high = {
             "=": (number, number),
-            "<=": (LEAST_RATING, number),
-            "<": (LEAST_RATING, number - 1),
-            ">": (number + 1, MOST_RATING),
-        }.get(found[1], (number, MOST_RATING))
+            "<=": (MIN_RATING, number),
+            "<": (MIN_RATING, number - 1),
+            ">": (number + 1, MAX_RATING),
+        }.get(found[1], (number, MAX_RATING))
     else:
         stated, low, high = [], 0, 0
-    if not stated or not all(LEAST_RATING <= number <= MOST_RATING for number in stated):
+    if not stated or not all(MIN_RATING <= number <= MAX_RATING for number in stated):
         takes = "0 to 5 stars, -1 for rejected: a minimum, or with = < <= > >=, or a range"
         raise refused("--rating", typed, takes, "4, or '=3', '<=2', 3-5")
-    if low > high or low > MOST_RATING:
+    if low > high or low > MAX_RATING:
         raise UsageError(f"--rating {shown(typed)}: nothing can match", hint="for example: --rating 3-5")
     return low, high
 
@@ -317,7 +317,7 @@ def _of_size(typed: str, value: Parameters) -> str:
     if not found:
         takes = "WIDTHxHEIGHT, megapixels, or a file size"
         raise refused("--min-size", typed, takes, "1600x1200, 12MP, 500kB or 1.5GiB")
-    least = value(min(MOST_INTEGER, math.ceil(round(float(found[1]) * _UNITS[found[2]], 3))))
+    least = value(min(MAX_INTEGER, math.ceil(round(float(found[1]) * _UNITS[found[2]], 3))))
     if found[2] == "mp":
         return f"{_IS_SIZED} and p.width * p.height >= {least}"
     return f"typeof(p.size) = 'integer' and p.size >= {least}"

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from imgsearch.core.paths import MOST_INTEGER
+from imgsearch.core.paths import MAX_INTEGER
 from imgsearch.core.types import CarriedText
 
 from .database import Database
@@ -245,7 +245,7 @@ def _fact(column: str, value: object) -> Any:
         return value if isinstance(value, str) else None
     if isinstance(value, float):
         return value if math.isfinite(value) and column not in WHOLE_FACTS else None
-    return value if isinstance(value, int) and abs(value) <= MOST_INTEGER else None
+    return value if isinstance(value, int) and abs(value) <= MAX_INTEGER else None
 
 
 def _whole(value: object) -> int:

@@ -1,6 +1,6 @@
-"""Makes the light towers that ship with the built-in model: two small graphs that refer to its weights file.
+"""Makes the ONNX towers that ship with the built-in model: two small graphs that refer to its weights file.
 
-    python bench/ship_light.py
+    python bench/export_builtin.py
 
 The weights are not copied. Each tensor of a graph refers to its position in open_clip_model.safetensors, where it is in
 half precision, and is widened when it is used. Run this after a change of the built-in model or of FORMAT in
@@ -88,13 +88,13 @@ def main() -> None:
         onnx.save(traced, path)
         print(f"{path}: {os.path.getsize(path):,} bytes")
     onnx_export.write_merges(embedder.tokenizer, folder)
-    light = onnx_export.with_manifest(
+    made = onnx_export.with_manifest(
         embedder, model, folder, {}, only=(*(f"{name}.onnx" for name in TOWERS), "merges.txt", WEIGHTS)
     )
     for name in TOWERS:
-        assert not (why := onnx_export.disagreement(light, model, embedder, name)), why
+        assert not (why := onnx_export.disagreement(made, model, embedder, name)), why
     with open(os.path.join(folder, MANIFEST), "w", encoding="utf-8") as file:
-        file.write(light.manifest.to_json() + "\n")
+        file.write(made.manifest.to_json() + "\n")
     write_sums(folder)
 
 
