@@ -203,7 +203,7 @@ def test_words_find_photos_and_a_minus_leaves_out(page):
     assert names(page) != found
 
 
-def test_a_dropped_picture_is_asked_with_and_the_slider_mixes_it_with_words(page):
+def test_a_dropped_picture_is_searched_and_the_slider_mixes_it_with_words(page):
     drop(page, ALBUM / "lemon.jpg")
     expect(page.locator(".chip")).to_contain_text("lemon.jpg")
     expect(page.locator("#said")).to_contain_text("best first")
@@ -239,7 +239,7 @@ def test_likes_and_dislikes_move_the_answer(page):
     assert before[0] not in names(page)
 
 
-def test_more_like_this_asks_with_the_photo(page):
+def test_more_like_this_searches_with_the_photo(page):
     search(page, "a yellow lemon")
     page.locator(".open").nth(1).click()
     wanted = page.locator("#name").inner_text()
@@ -357,7 +357,7 @@ def test_the_days_are_one_stop_of_the_tab_key(page):
     assert page.evaluate("document.activeElement.closest('#days')") is None
 
 
-def test_what_changes_in_the_index_is_offered_and_an_index_that_is_gone_is_said(browser, tmp_path):
+def test_the_page_offers_a_changed_index_and_reports_a_missing_one(browser, tmp_path):
     (tmp_path / "photos").mkdir()
     for name in PLAIN[:3]:
         shutil.copy(ALBUM / f"{name}.jpg", tmp_path / "photos")

@@ -58,7 +58,7 @@ def test_what_is_typed_wins(indexed, settle):
     assert typed.out == outcome.out
 
 
-def test_what_is_typed_puts_aside_what_it_excludes(indexed, settle):
+def test_a_typed_option_overrides_conflicting_settings(indexed, settle):
     settle("quiet = true\n[query]\njson = true\n[dupes]\nothers = true\n")
     assert names(indexed("query", "lemon", "-qln", "1")) == ["lemon.jpg"]
     refused = indexed("query", "lemon", "-qrl0").err
@@ -210,7 +210,7 @@ def test_what_cannot_be_set_is_not_written(imgsearch, settle, arguments, complai
     assert where.read_text() == "limit = 7\n"
 
 
-def test_every_key_can_be_listed_and_settled(imgsearch, settle):
+def test_every_key_can_be_listed_and_set(imgsearch, settle):
     settle("limit = 7\n")
     records = imgsearch("config", "list", "--all", "--json").records
     assert {"limit", "query.limit", "index.model", "roots.move.wait", "query.exact", "query.ann"} <= {
@@ -220,7 +220,7 @@ def test_every_key_can_be_listed_and_settled(imgsearch, settle):
     assert (limit["values"], limit["value"], limit["help"]) == ("N", 7, "Maximum number of results. Default: 10.")
 
 
-def test_what_is_settled_is_listed_and_what_is_wrong_complained_of(imgsearch, settle):
+def test_settings_are_listed_and_wrong_ones_reported(imgsearch, settle):
     where = settle("limit = 7\n[query]\nafter = 2024-07-03\nnonsense = 'a'\n")
     outcome = imgsearch("config", "list")
     assert outcome.out == b'limit = 7\nquery.after = "2024-07-03"\nquery.nonsense = "a"\n'
@@ -270,7 +270,7 @@ def test_a_full_disk_loses_nothing(settle):
     assert (where.read_text(), os.listdir(where.parent)) == ("limit = 7\n", ["config.toml"])
 
 
-def test_an_editor_is_opened_and_its_work_looked_at(imgsearch, settle, monkeypatch):
+def test_edit_opens_the_editor_and_checks_the_file(imgsearch, settle, monkeypatch):
     monkeypatch.setenv("VISUAL", 'sh -c \'printf "[query]\\nlimmit = 1\\n" >>"$1"\' editor')
     where = config.path()
     outcome = imgsearch("config", "edit")

@@ -176,7 +176,7 @@ def test_every_photo_is_linked_byte_for_byte_and_shown_upright(page, hostile):
         assert image.size == (300, 200) and image.getpixel((5, 5))[0] > 180
 
 
-def test_what_no_browser_shows_lies_in_the_page_larger(page):
+def test_formats_no_browser_shows_are_embedded_larger(page):
     elements = Elements(page.read_text("utf-8"))
     links = {link["data-name"]: link for link in elements.all("a", **{"class": "photo"})}
     large = base64.b64decode(links["scan.tiff"]["data-large"].partition(",")[2])
@@ -210,7 +210,7 @@ def test_facts_about_the_search_stand_on_top(imgsearch, photos, tmp_path):
     assert header[1:6] == ["5", "lerp, weight 0.4", "builtin", "path", "ext jpg,png"]
 
 
-def test_the_hits_are_printed_as_ever_and_the_page_is_told_of_on_stderr(imgsearch, photos, tmp_path):
+def test_hits_are_still_printed_and_the_page_is_named_on_stderr(imgsearch, photos, tmp_path):
     assert imgsearch("index", "photos", "--model", "builtin").code == 0
     plain = imgsearch("query", "fruit", "-l")
     done = imgsearch("query", "fruit", "-l", "--html", "sheet.html")

@@ -321,7 +321,7 @@ def test_this_torch_answers_for_this_machine():
         ("[query", "problem", "is not TOML"),
     ],
 )
-def test_settings_are_looked_at(home, written, level, said):
+def test_settings_are_checked(home, written, level, said):
     file = home / ".config" / "imgsearch" / "config.toml"
     if written:
         file.parent.mkdir(parents=True)
@@ -431,7 +431,7 @@ def test_a_model_that_may_not_be_fetched_is_found(home, monkeypatch):
     )
 
 
-def test_quick_towers_that_are_broken_or_of_another_model_are_found(place, home):
+def test_broken_or_foreign_onnx_towers_are_found(place, home):
     towers = home / ".cache" / "imgsearch" / "light"
     (towers / "broken").mkdir(parents=True)
     (towers / "broken" / "light.json").write_text("{")
@@ -580,7 +580,7 @@ def test_a_model_that_is_not_complete_is_found(place):
     assert found.fix == "imgsearch index --model 'my model'; or remove it: imgsearch prune --space 'my model'"
 
 
-def test_why_this_index_is_told(place, home, monkeypatch):
+def test_the_reason_for_this_index_is_shown(place, home, monkeypatch):
     monkeypatch.setenv("IMGSEARCH_INDEX", str(place))
     assert next(index.index(None)).found == "~/index ($IMGSEARCH_INDEX)"
     monkeypatch.delenv("IMGSEARCH_INDEX")
@@ -697,7 +697,7 @@ def test_the_locale_is_judged(monkeypatch, value, level):
     assert [finding.level for finding in doctor._encoding()] == [level]
 
 
-def test_on_a_terminal_the_way_of_drawing_is_told(home, tmp_path):
+def test_on_a_terminal_the_preview_protocol_is_shown(home, tmp_path):
     """In a terminal of its own that answers no question, 80 columns wide."""
     script = f"import pty, sys; sys.exit(pty.spawn([{sys.executable!r}, '-P', '-m', 'imgsearch', 'doctor']) >> 8)"
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LC_ALL": "C.UTF-8", "CI": ""}

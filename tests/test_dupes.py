@@ -361,7 +361,7 @@ def test_no_index_says_how_to_make_one(imgsearch):
     assert outcome.code == 4 and "imgsearch index" in outcome.err
 
 
-def test_a_turned_look_is_the_look_of_the_turned_picture():
+def test_a_rotated_hash_is_the_hash_of_the_rotated_picture():
     for seed in range(20):
         square = np.asarray(noise(perceptual_hash.SIDE, perceptual_hash.SIDE, seed))
         upright = perceptual_hash.codes([perceptual_hash.hash_of(square)])

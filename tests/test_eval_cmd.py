@@ -420,7 +420,7 @@ def own(photos, tmp_path) -> Path:
     )
 
 
-def test_own_queries_ask_the_index_there_is_as_a_query_would(imgsearch, photos, own):
+def test_own_queries_search_the_existing_index_like_query(imgsearch, photos, own):
     assert imgsearch("index", photos, "-m", "builtin").code == 0
     outcome = imgsearch("eval", "jsonl", "-a", own, "--limit", "6", "--out", "run.json", "--json")
     found = result(outcome)
@@ -753,7 +753,7 @@ def looks(monkeypatch) -> list[SearchOptions]:
     return seen
 
 
-def test_ann_asks_the_graphs_and_exact_does_not(imgsearch, photos, own, looks):
+def test_ann_uses_the_graphs_and_exact_does_not(imgsearch, photos, own, looks):
     assert imgsearch("index", photos, "-m", "builtin").code == 0
     for option, strategy in (("--ann", "ann"), ("--exact", "exact")):
         looks.clear()
@@ -761,7 +761,7 @@ def test_ann_asks_the_graphs_and_exact_does_not(imgsearch, photos, own, looks):
         assert found["search"] == strategy and {options.strategy for options in looks} == {strategy}
 
 
-def test_a_second_look_finds_the_rest_of_a_set_and_is_taken_only_for_it(imgsearch, cirr, tmp_path, monkeypatch, looks):
+def test_a_deeper_search_runs_only_to_find_the_rest_of_a_set(imgsearch, cirr, tmp_path, monkeypatch, looks):
     asked = ["eval", "cirr", "-a", cirr, "--images", tmp_path / "cirr-images", "-m", "builtin", "--json"]
     whole = values(result(imgsearch(*asked, "--metrics", "recall_subset@1,recall_subset@2,recall@1")))
     monkeypatch.setattr(runs, "SPARE", 2)

@@ -49,7 +49,7 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return folders
 
 
-def test_folders_that_are_as_they_were_are_not_looked_at_file_by_file(folder, library, tmp_path, model, looked_at):
+def test_unchanged_folders_are_not_read_file_by_file(folder, library, tmp_path, model, looked_at):
     other = tmp_path / "other"
     shutil.copytree(library / "a", other)
     index(folder, model, library, other)
@@ -85,7 +85,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_of_a_folder_with_any_change_every_file_is_looked_at(folder, library, model, looked_at, change):
+def test_every_file_of_a_changed_folder_is_checked(folder, library, model, looked_at, change):
     index(folder, model, library)
     CHANGES[change](library / "a" / "b" / "a.jpg")
     looked_at.clear()

@@ -839,7 +839,7 @@ def test_options_that_make_no_sense_say_so(album, base, options, error, message)
     assert (type(caught.value), str(caught.value), caught.value.exit_code) == (error, message, 2)
 
 
-def test_more_like_alone_asks_by_those_pictures(album):
+def test_more_like_alone_searches_by_those_pictures(album):
     query = combine(None, more_like=("a.jpg", "b.jpg"), less_like=("this.jpg",))
     assert (query.images, query.more_like) == ((f"{album}/a.jpg", f"{album}/b.jpg"), ())
     assert query.less_like == (f"{album}/this.jpg",)

@@ -133,7 +133,7 @@ def test_a_deleted_photo_leaves_and_comes_back_with_its_vector(folder, photos, c
     assert np.array_equal(present(folder)[str(photos / "lemon.jpg")], before[str(photos / "lemon.jpg")])
 
 
-def test_a_failure_is_told_once_and_tried_again_when_the_file_changes(folder, photos, model):
+def test_a_failure_is_reported_once_and_tried_again_when_the_file_changes(folder, photos, model):
     good = (photos / "lemon.jpg").read_bytes()
     (photos / "bad.jpg").write_bytes(good[:1000])
     assert index(folder, model, photos).skipped == 1
@@ -466,7 +466,7 @@ def test_a_file_that_is_still_being_written_is_left_to_a_later_run(folder, photo
     assert {Path(path).stem for path in present(folder)} == {*names, "coming"}
 
 
-def test_an_index_does_not_look_into_itself_whatever_it_is_called(photos, model):
+def test_an_index_never_indexes_its_own_folder(photos, model):
     folder = str(photos / "my index")
     index(folder, model, photos)
     seen = []

@@ -149,7 +149,7 @@ LISTED = (
 @pytest.mark.parametrize(
     "content", [KARPATHY, COCO, TABLE, TOKENS, LISTED], ids="karpathy coco table tokens listed".split()
 )
-def test_captions_files_are_told_by_what_they_hold(tmp_path, content):
+def test_captions_formats_are_detected_by_content(tmp_path, content):
     path = written(tmp_path / "captions", content)
     five = loaders.captions("flickr", path)
     assert five.captions == {"a.jpg": tuple(f"a {n}" for n in range(5)), "b.jpg": ("b, with a comma",)}

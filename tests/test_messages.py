@@ -40,7 +40,7 @@ def test_an_error_without_a_hint_gets_that_of_its_class():
     assert hint_of(errors.StoreError("removed")) is None
 
 
-def test_errors_are_looked_for_where_they_are():
+def test_a_check_finds_errors_where_they_are():
     assert sum(len(list(made_errors(path))) for path in SOURCES) > 150
 
 
@@ -165,7 +165,7 @@ def test_quiet_lasts_for_one_command(indexed):
         (["--modality", "any"], "(--modality any)"),
     ],
 )
-def test_verbose_tells_how_a_query_was_answered(indexed, photos, options, why):
+def test_verbose_prints_how_a_query_was_answered(indexed, photos, options, why):
     plain = indexed("query", "a lemon", "-n", "2", "--no-server", *options)
     told = indexed("query", "a lemon", "-n", "2", "--no-server", "-v", *options)
     assert (told.code, told.out) == (plain.code, plain.out)
@@ -176,7 +176,7 @@ def test_verbose_tells_how_a_query_was_answered(indexed, photos, options, why):
     assert re.fullmatch(r"imgsearch: milliseconds: embed [\d.]+, prepare .*rank .* since the start", spent)
 
 
-def test_verbose_tells_of_graphs(indexed):
+def test_verbose_prints_the_use_of_graphs(indexed):
     assert "HNSW graphs gave shortlists (--ann): 6 of 6" in indexed("query", "a lemon", "--ann", "-v").err
     assert "HNSW graphs" in indexed("similar", "photos/lemon.jpg", "--ann", "-v").err
 
@@ -186,7 +186,7 @@ def test_verbose_and_explain_say_both(indexed):
     assert told.err.startswith("imgsearch: query: a lemon\n") and "\nread as: --text 'a lemon'\n" in told.err
 
 
-def test_verbose_tells_what_dupes_and_check_do(indexed):
+def test_verbose_prints_what_dupes_and_check_do(indexed):
     said = indexed("dupes", "-v").err  # which reads what it has not read before
     assert re.match(r"(imgsearch: (looking for files|reading|matching): [\d.]+ s\n){2,3}imgsearch: no dup", said)
     assert re.match(r"imgsearch: checking the catalogue: [\d.]+ s\n", indexed("check", "-v").err)

@@ -35,6 +35,6 @@ def test_any_name_can_be_shown_and_comes_back_from_its_json_keys(raw):
     assert back == raw
 
 
-def test_extensions_are_told_in_any_case():
+def test_extensions_match_in_any_case():
     assert has_picture_extension("A.JPG") and has_picture_extension("b.Heic")
     assert not has_picture_extension("jpg") and not has_picture_extension("a.txt")

@@ -67,7 +67,7 @@ def test_an_unquoted_minus_is_refused_with_what_was_meant(indexed, word):
     assert f"no such option: {word}" in outcome.err and f"--not {word[1:]}" in outcome.err
 
 
-def test_what_only_looks_like_such_a_word_is_let_through(indexed):
+def test_words_that_only_resemble_options_are_accepted(indexed):
     assert len(indexed("query", "-n1", "fruit").lines) == 1
     assert len(indexed("query", "-ln2", "fruit").lines) == 2
     assert len(indexed("query", "fruit", "-lrn", "2").lines) == 2
@@ -229,7 +229,7 @@ def test_explain_is_one_line_of_json_beside_json(indexed):
 # measuring anew
 
 
-def test_calibrate_measures_anew_and_switches_the_correction(indexed):
+def test_calibrate_recomputes_and_switches_the_correction(indexed):
     (record,) = indexed("calibrate", "--json").records
     assert (record["pictures"], record["phrases"], record["hubness"]) == (6, 310, False)
     plain = indexed("query", "fruit", "--json").records
@@ -244,7 +244,7 @@ def test_calibrate_measures_anew_and_switches_the_correction(indexed):
     assert indexed("check").code == 0
 
 
-def test_a_calibration_that_is_none_is_made_anew(indexed, tmp_path):
+def test_an_invalid_calibration_is_recomputed(indexed, tmp_path):
     good = indexed("query", "lemon", "--json", "--auto-cut").records
     with closing(sqlite3.connect(tmp_path / "index" / "catalog.sqlite3")) as connection, connection:
         connection.execute("update calibrations set phrases = zeroblob(length(phrases)), image_mean = x'00'")

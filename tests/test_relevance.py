@@ -139,7 +139,7 @@ def test_the_explanation_says_how_far_the_best_stands_out(scene):
     assert cut["least_standing"] == pytest.approx(max(2, cut["best_standing"] * 2 / 3), abs=1e-3)
 
 
-def test_a_row_that_all_phrases_fit_alike_stands_nowhere():
+def test_a_row_that_fits_all_phrases_equally_has_no_standing():
     phrases = np.repeat(random_units(1, 1, DIM), 60, axis=0)
     rows = random_units(2, 3, DIM)
     from imgsearch.core.search.scoring import Clause

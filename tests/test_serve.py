@@ -169,7 +169,7 @@ def test_likes_and_filters_narrow_a_search(client, ids):
     ],
     ids=str,
 )
-def test_a_question_that_cannot_be_answered_is_told_why(client, asked, status, complaint):
+def test_an_unanswerable_request_gets_a_reason(client, asked, status, complaint):
     found = client.json("/api/search", asked)
     assert found[0] == status
     if complaint:
@@ -253,7 +253,7 @@ def test_every_filter_of_a_query_can_be_asked():
 
 
 @pytest.mark.parametrize("number", ["link.jpg", "changed.jpg"])
-def test_nothing_but_what_was_indexed_where_it_lies_is_given_out(client, ids, number):
+def test_only_indexed_photos_are_served(client, ids, number):
     status, _, data = client(f"/api/photos/{ids[number]}/original")
     assert status == {"link.jpg": 403, "changed.jpg": 410}[number]
     assert b"\xff\xd8" not in data
@@ -464,7 +464,7 @@ def test_the_gallery_follows_an_index_that_is_changed_pruned_and_made_again(chan
         assert found_names(client) == {"banana.jpg", "carrots.jpg", "mango.jpg"}
 
 
-def test_a_catalogue_that_is_damaged_is_said_and_its_rescue_followed(changing):
+def test_a_damaged_catalogue_is_reported_and_its_repair_noticed(changing):
     base, run = changing
     with opened(base) as client:
         assert len(found_names(client)) == 3
@@ -494,7 +494,7 @@ def test_two_galleries_show_one_index(changing):
         assert one("/api/about", headers={"authorization": f"Bearer {other.gallery.token}"}, token=False)[0] == 401
 
 
-def test_an_open_page_that_nobody_looks_at_does_not_keep_it_running(client):
+def test_an_idle_open_page_does_not_keep_the_server_running(client):
     before = client.gallery.last_query
     assert client("/api/about")[0] == 200
     assert client.gallery.last_query == before

@@ -231,7 +231,7 @@ def test_a_signal_ends_it_in_order(bench, number, code):
     assert not list(Path(bench.environment["XDG_RUNTIME_DIR"]).rglob("*.sock"))
 
 
-def test_it_ends_when_nobody_asks(bench):
+def test_the_server_ends_when_idle(bench):
     with bench.serving("--idle", "0.02") as process:
         assert process.wait(PATIENCE_SECONDS) == 0
 
@@ -495,7 +495,7 @@ def test_where_the_index_is(tmp_path, monkeypatch, option, variable, made, expec
     assert places.locate(option) == str(tmp_path / expected)
 
 
-def test_where_no_index_is_looked_for(tmp_path, monkeypatch):
+def test_places_where_no_index_is_searched_for(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="--index is empty"):
         places.locate("")
     monkeypatch.delenv("IMGSEARCH_INDEX", raising=False)

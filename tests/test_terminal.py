@@ -258,7 +258,7 @@ def test_photos_are_drawn_in_half_blocks_and_fit(screen, indexed, columns):
     assert len(set(re.findall(r"[34]8[;:][25][\d;:]+", "".join(drawn)))) > 10, "in many colours"
 
 
-def test_looking_for_copies_shows_how_far_it_is_and_cleans_up(screen, imgsearch, slow):
+def test_dupes_shows_progress_and_clears_it(screen, imgsearch, slow):
     slow.unlink()
     assert imgsearch("index", "photos", "--model", "builtin").code == 3
     slow.touch()

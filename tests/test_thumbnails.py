@@ -175,7 +175,7 @@ def test_the_cache_stays_within_its_bound_and_the_oldest_go(tmp_path):
     assert (folder / "ab" / "not-ours.jpg").exists(), "what another program left there is not touched"
 
 
-def test_looking_at_a_thumbnail_again_keeps_it(tmp_path):
+def test_a_thumbnail_used_again_is_kept(tmp_path):
     with Thumbnails(str(tmp_path / "cache")) as thumbnails:
         thumbnails.jpeg(str(GOOD), digest(GOOD), 64)
         (file,) = kept(tmp_path / "cache")

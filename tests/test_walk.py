@@ -196,7 +196,7 @@ def test_exclude_without_a_meaning_is_wrong_usage(tmp_path: Path, pattern: str) 
         Walk(str(tmp_path), exclude=["*.png", pattern])
 
 
-def test_bad_line_of_an_ignore_file_is_told_and_the_others_hold(tmp_path: Path) -> None:
+def test_a_bad_line_of_an_ignore_file_is_reported_and_the_others_apply(tmp_path: Path) -> None:
     plant(tmp_path, "a.png", "b.jpg")
     write(tmp_path / ".imgsearchignore", "# mine", "a\\", "*.png")
 
@@ -213,7 +213,7 @@ def test_ignore_file_may_be_written_on_windows_or_in_latin_1(tmp_path: Path) -> 
     assert found(Walk(str(tmp_path))) == ["b.jpg"]
 
 
-def test_ignore_file_that_is_too_long_or_no_file_is_told_and_not_used(tmp_path: Path) -> None:
+def test_an_ignore_file_too_long_or_not_regular_is_reported_and_not_used(tmp_path: Path) -> None:
     plant(tmp_path, "a/a.jpg", "b/b.jpg")
     (tmp_path / "a/.imgsearchignore").write_bytes(b"*.jpg\n" * (ignore.MAX_IGNORE_BYTES // 6 + 1))
     os.mkfifo(tmp_path / "b/.imgsearchignore")
@@ -375,7 +375,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, folder: Path, number: int) -> None:
         (errno.ENAMETOOLONG, "path too long"),
     ],
 )
-def test_an_unreadable_folder_is_told_and_the_rest_is_walked(
+def test_an_unreadable_folder_is_reported_and_the_rest_is_walked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, reason: str
 ) -> None:
     plant(tmp_path, "a/1.jpg", "b/2.jpg", "c/3.jpg")
@@ -411,9 +411,7 @@ def test_a_root_that_is_no_folder_leaves_everything_unread(tmp_path: Path, root:
     assert walk.unread == {""}
 
 
-def test_a_folder_that_may_be_listed_but_not_entered_is_told_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_entered_is_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(tmp_path, "a/1.jpg", "a/2.jpg", "a/sub/3.jpg", "b/4.jpg")
     real = os.scandir
 
@@ -579,7 +577,7 @@ def test_a_tree_of_1500_levels_is_walked(tmp_path: Path) -> None:
         flatten(tmp_path)
 
 
-def test_a_path_past_the_system_s_limit_is_told_and_the_rest_is_walked(tmp_path: Path) -> None:
+def test_a_path_too_long_for_the_system_is_reported_and_the_rest_is_walked(tmp_path: Path) -> None:
     deepen(tmp_path, ["top", *["d" * 250] * 20])
     plant(tmp_path, "z/a.jpg")
     try:
@@ -665,7 +663,7 @@ def test_a_named_file_is_a_photo_of_its_folder_with_what_lies_beside_it(tmp_path
     assert photo.pair == ".a.jpg"
 
 
-def test_a_named_text_file_is_looked_at_like_any_other(tmp_path: Path) -> None:
+def test_a_named_text_file_is_read_like_any_other(tmp_path: Path) -> None:
     plant(tmp_path, "b.txt")
 
     photo = named_photo(str(tmp_path / "b.txt"))

@@ -55,7 +55,7 @@ def times_of_looks(heard: list[float], until: float, looked: CheckResult = DONE,
     return looks
 
 
-def test_the_first_look_is_at_once_and_another_one_follows_when_all_has_been_quiet():
+def test_the_first_check_is_immediate_and_another_follows_when_quiet():
     assert times_of_looks([], 100) == [0, 30]
 
 
@@ -63,7 +63,7 @@ def test_a_change_is_checked_when_the_files_are_at_rest_and_once_more_later():
     assert times_of_looks([100.0], 200) == [0, 30, 102, 132]
 
 
-def test_a_burst_is_one_look():
+def test_a_burst_of_events_is_one_check():
     assert times_of_looks([100 + each / 1000 for each in range(5000)], 150) == [0, 30, 106.999, 136.999]
 
 
@@ -72,19 +72,19 @@ def test_changes_without_end_delay_a_check_by_ten_seconds_at_most():
     assert looks[:4] == [0, 30, 110, 120] and len(looks) < 14
 
 
-def test_what_is_still_being_written_is_looked_at_again_soon():
+def test_files_still_being_written_are_checked_again_soon():
     assert times_of_looks([], 5, CheckResult(being_written=True)) == [0, 2, 4]
 
 
-def test_a_look_that_failed_is_tried_again_and_not_at_once():
+def test_a_failed_check_is_tried_again_later():
     assert times_of_looks([], 40, CheckResult(is_done=False)) == [0, 15, 30]
 
 
-def test_where_nothing_is_told_it_is_looked_from_time_to_time():
+def test_folders_without_events_are_polled():
     assert times_of_looks([], 200, misses_changes=True) == [0, 30, 90, 150]
 
 
-def test_looking_takes_at_most_a_fifth_of_the_time():
+def test_checks_take_at_most_a_fifth_of_the_time():
     assert times_of_looks([1.0, 2.0, 3.0], 100, CheckResult(seconds=10)) == [0, 40, 80]
 
 
@@ -182,7 +182,7 @@ def test_every_kind_of_change_is_heard(listening):
     assert listening.hears()
 
 
-def test_what_no_run_would_look_at_is_not_heard_nor_is_the_index_itself(listening):
+def test_events_of_excluded_files_and_of_the_index_are_ignored(listening):
     top = listening.folder
     (top / "Exports" / "x.jpg").write_bytes(picture(1))
     (top / "node_modules" / "x.jpg").write_bytes(picture(1))
@@ -233,7 +233,7 @@ def test_a_name_that_is_not_utf_8_does_not_deafen(listening):
     assert listening.watcher.problem is None
 
 
-def test_folders_of_which_nothing_can_be_told_are_named(listening):
+def test_folders_that_cannot_be_watched_are_named(listening):
     os.mkdir(os.path.join(os.fsencode(listening.folder), b"caf\xe9"))
     listening.watch_folders()
     assert listening.watcher.problem.endswith("caf\\xe9: changes in a folder whose name is not UTF-8 cannot be watched")
@@ -256,7 +256,7 @@ with Store.writing(sys.argv[1], create=True) as store:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of inotify")
-def test_a_system_that_watches_no_more_folders_is_told_with_the_cure_and_tried_again(photos, tmp_path):
+def test_the_system_limit_on_watches_is_reported_with_the_fix_and_retried(photos, tmp_path):
     for number in range(40):
         (photos / str(number)).mkdir()
     script = 'echo 20 > /proc/sys/user/max_inotify_watches || exit 77; exec "$@"'
@@ -532,7 +532,7 @@ def test_after_hundreds_of_changes_the_index_equals_a_fresh_one(tmp_path):
     assert 2 <= looks < CHANGES / 4  # not one for every change
 
 
-def test_what_is_still_being_written_waits_and_holds_up_nothing_else(photos, tmp_path):
+def test_files_still_being_written_do_not_hold_up_others(photos, tmp_path):
     whole = (ALBUM / "leek.jpg").read_bytes()
     with watch(tmp_path / "index", photos) as watched:
         arrived = threading.Event()
@@ -561,7 +561,7 @@ def test_what_is_still_being_written_waits_and_holds_up_nothing_else(photos, tmp
     assert [record for record in watched.told if record["event"] == "skipped"] == []
 
 
-def test_what_was_broken_is_looked_at_again_when_it_is_mended(photos, tmp_path, imgsearch):
+def test_a_broken_file_is_checked_again_when_fixed(photos, tmp_path, imgsearch):
     whole = (ALBUM / "leek.jpg").read_bytes()
     with watch(tmp_path / "index", photos) as watched:
         (photos / "half.jpg").write_bytes(whole[:5000])
@@ -641,7 +641,7 @@ def test_two_may_watch_for_the_same_index(photos, tmp_path):
         one.until(lambda: one.has(*os.listdir(photos), "ginger.jpg"))
 
 
-def test_folders_that_tell_nothing_are_looked_at_from_time_to_time(photos, tmp_path):
+def test_watch_polls_folders_without_events(photos, tmp_path):
     odd = os.path.join(os.fsencode(photos), b"caf\xe9")
     os.mkdir(odd)
     with watch(tmp_path / "index", photos, "--poll", "1") as watched:
@@ -692,7 +692,7 @@ def test_what_cannot_be_watched_is_refused(imgsearch, photos, tmp_path):
         assert outcome.code == 2 and message in outcome.err and "Traceback" not in outcome.err
 
 
-def test_a_person_is_told_what_came_of_each_burst_and_nothing_else(photos, tmp_path):
+def test_each_burst_prints_its_result_and_nothing_else(photos, tmp_path):
     command = [*PROGRAM, "watch", str(photos), "--model", "builtin", "--index", str(tmp_path / "index")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:

@@ -36,7 +36,7 @@ def add(
     with open_to_write(index, wait=wait) as store:
 
         def embed(texts: Sequence[str]) -> Vectors:
-            """By the model of the space that search uses, or its light tower."""
+            """By the model of the space that search uses, or its ONNX tower."""
             space = store.space_to_search()
             return query_embedder(space, device=device, offline=offline, history=False).embed_texts(texts)
 
