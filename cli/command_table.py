@@ -267,7 +267,7 @@ _QUERY = Command(
             is_list=True, group=FILTERS, api="orientation",
         ),
         Option(
-            "has", "--has", "Only photos that have this information.", choices=("gps", "caption", "date"),
+            "has", "--has", "Only photos that have this information.", choices=("gps", "caption", "date", "damage"),
             is_list=True, group=FILTERS, api="has",
         ),
         Option(
@@ -550,7 +550,10 @@ ALL = (
     ),
     Command(
         "failures", "List the files that could not be indexed, with the stage that failed and the reason.",
-        options=(JSON, INDEX),
+        options=(
+            flag("show_all", "--all", "Also list the damaged photos that were indexed.", is_common=True),
+            JSON, INDEX,
+        ),
     ),
     _PRUNE, _CHECK,
     Command(

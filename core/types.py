@@ -114,6 +114,8 @@ class Facts:
     """-1 (rejected) to 5, as in XMP."""
     keywords: tuple[str, ...] = ()
     texts: tuple[CarriedText, ...] = ()
+    is_damaged: bool = False
+    """The file lacks its end, and only a part of the pixels could be decoded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,16 @@ import os
 
 from imgsearch.cli.output import render
 
+DAMAGED = "damaged: the end of the file is missing, indexed from the part that is there"
 
-def failures(*, as_json: bool, index: str | None) -> int:
+
+def failures(*, show_all: bool, as_json: bool, index: str | None) -> int:
     """List the files that could not be indexed, with the stage that failed and the reason.
 
     A file that cannot be decoded is tried again when it changes, or when this installation can read more formats. One
     that could not be opened or listed is tried again in every run.
+
+    A photo that lacks its end is indexed if at least a quarter of it can be decoded. --all lists these photos too.
 
     Example:
 
@@ -19,12 +23,16 @@ def failures(*, as_json: bool, index: str | None) -> int:
     """
     from imgsearch.cli.loading import open_store
     from imgsearch.core.paths import path_fields, printable
+    from imgsearch.core.types import Skipped
 
     with open_store(index) as store:
-        failed = store.failures()
-    for one in failed:
+        found = [(one, False) for one in store.failures()]
+        if show_all:
+            found += [(Skipped(path, "decode", DAMAGED), True) for path in store.damaged()]
+    for one, is_damaged in sorted(found, key=lambda pair: pair[0].path) if show_all else found:
         if as_json:
-            render.emit_json({**path_fields(one.path), "stage": one.stage, "reason": one.reason})
+            record = {**path_fields(one.path), "stage": one.stage, "reason": one.reason}
+            render.emit_json(record | ({"is_damaged": is_damaged} if show_all else {}))
         elif render.is_terminal():
             render.emit(f"{render.painted_path(printable(one.path))}: {printable(one.reason)} ({one.stage})")
         else:

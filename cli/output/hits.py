@@ -32,6 +32,7 @@ FACTS = (
     "longitude",
     "altitude_m",
     "rating",
+    "is_damaged",
 )
 """What `--metadata` adds, with `size`, `modified_at` and `keywords`."""
 
@@ -231,6 +232,7 @@ def facts_line(hit: Hit) -> str:
         "" if None in (facts["latitude"], facts["longitude"]) else f"{facts['latitude']:.5f},{facts['longitude']:.5f}",
         f"rated {facts['rating']}" if facts["rating"] is not None else "",
         ", ".join(hit.place.keywords),
+        "damaged" if facts["is_damaged"] else "",
     ]
     return "  ".join(part for part in parts if part)
 

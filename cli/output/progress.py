@@ -261,6 +261,7 @@ def summary_record(summary: Summary) -> dict[str, object]:
         "new": summary.new,
         "changed": summary.changed,
         "reused": summary.reused,
+        "damaged": summary.damaged,
         "unchanged": summary.unchanged,
         "skipped": summary.skipped,
         "known_failures": summary.known_failures,
@@ -282,6 +283,7 @@ def summary_lines(summary: Summary, *, dry_run: bool) -> list[str]:
         named = [f"{number:,} {kind}" for kind, number in kinds.items() if number]
         if len(named) > 1 or summary.new != summary.indexed:
             parts[0] += f" ({', '.join(named)})"
+        parts += [f"{summary.damaged:,} of them damaged"] if summary.damaged else []
     tail = {
         "unchanged": summary.unchanged,
         "gone": summary.gone,

@@ -63,6 +63,8 @@ class Summary:
     changed: int = 0
     reused: int = 0
     """Known photos at a new path: renamed, moved or copied. Their vectors were reused."""
+    damaged: int = 0
+    """How many of these three are damaged."""
     unchanged: int = 0
     skipped: int = 0
     known_failures: int = 0

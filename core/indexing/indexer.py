@@ -267,6 +267,7 @@ class _Loop:
             self._batch.images.setdefault(result.content_hash, vector)
         texts = tuple((text_key(carried.text), carried) for carried in result.facts.texts)
         self._batch.photos.append((item.todo.root_id, result, texts))
+        self.summary.damaged += result.facts.is_damaged
         if item.todo.is_change:
             self.summary.changed += 1
         elif vector is None:

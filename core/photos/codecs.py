@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-DECODER_VERSION = 1
+DECODER_VERSION = 2
 """Increased when `decode` can read more files, so that past failures are tried again."""
 
 

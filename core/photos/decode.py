@@ -17,17 +17,19 @@ import stat
 import struct
 import threading
 import warnings
+import zlib
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
-from PIL import Image, UnidentifiedImageError  # noqa: TID253 - this module is itself imported late
+import numpy as np  # noqa: TID253 - this module is itself imported late
+from PIL import Image, UnidentifiedImageError  # noqa: TID253
 
 from imgsearch.core.paths import extension, has_picture_extension, is_raw, mtime_ns, printable
 from imgsearch.core.types import Facts, NotAPicture, Sidecar, SkipPhoto
 
-from . import jxl, libtiff
+from . import jxl, libtiff, truncated
 from .colour import to_rgb
 from .exif import Tags, read_tags, tags_in
 from .facts import facts_of
@@ -162,6 +164,27 @@ def _refuse_if_changed(file: BinaryIO, before: os.stat_result) -> None:
 
 
 def _read_with_pillow(task: _Task, kind: Format) -> tuple[Facts, Image.Image | None]:
+    if kind.name in truncated.FORMATS and truncated.ends_in_zeros(task.file):
+        if found := _read_truncated(task, kind):
+            return found
+        task.file.seek(0)
+    try:
+        facts, image = _read_whole(task, kind)
+    except (SkipPhoto, MemoryError):
+        raise
+    except Exception:
+        if kind.name in truncated.FORMATS:
+            with contextlib.suppress(_TooFewLines):
+                if found := _read_truncated(task, kind):
+                    return found
+        raise
+    if task.facts_only and kind.name in ("JPEG", "PNG") and truncated.may_lack_end(task.file):
+        found = _read_truncated(task, kind)
+        return (replace(facts, is_damaged=found[0].is_damaged) if found else facts), None
+    return facts, image
+
+
+def _read_whole(task: _Task, kind: Format) -> tuple[Facts, Image.Image | None]:
     try:
         image = _open_with_pillow(task.file, kind.name)
     except SkipPhoto:
@@ -182,6 +205,73 @@ def _read_with_pillow(task: _Task, kind: Format) -> tuple[Facts, Image.Image | N
         return facts, pixels
 
 
+class _TooFewLines(SkipPhoto):
+    """Less of a photo is left than counts as one."""
+
+    def __init__(self) -> None:
+        super().__init__("decode", f"truncated: less than {truncated.MIN_SHARE:.0%} of its lines can be decoded")
+
+
+def _read_truncated(task: _Task, kind: Format) -> tuple[Facts, Image.Image | None] | None:
+    """The lines that a truncated file still has. None if it has its end, or none can be decoded."""
+    try:
+        made = truncated.completed(task.file, kind.name)
+        if made is None:
+            return None
+        with _open_with_pillow(io.BytesIO(made.data), kind.name) as image:
+            header = header_of(image, task.file)
+            with task.room(image.width * image.height):
+                lines, is_damaged = _lines(made, kind.name, image.height)
+            if lines < truncated.MIN_SHARE * image.height:
+                raise _TooFewLines
+            facts = replace(facts_of(header, task.sidecars), is_damaged=is_damaged)
+            if task.facts_only:
+                return facts, None
+            return facts, _pixels(image, header.orientation, task, lines, made.step)
+    except SkipPhoto:
+        raise
+    except Exception:
+        return None  # the reason is that of the first attempt
+
+
+def _lines(made: truncated.Completed, name: str, height: int) -> tuple[int, bool]:
+    """How many lines of pixels the file has, and whether any pixel is missing. Always decodes exactly, so that a fast
+    decode gives the same answer."""
+    ours: list[int] = []
+    first: int | None = None
+    is_compared = made.lines is not None
+    for other in made.others:
+        with contextlib.suppress(OSError, SyntaxError, ValueError):
+            theirs = _checksums(other, name)
+            ours = ours or _checksums(made.data, name)
+            is_compared = True
+            first = next((line for line, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]), None)
+            if first is not None:
+                break
+    if not is_compared:
+        return 0, True
+    is_damaged = first is not None or not made.is_whole
+    if made.lines is not None:
+        return min(made.lines, height), is_damaged
+    return height if first is None else first, is_damaged
+
+
+STRIP_LINES = 64
+
+
+def _checksums(data: bytes, name: str) -> list[int]:
+    """One number for each line of the picture, as stored."""
+    with _open_with_pillow(io.BytesIO(data), name) as image:
+        _load(image)
+        found = []
+        for top in range(0, image.height, STRIP_LINES):
+            lines = min(STRIP_LINES, image.height - top)
+            strip = image.crop((0, top, image.width, top + lines)).tobytes()
+            length = len(strip) // lines
+            found += [zlib.crc32(strip[line * length : (line + 1) * length]) for line in range(lines)]
+        return found
+
+
 def _open_with_pillow(file: BinaryIO, name: str) -> Image.Image:
     """The picture, opened as this format only. Raises SkipPhoto if it has too many pixels."""
     if name == "HEIF":
@@ -196,14 +286,23 @@ def _open_with_pillow(file: BinaryIO, name: str) -> Image.Image:
     return image
 
 
-def _pixels(image: Image.Image, orientation: int, task: _Task) -> Image.Image:
-    """The first picture of the file, as upright RGB."""
+def _pixels(
+    image: Image.Image, orientation: int, task: _Task, lines: int | None = None, step: int = 1
+) -> Image.Image:
+    """The first picture of the file, as upright RGB: only its first lines, and every pixel at a multiple of `step`."""
     is_upright = is_upright_in_decoder(image)
-    with task.room(_draft(image, task.draft_side)):
+    height = image.height
+    lines = height if lines is None else lines
+    side = task.draft_side * height // lines
+    with task.room(_draft(image, side)):
         _load(image)
-        if task.draft_side:
+        if lines < height:
+            image = image.crop((0, 0, image.width, max(1, lines * image.height // height)))
+        if task.draft_side and step == 1:
             image = _reduced(image, task.draft_side)
         pixels = to_rgb(image)
+        if step > 1:
+            pixels = Image.fromarray(np.asarray(pixels)[::step, ::step])
         return pixels if is_upright else _upright(pixels, orientation)
 
 

@@ -61,7 +61,8 @@ class Filters:
     orientation: tuple[str, ...] = ()
     """`landscape`, `portrait`, `square`, of the upright picture."""
     has: tuple[str, ...] = ()
-    """`gps`, `caption` (a title, description or comment in the photo or a sidecar), `date`."""
+    """`gps`, `caption` (a title, description or comment in the photo or a sidecar), `date`, `damage` (the
+    end of the file is missing)."""
     root: tuple[str, ...] = ()
     """Roots of the index, by path or by its last part."""
 
@@ -243,7 +244,7 @@ _IS_CAPTIONED = """
 """
 """The keywords are also stored as one searchable text, which is not a caption."""
 
-_HAS = {"gps": _IS_PLACED, "caption": _IS_CAPTIONED, "date": IS_DATED}
+_HAS = {"gps": _IS_PLACED, "caption": _IS_CAPTIONED, "date": IS_DATED, "damage": "p.is_damaged = 1"}
 
 
 def _is_called(make: object, model: object, names: str) -> bool:

@@ -24,7 +24,7 @@ from imgsearch.core.paths import fsync_path, path_fields, printable, replacing
 from imgsearch.core.types import CarriedText
 
 from .records import Place
-from .schema import FACT_COLUMNS, TEXT_FACTS, WHOLE_FACTS
+from .schema import FACT_COLUMNS, TEXT_FACTS, TRUTH_FACTS, WHOLE_FACTS
 from .store import Store, View
 
 if TYPE_CHECKING:
@@ -331,9 +331,9 @@ def _row_of(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def parquet_schema(arrow: Any, dim: int) -> Any:
+    kinds = (TEXT_FACTS, arrow.string()), (WHOLE_FACTS, arrow.int64()), (TRUTH_FACTS, arrow.bool_())
     facts = [
-        (name, arrow.string() if name in TEXT_FACTS else arrow.int64() if name in WHOLE_FACTS else arrow.float64())
-        for name in FACT_COLUMNS
+        (name, next((kind for names, kind in kinds if name in names), arrow.float64())) for name in FACT_COLUMNS
     ]
     carried = arrow.struct([("text", arrow.string()), ("source", arrow.string())])
     return arrow.schema(

@@ -233,6 +233,13 @@ class PhotoTable:
             )
         }
 
+    def damaged(self) -> list[int]:
+        """Ids of the present photos that are damaged, by path."""
+        rows = self._db.rows(
+            "select id from photos where is_damaged = 1 and state = 'present' order by root_id, folder, name"
+        )
+        return [row[0] for row in rows]
+
     def write(self, root_id: int, new: NewPhoto, text_keys: Sequence[tuple[bytes, CarriedText]]) -> None:
         folder, name = split(new.photo.relpath)
         row: dict[str, Any] = {

@@ -14,7 +14,7 @@ from imgsearch.core.types import CarriedText
 from .database import Database
 from .records import Place, is_inside, join, leads_out, parsed_json, split
 from .root_table import RootTable
-from .schema import FACT_COLUMNS, TEXT_FACTS, WHOLE_FACTS
+from .schema import FACT_COLUMNS, TEXT_FACTS, TRUTH_FACTS, WHOLE_FACTS
 
 _PLACE_COLUMNS = (
     "id",
@@ -241,6 +241,8 @@ class PlaceTable:
 
 def _fact(column: str, value: object) -> Any:
     """A fact if it has the right type, else None: the catalogue may come from another person."""
+    if column in TRUTH_FACTS:
+        return value == 1
     if column in TEXT_FACTS:
         return value if isinstance(value, str) else None
     if isinstance(value, float):

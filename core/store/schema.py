@@ -153,6 +153,10 @@ MIGRATIONS: tuple[str, ...] = (
         key blob primary key
     ) without rowid;
     """,
+    """
+    -- 1 where the file lacks its end, and only a part of the photo was read.
+    alter table photos add column is_damaged integer default 0;
+    """,
 )
 # Identifies the file as a catalogue of ours, for `file` and for check_version.
 APPLICATION_ID = 0x494D4753  # "IMGS"
@@ -177,10 +181,12 @@ FACT_COLUMNS = (
     "longitude",
     "altitude_m",
     "rating",
+    "is_damaged",
 )
 
 TEXT_FACTS = frozenset(("format", "taken_at", "taken_offset", "camera_make", "camera", "lens"))
 WHOLE_FACTS = frozenset(("width", "height", "orientation", "iso", "rating"))
+TRUTH_FACTS = frozenset(("is_damaged",))
 
 # The index may come from another person.
 NOT_YOURS = "do not use this index; make one of your own with: imgsearch index FOLDER --index DIR"

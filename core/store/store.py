@@ -387,6 +387,10 @@ class Store:
             for root_id, folder, name, stage, reason in self.catalog.failures.reported()
         ]
 
+    def damaged(self) -> list[str]:
+        """The indexed photos of which only a part could be read, by path."""
+        return [place.path for place in self.catalog.places.by_id(self.catalog.photos.damaged())]
+
     def status(self) -> Status:
         from .status import status_of
 
