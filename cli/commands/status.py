@@ -43,6 +43,7 @@ def status_record(folder: str, status: Status) -> dict[str, Any]:
         "excluded": status.photos.get("excluded", 0),
         "offline": status.photos.get("offline", 0),
         "failed": status.failed,
+        "damaged": status.damaged,
         "texts": status.texts,
         "model": active.identity.name if active else None,
         "dim": active.identity.dim if active else None,
@@ -91,7 +92,7 @@ def _lines(record: dict[str, Any]) -> list[str]:
     for root in record["roots"]:
         note = f"  offline: {root['note']}" if root["state"] == "offline" else ""
         lines.append(f"root     {printable(root['path'])}  {render.count(root['photos'], 'photo')}{note}")
-    others = [f"{record[key]:,} {key}" for key in ("gone", "excluded", "offline", "failed") if record[key]]
+    others = [f"{record[key]:,} {key}" for key in ("damaged", "gone", "excluded", "offline", "failed") if record[key]]
     lines.append("photos   " + ", ".join([f"{record['photos']:,}", *others]))
     lines.append(f"texts    {record['texts']:,}")
     for space in record["spaces"]:

@@ -137,8 +137,9 @@ class HitPrinter:
         if hit.place.text:
             fields.append(" ".join(hit.place.text.split()).encode("utf-8", "replace"))
         if self._metadata:
-            known = {name: value for name, value in _metadata_of(hit).items() if value not in (None, [])}
-            fields += [f"{name}=".encode() + _cell(value) for name, value in known.items()]
+            known = _metadata_of(hit).items()
+            stated = {name: value for name, value in known if value not in (None, []) and value is not False}
+            fields += [f"{name}=".encode() + _cell(value) for name, value in stated.items()]
         render.emit(b"\t".join(fields))
 
 
@@ -185,6 +186,8 @@ def hit_record(hit: Hit, *, metadata: bool = False) -> dict[str, object]:
         record["text_source"] = place.text_source
     if place.pair is not None:
         record |= path_fields(f"{place.root.rstrip('/')}/{place.pair}", "pair")
+    if place.facts["is_damaged"]:
+        record["is_damaged"] = True
     if hit.members:
         record["members"] = [{**path_fields(member.path), "score": round(member.score, 6)} for member in hit.members]
     if metadata:
@@ -257,5 +260,5 @@ def _cell(value: object) -> bytes:
         return b""
     if isinstance(value, bytes):
         return value
-    text = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, list | bool) else str(value)
     return " ".join(text.split()).encode("utf-8", "replace")

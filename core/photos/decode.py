@@ -286,9 +286,7 @@ def _open_with_pillow(file: BinaryIO, name: str) -> Image.Image:
     return image
 
 
-def _pixels(
-    image: Image.Image, orientation: int, task: _Task, lines: int | None = None, step: int = 1
-) -> Image.Image:
+def _pixels(image: Image.Image, orientation: int, task: _Task, lines: int | None = None, step: int = 1) -> Image.Image:
     """The first picture of the file, as upright RGB: only its first lines, and every pixel at a multiple of `step`."""
     is_upright = is_upright_in_decoder(image)
     height = image.height

@@ -286,7 +286,7 @@ def _with_pixels(head: bytes, kind: bytes, pixels: bytes) -> Completed | None:
         body = head[8:] + kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
         return b"RIFF" + struct.pack("<I", len(body)) + body
 
-    # Noise that goes on for long is usually refused in a lossless picture, because it refers to pixels that there are not.
+    # A lossless picture with more noise is usually refused, because noise refers to pixels that do not exist.
     lengths = [FILLER_BYTES] * ATTEMPTS if kind == b"VP8 " else [2] * LOSSLESS_ATTEMPTS
     return Completed(made(b""), (made(_noise(length, number)) for number, length in enumerate(lengths)))
 

@@ -332,9 +332,7 @@ def _row_of(record: dict[str, Any]) -> dict[str, Any]:
 
 def parquet_schema(arrow: Any, dim: int) -> Any:
     kinds = (TEXT_FACTS, arrow.string()), (WHOLE_FACTS, arrow.int64()), (TRUTH_FACTS, arrow.bool_())
-    facts = [
-        (name, next((kind for names, kind in kinds if name in names), arrow.float64())) for name in FACT_COLUMNS
-    ]
+    facts = [(name, next((kind for names, kind in kinds if name in names), arrow.float64())) for name in FACT_COLUMNS]
     carried = arrow.struct([("text", arrow.string()), ("source", arrow.string())])
     return arrow.schema(
         [

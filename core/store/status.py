@@ -21,6 +21,8 @@ class Status:
     photos: dict[str, int]
     """How many are `present`, `gone`, `excluded`, or in an `offline` root whatever else they are."""
     failed: int
+    damaged: int
+    """How many of the present photos are damaged."""
     texts: int
     spaces: tuple[Space, ...]
     active: Space | None
@@ -39,6 +41,7 @@ def status_of(store: Store) -> Status:
             roots=tuple((root, catalog.photos.count_present(root.id)) for root in catalog.roots.all()),
             photos=catalog.photos.count_by_state(),
             failed=catalog.failures.count_reported(),
+            damaged=len(catalog.photos.damaged()),
             texts=catalog.photos.count_texts(),
             spaces=spaces,
             active=store.active_space(),
