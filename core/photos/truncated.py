@@ -205,7 +205,8 @@ def _completed_png(data: bytes) -> Completed | None:
 
 def _png_parts(data: bytes) -> tuple[bytes, bytes, bool]:
     """The chunks before the pixels, the compressed pixels, and whether the file ends before its last chunk."""
-    head, compressed, at = data[:8], [], 8
+    head, at = data[:8], 8
+    compressed: list[bytes] = []
     while at + 8 <= len(data):
         length, kind = struct.unpack(">I4s", data[at : at + 8])
         if kind == b"IEND":
@@ -269,12 +270,13 @@ def _completed_webp(data: bytes) -> Completed | None:
     return None
 
 
-def _with_pixels(head: bytes, kind: bytes, pixels: bytes) -> Completed | None:
+def _with_pixels(head: bytearray, kind: bytes, pixels: bytes) -> Completed | None:
     if len(pixels) < 10:
         return None
+    is_started = True
     if kind == b"VP8 ":
-        if len(pixels) < 10 + (int.from_bytes(pixels[:3], "little") >> 5):
-            return None  # what comes first says how all pixels are coded
+        # What comes first says how all pixels are coded.
+        is_started = len(pixels) >= 10 + (int.from_bytes(pixels[:3], "little") >> 5)
         width, height = (side & 0x3FFF for side in struct.unpack("<HH", pixels[6:10]))
     else:
         bits = int.from_bytes(pixels[1:5], "little")
@@ -283,9 +285,11 @@ def _with_pixels(head: bytes, kind: bytes, pixels: bytes) -> Completed | None:
 
     def made(filler: bytes) -> bytes:
         content = pixels + filler.ljust(room, b"\0")
-        body = head[8:] + kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+        body = bytes(head[8:]) + kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
         return b"RIFF" + struct.pack("<I", len(body)) + body
 
+    if not is_started:
+        return Completed(made(b""), lines=0, is_whole=False)
     # A lossless picture with more noise is usually refused, because noise refers to pixels that do not exist.
     lengths = [FILLER_BYTES] * ATTEMPTS if kind == b"VP8 " else [2] * LOSSLESS_ATTEMPTS
     return Completed(made(b""), (made(_noise(length, number)) for number, length in enumerate(lengths)))
