@@ -24,6 +24,8 @@ from imgsearch.core.models.onnx_towers import MANIFEST, TOWERS
 
 WEIGHTS = "open_clip_model.safetensors"
 SUMS = "SHA256SUMS"
+EARLIER = {"4485b7fc6053026eb41d4bca60a8178403bffc910929d93ff84cf0953fabf2a1": "earlier_v0.npy"}
+"""The fingerprint of v0; its matrix is made by bench/translate.py."""
 
 
 def tensors(path: str) -> dict[bytes, tuple[int, int]]:
@@ -89,8 +91,13 @@ def main() -> None:
         print(f"{path}: {os.path.getsize(path):,} bytes")
     onnx_export.write_merges(embedder.tokenizer, folder)
     made = onnx_export.with_manifest(
-        embedder, model, folder, {}, only=(*(f"{name}.onnx" for name in TOWERS), "merges.txt", WEIGHTS)
+        embedder,
+        model,
+        folder,
+        {},
+        only=(*(f"{name}.onnx" for name in TOWERS), "merges.txt", WEIGHTS, *EARLIER.values()),
     )
+    made.manifest.earlier.update(EARLIER)
     for name in TOWERS:
         assert not (why := onnx_export.disagreement(made, model, embedder, name)), why
     with open(os.path.join(folder, MANIFEST), "w", encoding="utf-8") as file:

@@ -54,9 +54,15 @@ def embedder_of(
     def load() -> Embedder:
         if not loaded:
             from imgsearch.core.errors import ModelError
+            from imgsearch.core.models.onnx_towers import is_of_earlier_builtin
             from imgsearch.core.models.registry import ModelSpec
 
             spec = ModelSpec.from_json(space.model)
+            if is_of_earlier_builtin(space.identity.fingerprint):
+                raise ModelError(
+                    "the index was made with an earlier version of the built-in model",
+                    hint="embed the photos again with: imgsearch index",
+                )
             embedder = load_model(spec, device=device, precision=precision, offline=offline, say=say)
             if embedder.identity.fingerprint != space.identity.fingerprint:
                 raise ModelError(
@@ -88,7 +94,7 @@ def query_embedder(space: Space, *, device: str, offline: bool, history: bool) -
     return QueryEmbedder(
         identity,
         whole,
-        towers=towers if towers and towers.manifest.dim == identity.dim else None,
+        towers=towers if towers and towers.dim == identity.dim else None,
         cache=QueryCache(identity.fingerprint, identity.dim) if history else None,
     )
 
@@ -129,10 +135,19 @@ def load_model(spec: ModelSpec, *, device: str, precision: str, offline: bool, s
     except OSError:  # the folder was removed; all paths are absolute, but the libraries of torch need one
         os.chdir("/")
     try:
-        from imgsearch.core.models import loading
+        from imgsearch.core.models import onnx_embedder
 
-        with Download() as progress:
-            return loading.load(spec, device=device, precision=precision, offline=offline, say=say, progress=progress)
+        def whole() -> Embedder:
+            if not onnx_embedder.has_torch():
+                raise ModelError(f"{spec.name} needs torch, which is not installed", hint=onnx_embedder.NO_TORCH)
+            from imgsearch.core.models import loading
+
+            with Download() as progress:
+                return loading.load(
+                    spec, device=device, precision=precision, offline=offline, say=say, progress=progress
+                )
+
+        return onnx_embedder.find(spec, device=device, precision=precision, whole=whole, say=say) or whole()
     except (ImportError, MemoryError) as error:
         if isinstance(error, MemoryError) or re.search(r"map segment|cannot allocate|memory", str(error)):
             hint = "close other programs, or raise the limit (ulimit -v)"

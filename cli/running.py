@@ -60,6 +60,18 @@ class ModelChoice:
         """The index's active space if no model was given, else None: the model tells, once loaded."""
         return store.active_space() if self._model is None else None
 
+    def upgrade_builtin(self, store: Store) -> bool:
+        """If the index was made with an earlier version of the built-in model, choose the present one for this run."""
+        from imgsearch.core.models.onnx_towers import is_of_earlier_builtin
+        from imgsearch.core.models.registry import BUILTIN
+
+        space = store.active_space() if self._model is None else None
+        if space is None or not is_of_earlier_builtin(space.identity.fingerprint):
+            return False
+        self._say("the built-in model has a better version: embedding all photos again, once")
+        self._model = BUILTIN
+        return True
+
     def likely_space(self, store: Store) -> Space | None:
         """The space that a run would fill, without loading the model."""
         if self._model in (None, "auto"):

@@ -147,7 +147,7 @@ def test_a_dry_run_says_what_would_be_done_and_makes_nothing(imgsearch, photos, 
 def test_status_is_one_object(imgsearch, indexed):
     (record,) = imgsearch("status", "--json").records
     assert (record["photos"], record["gone"], record["offline"], record["failed"]) == (6, 0, 0, 0)
-    assert (record["model"], record["dim"], record["hnsw_covers_all"]) == ("builtin", 192, True)
+    assert (record["model"], record["dim"], record["hnsw_covers_all"]) == ("builtin", 256, True)
     assert record["roots"][0]["path"] == str(indexed) and record["bytes"] > 0
     assert record["spaces"][0]["hnsw_vectors"] == 4
     assert "hnsw     4 vectors in graphs, the others are scanned" in imgsearch("status").lines

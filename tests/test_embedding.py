@@ -95,7 +95,7 @@ def assert_same(ours: np.ndarray, theirs: np.ndarray) -> None:
 
 
 def test_builtin_embeds_exactly_as_open_clip_does(builtin: OpenClipEmbedder) -> None:
-    pictures, texts = squares(40, 128, 128), ["a dog", "two children on a beach", "", "été 🌊" * 30]
+    pictures, texts = squares(40, 224, 224), ["a dog", "two children on a beach", "", "été 🌊" * 30]
     images, words, preprocess = as_open_clip_does(f"local-dir:{loading.BUILTIN_DIR}", None, pictures, texts)
 
     assert_same(builtin.embed_images(pictures), images)
@@ -104,8 +104,8 @@ def test_builtin_embeds_exactly_as_open_clip_does(builtin: OpenClipEmbedder) -> 
     recipe = builtin.recipe
     normalise = preprocess.transforms[-1]
     assert (recipe.mean, recipe.std) == (tuple(normalise.mean), tuple(normalise.std))
-    assert (recipe.size, recipe.interpolation, recipe.resize_mode) == ((128, 128), "bicubic", "shortest")
-    assert (builtin.dim, builtin.context_length) == (192, 24)
+    assert (recipe.size, recipe.interpolation, recipe.resize_mode) == ((224, 224), "bicubic", "shortest")
+    assert (builtin.dim, builtin.context_length) == (256, 32)
     assert builtin.identity.details["tokenizer"] == "SimpleTokenizer"
     assert "logit_bias" not in builtin.identity.details
 
@@ -346,7 +346,7 @@ def test_cuda_that_fails_late_gives_way_to_the_cpu_in_one_line(monkeypatch: pyte
 
     assert (fallen.device, fallen.precision, fallen.batch_size) == ("cpu", "fp32", 32)
     assert len(said) == 1 and "cuda does not work for this model" in said[0]
-    assert len(fallen.embed_images(squares(2, 128, 128))) == 2
+    assert len(fallen.embed_images(squares(2, 224, 224))) == 2
     with pytest.raises(ModelError, match="cuda failed"):
         load(BUILTIN, device="cuda")
 
@@ -480,8 +480,8 @@ def test_half_precision_that_overflows_is_given_up(tiny: Path) -> None:
 
 
 def test_no_input_gives_no_vectors(builtin: OpenClipEmbedder) -> None:
-    assert builtin.embed_texts([]).shape == (0, 192)
-    assert builtin.embed_images(np.empty((0, 128, 128, 3), np.uint8)).shape == (0, 192)
+    assert builtin.embed_texts([]).shape == (0, 256)
+    assert builtin.embed_images(np.empty((0, 224, 224, 3), np.uint8)).shape == (0, 256)
 
 
 def test_texts_keep_their_order_over_many_batches(builtin: OpenClipEmbedder) -> None:
@@ -496,7 +496,7 @@ def test_text_with_surrogates_is_embedded(builtin: OpenClipEmbedder) -> None:
 
 
 def test_read_only_and_strided_pictures_are_taken(builtin: OpenClipEmbedder) -> None:
-    pictures = squares(4, 128, 128)
+    pictures = squares(4, 224, 224)
     frozen = pictures.copy()
     frozen.flags.writeable = False
     np.testing.assert_allclose(builtin.embed_images(frozen[::2]), builtin.embed_images(pictures)[::2], atol=1e-6)
@@ -512,7 +512,7 @@ def test_no_library_prints_or_touches_logging() -> None:
 import logging, numpy
 from imgsearch.core.models import embedding, hub, loading, registry
 model = loading.load(registry.parse("builtin"))
-model.embed_images(numpy.zeros((1, 128, 128, 3), "uint8"))
+model.embed_images(numpy.zeros((1, 224, 224, 3), "uint8"))
 model.embed_texts(["a dog"])
 assert not logging.getLogger().handlers and not logging.root.manager.disable
 """

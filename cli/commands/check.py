@@ -106,9 +106,13 @@ class _Session:
 
     def _embedder(self, store: Store) -> Callable[[], Embedder] | None:
         from imgsearch.cli.loading import embedder_of
+        from imgsearch.core.models.onnx_towers import is_of_earlier_builtin
 
         space = store.active_space()
         if space is None:  # there is nothing to embed
+            return None
+        if is_of_earlier_builtin(space.identity.fingerprint):
+            render.say("made with an earlier version of the built-in model, so the photos are not embedded to compare")
             return None
         if space.id not in self._embedders:  # loaded once for all checks and repairs
             self._embedders[space.id] = embedder_of(space, device=self._device, offline=self._offline)

@@ -113,8 +113,13 @@ def _run(
             raise UsageError("nothing to index yet", hint="name a folder: imgsearch index ~/Photos")
         plan = replace(plan, paths=(store.base,))
 
-    space = choice.likely_space(store) if plan.dry_run else choice.known_space(store)
-    return run_index(store, choice, plan, space, progress, stop, received)
+    if plan.dry_run:
+        return run_index(store, choice, plan, choice.likely_space(store), progress, stop, received)
+    if choice.upgrade_builtin(store) and plan.paths:
+        whole = run_index(store, choice, replace(plan, paths=()), None, progress, stop, received)
+        if whole.was_stopped:
+            return whole
+    return run_index(store, choice, plan, choice.known_space(store), progress, stop, received)
 
 
 def _report(summary: Summary, plan: IndexPlan, received: Received, *, as_json: bool, quiet: bool) -> int:

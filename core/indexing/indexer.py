@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from imgsearch.core.errors import IndexDamaged
 from imgsearch.core.late import LateModule
+from imgsearch.core.models.onnx_embedder import OnnxEmbedder
 from imgsearch.core.models.phrases import neutral_phrases
 from imgsearch.core.paths import has_picture_extension, is_network_filesystem
 from imgsearch.core.photos.codecs import codecs
@@ -174,6 +175,8 @@ class _Loop:
             self._checkpoint()
             return
         embedder = self._load()
+        if isinstance(embedder, OnnxEmbedder):
+            embedder.expect(len(todo))
         size = self.plan.batch_size or int(getattr(embedder, "batch_size", DEFAULT_BATCH))
         if self.plan.batch_size and hasattr(embedder, "batch_size"):
             embedder.batch_size = size

@@ -58,7 +58,10 @@ class OpenClipEmbedder:
         precision: Precision | Literal["auto"] = "auto",
         say: Say | None = None,
         reload: Callable[[], torch.nn.Module] | None = None,
+        model_spec: str = "",
     ) -> None:
+        self.model_spec = model_spec
+        """The `ModelSpec` as JSON."""
         self.reload = reload
         """Loads the model again, in fp32 and on the CPU."""
         self.model = model.eval().requires_grad_(False)

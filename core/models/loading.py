@@ -68,6 +68,7 @@ def load(
         precision=cast("Precision | Literal['auto']", precision),
         say=say,
         reload=lambda: _build(source),
+        model_spec=spec.to_json(),
     )
 
 

@@ -34,6 +34,7 @@ from .onnx_towers import (
     towers_folder,
 )
 from .phrases import neutral_phrases
+from .registry import weights_digest
 
 if TYPE_CHECKING:
     from imgsearch.core.types import Squares, Vectors
@@ -164,6 +165,9 @@ def with_manifest(
         lacking={str(name): why for name, why in missing.items()},
         files={name: os.path.getsize(os.path.join(folder, name)) for name in names},
         made_with=libraries(),
+        model=embedder.model_spec,
+        details=embedder.identity.details,
+        sha256={name: weights_digest(os.path.join(folder, name)) for name in names},
     )
     return OnnxTowers(folder, manifest)
 

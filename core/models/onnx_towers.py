@@ -13,7 +13,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +23,7 @@ from imgsearch.core.photos.codecs import version_of
 from imgsearch.core.types import Embedder, Recipe, SpaceIdentity
 
 from .query_cache import QueryCache
+from .registry import ModelSpec, weights_unchanged
 from .tokens import Tokenizer
 
 if TYPE_CHECKING:
@@ -75,6 +76,14 @@ class Manifest:
     made_with: str
     """The versions of the libraries that made the towers. Other versions may make those that are missing."""
     format: int = FORMAT
+    model: str = ""
+    """The `ModelSpec` as JSON. Empty: made before this was recorded, and good for queries only."""
+    details: dict[str, str] = field(default_factory=dict)
+    """Those of the `SpaceIdentity`."""
+    sha256: dict[str, str] = field(default_factory=dict)
+    """File name -> SHA-256, checked before photos are embedded."""
+    earlier: dict[str, str] = field(default_factory=dict)
+    """Fingerprint of an earlier version of the model -> file that translates the vectors of this one into its space."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -100,9 +109,10 @@ def towers_folder(fingerprint: str) -> str:
 class OnnxTowers:
     """The ONNX towers of one model, each loaded when it is first needed."""
 
-    def __init__(self, path: str, manifest: Manifest) -> None:
+    def __init__(self, path: str, manifest: Manifest, *, translate_to: str | None = None) -> None:
         self.path = path
         self.manifest = manifest
+        self._translate_to = translate_to
         self._towers: dict[Tower, Any] = {}
         self._loading = threading.Lock()
 
@@ -110,22 +120,58 @@ class OnnxTowers:
     def find(cls, fingerprint: str, path: str | None = None) -> OnnxTowers | None:
         """The towers of this model. None if they are missing, incomplete, or have another format."""
         for place in [path] if path else [SHIPPED, towers_folder(fingerprint)]:
-            try:
-                with open(os.path.join(place, MANIFEST), encoding="utf-8") as file:
-                    manifest = Manifest.from_json(file.read())
-                sizes = {name: os.path.getsize(os.path.join(place, name)) for name in manifest.files}
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                continue
-            if manifest.fingerprint == fingerprint and sizes == manifest.files:
-                return cls(place, manifest)
+            found = cls._in(place)
+            if found and found.manifest.fingerprint == fingerprint:
+                return found
+            if found and fingerprint in found.manifest.earlier:
+                return cls(place, found.manifest, translate_to=fingerprint)
         return None
+
+    @classmethod
+    def _in(cls, path: str) -> OnnxTowers | None:
+        try:
+            with open(os.path.join(path, MANIFEST), encoding="utf-8") as file:
+                manifest = Manifest.from_json(file.read())
+            sizes = {name: os.path.getsize(os.path.join(path, name)) for name in manifest.files}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+        return cls(path, manifest) if sizes == manifest.files else None
+
+    @classmethod
+    def of_model(cls, spec: ModelSpec) -> OnnxTowers | None:
+        """The towers from which photos can be embedded with this model, in either folder."""
+        known = [SHIPPED]
+        with contextlib.suppress(OSError):
+            known += sorted(entry.path for entry in os.scandir(os.path.dirname(towers_folder(""))) if entry.is_dir())
+        for place in known:
+            found = cls._in(place)
+            if found and found._is_of(spec):
+                return found
+        return None
+
+    def _is_of(self, spec: ModelSpec) -> bool:
+        if not self.manifest.model or set(self.manifest.sha256) != set(self.manifest.files):
+            return False
+        own = ModelSpec.from_json(self.manifest.model)
+        digest = self.manifest.details.get("weights_sha256")
+        return replace(own, name=spec.name) == spec and weights_unchanged(spec, digest)
 
     def is_worth_retrying(self) -> bool:
         """Whether a tower is missing that the installed versions of the libraries may be able to make."""
-        return bool(self.manifest.lacking) and self.manifest.made_with != libraries()
+        return (bool(self.manifest.lacking) and self.manifest.made_with != libraries()) or not self.manifest.model
 
     def has(self, tower: Tower) -> bool:
         return tower not in self.manifest.lacking
+
+    @property
+    def dim(self) -> int:
+        """Of the vectors that come out."""
+        return int(self._translation.shape[2]) if self._translate_to else self.manifest.dim
+
+    @property
+    def is_for_earlier(self) -> bool:
+        """Whether the vectors are translated into the space of an earlier version of the model."""
+        return self._translate_to is not None
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """float32 (n, dim), unit length. Raises OnnxError."""
@@ -137,12 +183,31 @@ class OnnxTowers:
             by_length, chosen = by_length[:-count], by_length[-count:]
             tokens = [token_lists[i] for i in chosen]
             vectors[chosen] = self._run("text", **(packed(tokens) if self.manifest.is_causal else self._padded(tokens)))
-        return vectors
+        return self.translated(vectors, "text")
 
     def embed_images(self, squares: Squares) -> Vectors:
         """uint8 (n, height, width, 3) at the recipe's size -> float32 (n, dim), unit length. Raises OnnxError."""
         vectors = [self._run("image", squares=square[None]) for square in squares]
-        return np.concatenate(vectors) if vectors else np.empty((0, self.manifest.dim), np.float32)
+        return self.translated(np.concatenate(vectors), "image") if vectors else np.empty((0, self.dim), np.float32)
+
+    def translated(self, vectors: Vectors, tower: Tower) -> Vectors:
+        """In the space of an earlier version of the model, if the index was made with that."""
+        if not self._translate_to:
+            return vectors
+        table = self._translation[TOWERS.index(tower)]
+        rows = vectors @ table[:-1] + table[-1]
+        translated: Vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return translated
+
+    @cached_property
+    def _translation(self) -> Any:
+        """float32 (towers, dim + 1, earlier dim): by tower, a matrix and in its last row an offset."""
+        assert self._translate_to
+        path = os.path.join(self.path, self.manifest.earlier[self._translate_to])
+        try:
+            return np.load(path, allow_pickle=False).astype(np.float32)
+        except (OSError, ValueError, EOFError) as error:
+            raise OnnxError(str(error), is_damage=True) from error
 
     def load(self, tower: Tower) -> Any:
         """The session of a tower, loaded if necessary. Raises OnnxError."""
@@ -184,15 +249,16 @@ class OnnxTowers:
         return Tokenizer(merges, context_length=self.manifest.context_length, clean=clean)
 
     def _run(self, tower: Tower, **inputs: Any) -> Vectors:
-        loaded = self.load(tower)
-        try:
-            (vectors,) = loaded.run(None, inputs)
-        except Exception as error:  # onnxruntime's exceptions have no common base class
-            raise _onnx_error(error) from error
+        vectors = run(self.load(tower), **inputs)
         if not np.isfinite(vectors).all():
             raise OnnxError("a vector that is not finite", is_damage=True)
-        found: Vectors = vectors
-        return found
+        return vectors
+
+
+def is_of_earlier_builtin(fingerprint: str) -> bool:
+    """Whether a space was made with an earlier version of the built-in model."""
+    towers = OnnxTowers.find(fingerprint)
+    return towers is not None and towers.is_for_earlier
 
 
 def libraries() -> str:
@@ -233,23 +299,37 @@ def runtime() -> Any:
     return onnxruntime
 
 
-def session(path: str, *, optimised: str | None = None) -> Any:
+def run(loaded: Any, **inputs: Any) -> Vectors:
+    """The vectors that a session gives. Raises OnnxError."""
+    try:
+        (vectors,) = loaded.run(None, inputs)
+    except Exception as error:  # onnxruntime's exceptions have no common base class
+        raise _onnx_error(error) from error
+    found: Vectors = vectors
+    return found
+
+
+def session(path: str, *, optimised: str | None = None, for_many: bool = False) -> Any:
     """An ONNX Runtime session. `optimised`: a path to which the simplified graph and its weights are written.
 
-    Raises OnnxError, also if onnxruntime is not installed.
+    `for_many`: loads more slowly and runs faster, on one thread, so that several can run at once. Raises OnnxError,
+    also if onnxruntime is not installed.
     """
     try:
         ort = runtime()
         ort.set_default_logger_severity(4)
         options = ort.SessionOptions()
         options.log_severity_level = 4
-        options.intra_op_num_threads = processor_cores()
+        options.intra_op_num_threads = 1 if for_many else processor_cores()
         # Threads that spin while they wait take the cores from other threads.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Use the weights in the mapped file: packing them takes longer than one query saves.
-        options.add_session_config_entry("session.disable_prepacking", "1")
         level = ort.GraphOptimizationLevel
-        options.graph_optimization_level = level.ORT_ENABLE_BASIC if optimised else level.ORT_DISABLE_ALL
+        if for_many:
+            options.graph_optimization_level = level.ORT_ENABLE_ALL
+        else:
+            # Use the weights in the mapped file: packing them takes longer than one query saves.
+            options.add_session_config_entry("session.disable_prepacking", "1")
+            options.graph_optimization_level = level.ORT_ENABLE_BASIC if optimised else level.ORT_DISABLE_ALL
         if optimised:
             options.optimized_model_filepath = optimised
             outside = f"{os.path.basename(optimised)}.data"

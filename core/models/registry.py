@@ -86,8 +86,8 @@ ALIASES: dict[str, Alias] = {
     alias.name: alias
     for alias in (
         Alias(
-            BUILTIN, BUILTIN, None, None, 192, 0, "Apache-2.0", "English",
-            note="ships with imgsearch; weak next to CLIP; "
+            BUILTIN, BUILTIN, None, None, 256, 0, "Apache-2.0", "English",
+            note="ships with imgsearch; recall_at_1 25.6 on Flickr8k, where OpenAI ViT-B/32 has 51; "
             "some of its training pictures are offered for non-commercial research",
         ),
         Alias(
