@@ -125,8 +125,11 @@ def test_a_jpeg_without_its_end_mark_only_is_not_damaged(tmp_path, options):
     for missing in (1, 2):
         rest = read(tmp_path, data[:-missing])
         assert not rest.facts.is_damaged and rest.image.size == SIZE
-    rest = read(tmp_path, data[:-2] + bytes(5_000))
-    assert not rest.facts.is_damaged and rest.image.size == SIZE
+    for filler in (bytes(5_000), b"\xff" * 5_000):
+        rest = read(tmp_path, data[:-2] + filler)
+        assert not rest.facts.is_damaged and rest.image.size == SIZE
+        rest = read(tmp_path, data[: len(data) * 7 // 10] + filler)
+        assert rest.facts.is_damaged
 
 
 def test_a_photo_with_a_flat_grey_bottom_is_not_taken_for_a_damaged_one(tmp_path):

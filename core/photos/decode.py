@@ -228,7 +228,7 @@ def _read_truncated(task: _Task, kind: Format) -> tuple[Facts, Image.Image | Non
             if task.facts_only:
                 return facts, None
             return facts, _pixels(image, header.orientation, task, lines, made.step)
-    except SkipPhoto:
+    except (SkipPhoto, MemoryError):
         raise
     except Exception:
         return None  # the reason is that of the first attempt

@@ -21,6 +21,8 @@ MIN_SHARE = 0.25
 """A photo with a smaller share of its lines counts as a failure."""
 MAX_BYTES = 1 << 29
 """A larger file is not completed, because that needs a copy of it in memory."""
+MAX_PIXELS = 1 << 28
+"""A PNG with more is not completed; `decode` has a smaller limit for all formats."""
 # An interrupted copy may leave the space that it reserved for the rest filled with zeros.
 MIN_ZEROS = 16
 FILLER_BYTES = 1 << 16
@@ -101,7 +103,7 @@ def _completed_jpeg(data: bytes) -> Completed | None:
         scans.add(marker, kept[start:end], end)
     if not scans.count:
         return None
-    kept = kept.removesuffix(b"\xff")  # half a marker
+    kept = kept.rstrip(b"\xff")  # half a marker, or the filler of an interrupted copy
     return Completed(
         kept + _EOI,
         (kept + _jpeg_filler(kept, scans.pixels_at, number) + _EOI for number in range(ATTEMPTS)),
@@ -182,7 +184,9 @@ def _completed_png(data: bytes) -> Completed | None:
     if not is_cut or not compressed or len(head) < 33:
         return None
     width, height, depth, colours, _, _, interlaced = struct.unpack(">IIBBBBB", head[16:29])
-    if colours not in _CHANNELS or depth not in _BIT_DEPTHS or interlaced > 1 or not (width and height):
+    if colours not in _CHANNELS or depth not in _BIT_DEPTHS or interlaced > 1:
+        return None
+    if not 0 < width * height <= MAX_PIXELS:
         return None
     passes = _PASSES if interlaced else ((0, 0, 1, 1),)
     sizes = [(-(-(width - left) // across), -(-(height - top) // down)) for left, top, across, down in passes]
