@@ -86,6 +86,16 @@ class CarriedText:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """A part of an upright picture: its top left corner and its size, as fractions of the picture's sides."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What a photo's header and sidecars say about it. `None`: nothing."""
 

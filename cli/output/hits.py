@@ -15,6 +15,7 @@ from . import render
 
 if TYPE_CHECKING:
     from imgsearch.core.search.grouping import Hit
+    from imgsearch.core.types import Region
 
     from .previews import Previews
 
@@ -52,6 +53,7 @@ FIELDS = (
     "width",
     "height",
     "model",
+    "region",
     "text",
     "text_source",
     "pair",
@@ -181,6 +183,8 @@ def hit_record(hit: Hit, *, metadata: bool = False) -> dict[str, object]:
     }
     if hit.probability is not None:
         record["probability"] = round(hit.probability, 6)
+    if place.region is not None:
+        record["region"] = region_record(place.region)
     if place.text is not None:
         record["text"] = place.text
         record["text_source"] = place.text_source
@@ -193,6 +197,10 @@ def hit_record(hit: Hit, *, metadata: bool = False) -> dict[str, object]:
     if metadata:
         record |= _metadata_of(hit)
     return record
+
+
+def region_record(region: Region) -> list[float]:
+    return [round(number, 4) for number in (region.x, region.y, region.width, region.height)]
 
 
 def taken_at(hit: Hit) -> str | None:

@@ -9,7 +9,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Container, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -22,9 +22,9 @@ from imgsearch.core.paths import has_picture_extension, is_network_filesystem
 from imgsearch.core.photos.codecs import codecs
 from imgsearch.core.store.calibration import CALIBRATION_VERSION, Calibration, calibrate, sampled
 from imgsearch.core.store.catalog import Catalog
-from imgsearch.core.store.records import NewPhoto, Space, text_key
+from imgsearch.core.store.records import NewPhoto, Space, region_keys, text_key
 from imgsearch.core.store.store import Batch, Store
-from imgsearch.core.types import CarriedText, Embedder, NotAPicture, Skipped, SkipPhoto
+from imgsearch.core.types import CarriedText, Embedder, NotAPicture, Region, Skipped, SkipPhoto
 
 from .changes import Event, IndexPlan, Listener, Summary, Survey, Todo, TodoList
 
@@ -53,12 +53,14 @@ __all__ = ["Event", "IndexPlan", "Summary", "run"]
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A file that was read and, unless its content is known, made into a square."""
+    """A file that was read and, unless its content is known, made into a square, or several for a panorama."""
 
     todo: Todo
     result: NewPhoto | Skipped | None
     """None: not a picture, and its name did not claim so."""
-    square: Squares | None
+    squares: Squares | None
+    regions: tuple[Region, ...]
+    """Of a panorama: what each square shows."""
     seconds: float
 
 
@@ -186,23 +188,23 @@ class _Loop:
             for item in prepared:
                 if item is not None:
                     self.summary.seconds["decode"] += item.seconds
-                    if item.square is None:
+                    if item.squares is None:
                         self._take(item, None)
                     else:
                         waiting.append(item)
-                if len(waiting) >= size or (waiting and self._is_checkpoint_due(waiting)):
-                    self._embed(waiting)
+                if _count_squares(waiting) >= size or (waiting and self._is_checkpoint_due(waiting)):
+                    self._embed(waiting, size)
                     waiting = []
                 if self._is_checkpoint_due(waiting):
                     self._checkpoint()
                 if self.stop.is_set():
                     break
-        self._embed(waiting)
+        self._embed(waiting, size)
         self._checkpoint()
 
     def _prepared(self, todo: TodoList, lookahead: int) -> Generator[_Prepared | None, None, None]:
-        """Files read and decoded by the workers, at most `lookahead` ahead. They come in order, except that a slow one
-        does not hold up the others. Yields None from time to time while none is ready."""
+        """Files read and decoded by the workers, at most `lookahead` of them or of their squares ahead. They come in
+        order, except that a slow one does not hold up the others. Yields None from time to time while none is ready."""
         from concurrent.futures import ThreadPoolExecutor, wait
 
         futures: deque[Future[_Prepared]] = deque()
@@ -212,7 +214,7 @@ class _Loop:
             try:
                 for item in todo:
                     futures.append(pool.submit(self._prepare, item, known))
-                    while len(futures) >= lookahead + self.workers.count:
+                    while len(futures) >= lookahead + self.workers.count or _count_ready(futures) > lookahead:
                         yield from _next_of(futures)
                 while futures:
                     yield from _next_of(futures)
@@ -222,37 +224,45 @@ class _Loop:
                 if wait(futures, timeout=PATIENCE_SECONDS).not_done:  # their results are no longer needed
                     self.workers.close()
 
-    def _prepare(self, todo: Todo, known: Container[bytes]) -> _Prepared:
+    def _prepare(self, todo: Todo, known: _Contents) -> _Prepared:
         """Read one file, in a thread with its own worker. Everything about the file stays in one object, so nothing can
         be attached to another."""
         started = time.perf_counter()
         assert self._embedder is not None
         recipe = self._embedder.recipe
         photo = todo.photo
-        square: Squares | None = None
+        squares: Squares | None = None
+        regions: tuple[Region, ...] = ()
         result: NewPhoto | Skipped | None
         try:
             draft_side = preprocess.draft_side(recipe) if self.plan.decode == "fast" else 0
-            read = self.workers.read(photo, recipe, draft_side=draft_side, known=known)
+            read = self.workers.read(photo, recipe, draft_side=draft_side, known=known, regions=True)
+            if read.squares is None and read.regions and not known.has_regions(read.content_hash, read.regions):
+                read = self.workers.read(photo, recipe, draft_side=draft_side, regions=True)
             result = NewPhoto(photo, read.content_hash, read.size, read.mtime_ns, read.facts)
-            square = read.square
+            squares, regions = read.squares, read.regions
         except NotAPicture:
             result = None
         except SkipPhoto as skipped:
             result = Skipped(photo.path, skipped.stage, skipped.reason)
-        return _Prepared(todo, result, square, time.perf_counter() - started)
+        return _Prepared(todo, result, squares, regions, time.perf_counter() - started)
 
-    def _embed(self, waiting: Sequence[_Prepared]) -> None:
+    def _embed(self, waiting: Sequence[_Prepared], size: int) -> None:
         """Embed a batch of squares. Each vector stays with the item its square came from."""
         if not waiting:
             return
         with self._timed("embed"):
-            squares = np.stack([item.square for item in waiting if item.square is not None])
-            vectors = self._load().embed_images(squares)
-        for item, vector in zip(waiting, vectors, strict=True):
-            self._take(item, vector)
+            squares = np.concatenate([item.squares for item in waiting if item.squares is not None])
+            parts = range(0, len(squares), size)
+            vectors = np.concatenate([self._load().embed_images(squares[at : at + size]) for at in parts])
+        at = 0
+        for item in waiting:
+            count = _count_squares([item])
+            self._take(item, vectors[at : at + count])
+            at += count
 
-    def _take(self, item: _Prepared, vector: Vectors | None) -> None:
+    def _take(self, item: _Prepared, vectors: Vectors | None) -> None:
+        """`vectors`: one for each square of the item."""
         result = item.result
         if result is None:
             self.summary.not_pictures += 1
@@ -263,17 +273,21 @@ class _Loop:
         if isinstance(result, Skipped):
             self._skip(item.todo, result)
             return
-        if vector is not None and not np.isfinite(vector).all():
+        if vectors is not None and not np.isfinite(vectors).all():
             self._skip(item.todo, Skipped(result.photo.path, "embed", "the model gave no finite vector"))
             return
-        if vector is not None:
-            self._batch.images.setdefault(result.content_hash, vector)
+        if vectors is not None:
+            keys = region_keys(result.content_hash, item.regions)
+            for key, vector in zip(keys, vectors, strict=True):
+                self._batch.images.setdefault(key, vector)
+            if item.regions:
+                self._batch.regions[result.content_hash] = item.regions
         texts = tuple((text_key(carried.text), carried) for carried in result.facts.texts)
         self._batch.photos.append((item.todo.root_id, result, texts))
         self.summary.damaged += result.facts.is_damaged
         if item.todo.is_change:
             self.summary.changed += 1
-        elif vector is None:
+        elif vectors is None:
             self.summary.reused += 1
         else:
             self.summary.new += 1
@@ -411,8 +425,22 @@ class _Contents:
         with self._lock:
             return isinstance(content_hash, bytes) and self._catalog.vectors.has(self._space_id, "image", content_hash)
 
+    def has_regions(self, content_hash: bytes, regions: Sequence[Region]) -> bool:
+        """Whether these regions have vectors, too. An older imgsearch made none."""
+        with self._lock:
+            return self._catalog.regions.are_whole(self._space_id, content_hash, regions)
+
     def close(self) -> None:
         self._catalog.close()
+
+
+def _count_squares(items: Sequence[_Prepared]) -> int:
+    return sum(len(item.squares) for item in items if item.squares is not None)
+
+
+def _count_ready(futures: Sequence[Future[_Prepared]]) -> int:
+    """The number of squares in memory."""
+    return _count_squares([future.result() for future in futures if future.done() and not future.exception()])
 
 
 def _next_of(futures: deque[Future[_Prepared]]) -> Iterator[_Prepared | None]:

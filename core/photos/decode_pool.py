@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from imgsearch.core.errors import ImgsearchError
 from imgsearch.core.late import LateModule
 from imgsearch.core.paths import processor_cores
-from imgsearch.core.types import DECODE_SECONDS, Facts, NotAPicture, Photo, Recipe, SkipPhoto, Stage
+from imgsearch.core.types import DECODE_SECONDS, Facts, NotAPicture, Photo, Recipe, Region, SkipPhoto, Stage
 
 from .decode_worker import LIMIT_BYTES, Channel, ChannelClosed, ChannelTimeout, facts_from
+from .regions import WHOLE, is_long, regions_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,8 +70,15 @@ class DecodedPhoto:
     size: int
     mtime_ns: int
     facts: Facts
-    square: Squares | None
-    """uint8, (height, width, 3); None if the content was known and no pixels were needed."""
+    squares: Squares | None
+    """uint8, (n, height, width, 3); None if the content was known and no pixels were needed."""
+    regions: tuple[Region, ...] = ()
+    """Of a panorama whose regions were asked for: what each square shows."""
+
+    @property
+    def square(self) -> Squares | None:
+        """uint8, (height, width, 3): the square of the whole picture, which is its centre."""
+        return None if self.squares is None else self.squares[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,20 +150,30 @@ class DecodePool:
         *,
         draft_side: int = 0,
         known: Container[bytes] = frozenset(),
+        regions: bool = False,
     ) -> DecodedPhoto:
         """The photo as `decode.read_picture` and `preprocess.square` make it, without their risks.
 
-        `known` is asked whether the pixels of these contents are needed at all. Raises NotAPicture, SkipPhoto (also
+        `known` is asked whether the pixels of these contents are needed at all. With `regions`, a panorama has a square
+        for each of its regions, unless the recipe puts the whole picture into one. Raises NotAPicture, SkipPhoto (also
         for a decoder that crashed or took too long), and PoolClosed.
         """
+        has_several = regions and recipe.resize_mode == "shortest"
         task = {
             "path": photo.path,
             "sidecars": [[sidecar.relpath, sidecar.size, sidecar.mtime_ns] for sidecar in photo.sidecars],
             "named": photo.named,
             "draft_side": draft_side,
             "recipe": dataclasses.asdict(recipe),
+            "regions": has_several,
         }
-        return self._answer(task, photo.size, lambda record, data: _read_of(record, data, recipe), known)
+
+        def take(record: dict[str, Any], data: bytes) -> DecodedPhoto:
+            read = _read_of(record, data, recipe, has_several)
+            is_whole = regions and not has_several and is_long(read.facts.width, read.facts.height)
+            return dataclasses.replace(read, regions=(WHOLE,)) if is_whole else read
+
+        return self._answer(task, photo.size, take, known)
 
     def thumbnail(self, path: str, side: int) -> Thumbnail:
         """The photo as a JPEG: upright, sRGB, whole, neither side longer than `side`, without metadata.
@@ -296,12 +314,14 @@ def _taken(record: dict[str, Any], data: bytes, take: _Take[T]) -> T:
         raise ChannelClosed from None
 
 
-def _read_of(record: dict[str, Any], data: bytes, recipe: Recipe) -> DecodedPhoto:
-    picture, square = record["picture"], None
-    if "shape" in record:
-        square = np.frombuffer(data, np.uint8).reshape(*recipe.size, 3)
+def _read_of(record: dict[str, Any], data: bytes, recipe: Recipe, has_several: bool) -> DecodedPhoto:
+    picture, squares = record["picture"], None
     facts = facts_from(picture["facts"])
-    return DecodedPhoto(_bytes(picture, "content_hash"), int(picture["size"]), int(picture["mtime_ns"]), facts, square)
+    regions = regions_of(facts.width, facts.height) if has_several else ()
+    if "squares" in record:
+        squares = np.frombuffer(data, np.uint8).reshape(len(regions) or 1, *recipe.size, 3)
+    content_hash, size, mtime_ns = _bytes(picture, "content_hash"), int(picture["size"]), int(picture["mtime_ns"])
+    return DecodedPhoto(content_hash, size, mtime_ns, facts, squares, regions)
 
 
 def _thumbnail_of(record: dict[str, Any], data: bytes) -> Thumbnail:

@@ -3,10 +3,10 @@
 It talks to the process that started it over a socket, in frames of JSON followed by raw bytes. There are no pickles, so
 that a hostile picture that takes over this process cannot run code in the other one. It never imports torch.
 
-    indexing -> {"path", "sidecars", "named", "draft_side", "recipe"}, or {"path", "thumbnail": side}
+    indexing -> {"path", "sidecars", "named", "draft_side", "recipe", "regions"}, or {"path", "thumbnail": side}
     worker   -> {"ask": "known", "content_hash"}     indexing -> {"yes": whether it has a vector already}
     worker   -> {"ask": "alone"}                     indexing -> {"yes": true}, once no other photo is that large
-    worker   -> {"picture": ...} and the square's bytes, or {"skipped": [stage, reason]}, or {"nothing": true},
+    worker   -> {"picture": ...} and the squares' bytes, or {"skipped": [stage, reason]}, or {"nothing": true},
                 or {"thumbnail": content hash} and a JPEG's bytes
 """
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from imgsearch.core.photos.decode import Picture
 
 MAX_RECORD_BYTES = 16 << 20
-MAX_DATA_BYTES = 64 << 20
-"""A square of 4,096 pixels a side; no model asks for more."""
+MAX_DATA_BYTES = 128 << 20
+"""A square of 6,600 pixels a side, or all of a panorama at 1,300; no model asks for more."""
 
 # Memory per pixel until it is upright RGB: decoder, conversion and rotation each copy 4 bytes.
 # Measured: 9 for a TIFF with alpha, 18 for a JPEG 2000.
@@ -205,10 +205,12 @@ def _write_nothing() -> None:
 
 class _Worker:
     def __init__(self, channel: Channel, share: int, alone: int) -> None:
-        from imgsearch.core.photos import decode, preprocess  # Pillow and numpy; in memory before it is measured
+        # Pillow and numpy; in memory before it is measured
+        from imgsearch.core.photos import decode, preprocess, regions
 
         self._read_picture = decode.read_picture
-        self._square = preprocess.square
+        self._square, self._square_of = preprocess.square, preprocess.square_of
+        self._regions_of = regions.regions_of
         decode.use_one_thread()
         self._channel = channel
         self._share, self._alone = share, alone
@@ -255,9 +257,12 @@ class _Worker:
         if picture.image is None:
             return {"picture": record}, b""
         recipe = Recipe(**{**task["recipe"], **{key: tuple(task["recipe"][key]) for key in ("size", "mean", "std")}})
+        facts = picture.facts
+        regions = self._regions_of(facts.width, facts.height)[1:] if task["regions"] else ()
         with _resizing():
-            square = self._square(picture.image, recipe)
-        return {"picture": record, "shape": square.shape}, square.tobytes()
+            squares = [self._square(picture.image, recipe)]
+            squares += [self._square_of(picture.image, region, recipe) for region in regions]
+        return {"picture": record, "squares": len(squares)}, b"".join(square.tobytes() for square in squares)
 
     def _thumbnail(self, task: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         side = task["thumbnail"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np  # noqa: TID253 - this module is itself imported late
 from PIL import Image, ImageOps  # noqa: TID253
 
-from imgsearch.core.types import Recipe
+from imgsearch.core.types import Recipe, Region
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +37,16 @@ def square(image: Image.Image, recipe: Recipe) -> NDArray[np.uint8]:
         return np.array(_enlarged_middle(image, resized, recipe))
     fill = recipe.fill_color if recipe.resize_mode == "longest" else 0
     return np.array(_crop_or_pad(image.resize(resized, _resampling(recipe)), width, height, fill))
+
+
+def square_of(image: Image.Image, region: Region, recipe: Recipe) -> NDArray[np.uint8]:
+    """`square` of a part of the RGB picture."""
+    left, top = (
+        min(round(at * length), length - 1) for at, length in ((region.x, image.width), (region.y, image.height))
+    )
+    right = max(left + 1, round((region.x + region.width) * image.width))
+    bottom = max(top + 1, round((region.y + region.height) * image.height))
+    return square(image.crop((left, top, min(right, image.width), min(bottom, image.height))), recipe)
 
 
 def draft_side(recipe: Recipe) -> int:

@@ -120,7 +120,7 @@ def _by_best(hits: Sequence[Hit], belong: Callable[[int], Mask]) -> list[list[Hi
 
 
 def _same_picture(hits: Sequence[Hit], rows: Vectors) -> Callable[[int], Mask]:
-    vectors = rows[[hit.place.slot for hit in hits]]
+    vectors = rows[[hit.place.main_slot for hit in hits]]
     is_picture = np.array([hit.modality == "image" for hit in hits], bool)
     contents = np.array([int.from_bytes(hit.place.content_hash[:8]) for hit in hits], np.uint64)
 
@@ -203,7 +203,7 @@ def _diversified(hits: Sequence[Hit], share: float, limit: int, rows: Vectors) -
         return []
     scores = np.asarray([hit.score for hit in hits], np.float32)
     relevance = _from_0_to_1(scores, scores)
-    vectors = rows[[hit.place.slot for hit in hits]]
+    vectors = rows[[hit.place.main_slot for hit in hits]]
     scale = vectors[:SCALE_DEPTH] @ vectors[:SCALE_DEPTH].T
     nearest = np.zeros(len(hits), np.float32)
     left = np.ones(len(hits), bool)

@@ -96,7 +96,7 @@ class Ranker:
         options = self._batch.options
         slots, scores = candidates.slots, candidates.scores
         if query.corrects_hubness:
-            best = top(scores, max(relevance.CANDIDATES, 2 * options.rank_depth()))
+            best = top(scores, self._candidates(modality))
             slots, scores = slots[best], scores[best] - self._scorer.biases(self._view.rows[slots[best]])
         if options.modality == "any":
             assert background is not None
@@ -108,18 +108,22 @@ class Ranker:
         found = Scored(slots, scores)
         return self._auto_cut(query, modality, found, thresholds) if options.auto_cut else found
 
+    def _candidates(self, modality: Modality) -> int:
+        """How many of the best slots are looked at closely."""
+        return max(relevance.CANDIDATES, self._scorer.slots_of(2 * self._batch.options.rank_depth(), modality))
+
     # ---- --auto-cut
 
     def _auto_cut(self, query: EncodedQuery, modality: Modality, found: Scored, thresholds: Ranking) -> Scored:
         """Only the relevant candidates. The cutoff is measured without the filters, so that they cannot lower it."""
         options = self._batch.options
-        count = max(relevance.CANDIDATES, 2 * options.rank_depth())
+        count = self._candidates(modality)
         best = top(found.scores, count)
         own = self._relevance(query, modality, found.slots[best])
         thresholds.cuts[modality] = None
         if own is None:
             return found
-        mask = self._view.slots.mask(modality, include_offline=options.include_offline)
+        mask = self._scorer.live(modality, include_offline=options.include_offline)
         over_all = own
         if self._batch.condition is not None:
             backgrounds = self._scorer.backgrounds([query], modality, is_wanted=True)
@@ -156,7 +160,7 @@ class Ranker:
     # ---- Photos
 
     def _best_photos(self, query: EncodedQuery, found: Scored, count: int) -> list[tuple[float, Place]]:
-        """The best photos, each once, ties in order of path."""
+        """The best photos, each once with its best picture, region or text, ties in order of path."""
         batch = self._batch
         take = count + len(query.excluded_paths) + len(query.excluded_contents) + 8
         where, parameters = (batch.condition.sql, batch.condition.parameters) if batch.condition else ("", {})
@@ -183,7 +187,7 @@ class Ranker:
     def _is_excluded(self, query: EncodedQuery, place: Place) -> bool:
         if place.path in query.excluded_paths or place.content_hash in query.excluded_contents:
             return True
-        row = self._view.rows[[place.slot]]
+        row = self._view.rows[[place.main_slot]]
         return any(bool(relevance.near_copies(row, vector)[0]) for vector in query.excluded_copies)
 
     def _hits(

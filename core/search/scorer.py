@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np  # noqa: TID253
 
 from imgsearch.core.paths import processor_cores
+from imgsearch.core.photos.regions import MOST_SQUARES
 from imgsearch.core.store.graphs import HNSW_EF, Graph
 from imgsearch.core.store.vectors import fault_in
 from imgsearch.core.types import Modality
@@ -86,9 +87,7 @@ class Scorer:
     def allowed(self, options: SearchOptions, condition: Condition | None) -> dict[Modality, Mask]:
         """Per modality, bool (slots,): live and matched by the filters."""
         modalities: tuple[Modality, ...] = ("image", "text") if options.modality == "any" else (options.modality,)
-        masks = {
-            modality: self.view.slots.mask(modality, include_offline=options.include_offline) for modality in modalities
-        }
+        masks = {modality: self.live(modality, include_offline=options.include_offline) for modality in modalities}
         if condition is not None:
             found = self._store.catalog.places.slots_where(self.view.space.id, condition.sql, **condition.parameters)
             slots = np.asarray(found, np.int64)
@@ -96,6 +95,21 @@ class Scorer:
             matches[slots[slots < len(matches)]] = True
             masks = {modality: mask & matches for modality, mask in masks.items()}
         return masks
+
+    def live(self, modality: Modality, *, include_offline: bool) -> Mask:
+        """Bool (slots,): live, regions of pictures included."""
+        mask = self.view.slots.mask(modality, include_offline=include_offline)
+        if modality == "image" and self._region_count:
+            mask |= self.view.slots.mask("region", include_offline=include_offline)
+        return mask
+
+    @cached_property
+    def _region_count(self) -> int:
+        return int(np.count_nonzero(self.view.slots.mask("region", include_offline=True)))
+
+    def slots_of(self, photos: int, modality: Modality) -> int:
+        """How many of the best slots certainly belong to that number of photos, because a panorama has several."""
+        return photos + (min(self._region_count, (MOST_SQUARES - 1) * photos) if modality == "image" else 0)
 
     # ---- What a query scores over the whole collection
 
@@ -121,7 +135,7 @@ class Scorer:
         return relevance.biases(rows, rows[:0] if self.calibration is None else self.calibration.phrases)
 
     def sample(self, modality: Modality) -> Vectors:
-        """Vectors of the modality, evenly spaced over the collection, offline roots included.
+        """Vectors of the modality, evenly spaced over the collection, offline roots included, without regions.
 
         The neutral phrases are added to the texts, because a few captions are too small a sample.
         """
@@ -149,7 +163,7 @@ class Scorer:
         graphs = self._loaded(modality) if shortlist_for is not None else []
         lists: list[Slots | None] = [None] * len(queries)
         if graphs and shortlist_for is not None:
-            lists = self._shortlists(queries, mask, shortlist_for, graphs)
+            lists = self._shortlists(queries, mask, shortlist_for, graphs, self._shortlist(shortlist_for, modality))
         both = list(zip(queries, backgrounds, strict=True))
         scanned = self._scan([pair for pair, near in zip(both, lists, strict=True) if near is None], mask)
         listed = [pair for pair, near in zip(both, lists, strict=True) if near is not None]
@@ -212,7 +226,7 @@ class Scorer:
         covered = sum(graph.upto - graph.first for graph in graphs)
         scan = _scan_seconds(self.view.space.slots * dim, count)
         ask = _scan_seconds((self.view.space.slots - covered) * dim, count)
-        effort = max(1.0, max(SHORTLIST, SHORTLIST_PER_HIT * options.rank_depth()) / HNSW_EF)
+        effort = max(1.0, self._shortlist(options.rank_depth(), options.modality) / HNSW_EF)
         ask += len(graphs) * count * effort * GRAPH_SECONDS_PER_QUERY
         unloaded = sum(graph.upto - graph.first for graph in graphs if graph.path not in self._graphs)
         load = unloaded * dim * GRAPH_LOAD_SECONDS_PER_FLOAT
@@ -234,8 +248,12 @@ class Scorer:
                     self._graphs[graph.path] = graph if is_loaded else None
         return [loaded for graph in graphs if (loaded := self._graphs[graph.path]) is not None]
 
+    def _shortlist(self, hits: int, modality: Modality) -> int:
+        """The size of a graph's shortlist."""
+        return max(SHORTLIST, SHORTLIST_PER_HIT * hits, 2 * self.slots_of(hits, modality))
+
     def _shortlists(
-        self, queries: Sequence[EncodedQuery], mask: Mask, hits: int, graphs: Sequence[Graph]
+        self, queries: Sequence[EncodedQuery], mask: Mask, hits: int, graphs: Sequence[Graph], size: int
     ) -> list[Slots | None]:
         """For each query the nearest allowed slots of all graphs. None if a scan is needed: the query needs a
         background, or too few of the nearest are allowed."""
@@ -255,9 +273,8 @@ class Scorer:
         from concurrent.futures import ThreadPoolExecutor
 
         per_graph = SHORTLIST_PER_HIT * hits
-        k = max(SHORTLIST, per_graph)
         with ThreadPoolExecutor(processor_cores()) as pool:
-            answers = list(pool.map(lambda graph: graph.nearest(np.stack(directions), k), graphs))
+            answers = list(pool.map(lambda graph: graph.nearest(np.stack(directions), size), graphs))
         if any(answer is None for answer in answers):
             return lists
         owner = np.asarray(owners)

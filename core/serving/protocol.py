@@ -135,6 +135,9 @@ def _hit(record: object) -> Hit:
         place.content_hash = bytes.fromhex(_field(vars(place), "content_hash", str))
     except ValueError as error:
         raise ProtocolError(f"malformed message: {error}") from error
+    if vars(place).get("region") is not None:
+        numbers = {name: _field(place.region, name, float) for name in ("x", "y", "width", "height")}
+        place.region = SimpleNamespace(**numbers)
     members = tuple(_hit(member) for member in _field(record, "members", list))
     fields = {**cast(Record, record), "place": place, "path": place.path, "members": members}
     return cast("Hit", SimpleNamespace(**fields))

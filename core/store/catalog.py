@@ -20,6 +20,7 @@ from .failure_table import FailureTable
 from .note_table import NoteTable
 from .photo_table import PhotoTable
 from .place_table import PlaceTable
+from .region_table import RegionTable
 from .root_table import RootTable
 from .schema import MIGRATIONS, check_tables, check_version, migrate
 from .space_table import SpaceTable
@@ -53,6 +54,7 @@ class Catalog(Database):
         self.places = PlaceTable(self, self.roots)
         self.spaces = SpaceTable(self)
         self.vectors = VectorTable(self)
+        self.regions = RegionTable(self)
         self.consistency = Consistency(self)
 
     def _prepare(self, path: str, *, write: bool) -> None:

@@ -13,6 +13,7 @@ from .database import Database
 from .failure_table import FailureTable
 from .note_table import NoteTable
 from .records import FolderColumns, KnownPhoto, NewPhoto, at_or_below, below, now, pair_name, sidecar_stamp, split
+from .region_table import HAS_REGIONS
 from .schema import FACT_COLUMNS
 
 # Read at once, so that no read transaction is open while the caller works on them.
@@ -28,11 +29,12 @@ class PhotoTable:
         self._notes = notes
 
     def in_folder(self, root_id: int, folder: bytes, space_id: str | None) -> dict[bytes, KnownPhoto]:
-        """The photos of one folder by name. `has_vectors` is about that space: the picture and its texts."""
+        """The photos of one folder by name. `has_vectors` is about that space: the picture, its regions and its
+        texts."""
         rows = self._db.rows(
             f"""
             select p.name, p.id, p.size, p.mtime_ns, p.inode, p.sidecars, p.pair, p.content_hash, p.state, p.named,
-                {HAS_VECTORS}
+                {HAS_VECTORS} and {HAS_REGIONS}
             from photos p
             where p.root_id = :root and p.folder = :folder
             """,  # noqa: S608 - a condition of ours
@@ -216,7 +218,8 @@ class PhotoTable:
         )
 
     def folders_without_vectors(self, root_id: int, folder: bytes, space_id: str) -> set[bytes]:
-        """The folders at or below `folder` with a present photo that has no vector in that space, or a text of it."""
+        """The folders at or below `folder` with a present photo that has no vector in that space, or a region or text
+        of it."""
         return {
             found
             for low, high in at_or_below(folder)
@@ -224,7 +227,7 @@ class PhotoTable:
                 f"""
                 select distinct p.folder from photos p
                 where p.root_id = :root and p.folder >= :low and p.folder < :high and p.state = 'present'
-                    and not {HAS_VECTORS}
+                    and not ({HAS_VECTORS} and {HAS_REGIONS})
                 """,  # noqa: S608 - a condition of ours
                 root=root_id,
                 low=low,

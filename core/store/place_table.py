@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from imgsearch.core.paths import MAX_INTEGER
+from imgsearch.core.photos.regions import WHOLE
 from imgsearch.core.types import CarriedText
 
 from .database import Database
-from .records import Place, is_inside, join, leads_out, parsed_json, split
+from .records import Place, as_region, is_inside, join, leads_out, parsed_json, split
 from .root_table import RootTable
 from .schema import FACT_COLUMNS, TEXT_FACTS, TRUTH_FACTS, WHOLE_FACTS
 
@@ -47,7 +48,7 @@ class PlaceTable:
     def by_id(self, ids: Sequence[int]) -> list[Place]:
         rows = self._db.rows(
             f"""
-            select {_COLUMNS}, r.path, -1, null, null
+            select {_COLUMNS}, r.path, -1, -1, null, null, null
             from json_each(:ids) i cross join photos p on p.id = i.value cross join roots r on r.id = p.root_id
             """,  # noqa: S608 - column names of ours
             ids=json.dumps(list(ids)),
@@ -58,7 +59,7 @@ class PlaceTable:
         folder, name = split(relpath)
         row = self._db.row(
             f"""
-            select {_COLUMNS}, r.path, -1, null, null
+            select {_COLUMNS}, r.path, -1, -1, null, null, null
             from photos p join roots r on r.id = p.root_id
             where p.root_id = :root and p.folder = :folder and p.name = :name
             """,  # noqa: S608 - column names of ours
@@ -76,19 +77,29 @@ class PlaceTable:
     def of_slots(
         self, space_id: str, slots: Sequence[int], *, include_offline: bool, where: str = "", **parameters: Any
     ) -> list[Place]:
-        """The photos of these slots. One of a text slot carries its text."""
+        """The photos of these slots. One of a text slot carries its text, one of a region's slot the region."""
         online = "" if include_offline else "and r.state = 'online'"
         condition = f"and ({where})" if where else ""
         rows = self._db.rows(
             f"""
-            select {_COLUMNS}, r.path, v.slot, null, null
+            select {_COLUMNS}, r.path, v.slot, -1, null, null, null
             from json_each(:slots) s
             cross join vectors v on v.space_id = :space and v.slot = s.value and v.modality = 'image'
             cross join photos p on p.content_hash = v.key and p.state = 'present'
             cross join roots r on r.id = p.root_id {online}
+            where not exists (select 1 from regions g where g.space_id = :space and g.key = v.key) {condition}
+            union all
+            select {_COLUMNS}, r.path, v.slot, ifnull(m.slot, -1), null, null,
+                json_array(g.x, g.y, g.width, g.height)
+            from json_each(:slots) s
+            cross join vectors v on v.space_id = :space and v.slot = s.value and v.modality = 'image'
+            cross join regions g on g.space_id = :space and g.key = v.key
+            cross join photos p on p.content_hash = g.content_hash and p.state = 'present'
+            cross join roots r on r.id = p.root_id {online}
+            left join vectors m on m.space_id = :space and m.modality = 'image' and m.key = g.content_hash
             where true {condition}
             union all
-            select {_COLUMNS}, r.path, v.slot, x.text, t.source
+            select {_COLUMNS}, r.path, v.slot, -1, x.text, t.source, null
             from json_each(:slots) s
             cross join vectors v on v.space_id = :space and v.slot = s.value and v.modality = 'text'
             cross join photo_texts t on t.key = v.key
@@ -104,7 +115,7 @@ class PlaceTable:
         return [self._place(row) for row in rows]
 
     def slots_where(self, space_id: str, where: str, **parameters: Any) -> list[int]:
-        """The slots, of pictures and texts, of the present photos that match an SQL condition on `p` and `r`."""
+        """The slots, of pictures, regions and texts, of the present photos that match a condition on `p` and `r`."""
         return self._db.column(
             f"""
             with chosen as materialized (
@@ -113,6 +124,10 @@ class PlaceTable:
             )
             select v.slot from chosen c
             cross join vectors v on v.space_id = :space and v.modality = 'image' and v.key = c.content_hash
+            union
+            select v.slot from chosen c
+            cross join regions g on g.space_id = :space and g.content_hash = c.content_hash
+            cross join vectors v on v.space_id = :space and v.modality = 'image' and v.key = g.key
             union
             select v.slot from chosen c
             cross join photo_texts t on t.photo_id = c.id
@@ -177,7 +192,7 @@ class PlaceTable:
         while True:
             rows = self._db.rows(
                 f"""
-                select {_COLUMNS}, r.path, v.slot, null, null, p.root_id
+                select {_COLUMNS}, r.path, v.slot, -1, null, null, null, p.root_id
                 from photos p
                 cross join roots r on r.id = p.root_id
                 cross join vectors v on v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
@@ -214,7 +229,8 @@ class PlaceTable:
 
     def _place(self, row: Sequence[Any]) -> Place:
         values = dict(zip(_PLACE_COLUMNS, row, strict=False))
-        root, slot, text, source = row[len(_PLACE_COLUMNS) :]
+        root, slot, whole_slot, text, source, part = row[len(_PLACE_COLUMNS) :]
+        region = as_region(parsed_json(part, list) or ())
         relpath = join(values["folder"], values["name"])
         if not is_inside(relpath):
             raise leads_out(os.fsdecode(root), relpath)
@@ -230,6 +246,8 @@ class PlaceTable:
             keywords=tuple(map(str, parsed_json(values["keywords"], list) or ())),
             pair=self._pair(values["folder"], values["pair"]),
             slot=slot,
+            whole_slot=whole_slot,
+            region=None if region == WHOLE else region,
             text=text,
             text_source=source,
         )

@@ -69,6 +69,7 @@ def prune(
         store.catalog.photos.delete(photos)
         if imported:
             store.catalog.vectors.clear_pending_imports()
+        store.catalog.regions.delete_stale()
         for root_id, folder, name in failures:
             store.catalog.failures.delete(root_id, folder, name)
         for root in store.catalog.roots.all():

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from imgsearch.core.errors import IndexDamaged
 from imgsearch.core.paths import printable
-from imgsearch.core.types import Facts, Modality, Photo, SpaceIdentity
+from imgsearch.core.types import Facts, Modality, Photo, Region, SpaceIdentity
 
 from .schema import NOT_YOURS
 
@@ -149,12 +150,22 @@ class Place:
     keywords: tuple[str, ...]
     pair: str | None
     slot: int = -1
+    """Of the vector that was looked up."""
+    whole_slot: int = -1
+    """Where that is a region's: the slot of the whole picture. Else -1."""
+    region: Region | None = None
+    """What that vector shows, if it is not the whole picture."""
     text: str | None = None
     text_source: str | None = None
 
     @property
     def path(self) -> str:
         return f"{self.root.rstrip('/')}/{self.relpath}"
+
+    @property
+    def main_slot(self) -> int:
+        """The slot to compare the photo with others by: never a region's."""
+        return self.slot if self.whole_slot < 0 else self.whole_slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +191,26 @@ class NewPhoto:
 def text_key(text: str) -> bytes:
     """The key of a text. Equal texts share one vector."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def region_key(content_hash: bytes, region: Region) -> bytes:
+    """The key of the vector of a part of a picture."""
+    place = f"{region.x:.6f} {region.y:.6f} {region.width:.6f} {region.height:.6f}"
+    return hashlib.sha256(content_hash + place.encode("ascii")).digest()
+
+
+def region_keys(content_hash: bytes, regions: Sequence[Region]) -> tuple[bytes, ...]:
+    """The keys of the vectors of a content's regions: the first is that of the whole picture."""
+    return content_hash, *(region_key(content_hash, region) for region in regions[1:])
+
+
+def as_region(values: Sequence[object]) -> Region | None:
+    """Four numbers as a part of a picture if they describe one, else None."""
+    if len(values) != 4 or not all(isinstance(value, int | float) and 0 <= value <= 1 for value in values):
+        return None
+    x, y, width, height = (float(value) for value in values)  # type: ignore[arg-type]
+    is_inside = x + width <= 1 + 1e-5 and y + height <= 1 + 1e-5
+    return Region(x, y, width, height) if width > 0 and height > 0 and is_inside else None
 
 
 def sidecar_stamp(photo: Photo) -> str:

@@ -32,6 +32,7 @@ TABLES = (
     "photo_texts",
     "spaces",
     "vectors",
+    "regions",
     "calibrations",
     "failures",
     "notes",

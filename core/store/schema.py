@@ -157,6 +157,22 @@ MIGRATIONS: tuple[str, ...] = (
     -- 1 where the file lacks its end, and only a part of the photo was read.
     alter table photos add column is_damaged integer default 0;
     """,
+    """
+    -- The regions of panoramas, as fractions of the upright picture. `key` is that of the region's vector: the content
+    -- hash for the one that stands for the whole picture. A model that sees all of a picture has one region, 0 0 1 1.
+    create table regions (
+        space_id text not null references spaces (id),
+        key blob not null,
+        content_hash blob not null,
+        x real not null,
+        y real not null,
+        width real not null,
+        height real not null,
+        primary key (space_id, key)
+    ) without rowid;
+    create index regions_by_content on regions (space_id, content_hash);
+    create index photos_long on photos (content_hash) where max(width, height) > 1.8 * min(width, height);
+    """,
 )
 # Identifies the file as a catalogue of ours, for `file` and for check_version.
 APPLICATION_ID = 0x494D4753  # "IMGS"

@@ -79,8 +79,8 @@ class SpaceTable:
         self._db.update("spaces", space_id, values)
 
     def delete(self, space_id: str) -> None:
-        """Delete a space with its vectors and its calibration."""
-        for table in ("vectors", "calibrations"):
+        """Delete a space with its vectors, their regions and its calibration."""
+        for table in ("vectors", "regions", "calibrations"):
             self._db.execute(f"delete from {table} where space_id = ?", (space_id,))  # noqa: S608
         self._db.execute("delete from spaces where id = ?", (space_id,))
 

@@ -28,14 +28,14 @@ from imgsearch.core.errors import (
 from imgsearch.core.late import LateModule
 from imgsearch.core.paths import fsync_path, printable
 from imgsearch.core.places import CATALOG, PORTABLE, remember_index
-from imgsearch.core.types import CarriedText, Modality, Photo, Skipped, SpaceIdentity
+from imgsearch.core.types import CarriedText, Modality, Photo, Region, Skipped, SpaceIdentity
 
 from .calibration import Calibration
 from .catalog import Catalog
 from .files import SALVAGED
 from .graphs import Graphs
 from .lock import POLL_SECONDS, OnWait, write_lock
-from .records import KnownPhoto, NewPhoto, NewVector, Place, Root, Space, join, split
+from .records import KnownPhoto, NewPhoto, NewVector, Place, Root, Space, join, region_keys, split
 from .vectors import FlatVectors, SlotMap, crc_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ class Batch:
     photos: list[tuple[int, NewPhoto, tuple[tuple[bytes, CarriedText], ...]]] = field(default_factory=list)
     """(root id, photo, its texts with their keys)"""
     images: dict[bytes, Vectors] = field(default_factory=dict)
-    """Unit vectors by content hash, for contents that have none yet."""
+    """Unit vectors by content hash or key of a region, for those that have none yet."""
+    regions: dict[bytes, tuple[Region, ...]] = field(default_factory=dict)
+    """The regions of panoramas by content hash; their vectors are in `images`."""
     texts: dict[bytes, Vectors] = field(default_factory=dict)
     found_again: list[tuple[KnownPhoto, Photo]] = field(default_factory=list)
     failures: list[tuple[int, Photo, Skipped, bool]] = field(default_factory=list)
@@ -218,6 +220,7 @@ class Store:
         edited = list(self._edited(space, batch))
         with self.catalog.transaction():
             self.catalog.vectors.add(space.id, new)
+            self.catalog.regions.add(space.id, batch.regions)
             self.catalog.spaces.update(space.id, slots=space.slots + len(new))
             for before, after in edited:
                 self.catalog.notes.copy(before, after)
@@ -228,7 +231,8 @@ class Store:
             for root_id, failed, skipped, is_silent in batch.failures:
                 self.catalog.failures.write(root_id, failed, skipped, codecs=codecs, is_silent=is_silent)
             if batch.is_for_later:
-                self.catalog.vectors.add_pending_imports(batch.images, batch.texts)
+                parts = {key for of, regions in batch.regions.items() for key in region_keys(of, regions)[1:]}
+                self.catalog.vectors.add_pending_imports(batch.images.keys() - parts, batch.texts)
             self.catalog.vectors.clear_pending_imports(_keys_of(batch))
         return self.reload(space)
 

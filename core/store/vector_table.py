@@ -9,6 +9,7 @@ from imgsearch.core.types import Modality
 
 from .database import Database
 from .records import NewVector
+from .region_table import IS_LONG
 
 
 class VectorTable:
@@ -46,7 +47,7 @@ class VectorTable:
         return dict(rows)
 
     def live_slots(self, space_id: str) -> list[tuple[int, str, int]]:
-        """(slot, modality, is_online) of every slot that belongs to a present photo or to a text of one."""
+        """(slot, kind, is_online) of every slot that belongs to a present photo, a region or a text of one."""
         return self._db.rows(
             """
             select v.slot, 'image', max(r.state = 'online')
@@ -54,6 +55,14 @@ class VectorTable:
             cross join photos p on p.content_hash = v.key and p.state = 'present'
             cross join roots r on r.id = p.root_id
             where v.space_id = :space and v.modality = 'image'
+            group by v.slot
+            union all
+            select v.slot, 'region', max(r.state = 'online')
+            from regions g
+            cross join vectors v on v.space_id = :space and v.modality = 'image' and v.key = g.key
+            cross join photos p on p.content_hash = g.content_hash and p.state = 'present'
+            cross join roots r on r.id = p.root_id
+            where g.space_id = :space and g.key <> g.content_hash
             group by v.slot
             union all
             select v.slot, 'text', max(r.state = 'online')
@@ -98,6 +107,12 @@ class VectorTable:
             """
             select slot, modality, key, crc from vectors v where space_id = :space and (
                 (modality = 'image' and exists (select 1 from photos p where p.content_hash = v.key))
+                or (modality = 'image' and exists (
+                    select 1 from regions g where g.space_id = :space and g.key = v.key and (
+                        exists (select 1 from photos p where p.content_hash = g.content_hash)
+                        or exists (select 1 from awaited a where a.key = g.content_hash)
+                    )
+                ))
                 or (modality = 'text' and exists (select 1 from photo_texts t where t.key = v.key))
                 or (modality = 'text' and exists (select 1 from notes n where n.key = v.key))
                 or exists (select 1 from awaited a where a.key = v.key)
@@ -108,8 +123,13 @@ class VectorTable:
         return [NewVector(*row) for row in rows]
 
     def count(self, space_id: str, modality: Modality) -> int:
+        """The number of vectors of that modality, without those of regions."""
         return self._db.count(
-            "select count(*) from vectors where space_id = :space and modality = :modality",
+            """
+            select count(*) from vectors where space_id = :space and modality = :modality and key not in (
+                select key from regions where space_id = :space and key <> content_hash
+            )
+            """,
             space=space_id,
             modality=modality,
         )
@@ -156,13 +176,17 @@ class VectorTable:
         )
 
     def are_complete(self, space_id: str) -> bool:
-        """Whether every photo, gone ones included, and every text of one has a vector in that space."""
-        kinds = (("photos", "content_hash", "image"), ("photo_texts", "key", "text"))
+        """Whether every photo, gone ones included, and every region and text of one has a vector in that space."""
+        kinds = (
+            ("photos", "content_hash", "image", "true"),
+            ("photo_texts", "key", "text", "true"),
+            ("regions", "key", "image", "space_id = :space"),
+        )
         # `order by` makes SQLite merge two indexes: an eighth of the work of looking up every key.
         lacking = (
             self._db.rows(
                 f"""
-                select {key} from {table}
+                select {key} from {table} where {which}
                 except
                 select key from vectors where space_id = :space and modality = :modality
                 order by 1 limit 1
@@ -170,9 +194,17 @@ class VectorTable:
                 space=space_id,
                 modality=modality,
             )
-            for table, key, modality in kinds
+            for table, key, modality, which in kinds
         )
-        return not any(lacking)
+        return not any(lacking) and not self._db.rows(
+            f"""
+            select content_hash from photos p where {IS_LONG}
+            except
+            select content_hash from regions where space_id = :space
+            order by 1 limit 1
+            """,  # noqa: S608 - a condition of ours
+            space=space_id,
+        )
 
     def count_present(self, space_id: str) -> tuple[int, int]:
         """The numbers of present photos and of their texts that have a vector in that space."""

@@ -7,7 +7,7 @@ import os
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from imgsearch.core.errors import IndexDamaged
 from imgsearch.core.late import LateModule
@@ -26,7 +26,9 @@ else:
 
 # Rows read at once when a whole file is read: some tens of megabytes.
 ROWS_AT_ONCE = 16_384
-SLOT_MODALITY: dict[str, int] = {"image": 1, "text": 2}
+SlotKind = Modality | Literal["region"]
+"""`region`: a part of a picture, whose `image` is another slot."""
+SLOT_KINDS: dict[str, int] = {"image": 1, "text": 2, "region": 3}
 SLOT_OFFLINE = 4
 SLOT_TAIL_BYTES = 12
 
@@ -98,7 +100,7 @@ def fault_in(rows: Vectors) -> None:
 
 
 class SlotMap:
-    """One byte per slot: whether it belongs to a live picture or text, so that a scan need not ask SQLite.
+    """One byte per slot: whether it belongs to a live picture, region or text, so that a scan need not ask SQLite.
 
     Derived from the catalogue. The file ends with the edition of the catalogue that it was made from, and a checksum.
     With another edition it is stale, and `load` returns None.
@@ -111,10 +113,10 @@ class SlotMap:
     def build(cls, count: int, live: Sequence[tuple[int, str, int]]) -> SlotMap:
         """Raises IndexDamaged for a slot outside the file."""
         flags = np.zeros(count, np.uint8)
-        for slot, modality, is_online in live:
+        for slot, kind, is_online in live:
             if not (isinstance(slot, int) and 0 <= slot < count):
                 raise IndexDamaged(f"the catalogue expects vector {slot}, but there are only {count:,}")
-            flags[slot] = SLOT_MODALITY[modality] | (0 if is_online else SLOT_OFFLINE)
+            flags[slot] = SLOT_KINDS[kind] | (0 if is_online else SLOT_OFFLINE)
         return cls(flags)
 
     @classmethod
@@ -160,11 +162,11 @@ class SlotMap:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def mask(self, modality: Modality, *, include_offline: bool = False) -> NDArray[np.bool_]:
-        """A boolean per slot: live, of that modality, and online unless `include_offline`."""
-        wanted: NDArray[np.bool_] = self._flags == SLOT_MODALITY[modality]
+    def mask(self, kind: SlotKind, *, include_offline: bool = False) -> NDArray[np.bool_]:
+        """A boolean per slot: live, of that kind, and online unless `include_offline`."""
+        wanted: NDArray[np.bool_] = self._flags == SLOT_KINDS[kind]
         if include_offline:
-            wanted |= self._flags == (SLOT_MODALITY[modality] | SLOT_OFFLINE)
+            wanted |= self._flags == (SLOT_KINDS[kind] | SLOT_OFFLINE)
         return wanted
 
 

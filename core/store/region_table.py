@@ -1,0 +1,135 @@
+"""The regions of panoramas: which parts of which contents the vectors of a space show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from imgsearch.core.photos.regions import LONGER_THAN
+from imgsearch.core.types import Region
+
+from .database import Database
+from .records import as_region, region_key, region_keys
+
+IS_LONG = f"max(p.width, p.height) > {LONGER_THAN} * min(p.width, p.height)"
+"""Whether a photo `p` is a panorama, as `regions.is_long` has it. `photos_long` is the index for it."""
+
+HAS_REGIONS = f"""
+    (
+        not ({IS_LONG}) or (
+            exists (select 1 from regions g where g.space_id = :space and g.content_hash = p.content_hash)
+            and not exists (
+                select 1 from regions g
+                where g.space_id = :space and g.content_hash = p.content_hash and not exists (
+                    select 1 from vectors v
+                    where v.space_id = :space and v.modality = 'image' and v.key = g.key
+                )
+            )
+        )
+    )
+"""  # noqa: S608 - a condition of ours
+"""Whether all regions of a photo `p` have vectors in that space. True for a photo that is not a panorama."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRegion:
+    """A region of a content that has a vector."""
+
+    key: bytes
+    region: Region
+    slot: int
+
+
+class RegionTable:
+    """The regions, by space and the key of their vector."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def add(self, space_id: str, regions: Mapping[bytes, Sequence[Region]]) -> None:
+        """Replace the regions of these contents. The first of each is that of the whole picture."""
+        for content_hash, parts in regions.items():
+            self._db.execute("delete from regions where space_id = ? and content_hash = ?", (space_id, content_hash))
+            self._db.executemany(
+                "insert or replace into regions (space_id, key, content_hash, x, y, width, height) "
+                "values (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (space_id, key, content_hash, part.x, part.y, part.width, part.height)
+                    for key, part in zip(region_keys(content_hash, parts), parts, strict=True)
+                ],
+            )
+
+    def are_whole(self, space_id: str, content_hash: bytes, regions: Sequence[Region]) -> bool:
+        """Whether the space has exactly these regions of a content, and a vector of each."""
+        rows = self._db.column(
+            """
+            select g.key from regions g
+            cross join vectors v on v.space_id = :space and v.modality = 'image' and v.key = g.key
+            where g.space_id = :space and g.content_hash = :content
+            """,
+            space=space_id,
+            content=content_hash,
+        )
+        return set(rows) == set(region_keys(content_hash, regions))
+
+    def of_photos(self, space_id: str, photo_ids: Iterable[int]) -> dict[int, list[StoredRegion]]:
+        """The regions of these photos that have a vector, by the id of the photo: that of the whole picture first."""
+        rows = self._db.rows(
+            """
+            select p.id, g.key, v.slot, g.x, g.y, g.width, g.height from json_each(:ids) i
+            cross join photos p on p.id = i.value
+            cross join regions g on g.space_id = :space and g.content_hash = p.content_hash
+            cross join vectors v on v.space_id = :space and v.modality = 'image' and v.key = g.key
+            order by p.id, g.key <> g.content_hash, g.x, g.y
+            """,
+            space=space_id,
+            ids=json.dumps(list(photo_ids)),
+        )
+        found: dict[int, list[StoredRegion]] = {}
+        for photo_id, key, slot, *place in rows:
+            region = as_region(place)
+            if region is not None:
+                found.setdefault(photo_id, []).append(StoredRegion(key, region, slot))
+        return found
+
+    def photos_without(self, space_id: str) -> int:
+        """The number of present panoramas with a vector of the whole picture in that space, but not of all regions."""
+        return self._db.count(
+            f"""
+            select count(*) from photos p
+            cross join vectors v on v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
+            where {IS_LONG} and p.state = 'present' and not {HAS_REGIONS}
+            """,  # noqa: S608 - conditions of ours
+            space=space_id,
+        )
+
+    def impossible(self, space_id: str) -> list[bytes]:
+        """The contents with a region that is not a part of a picture, or has a key that is not its own."""
+        rows = self._db.rows(
+            "select content_hash, key, x, y, width, height from regions where space_id = :space", space=space_id
+        )
+        return sorted({content_hash for content_hash, key, *place in rows if not _is_sound(content_hash, key, place)})
+
+    def delete(self, space_id: str, contents: Iterable[bytes]) -> None:
+        """Delete the regions of these contents, so that the next run makes them again."""
+        self._db.executemany(
+            "delete from regions where space_id = ? and content_hash = ?",
+            [(space_id, content_hash) for content_hash in contents],
+        )
+
+    def delete_stale(self) -> None:
+        """Delete the regions of contents that no photo and no pending import has."""
+        self._db.execute(
+            """
+            delete from regions where content_hash not in (select content_hash from photos)
+                and content_hash not in (select key from awaited)
+            """
+        )
+
+
+def _is_sound(content_hash: object, key: object, place: Sequence[object]) -> bool:
+    region = as_region(place)
+    if region is None or not isinstance(content_hash, bytes) or len(content_hash) != 32:
+        return False
+    return key in (content_hash, region_key(content_hash, region))
