@@ -28,7 +28,7 @@ from imgsearch.core.paths import processor_cores
 from imgsearch.core.types import DECODE_SECONDS, Facts, NotAPicture, Photo, Recipe, Region, SkipPhoto, Stage
 
 from .decode_worker import LIMIT_BYTES, Channel, ChannelClosed, ChannelTimeout, facts_from
-from .regions import WHOLE, is_long, regions_of
+from .regions import WHOLE, is_panorama, regions_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -170,7 +170,7 @@ class DecodePool:
 
         def take(record: dict[str, Any], data: bytes) -> DecodedPhoto:
             read = _read_of(record, data, recipe, has_several)
-            is_whole = regions and not has_several and is_long(read.facts.width, read.facts.height)
+            is_whole = regions and not has_several and is_panorama(read.facts.width, read.facts.height)
             return dataclasses.replace(read, regions=(WHOLE,)) if is_whole else read
 
         return self._answer(task, photo.size, take, known)

@@ -6,30 +6,30 @@ import math
 
 from imgsearch.core.types import Region
 
-LONGER_THAN = 1.8
+PANORAMA_ASPECT = 1.8
 """A picture gets several squares if its long side is more than this number of short sides (docs/benchmarks.md)."""
-LEAST_OVERLAP = 1 / 3
+MIN_OVERLAP = 1 / 3
 """The least share of a square that its neighbour shows too, so that a subject is whole in one of them."""
-MOST_SQUARES = 25
+MAX_SQUARES = 25
 """Per picture, an odd number. From 17:1 on the overlap is smaller, and from 25:1 on there are gaps."""
 
 WHOLE = Region(0.0, 0.0, 1.0, 1.0)
 _DIGITS = 6
 
 
-def is_long(width: int, height: int) -> bool:
+def is_panorama(width: int, height: int) -> bool:
     """Whether a picture is one of those that get several squares. `photo_table` asks the same in SQL."""
-    return max(width, height) > LONGER_THAN * min(width, height)
+    return max(width, height) > PANORAMA_ASPECT * min(width, height)
 
 
 def regions_of(width: int, height: int) -> tuple[Region, ...]:
     """The squares of a picture of this size, evenly spread along its long side: the centre first, then the others in
     order. Empty for a picture that its centre represents well."""
-    if not is_long(width, height):
+    if not is_panorama(width, height):
         return ()
     aspect = max(width, height) / min(width, height)
-    pairs = math.ceil((aspect - 1) / (1 - LEAST_OVERLAP) / 2)
-    count = min(2 * pairs + 1, MOST_SQUARES)
+    pairs = math.ceil((aspect - 1) / (1 - MIN_OVERLAP) / 2)
+    count = min(2 * pairs + 1, MAX_SQUARES)
     starts = [(1 - 1 / aspect) * number / (count - 1) for number in range(count)]
     centre = starts.pop(count // 2)
     side = round(1 / aspect, _DIGITS)

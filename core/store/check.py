@@ -230,6 +230,11 @@ class _Checks:
                 f"{len(missing - lost):,} photos have no vector of {active.identity.name}, which search uses, only one "
                 "of another model that is not complete yet; `imgsearch index` without --model embeds them"
             )
+        if lacking := self._catalog.regions.count_photos_without(active.id):
+            self.notes.append(
+                f"{lacking:,} {'panorama is' if lacking == 1 else 'panoramas are'} found by the centre only; the next "
+                "`imgsearch index` embeds the rest"
+            )
 
     # the files
 
@@ -314,6 +319,10 @@ class _Checks:
         odd = [v.slot for v in sound if not (isinstance(v.key, bytes) and len(v.key) == 32)]
         if odd:
             yield Finding("vectors", f"{len(odd)} vectors have no content", repair.forget_vectors(space, odd))
+        wrong = self._catalog.regions.impossible(space.id)
+        if wrong:
+            fix = repair.delete_regions(space, wrong)
+            yield Finding("photos", f"{len(wrong)} panoramas have impossible regions", fix)
         return sound
 
     def _flat(self, space: Space, vectors: Sequence[NewVector]) -> Iterator[Finding]:

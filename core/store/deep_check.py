@@ -15,7 +15,7 @@ from imgsearch.core.photos.decode_pool import DecodePool
 from imgsearch.core.photos.walk import named_photo
 from imgsearch.core.types import Embedder, NotAPicture, Photo, SkipPhoto
 
-from .records import Place, Space, sidecar_stamp, text_key
+from .records import Place, Space, region_keys, sidecar_stamp, text_key
 from .repair import Finding, forget_vectors, read_again
 from .schema import FACT_COLUMNS
 from .store import Store
@@ -85,7 +85,8 @@ class DeepCheck:
     ) -> Iterator[Finding]:
         path = printable(place.path)
         try:
-            read = workers.read(photo, embedder.recipe, draft_side=preprocess.draft_side(embedder.recipe))
+            draft_side = preprocess.draft_side(embedder.recipe)
+            read = workers.read(photo, embedder.recipe, draft_side=draft_side, regions=True)
         except (SkipPhoto, NotAPicture) as error:
             yield Finding("photos", f"{path}: was indexed but cannot be read now: {error}", read_again(place.id))
             return
@@ -98,21 +99,25 @@ class DeepCheck:
             return
         wrong = [column for column in FACT_COLUMNS if getattr(read.facts, column) != place.facts[column]]
         wrong += ["keywords"] if read.facts.keywords != place.keywords else []
-        keys = {text_key(text.text) for text in read.facts.texts}
-        wrong += ["texts"] if self._catalog.consistency.text_keys(place.id) != keys else []
+        texts = {text_key(text.text) for text in read.facts.texts}
+        wrong += ["texts"] if self._catalog.consistency.text_keys(place.id) != texts else []
         if wrong:
             yield Finding(
                 "photos", f"{path}: the index disagrees with the file about: {', '.join(wrong)}", read_again(place.id)
             )
-        slot = self._catalog.vectors.slot_of(space.id, "image", place.content_hash)
-        if slot is None or read.square is None or not 0 <= slot < len(rows):
+        keys = region_keys(place.content_hash, read.regions)
+        slots = {at: self._catalog.vectors.slot_of(space.id, "image", key) for at, key in enumerate(keys)}
+        known = {at: slot for at, slot in slots.items() if slot is not None and 0 <= slot < len(rows)}
+        if not known or read.squares is None:
             return  # found already
-        cosine = float(embedder.embed_images(read.square[None])[0] @ rows[slot])
-        if not cosine >= SAME_COSINE:
+        vectors = embedder.embed_images(read.squares[list(known)])
+        cosines = {slot: float(vector @ rows[slot]) for slot, vector in zip(known.values(), vectors, strict=True)}
+        bad = {slot: cosine for slot, cosine in cosines.items() if not cosine >= SAME_COSINE}
+        if bad:
             yield Finding(
                 "vectors",
-                f"{path}: its vector is not that of the picture (cosine {cosine:.3f})",
-                forget_vectors(space, [slot]),
+                f"{path}: its vector is not that of the picture (cosine {min(bad.values()):.3f})",
+                forget_vectors(space, list(bad)),
             )
 
     def _check_texts(self, embedder: Embedder, space: Space, rows: Vectors) -> Iterator[Finding]:

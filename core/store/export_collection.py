@@ -21,9 +21,10 @@ import numpy as np  # noqa: TID253
 
 from imgsearch.core.errors import UsageError
 from imgsearch.core.paths import fsync_path, path_fields, printable, replacing
-from imgsearch.core.types import CarriedText
+from imgsearch.core.types import CarriedText, Region
 
 from .records import Place
+from .region_table import StoredRegion
 from .schema import FACT_COLUMNS, TEXT_FACTS, TRUTH_FACTS, WHOLE_FACTS
 from .store import Store, View
 
@@ -102,7 +103,8 @@ def _write(writer: _Writer, store: Store, view: View, on_progress: Progress) -> 
     with catalog.reading():
         photos, texts = catalog.vectors.count_present(space.id)
         present = catalog.photos.count_present()
-    writer.begin(_header(space, photos, texts))
+        has_regions = catalog.regions.any(space.id)
+    writer.begin(_header(space, photos, texts, has_regions=has_regions))
     done = 0
     for records, vectors in _photo_batches(store, view):
         writer.photos(records, vectors)
@@ -121,9 +123,12 @@ def _photo_batches(store: Store, view: View) -> Iterator[tuple[list[dict[str, An
             places = next(batches, None)
             if places is None:
                 return
-            carried = store.catalog.places.texts_of([place.id for place in places])
+            ids = [place.id for place in places]
+            carried = store.catalog.places.texts_of(ids)
+            regions = store.catalog.regions.of_photos(view.space.id, ids)
             vectors = _rows(store, view, [place.slot for place in places])
-        yield [_photo_record(place, carried.get(place.id, [])) for place in places], vectors
+            parts = {photo_id: _region_records(store, view, found) for photo_id, found in regions.items()}
+        yield [_photo_record(place, carried.get(place.id, [])) | parts.get(place.id, {}) for place in places], vectors
 
 
 def _text_batches(store: Store, view: View) -> Iterator[tuple[list[str], Vectors]]:
@@ -146,7 +151,7 @@ def _rows(store: Store, view: View, slots: Sequence[int]) -> Vectors:
     return np.ascontiguousarray(view.rows[list(slots)], np.float32)
 
 
-def _header(space: Space, photos: int, texts: int) -> dict[str, Any]:
+def _header(space: Space, photos: int, texts: int, *, has_regions: bool) -> dict[str, Any]:
     identity = space.identity
     return {
         "format": FORMAT_NAME,
@@ -162,6 +167,7 @@ def _header(space: Space, photos: int, texts: int) -> dict[str, Any]:
         },
         "photos": photos,
         "texts": texts,
+        "has_regions": has_regions,
     }
 
 
@@ -176,6 +182,20 @@ def _photo_record(place: Place, texts: Sequence[CarriedText]) -> dict[str, Any]:
         "keywords": list(place.keywords),
         "texts": [{"text": carried.text, "source": carried.source} for carried in texts],
     }
+
+
+def _region_records(store: Store, view: View, regions: Sequence[StoredRegion]) -> dict[str, Any]:
+    """What a panorama's own vector shows, and its other regions with their vectors."""
+    own, *others = (_numbers(each.region) for each in regions)
+    vectors = _rows(store, view, [each.slot for each in regions[1:]]).tolist() if others else []
+    return {
+        "region": own,
+        "regions": [{"region": region, "vector": vector} for region, vector in zip(others, vectors, strict=True)],
+    }
+
+
+def _numbers(region: Region) -> list[float]:
+    return [region.x, region.y, region.width, region.height]
 
 
 @contextlib.contextmanager
@@ -301,7 +321,8 @@ class _ParquetWriter:
         self._schema: Any = None
 
     def begin(self, header: dict[str, Any]) -> None:
-        self._schema = parquet_schema(self._arrow, header["model"]["dim"]).with_metadata({"imgsearch": _line(header)})
+        schema = parquet_schema(self._arrow, header["model"]["dim"], has_regions=header["has_regions"])
+        self._schema = schema.with_metadata({"imgsearch": _line(header)})
         self._writer = self._parquet.ParquetWriter(self._file, self._schema)
 
     def photos(self, records: Sequence[dict[str, Any]], vectors: Vectors) -> None:
@@ -330,10 +351,12 @@ def _row_of(record: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def parquet_schema(arrow: Any, dim: int) -> Any:
+def parquet_schema(arrow: Any, dim: int, *, has_regions: bool) -> Any:
     kinds = (TEXT_FACTS, arrow.string()), (WHOLE_FACTS, arrow.int64()), (TRUTH_FACTS, arrow.bool_())
     facts = [(name, next((kind for names, kind in kinds if name in names), arrow.float64())) for name in FACT_COLUMNS]
     carried = arrow.struct([("text", arrow.string()), ("source", arrow.string())])
+    place = arrow.list_(arrow.float64())
+    part = arrow.struct([("region", place), ("vector", arrow.list_(arrow.float32()))])
     return arrow.schema(
         [
             ("record", arrow.string()),
@@ -347,6 +370,7 @@ def parquet_schema(arrow: Any, dim: int) -> Any:
             ("keywords", arrow.list_(arrow.string())),
             ("texts", arrow.list_(carried)),
             ("text", arrow.string()),
+            *([("region", place), ("regions", arrow.list_(part))] if has_regions else []),
             ("vector", arrow.list_(arrow.float32(), dim)),
         ]
     )

@@ -23,11 +23,12 @@ from imgsearch.core.errors import ImgsearchError, ModelError
 from imgsearch.core.models.registry import ModelSpec
 from imgsearch.core.paths import naming, printable
 from imgsearch.core.photos.codecs import codecs
-from imgsearch.core.types import MODALITIES, SpaceIdentity
+from imgsearch.core.photos.regions import MAX_SQUARES
+from imgsearch.core.types import MODALITIES, Region, SpaceIdentity
 
 from .export_collection import FORMAT_NAME, PHOTOS_AT_ONCE, VERSION, Progress, parquet_schema, pyarrow
 from .notes import NOTE, as_note
-from .records import text_key
+from .records import as_region, region_keys, text_key
 from .schema import MAX_DIM
 from .store import Batch, Store
 
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 
     from .records import Space
 
-# The longest line that is read: 65,536 numbers, and every text that a photo may carry, with room to spare.
-MAX_LINE_BYTES = 16 << 20
+# The longest line that is read: 25 times 65,536 numbers, and every text that a photo may carry, with room to spare.
+MAX_LINE_BYTES = 64 << 20
 MAX_TEXT_CHARACTERS = 1 << 20
 MAX_HEADER_BYTES = 1 << 20
 MAX_ROW_GROUP_BYTES = 4 << 30
@@ -58,6 +59,9 @@ class Item:
     content_hash: bytes | None = None
     text: str | None = None
     notes: tuple[str, ...] = ()
+    regions: tuple[Region, ...] = ()
+    """Of a panorama: what `vector` shows, and then each of `parts`."""
+    parts: tuple[Vectors, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,7 @@ def import_collection(
                 notes += sum(store.catalog.notes.add(content, text) for content, text in noted)
         space = store.commit(space, batch, codecs=codecs())
         batch.images.clear()
+        batch.regions.clear()
         batch.texts.clear()
         noted.clear()
         return space
@@ -156,7 +161,11 @@ def import_collection(
     try:
         for item in incoming.items:
             if item.content_hash is not None:
-                batch.images.setdefault(item.content_hash, item.vector)
+                keys = region_keys(item.content_hash, item.regions)
+                for key, vector in zip(keys, (item.vector, *item.parts), strict=True):
+                    batch.images.setdefault(key, vector)
+                if item.regions and not store.catalog.regions.has(space.id, item.content_hash):
+                    batch.regions[item.content_hash] = item.regions
                 noted.extend((item.content_hash, text) for text in item.notes)
                 seen += 1
             elif item.text is not None:
@@ -268,7 +277,26 @@ def _photo_item(record: Any, values: Any, dim: int, where: str) -> Item:
         else []
     )
     notes = tuple(note for text in noted if isinstance(text.get("text"), str) and (note := as_note(text["text"])))
-    return Item(_unit(values, dim, where), content_hash=content, notes=notes)
+    own = record.get("region")
+    regions: list[Region] = []
+    parts: list[Vectors] = []
+    if own is not None:
+        regions.append(_region(own, where))
+        others = record.get("regions") or []
+        if not isinstance(others, list) or len(others) >= MAX_SQUARES:
+            raise BadExport(f"{where}: not a list of regions")
+        for other in others:
+            place, vector = (other.get("region"), other.get("vector")) if isinstance(other, dict) else (None, None)
+            regions.append(_region(place, where))
+            parts.append(_unit(vector if isinstance(vector, list) else [], dim, where))
+    return Item(_unit(values, dim, where), content, notes=notes, regions=tuple(regions), parts=tuple(parts))
+
+
+def _region(numbers: Any, where: str) -> Region:
+    region = as_region(numbers) if isinstance(numbers, list) else None
+    if region is None:
+        raise BadExport(f"{where}: not a region of a picture")
+    return region
 
 
 def _text_item(record: Any, values: Any, dim: int, where: str) -> Item:
@@ -390,7 +418,8 @@ def _read_parquet(path: str) -> Incoming:
             raise BadExport("its header is too long")
         identity, model, photos = _identity(_parsed(head, "header"))
         sizes = (about.row_group(number).total_byte_size for number in range(about.num_row_groups))
-        if not table.schema_arrow.equals(parquet_schema(arrow, identity.dim)):
+        kinds = (parquet_schema(arrow, identity.dim, has_regions=has_regions) for has_regions in (False, True))
+        if not any(table.schema_arrow.equals(kind) for kind in kinds):
             raise BadExport("its columns are not those of an export")
         if any(not 0 <= size <= MAX_ROW_GROUP_BYTES for size in sizes):
             raise BadExport("its parts are too large")
@@ -404,7 +433,9 @@ def _read_parquet(path: str) -> Incoming:
 def _table_items(arrow: Any, table: Any, dim: int) -> Iterator[Item]:
     row = 0
     try:
-        for batch in table.iter_batches(PHOTOS_AT_ONCE, columns=["record", "content_hash", "texts", "text", "vector"]):
+        wanted = ["record", "content_hash", "texts", "text", "region", "regions", "vector"]
+        columns = [name for name in wanted if name in table.schema_arrow.names]
+        for batch in table.iter_batches(PHOTOS_AT_ONCE, columns=columns):
             batch.validate(full=True)
             column = batch.column("vector")
             if column.null_count or column.values.null_count:

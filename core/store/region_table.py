@@ -6,18 +6,18 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from imgsearch.core.photos.regions import LONGER_THAN
+from imgsearch.core.photos.regions import PANORAMA_ASPECT
 from imgsearch.core.types import Region
 
 from .database import Database
 from .records import as_region, region_key, region_keys
 
-IS_LONG = f"max(p.width, p.height) > {LONGER_THAN} * min(p.width, p.height)"
-"""Whether a photo `p` is a panorama, as `regions.is_long` has it. `photos_long` is the index for it."""
+IS_PANORAMA = f"max(p.width, p.height) > {PANORAMA_ASPECT} * min(p.width, p.height)"
+"""Whether a photo `p` is a panorama, as `regions.is_panorama` has it. `panoramas` is the index for it."""
 
 HAS_REGIONS = f"""
     (
-        not ({IS_LONG}) or (
+        not ({IS_PANORAMA}) or (
             exists (select 1 from regions g where g.space_id = :space and g.content_hash = p.content_hash)
             and not exists (
                 select 1 from regions g
@@ -60,6 +60,17 @@ class RegionTable:
                 ],
             )
 
+    def has(self, space_id: str, content_hash: bytes) -> bool:
+        """Whether the space has regions of that content."""
+        return (
+            self._db.row(
+                "select 1 from regions where space_id = :space and content_hash = :content",
+                space=space_id,
+                content=content_hash,
+            )
+            is not None
+        )
+
     def are_whole(self, space_id: str, content_hash: bytes, regions: Sequence[Region]) -> bool:
         """Whether the space has exactly these regions of a content, and a vector of each."""
         rows = self._db.column(
@@ -93,13 +104,17 @@ class RegionTable:
                 found.setdefault(photo_id, []).append(StoredRegion(key, region, slot))
         return found
 
-    def photos_without(self, space_id: str) -> int:
+    def any(self, space_id: str) -> bool:
+        """Whether the space has a panorama."""
+        return self._db.value("select 1 from regions where space_id = :space limit 1", space=space_id) is not None
+
+    def count_photos_without(self, space_id: str) -> int:
         """The number of present panoramas with a vector of the whole picture in that space, but not of all regions."""
         return self._db.count(
             f"""
             select count(*) from photos p
             cross join vectors v on v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
-            where {IS_LONG} and p.state = 'present' and not {HAS_REGIONS}
+            where {IS_PANORAMA} and p.state = 'present' and not {HAS_REGIONS}
             """,  # noqa: S608 - conditions of ours
             space=space_id,
         )

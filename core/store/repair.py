@@ -128,6 +128,16 @@ def move_aside(path: str) -> Fix:
     return lambda store: put_aside(store, path)
 
 
+def delete_regions(space: Space, contents: Sequence[bytes]) -> Fix:
+    """Delete the regions of these contents, so that they are embedded again."""
+
+    def fix(store: Store) -> None:
+        with store.catalog.transaction():
+            store.catalog.regions.delete(space.id, contents)
+
+    return fix
+
+
 def forget_vectors(space: Space, slots: Sequence[int]) -> Fix:
     """Forget the vectors in these slots, so that their contents are embedded again."""
     return lambda store: store.forget(space, slots)

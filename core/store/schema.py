@@ -171,7 +171,7 @@ MIGRATIONS: tuple[str, ...] = (
         primary key (space_id, key)
     ) without rowid;
     create index regions_by_content on regions (space_id, content_hash);
-    create index photos_long on photos (content_hash) where max(width, height) > 1.8 * min(width, height);
+    create index panoramas on photos (content_hash) where max(width, height) > 1.8 * min(width, height);
     """,
 )
 # Identifies the file as a catalogue of ours, for `file` and for check_version.

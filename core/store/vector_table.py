@@ -9,7 +9,7 @@ from imgsearch.core.types import Modality
 
 from .database import Database
 from .records import NewVector
-from .region_table import IS_LONG
+from .region_table import IS_PANORAMA
 
 
 class VectorTable:
@@ -198,7 +198,7 @@ class VectorTable:
         )
         return not any(lacking) and not self._db.rows(
             f"""
-            select content_hash from photos p where {IS_LONG}
+            select content_hash from photos p where {IS_PANORAMA}
             except
             select content_hash from regions where space_id = :space
             order by 1 limit 1
