@@ -319,10 +319,10 @@ class _Checks:
         odd = [v.slot for v in sound if not (isinstance(v.key, bytes) and len(v.key) == 32)]
         if odd:
             yield Finding("vectors", f"{len(odd)} vectors have no content", repair.forget_vectors(space, odd))
-        wrong = self._catalog.regions.impossible(space.id)
+        wrong = self._catalog.regions.wrong(space.id)
         if wrong:
-            fix = repair.delete_regions(space, wrong)
-            yield Finding("photos", f"{len(wrong)} panoramas have impossible regions", fix)
+            said = f"{len(wrong)} panoramas have wrong regions"
+            yield Finding("vectors", said, repair.delete_regions(space, wrong))
         return sound
 
     def _flat(self, space: Space, vectors: Sequence[NewVector]) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from imgsearch.core.photos.regions import PANORAMA_ASPECT
+from imgsearch.core.photos.regions import PANORAMA_ASPECT, WHOLE, regions_of
 from imgsearch.core.types import Region
 
 from .database import Database
@@ -119,12 +119,22 @@ class RegionTable:
             space=space_id,
         )
 
-    def impossible(self, space_id: str) -> list[bytes]:
-        """The contents with a region that is not a part of a picture, or has a key that is not its own."""
+    def wrong(self, space_id: str) -> list[bytes]:
+        """The contents whose regions are not those of the picture, or not all of them, or parts of nothing."""
         rows = self._db.rows(
             "select content_hash, key, x, y, width, height from regions where space_id = :space", space=space_id
         )
-        return sorted({content_hash for content_hash, key, *place in rows if not _is_sound(content_hash, key, place)})
+        found: dict[bytes, dict[bytes, Region | None]] = {}
+        for content_hash, key, *place in rows:
+            found.setdefault(content_hash, {})[key] = as_region(place)
+        pictures = self._db.rows(
+            f"""
+            select distinct content_hash, width, height from photos p
+            where {IS_PANORAMA} and typeof(width) = 'integer' and typeof(height) = 'integer' and min(width, height) > 0
+            """  # noqa: S608 - a condition of ours
+        )
+        expected = {content_hash: regions_of(width, height) for content_hash, width, height in pictures}
+        return [content for content, regions in found.items() if not _are_sound(content, regions, expected)]
 
     def delete(self, space_id: str, contents: Iterable[bytes]) -> None:
         """Delete the regions of these contents, so that the next run makes them again."""
@@ -143,8 +153,14 @@ class RegionTable:
         )
 
 
-def _is_sound(content_hash: object, key: object, place: Sequence[object]) -> bool:
-    region = as_region(place)
-    if region is None or not isinstance(content_hash, bytes) or len(content_hash) != 32:
+def _are_sound(
+    content_hash: object, found: Mapping[bytes, Region | None], expected: Mapping[bytes, Sequence[Region]]
+) -> bool:
+    if not isinstance(content_hash, bytes) or len(content_hash) != 32:
         return False
-    return key in (content_hash, region_key(content_hash, region))
+    if found == {content_hash: WHOLE}:
+        return True
+    regions = expected.get(content_hash)
+    if regions is None:  # of a picture that no photo here has yet
+        return all(each and key in (content_hash, region_key(content_hash, each)) for key, each in found.items())
+    return found == dict(zip(region_keys(content_hash, regions), regions, strict=True))
