@@ -272,6 +272,23 @@ def test_a_batch_with_panoramas_never_mixes_up_vectors(tmp_path, folder):
             assert (names([best]), best.place.region) == ([f"{stem}.png"], Region(0, 0, 0.25, 1))
 
 
+def test_a_panorama_that_lacks_its_end_gets_one_square(scene, tmp_path, model, folder):
+    with Image.open(scene / TALL) as image:
+        image.resize((600, 1800)).save(tmp_path / "long.jpg", quality=95)
+    data = (tmp_path / "long.jpg").read_bytes()
+    (scene / TALL).write_bytes(data[: len(data) * 2 // 3])
+    assert index(folder, model, scene).new == PHOTOS
+    assert model.squares == PHOTOS - 1 + WIDE_SQUARES
+    assert (
+        next(hit for hit in find(folder, model, tmp_path / "banana.png") if hit.path.endswith(TALL)).place.region
+        is None
+    )
+    assert index(folder, model, scene).unchanged == PHOTOS
+    with Store.open(folder) as store:
+        checked = check(store, embedder=lambda: model)
+        assert (checked.findings, checked.notes) == ((), ())
+
+
 @pytest.mark.parametrize("mode", ["squash", "longest"])
 def test_a_model_that_sees_the_whole_picture_gets_one_square(scene, tmp_path, folder, mode):
     whole = Pixels(Recipe((16, 16), (0.5,) * 3, (0.5,) * 3, resize_mode=mode))

@@ -30,6 +30,13 @@ _ID: Schema = {"type": "integer", "minimum": 1, "maximum": (1 << 63) - 1}
 _IDS: Schema = {"type": "array", "items": _ID, "maxItems": 64}
 _LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 60}
 _OFFSET: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_OFFSET, "default": 0}
+_REGION: Schema = {
+    "type": "array",
+    "items": {"type": "number", "minimum": 0, "maximum": 1},
+    "minItems": 4,
+    "maxItems": 4,
+    "description": "Only of a panorama: the part that matched. x, y, width and height, as fractions of the picture.",
+}
 _ANY: Schema = {"type": "object", "additionalProperties": True}
 _BINARY: Schema = {"type": "string", "format": "binary"}
 
@@ -222,7 +229,7 @@ def document() -> dict[str, Any]:
 def _hits() -> Schema:
     return _object(
         {
-            "hits": {"type": "array", "items": _ANY},
+            "hits": {"type": "array", "items": {**_ANY, "properties": {"region": _REGION}}},
             "more": {"type": "boolean", "description": "Whether a larger offset may find more."},
             "seconds": {"type": "number"},
         },

@@ -217,6 +217,12 @@ function card(photo, at) {
   image.sizes = `${Math.round(1.2 * shown * rowHeight())}px`;
   image.srcset = MIDDLE.map((side) => `${thumbnail(photo, side)} ${Math.round(side * Math.min(1, ratio))}w`).join(", ");
   const open = make("button", { type: "button", class: "open", "data-at": at }, image);
+  if (photo.region) {
+    const [x, across] = visible(photo.region[0] + photo.region[2] / 2, ratio / shown);
+    const [y, down] = visible(photo.region[1] + photo.region[3] / 2, shown / ratio);
+    image.style.objectPosition = `${across < 1 ? 100 * x / (1 - across) : 50}% ${down < 1 ? 100 * y / (1 - down) : 50}%`;
+    open.append(frame(photo.region, [x, y, across, down]));
+  }
   open.addEventListener("click", () => look(at));
   const name = make("span", {}, nameOf(photo));
   const text = make("figcaption", {}, name);
@@ -229,6 +235,24 @@ function card(photo, at) {
   figure.append(open, text);
   if (photo.members) figure.append(make("span", { class: "badge" }, `+${photo.members.length}`));
   return figure;
+}
+
+// The part of one side that the grid shows, with `middle` as near to its middle as can be: its start and length.
+function visible(middle, times) {
+  const length = Math.min(1, 1 / times);
+  return [Math.min(1 - length, Math.max(0, middle - length / 2)), length];
+}
+
+// A frame around the part of a panorama that was found. `seen` is the part of the picture that is shown.
+function frame(region, seen) {
+  const svg = document.createElementNS(SVG, "svg"), rect = document.createElementNS(SVG, "rect");
+  svg.setAttribute("class", "region");
+  svg.setAttribute("aria-hidden", "true");
+  svg.setAttribute("viewBox", seen.join(" "));
+  svg.setAttribute("preserveAspectRatio", "none");
+  ["x", "y", "width", "height"].forEach((name, at) => rect.setAttribute(name, region[at]));
+  svg.append(rect);
+  return svg;
 }
 
 const rowHeight = () => parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--row")) * 16;
@@ -318,12 +342,29 @@ function lookAt(photo) {
   $("large").src = thumbnail(photo, LARGE);
   $("large").alt = nameOf(photo);
   $("save").href = `/api/photos/${photo.id}/original`;
+  frameLarge(photo);
   $("told").textContent = "";
   describe(photo);
   showTexts(photo);
   $("look").querySelector(".prev").hidden = !state.photos[state.at - 1];
   $("look").querySelector(".next").hidden = !state.photos[state.at + 1];
   if (!$("look").open) $("look").showModal();
+}
+
+// The frame is as large as the picture: a drawing of the same size that fits into the same room.
+function frameLarge(photo) {
+  $("large").parentNode.querySelector(".region")?.remove();
+  if (!photo.region) return;
+  const scale = Math.min(1, LARGE / Math.max(photo.width, photo.height));
+  const inner = frame(photo.region, [0, 0, 1, 1]), svg = document.createElementNS(SVG, "svg");
+  const size = [Math.round(scale * photo.width), Math.round(scale * photo.height)];
+  svg.setAttribute("class", "region");
+  svg.setAttribute("viewBox", `0 0 ${size.join(" ")}`);
+  svg.setAttribute("width", size[0]);
+  svg.setAttribute("height", size[1]);
+  inner.removeAttribute("class");
+  svg.append(inner);
+  $("large").after(svg);
 }
 
 function describe(photo) {

@@ -28,7 +28,7 @@ from imgsearch.core.paths import processor_cores
 from imgsearch.core.types import DECODE_SECONDS, Facts, NotAPicture, Photo, Recipe, Region, SkipPhoto, Stage
 
 from .decode_worker import LIMIT_BYTES, Channel, ChannelClosed, ChannelTimeout, facts_from
-from .regions import WHOLE, is_panorama, regions_of
+from .regions import regions_for
 
 if TYPE_CHECKING:
     import numpy as np
@@ -158,22 +158,17 @@ class DecodePool:
         for each of its regions, unless the recipe puts the whole picture into one. Raises NotAPicture, SkipPhoto (also
         for a decoder that crashed or took too long), and PoolClosed.
         """
-        has_several = regions and recipe.resize_mode == "shortest"
         task = {
             "path": photo.path,
             "sidecars": [[sidecar.relpath, sidecar.size, sidecar.mtime_ns] for sidecar in photo.sidecars],
             "named": photo.named,
             "draft_side": draft_side,
             "recipe": dataclasses.asdict(recipe),
-            "regions": has_several,
+            "regions": regions,
         }
-
-        def take(record: dict[str, Any], data: bytes) -> DecodedPhoto:
-            read = _read_of(record, data, recipe, has_several)
-            is_whole = regions and not has_several and is_panorama(read.facts.width, read.facts.height)
-            return dataclasses.replace(read, regions=(WHOLE,)) if is_whole else read
-
-        return self._answer(task, photo.size, take, known)
+        return self._answer(
+            task, photo.size, lambda record, data: _read_of(record, data, recipe, has_regions=regions), known
+        )
 
     def thumbnail(self, path: str, side: int) -> Thumbnail:
         """The photo as a JPEG: upright, sRGB, whole, neither side longer than `side`, without metadata.
@@ -314,10 +309,10 @@ def _taken(record: dict[str, Any], data: bytes, take: _Take[T]) -> T:
         raise ChannelClosed from None
 
 
-def _read_of(record: dict[str, Any], data: bytes, recipe: Recipe, has_several: bool) -> DecodedPhoto:
+def _read_of(record: dict[str, Any], data: bytes, recipe: Recipe, *, has_regions: bool) -> DecodedPhoto:
     picture, squares = record["picture"], None
     facts = facts_from(picture["facts"])
-    regions = regions_of(facts.width, facts.height) if has_several else ()
+    regions = regions_for(facts, recipe) if has_regions else ()
     if "squares" in record:
         squares = np.frombuffer(data, np.uint8).reshape(len(regions) or 1, *recipe.size, 3)
     content_hash, size, mtime_ns = _bytes(picture, "content_hash"), int(picture["size"]), int(picture["mtime_ns"])

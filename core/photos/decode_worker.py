@@ -210,7 +210,7 @@ class _Worker:
 
         self._read_picture = decode.read_picture
         self._square, self._square_of = preprocess.square, preprocess.square_of
-        self._regions_of = regions.regions_of
+        self._regions_for = regions.regions_for
         decode.use_one_thread()
         self._channel = channel
         self._share, self._alone = share, alone
@@ -257,8 +257,7 @@ class _Worker:
         if picture.image is None:
             return {"picture": record}, b""
         recipe = Recipe(**{**task["recipe"], **{key: tuple(task["recipe"][key]) for key in ("size", "mean", "std")}})
-        facts = picture.facts
-        regions = self._regions_of(facts.width, facts.height)[1:] if task["regions"] else ()
+        regions = self._regions_for(picture.facts, recipe)[1:] if task["regions"] else ()
         with _resizing():
             squares = [self._square(picture.image, recipe)]
             squares += [self._square_of(picture.image, region, recipe) for region in regions]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from imgsearch.core.types import Region
+from imgsearch.core.types import Facts, Recipe, Region
 
 PANORAMA_ASPECT = 1.8
 """A picture gets several squares if its long side is more than this number of short sides (docs/benchmarks.md)."""
@@ -20,6 +20,19 @@ _DIGITS = 6
 def is_panorama(width: int, height: int) -> bool:
     """Whether a picture is one of those that get several squares. `photo_table` asks the same in SQL."""
     return max(width, height) > PANORAMA_ASPECT * min(width, height)
+
+
+def regions_for(facts: Facts, recipe: Recipe) -> tuple[Region, ...]:
+    """What each square of a panorama shows to a model with this recipe; empty for another photo.
+
+    The whole picture is one region if the model sees all of it, and if the file lacks its end: which part of the
+    picture its lines are is not known exactly.
+    """
+    if not is_panorama(facts.width, facts.height):
+        return ()
+    if recipe.resize_mode != "shortest" or facts.is_damaged:
+        return (WHOLE,)
+    return regions_of(facts.width, facts.height)
 
 
 def regions_of(width: int, height: int) -> tuple[Region, ...]:

@@ -175,8 +175,25 @@ def _picture(card: Card, name: str, about: str) -> str:
     return (
         f'<a class="photo" href="{_text(file_url(card.hit.path))}" rel="noreferrer" data-name="{_text(name)}" '
         f'data-about="{_text(about)}"{shows}{large}><img src="{_data_url(card.thumbnail)}" decoding="async" '
-        f'alt="{_text(f"{name}, {taken}" if taken else name)}"></a>'
+        f'alt="{_text(f"{name}, {taken}" if taken else name)}">{_frame(card.hit)}</a>'
     )
+
+
+def _frame(hit: Hit) -> str:
+    """A frame around the region of a panorama that was found. The page allows no style attributes, but SVG needs none:
+    it is scaled as the picture is."""
+    region, facts = hit.place.region, hit.place.facts
+    if region is None:
+        return ""
+    width, height = facts["width"], facts["height"]
+    place = {
+        "x": region.x * width,
+        "y": region.y * height,
+        "width": region.width * width,
+        "height": region.height * height,
+    }
+    numbers = " ".join(f'{name}="{number:.1f}"' for name, number in place.items())
+    return f'<svg class="region" viewBox="0 0 {width} {height}" aria-hidden="true"><rect {numbers}/></svg>'
 
 
 def _needs_large(hit: Hit) -> bool:
