@@ -98,6 +98,7 @@ def _answer_here(
             if not hits and not options.include_offline:
                 _mention_offline(root.path for root in store.catalog.roots.all() if root.state == "offline")
             code = 0 if hits else 1
+        _mention_progress(store.progress())
     finish(embedder)
     return code
 
@@ -216,6 +217,13 @@ def _mention_offline(roots: Iterable[str]) -> None:
         render.warn(f"{printable(path)} is offline and its photos are hidden (see: imgsearch status)")
 
 
+def _mention_progress(progress: object) -> None:
+    """That the index is being filled, so that a photo may be missing."""
+    if progress is not None:
+        render.flush()
+        render.say(f"still indexing: {progress} done")
+
+
 def _print_warm(answer: protocol.ServerAnswer, show: Show, on_explained: OnExplained | None) -> int:
     """Print what a running server found, exactly as if it had been found here."""
     if on_explained and answer.explanation is not None:
@@ -224,6 +232,7 @@ def _print_warm(answer: protocol.ServerAnswer, show: Show, on_explained: OnExpla
         on_explained(Explanation(answer.explanation))
     show(answer.typed, answer.hits)
     _mention_offline(answer.offline)
+    _mention_progress(answer.progress)
     render.flush()
     return 0 if answer.hits else 1
 

@@ -266,3 +266,19 @@ def test_every_fact_of_the_catalogue_is_shown_with_metadata_or_always():
     always = set(hits.FIELDS) - set(hits.FACTS)
     assert set(hits.FACTS) == set(FACT_COLUMNS) - always - left_out
     assert left_out < set(FACT_COLUMNS)
+
+
+def test_a_query_says_how_far_an_index_run_is(imgsearch, photos, folder):
+    from imgsearch.core.store.store import Batch, RunProgress, Store
+
+    assert imgsearch("index", photos, "--model", "builtin").code == 0
+    with Store.writing(folder) as store:
+        store.commit(store.active_space(), Batch(), codecs="", progress=RunProgress(1_200, 5_000))
+        answer = imgsearch("query", "lemon")
+        assert (answer.code, answer.err) == (0, "imgsearch: still indexing: 1,200 of 5,000 photos done\n")
+        assert imgsearch("query", "lemon", "--quiet").err == ""
+    assert imgsearch("query", "lemon").err == ""  # that run was killed, or stopped
+    shutil.copy(photos / "lemon.jpg", photos / "another.jpg")
+    assert imgsearch("index").code == 0
+    with Store.writing(folder) as store:
+        assert store.progress() is None  # it had nothing left

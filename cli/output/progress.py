@@ -176,7 +176,9 @@ class Progress:
             except BrokenPipeError:
                 self.is_deserted = True
                 self._stop.set()
-        if event.kind == "walking":
+        if event.kind == "loading":
+            self._line.draw("loading the model")
+        elif event.kind == "walking":
             self._line.draw(f"looking for files: {event.count:,}", f"{event.count:,} files", f"{event.count:,}")
         elif event.kind == "planned":
             self._start(event.count)

@@ -23,7 +23,7 @@ from imgsearch.core.photos.codecs import codecs
 from imgsearch.core.store.calibration import CALIBRATION_VERSION, Calibration, calibrate, sampled
 from imgsearch.core.store.catalog import Catalog
 from imgsearch.core.store.records import NewPhoto, Space, region_keys, text_key
-from imgsearch.core.store.store import Batch, Store
+from imgsearch.core.store.store import Batch, RunProgress, Store
 from imgsearch.core.types import CarriedText, Embedder, NotAPicture, Region, Skipped, SkipPhoto
 
 from .changes import Event, IndexPlan, Listener, Summary, Survey, Todo, TodoList
@@ -114,6 +114,7 @@ class _Loop:
         self._embedder: Embedder | None = None
         self._batch = Batch()
         self._committed_at = time.perf_counter()
+        self._planned = self._done = 0
 
     @cached_property
     def workers(self) -> DecodePool:
@@ -139,6 +140,7 @@ class _Loop:
         with self._timed("walk"):
             survey.run(todo)
         self._batch = survey.batch
+        self._planned = len(todo)
         self.on_event(Event("planned", count=len(todo)))
         if self.plan.dry_run:
             for item in todo:
@@ -165,6 +167,7 @@ class _Loop:
 
     def _load(self) -> Embedder:
         if self._embedder is None:
+            self.on_event(Event("loading"))
             with self._timed("load"):
                 self._embedder, model = self._get_embedder()
             self.space = self.store.space_for(self._embedder.identity, model)
@@ -263,6 +266,7 @@ class _Loop:
 
     def _take(self, item: _Prepared, vectors: Vectors | None) -> None:
         """`vectors`: one for each square of the item."""
+        self._done += 1
         result = item.result
         if result is None:
             self.summary.not_pictures += 1
@@ -314,7 +318,9 @@ class _Loop:
             self._embed_texts()
             with self._timed("write"):
                 assert self.space is not None
-                self.space = self.store.commit(self.space, self._batch, codecs=codecs())
+                self.space = self.store.commit(
+                    self.space, self._batch, codecs=codecs(), progress=RunProgress(self._done, self._planned)
+                )
             self.on_event(Event("checkpoint", count=len(self._batch)))
         self._batch = Batch()
         self._committed_at = time.perf_counter()

@@ -44,6 +44,8 @@ class EngineAnswer:
     explanation: Explanation | None
     offline: tuple[str, ...]
     """If there are no hits: the paths of offline roots, which were not searched."""
+    progress: str | None
+    """How far a run is that fills the index at this moment."""
 
 
 class Engine:
@@ -99,7 +101,9 @@ class Engine:
             searcher = self._current()
             hits = searcher.search(query, options, on_explained=explanations.append if explain else None)
             offline = () if hits or options.include_offline else _offline_roots(searcher.store)
-            return EngineAnswer(hits, explanations[0] if explanations else None, offline)
+            progress = searcher.store.progress()
+            explanation = explanations[0] if explanations else None
+            return EngineAnswer(hits, explanation, offline, str(progress) if progress else None)
         finally:
             self._lock.release()
 

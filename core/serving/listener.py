@@ -120,6 +120,7 @@ class Listener:
                 "hits": [protocol.packed(hit) for hit in found.hits],
                 "explanation": found.explanation.record if found.explanation else None,
                 "offline": list(found.offline),
+                "progress": found.progress,
             }
         except (QueryError, UsageError) as error:
             return protocol.error_record(error)

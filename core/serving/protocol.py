@@ -54,6 +54,8 @@ class ServerAnswer(NamedTuple):
     """With `explain`: the record of an `Explanation`."""
     offline: list[str]
     """If there are no hits: the offline roots, which were not searched."""
+    progress: str | None
+    """How far a run is that fills the index at this moment."""
 
 
 class ProtocolError(Exception):
@@ -119,6 +121,7 @@ def _parsed(answer: Record) -> ServerAnswer | QueryError | UsageError:
             [_hit(hit) for hit in _field(answer, "hits", list)],
             _field(answer, "explanation", dict) if answer.get("explanation") is not None else None,
             _field(answer, "offline", list),
+            _field(answer, "progress", str) if answer.get("progress") is not None else None,
         )
     if state == "error" and answer.get("error") in _ERRORS:
         hint = _field(answer, "hint", str) if answer.get("hint") is not None else None

@@ -34,7 +34,7 @@ from .calibration import Calibration
 from .catalog import Catalog
 from .files import SALVAGED
 from .graphs import Graphs
-from .lock import POLL_SECONDS, OnWait, write_lock
+from .lock import POLL_SECONDS, OnWait, write_lock, writer_of
 from .records import KnownPhoto, NewPhoto, NewVector, Place, Root, Space, join, region_keys, split
 from .vectors import FlatVectors, SlotMap, crc_of
 
@@ -50,6 +50,8 @@ else:
 # From this cosine on, a photo that was edited in place still shows the same, and keeps its notes: edits hardly ever go
 # below it, and of 10,000 pairs of different photos 2 are above (docs/benchmarks.md).
 SAME_PICTURE = 0.7
+PROGRESS = "progress"
+"""The key of a run's progress in the catalogue."""
 UPDATE_SECONDS = 3.0
 """How long a reader waits for another process that upgrades the catalogue, which takes a moment."""
 
@@ -73,6 +75,17 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.photos) + len(self.found_again) + len(self.failures)
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """How many files an index run has done, of those that it planned."""
+
+    done: int
+    planned: int
+
+    def __str__(self) -> str:
+        return f"{self.done:,} of {self.planned:,} photos"
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +227,7 @@ class Store:
 
     # writing
 
-    def commit(self, space: Space, batch: Batch, *, codecs: str) -> Space:
+    def commit(self, space: Space, batch: Batch, *, codecs: str, progress: RunProgress | None = None) -> Space:
         """Make one checkpoint durable: vectors first, then the rows that name them. Returns the updated space."""
         new = self._append_vectors(space, batch)
         edited = list(self._edited(space, batch))
@@ -234,7 +247,19 @@ class Store:
                 parts = {key for of, regions in batch.regions.items() for key in region_keys(of, regions)[1:]}
                 self.catalog.vectors.add_pending_imports(batch.images.keys() - parts, batch.texts)
             self.catalog.vectors.clear_pending_imports(_keys_of(batch))
+            if progress is not None:
+                self.catalog.set_info(PROGRESS, f"{progress.done} {progress.planned}")
         return self.reload(space)
+
+    def progress(self) -> RunProgress | None:
+        """How far the run is that fills the index at this moment; None if there is none, or it has nothing left."""
+        done, _, planned = (self.catalog.get_info(PROGRESS) or "").partition(" ")
+        if not (done.isdecimal() and planned.isdecimal() and int(done) < int(planned)):
+            return None
+        try:
+            return RunProgress(int(done), int(planned)) if writer_of(self.folder) else None
+        except OSError:
+            return None
 
     def _append_vectors(self, space: Space, batch: Batch) -> list[NewVector]:
         """Append the vectors that the space lacks. Returns the rows that will name them."""
