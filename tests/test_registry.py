@@ -389,7 +389,7 @@ def test_auto_falls_back_to_builtin_in_one_line(fake_hub: Callable[[Answer], Hub
     assert said == [
         f"cannot download lite from {address}: "
         "it refuses (403): because of a proxy, a wrong name, or a missing login (HF_TOKEN); "
-        "using the built-in model, which is small and weak. For better results, "
+        "using the built-in model. For better results, "
         "index with --model lite when online (605 MB)"
     ]
 

@@ -84,7 +84,9 @@ class Summary:
         return self.new + self.changed + self.reused
 
 
-EventKind = Literal["loading", "walking", "planned", "photo", "skipped", "passed", "gone", "would_index", "checkpoint", "notice"]
+EventKind = Literal[
+    "loading", "walking", "planned", "photo", "skipped", "passed", "gone", "would_index", "checkpoint", "notice"
+]
 
 
 @dataclass(frozen=True, slots=True)

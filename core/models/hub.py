@@ -73,7 +73,7 @@ def resolve_auto(say: Say | None = None, *, offline: bool = False, progress: Pro
     except ModelError as error:
         if say:
             say(
-                f"{error}; using the built-in model, which is small and weak. For better results, "
+                f"{error}; using the built-in model. For better results, "
                 f"index with --model {RECOMMENDED} when online ({recommended.download_mb} MB)"
             )
         return ALIASES[BUILTIN].spec
