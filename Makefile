@@ -5,16 +5,18 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := dev,browser,raw,jxl,parquet
 DEMO := .demo
+# An environment without torch, which `make light` and the targets after it use. Same rules, same Python.
+LIGHT := .light
 
-.PHONY: demo test test-long lint types completions manual bench bench-long clean
+.PHONY: demo light demo-light test test-long test-light lint types completions manual bench bench-long clean
 
-$(BIN)/python:
+$(BIN)/python $(LIGHT)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || \
 		{ echo "imgsearch needs Python 3.11 to 3.14; choose one with: make PYTHON=python3.12"; exit 1; }
 	@command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || \
 		{ echo "hnswlib is compiled here and needs a C++ compiler: apt install g++, dnf install gcc-c++, xcode-select --install"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(PYTHON) -m venv $(@:/bin/python=)
+	$@ -m pip install --quiet --upgrade pip
 
 # A stale build/ would install modules that have been deleted.
 $(STAMP): pyproject.toml | $(BIN)/python
@@ -22,8 +24,28 @@ $(STAMP): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	@touch $@
 
+$(LIGHT)/.libraries: requirements/light.txt | $(LIGHT)/bin/python
+	$(LIGHT)/bin/python -m pip install --quiet --requirement $<
+	@touch $@
+
+# Installed, not linked, so that the tests run what a user gets.
+$(LIGHT)/.installed: pyproject.toml $(LIGHT)/.libraries $(shell find cli core -type f ! -name '*.pyc')
+	rm -rf build
+	$(LIGHT)/bin/python -m pip install --quiet --no-deps --force-reinstall .
+	@touch $@
+
+$(LIGHT)/.tested: requirements/light-tests.txt $(LIGHT)/.libraries
+	$(LIGHT)/bin/python -m pip install --quiet --requirement $<
+	@touch $@
+
+light: $(LIGHT)/.installed
+	@echo "$(LIGHT)/bin/imgsearch is ready: $$(du -sm $(LIGHT) | cut -f 1) MB on disk, without torch"
+
 # Indexes the sample album in its own folder, then runs one query of each kind. Needs no network.
 demo: $(STAMP)
+demo-light: $(LIGHT)/.installed
+demo-light: BIN := $(LIGHT)/bin
+demo demo-light:
 	@rm -rf $(DEMO)
 	@set -e; run() { echo; echo "\$$ imgsearch $$*"; HF_HUB_OFFLINE=1 $(BIN)/imgsearch "$$@" --index $(DEMO); }; \
 	run index tests/album --model builtin; \
@@ -37,6 +59,10 @@ demo: $(STAMP)
 # test-long runs for hours, with many more kills, disk faults, damaged pictures and random examples.
 test test-long: $(STAMP)
 	$(if $(filter test-long,$@),IMGSEARCH_TEST_LONG=1) $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+# In an environment that has never seen torch: tests of what works without it.
+test-light: $(LIGHT)/.installed $(LIGHT)/.tested
+	$(LIGHT)/bin/python -m pytest --numprocesses 2 --dist worksteal -p no:cacheprovider $(LIGHT_TESTS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -66,4 +92,4 @@ bench bench-long: $(STAMP)
 	$(BIN)/python bench/compare.py $(if $(filter bench-long,$@),--long) $(if $(DATA),--data '$(DATA)')
 
 clean:
-	rm -rf $(VENV) $(DEMO) .bench .dev build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(LIGHT) $(DEMO) .bench .dev build *.egg-info .mypy_cache .ruff_cache .pytest_cache

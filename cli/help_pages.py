@@ -46,7 +46,7 @@ def page(command: Command, *, is_long: bool) -> str:
 def usage(command: Command) -> str:
     words = ["imgsearch", *command.words, "[OPTIONS]"]
     if command.is_group:
-        return " ".join([*words, "COMMAND [ARGS]..."])
+        return " ".join([*words, "[COMMAND [ARGS]...]" if command.is_runnable else "COMMAND [ARGS]..."])
     for each in command.arguments:
         name = argument_name(each)
         words.append(name if each.is_required else f"[{name}]")

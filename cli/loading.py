@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from .output import render
 
 if TYPE_CHECKING:
+    from imgsearch.core.errors import ModelError
     from imgsearch.core.models.onnx_towers import QueryEmbedder
     from imgsearch.core.models.registry import ModelSpec
     from imgsearch.core.store.records import Space
@@ -125,7 +126,20 @@ def export_towers(embedder: Embedder, *, say: Say = render.say) -> None:
         say(f"{'text' if tower == 'text' else 'picture'} queries load the whole model {name}: {why}")
 
 
-def load_model(spec: ModelSpec, *, device: str, precision: str, offline: bool, say: Say) -> Embedder:
+def named(model: str, weights: str | None = None, preprocess_from: str | None = None) -> ModelSpec:
+    """What --model means. That may be the name of a model of local files that was imported from another machine."""
+    from imgsearch.core.models.onnx_towers import OnnxTowers
+    from imgsearch.core.models.registry import DIR_PREFIX, parse
+
+    is_here = os.path.exists(os.path.expanduser(model.removeprefix(DIR_PREFIX)))
+    imported = OnnxTowers.named(model) if weights is None and not is_here else None
+    return imported or parse(model, weights, preprocess_from)
+
+
+def load_model(
+    spec: ModelSpec, *, device: str, precision: str, offline: bool, say: Say, needs_torch: bool = False
+) -> Embedder:
+    """The model; with its ONNX towers if that is possible, unless `needs_torch`. Raises ModelError, UsageError."""
     from imgsearch.core.errors import ModelError
 
     from .output.progress import Download
@@ -139,7 +153,7 @@ def load_model(spec: ModelSpec, *, device: str, precision: str, offline: bool, s
 
         def whole() -> Embedder:
             if not onnx_embedder.has_torch():
-                raise ModelError(f"{spec.name} needs torch, which is not installed", hint=onnx_embedder.NO_TORCH)
+                raise _without_torch(spec, onnx_embedder.option_for_torch(device, precision))
             from imgsearch.core.models import loading
 
             with Download() as progress:
@@ -147,9 +161,36 @@ def load_model(spec: ModelSpec, *, device: str, precision: str, offline: bool, s
                     spec, device=device, precision=precision, offline=offline, say=say, progress=progress
                 )
 
+        if needs_torch:
+            return whole()
         return onnx_embedder.find(spec, device=device, precision=precision, whole=whole, say=say) or whole()
     except (ImportError, MemoryError) as error:
         if isinstance(error, MemoryError) or re.search(r"map segment|cannot allocate|memory", str(error)):
             hint = "close other programs, or raise the limit (ulimit -v)"
             raise ModelError("not enough memory to load the model", hint=hint) from error
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing in ("torchvision", "timm", "safetensors"):
+            raise ModelError(f"{spec.name} needs {missing}, which is not installed", hint=_install_torch()) from error
         raise
+
+
+def _without_torch(spec: ModelSpec, option: str) -> ModelError:
+    from imgsearch.core.errors import ModelError
+    from imgsearch.core.models.onnx_towers import OnnxTowers
+    from imgsearch.core.paths import printable
+
+    towers = OnnxTowers.of_model(spec)
+    what, why = option or printable(spec.name), ""
+    if towers and not option:
+        why = "".join(f" for {_kind(tower)} ({reason})" for tower, reason in towers.manifest.lacking.items())
+    return ModelError(f"{what} needs torch{why}, which is not installed", hint=_install_torch())
+
+
+def _install_torch() -> str:
+    from imgsearch.core.doctor.fixes import TORCH, install, requirement
+
+    return f"install it: {install(*map(requirement, TORCH))}"
+
+
+def _kind(tower: str) -> str:
+    return "texts" if tower == "text" else "pictures"

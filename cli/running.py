@@ -107,15 +107,18 @@ class ModelChoice:
         return space is None or space.identity.fingerprint == self.loaded.identity.fingerprint
 
     def _spec(self) -> ModelSpec:
-        from imgsearch.core.models import hub, registry
+        from imgsearch.core.models import hub, onnx_embedder
 
+        from .loading import named
         from .output.progress import Download
 
         if self._model in (None, "auto"):
+            if not onnx_embedder.has_torch():
+                return onnx_embedder.resolve_auto(self._say)
             with Download() as progress:
                 return hub.resolve_auto(self._say, offline=self._offline, progress=progress)
         assert self._model is not None
-        return registry.parse(self._model, self._weights, self._preprocess_from)
+        return named(self._model, self._weights, self._preprocess_from)
 
 
 class Received:

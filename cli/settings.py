@@ -141,10 +141,10 @@ def default_map(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def called(arguments: Sequence[str]) -> Command | None:
-    """The command that the first words name; None for the program itself and for a group."""
+    """The command that the first words name; None for the program itself and for a group that does not run."""
     for count in (2, 1):
         command = COMMANDS.get(" ".join(arguments[:count])) if len(arguments) >= count else None
-        if command and not command.is_group:
+        if command and command.is_runnable:
             return command
     return None
 

@@ -159,9 +159,13 @@ def _run_program(context: typer.Context, *, version: bool, show_completion: str 
     raise typer.Exit
 
 
-def _show_group(command: Command) -> Callable[..., None]:
-    def show(context: typer.Context) -> None:
-        if context.invoked_subcommand is None:
-            render.emit(help_pages.page(command, is_long=True))
+def _show_group(command: Command) -> Callable[..., object]:
+    def show(context: typer.Context, **values: Any) -> object:
+        if context.invoked_subcommand is not None:
+            return None
+        if command.is_runnable:
+            return command.load()(**values)
+        render.emit(help_pages.page(command, is_long=True))
+        return None
 
     return show

@@ -19,7 +19,7 @@ PAGES = sorted([*TOP.glob("*.md"), *TOP.glob("docs/*.md")])
 SHOWING_OPTIONS = ("README", "installation", "models", "indexing", "output", "configuration", "collections")
 """Pages whose lines with `imgsearch` contain no options of other programs, except OTHER_PROGRAMS."""
 OTHER_PROGRAMS = {"--files-from", "--read0"}
-RUNNABLE = [name for name, command in COMMANDS.items() if not command.is_group]
+RUNNABLE = [name for name, command in COMMANDS.items() if command.is_runnable]
 
 
 def test_the_library_example_of_the_readme_runs(photos, tmp_path, capsys):

@@ -19,7 +19,7 @@ from imgsearch.core.search.filters import Filters
 from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.search.query_arguments import QueryArguments
 
-RUNNABLE = [command for command in COMMANDS.values() if not command.is_group]
+RUNNABLE = [command for command in COMMANDS.values() if command.is_runnable]
 EVERY_COMMAND = pytest.mark.parametrize("command", RUNNABLE, ids=lambda command: command.name)
 
 WITH_A_DUMMY = """

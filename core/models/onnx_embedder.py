@@ -25,7 +25,7 @@ from imgsearch.core.types import Embedder, Recipe, SpaceIdentity
 
 from .hub import Say
 from .onnx_towers import OnnxError, OnnxTowers, libraries, run, session
-from .registry import ModelSpec, json_file, weights_digest
+from .registry import ALIASES, BUILTIN, RECOMMENDED, ModelSpec, json_file, weights_digest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,8 +40,6 @@ MEASURE_FROM_PHOTOS = 5_000
 MEASURED_PHOTOS = 64
 GPU_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """What the drivers of NVIDIA, AMD and of GPUs under Windows' Linux make."""
-
-NO_TORCH = "install it: pip install torch torchvision open_clip_torch timm onnx"
 
 
 class OnnxEmbedder:
@@ -129,7 +127,7 @@ def find(
     spec: ModelSpec, *, device: str, precision: str, whole: Callable[[], Embedder], say: Say
 ) -> OnnxEmbedder | None:
     """The embedder of a model that needs no torch, unless the user, a GPU or a measurement asks for torch."""
-    if device not in ("auto", "cpu") or precision != "auto" or (device == "auto" and has_torch() and may_have_gpu()):
+    if option_for_torch(device, precision) or (device == "auto" and has_torch() and may_have_gpu()):
         return None
     towers = OnnxTowers.of_model(spec)
     if towers is None or towers.manifest.lacking or not _is_intact(towers, spec):
@@ -140,6 +138,32 @@ def find(
         return None
     identity = SpaceIdentity(manifest.fingerprint, spec.name, spec.arch, spec.weights, manifest.dim, manifest.details)
     return OnnxEmbedder(towers, identity, whole, say)
+
+
+def option_for_torch(device: str, precision: str) -> str:
+    """The option that only torch can follow; empty if there is none."""
+    if device not in ("auto", "cpu"):
+        return f"--device {device}"
+    is_same_here = precision == "auto" or (precision == OnnxEmbedder.precision and not has_torch())
+    return "" if is_same_here else f"--precision {precision}"
+
+
+def can_do_without_torch(spec: ModelSpec) -> bool:
+    """Whether the towers of the model are here, so that photos can be embedded with it. Hashes nothing."""
+    towers = OnnxTowers.of_model(spec)
+    return towers is not None and not towers.manifest.lacking
+
+
+def resolve_auto(say: Say) -> ModelSpec:
+    """Without torch: the recommended model if its towers are here, else the built-in one, reported in one line."""
+    recommended = ALIASES[RECOMMENDED].spec
+    if can_do_without_torch(recommended):
+        return recommended
+    say(
+        "torch is not installed; using the built-in model, which is small and weak. For better results, export "
+        f"{RECOMMENDED} on a machine with torch (imgsearch models export {RECOMMENDED} FILE), and import it here"
+    )
+    return ALIASES[BUILTIN].spec
 
 
 def _is_intact(towers: OnnxTowers, spec: ModelSpec) -> bool:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -15,7 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np  # noqa: TID253
 import torch  # noqa: TID253
 
-from imgsearch.core.paths import fsync_path
 from imgsearch.core.photos.decode_pool import memory_available
 
 from .embedding import CausalText, OpenClipEmbedder, is_causal, one_line, silenced
@@ -35,6 +32,7 @@ from .onnx_towers import (
 )
 from .phrases import neutral_phrases
 from .registry import weights_digest
+from .towers_cache import publish, temporary_folder
 
 if TYPE_CHECKING:
     from imgsearch.core.types import Squares, Vectors
@@ -51,8 +49,6 @@ NASTY_TEXTS = (
 )
 PROBE_SQUARES = 3
 OPSET = 20
-# Files of a killed attempt are deleted after this long.
-STALE_SECONDS = 3600
 # Multiples of the weights' size. On disk: the towers, and the raw export of the larger one. In memory: a second copy of
 # the model, and the exporter's copies of a tower.
 SPACE_NEEDED = 2.5
@@ -69,45 +65,14 @@ def export(embedder: OpenClipEmbedder, path: str | None = None) -> OnnxTowers:
     path = path or towers_folder(fingerprint)
     runtime()  # raises before a missing onnxruntime is recorded as a property of the model
     try:
-        with _temporary_folder(os.path.dirname(path)) as folder:
+        with temporary_folder(os.path.dirname(path)) as folder:
             _require_space(embedder.model, folder)
             towers = _write(embedder, embedder.reload().eval().requires_grad_(False), folder)
-            return _publish(towers, path, fingerprint)
+            return publish(towers, path, fingerprint)
     except MemoryError as error:
         raise OnnxError("not enough memory to export them") from error
     except OSError as error:
         raise OnnxError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
-
-
-def _publish(towers: OnnxTowers, path: str, fingerprint: str) -> OnnxTowers:
-    """Move the towers to their place, durably, unless another process was first."""
-    for name in (*towers.manifest.files, MANIFEST):
-        fsync_path(os.path.join(towers.path, name))
-    other = OnnxTowers.find(fingerprint, path)
-    if other is not None and not other.is_worth_retrying():
-        return other
-    shutil.rmtree(path, ignore_errors=True)
-    try:
-        os.rename(towers.path, path)
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-            raise
-    fsync_path(os.path.dirname(path))
-    return OnnxTowers.find(fingerprint, path) or towers
-
-
-@contextlib.contextmanager
-def _temporary_folder(parent: str) -> Iterator[str]:
-    """A folder that is deleted at the end unless it was moved."""
-    os.makedirs(parent, mode=0o700, exist_ok=True)
-    for entry in os.scandir(parent):
-        if entry.name.startswith(".making-") and time.time() - entry.stat().st_mtime > STALE_SECONDS:
-            shutil.rmtree(entry.path, ignore_errors=True)
-    folder = tempfile.mkdtemp(dir=parent, prefix=".making-")
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _require_space(model: torch.nn.Module, folder: str) -> None:

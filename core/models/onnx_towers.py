@@ -12,7 +12,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,7 +23,7 @@ from imgsearch.core.photos.codecs import version_of
 from imgsearch.core.types import Embedder, Recipe, SpaceIdentity
 
 from .query_cache import QueryCache
-from .registry import ModelSpec, weights_unchanged
+from .registry import ModelSpec, weights_are
 from .tokens import Tokenizer
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class OnnxTowers:
     def find(cls, fingerprint: str, path: str | None = None) -> OnnxTowers | None:
         """The towers of this model. None if they are missing, incomplete, or have another format."""
         for place in [path] if path else [SHIPPED, towers_folder(fingerprint)]:
-            found = cls._in(place)
+            found = cls.at(place)
             if found and found.manifest.fingerprint == fingerprint:
                 return found
             if found and fingerprint in found.manifest.earlier:
@@ -128,7 +128,8 @@ class OnnxTowers:
         return None
 
     @classmethod
-    def _in(cls, path: str) -> OnnxTowers | None:
+    def at(cls, path: str) -> OnnxTowers | None:
+        """The towers in this folder, of any model. None as in `find`."""
         try:
             with open(os.path.join(path, MANIFEST), encoding="utf-8") as file:
                 manifest = Manifest.from_json(file.read())
@@ -140,21 +141,35 @@ class OnnxTowers:
     @classmethod
     def of_model(cls, spec: ModelSpec) -> OnnxTowers | None:
         """The towers from which photos can be embedded with this model, in either folder."""
+        return next((found for found in cls._all() if found._is_of(spec)), None)
+
+    @classmethod
+    def named(cls, name: str) -> ModelSpec | None:
+        """The model of this name that was made from files on another machine, or elsewhere on this one."""
+        own = (found.spec for found in cls._all())
+        return next((spec for spec in own if spec and spec.name == name and spec.is_local), None)
+
+    @classmethod
+    def _all(cls) -> Iterator[OnnxTowers]:
         known = [SHIPPED]
-        with contextlib.suppress(OSError):
-            known += sorted(entry.path for entry in os.scandir(os.path.dirname(towers_folder(""))) if entry.is_dir())
-        for place in known:
-            found = cls._in(place)
-            if found and found._is_of(spec):
-                return found
-        return None
+        with contextlib.suppress(OSError), os.scandir(os.path.dirname(towers_folder(""))) as entries:
+            known += sorted(entry.path for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        yield from filter(None, map(cls.at, known))
+
+    @property
+    def spec(self) -> ModelSpec | None:
+        """The model, if photos can be embedded with these towers."""
+        if not self.manifest.model or set(self.manifest.sha256) != set(self.manifest.files):
+            return None
+        return ModelSpec.from_json(self.manifest.model)
 
     def _is_of(self, spec: ModelSpec) -> bool:
-        if not self.manifest.model or set(self.manifest.sha256) != set(self.manifest.files):
-            return False
-        own = ModelSpec.from_json(self.manifest.model)
-        digest = self.manifest.details.get("weights_sha256")
-        return replace(own, name=spec.name) == spec and weights_unchanged(spec, digest)
+        own = self.spec
+        return (
+            own is not None
+            and replace(own, name=spec.name) == spec
+            and weights_are(spec, self.manifest.details.get("weights_sha256"))
+        )
 
     def is_worth_retrying(self) -> bool:
         """Whether a tower is missing that the installed versions of the libraries may be able to make."""

@@ -163,6 +163,11 @@ class ModelSpec:
         return self.weights if self.weights and os.path.isabs(self.weights) else None
 
     @property
+    def is_local(self) -> bool:
+        """Whether it is made from files that the user named."""
+        return self.checkpoint is not None or self.arch.startswith(DIR_PREFIX)
+
+    @property
     def alias(self) -> Alias | None:
         """The row of the table with this architecture and these weights."""
         return next((a for a in ALIASES.values() if (a.arch, a.weights) == (self.arch, self.weights)), None)
@@ -313,6 +318,18 @@ def weights_unchanged(spec: ModelSpec, digest: str | None) -> bool:
     except FileNotFoundError:
         return True
     except (OSError, ValueError):  # ValueError: a name that no file can have
+        return False
+
+
+def weights_are(spec: ModelSpec, digest: str | None) -> bool:
+    """As `weights_unchanged`, but hashes local weights that are not known yet."""
+    if weights_unchanged(spec, digest):
+        return True
+    folder = spec.arch.removeprefix(DIR_PREFIX)
+    paths = [spec.checkpoint] if spec.checkpoint else [os.path.join(folder, name) for name in HUB_WEIGHTS]
+    try:
+        return any(weights_digest(path) == digest for path in paths if spec.is_local and os.path.isfile(path))
+    except (ModelError, ValueError):
         return False
 
 
