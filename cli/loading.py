@@ -136,10 +136,17 @@ def named(model: str, weights: str | None = None, preprocess_from: str | None = 
     return imported or parse(model, weights, preprocess_from)
 
 
-def load_model(
-    spec: ModelSpec, *, device: str, precision: str, offline: bool, say: Say, needs_torch: bool = False
-) -> Embedder:
-    """The model; with its ONNX towers if that is possible, unless `needs_torch`. Raises ModelError, UsageError."""
+def load_model(spec: ModelSpec, *, device: str, precision: str, offline: bool, say: Say) -> Embedder:
+    """The model, which needs no torch if its ONNX towers will do. Raises ModelError, UsageError."""
+    return _load(spec, device, precision, offline=offline, say=say, may_be_onnx=True)
+
+
+def load_to_convert(spec: ModelSpec, *, offline: bool) -> Embedder:
+    """The model as open_clip has it, for `export_towers`. Raises ModelError."""
+    return _load(spec, "cpu", "fp32", offline=offline, say=render.say, may_be_onnx=False)
+
+
+def _load(spec: ModelSpec, device: str, precision: str, *, offline: bool, say: Say, may_be_onnx: bool) -> Embedder:
     from imgsearch.core.errors import ModelError
 
     from .output.progress import Download
@@ -161,7 +168,7 @@ def load_model(
                     spec, device=device, precision=precision, offline=offline, say=say, progress=progress
                 )
 
-        if needs_torch:
+        if not may_be_onnx:
             return whole()
         return onnx_embedder.find(spec, device=device, precision=precision, whole=whole, say=say) or whole()
     except (ImportError, MemoryError) as error:

@@ -105,10 +105,17 @@ def _no_network_and_own_caches(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="session")
 def model():
-    """The built-in model, loaded once."""
-    from imgsearch.core.models import loading, registry
+    """The built-in model, loaded once: with torch, or in a light installation without."""
+    from imgsearch.core.models import onnx_embedder, registry
 
-    return loading.load(registry.parse("builtin"), device="cpu")
+    spec = registry.parse("builtin")
+    if not onnx_embedder.has_torch():
+        return onnx_embedder.find(
+            spec, device="cpu", precision="auto", whole=lambda: pytest.fail("no torch"), say=print
+        )
+    from imgsearch.core.models import loading
+
+    return loading.load(spec, device="cpu")
 
 
 class Counting:
@@ -303,10 +310,16 @@ def kept_model(_models, monkeypatch):
     load = loading.load_model
 
     def loaded(spec, *, device, precision, offline, say):
-        from imgsearch.core.models import loading, registry
+        from imgsearch.core.models import onnx_embedder, registry
 
-        _models.setdefault("load", loading.load)
-        if spec != registry.parse("builtin") or loading.load is not _models["load"]:
+        if onnx_embedder.has_torch():
+            from imgsearch.core.models import loading
+
+            _models.setdefault("load", loading.load)
+            is_patched = loading.load is not _models["load"]
+        else:
+            is_patched = False
+        if spec != registry.parse("builtin") or is_patched:
             return load(spec, device=device, precision=precision, offline=offline, say=say)
         key = (device, precision)
         if key not in _models:

@@ -82,10 +82,7 @@ def _towers(model: str, *, offline: bool) -> OnnxTowers:
         raise UsageError(f"{BUILTIN} is part of every installation", hint="to export another model: imgsearch models")
     towers = OnnxTowers.of_model(spec)
     if towers is None or (towers.is_worth_retrying() and has_torch()):
-        whole = loading.load_model(
-            spec, device="cpu", precision="fp32", offline=offline, say=render.say, needs_torch=True
-        )
-        loading.export_towers(whole)
+        loading.export_towers(loading.load_to_convert(spec, offline=offline))
         towers = OnnxTowers.of_model(spec)
     if towers is None:
         raise ModelError(f"{printable(model)} was not converted to ONNX", hint="see the message above")

@@ -22,9 +22,9 @@ from typing import IO, TYPE_CHECKING
 
 from imgsearch.core.errors import ModelError
 from imgsearch.core.late import LateModule
-from imgsearch.core.paths import naming, printable, size
+from imgsearch.core.paths import printable, size
 
-from .onnx_towers import FORMAT, MANIFEST, MERGES, TOWERS, Manifest, OnnxError, OnnxTowers, towers_folder
+from .onnx_towers import FORMAT, MANIFEST, TOWERS, Manifest, OnnxError, OnnxTowers, towers_folder
 from .registry import BUILTIN, ModelSpec, weights_digest
 from .towers_cache import publish, temporary_folder
 
@@ -41,7 +41,8 @@ PIECE_BYTES = 1 << 20
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_NUMBER = 1 << 16
 """Of dimensions, tokens, and pixels of a side."""
-NAMES = {f"{tower}.onnx{suffix}" for tower in TOWERS for suffix in ("", ".data")} | {MERGES}
+FILE_NAME = re.compile(r"\w{1,40}(\.\w{1,20}){1,2}", re.ASCII)
+MAX_FILES = 16
 
 AGAIN = "copy it again, or export it again with: imgsearch models export NAME FILE"
 
@@ -93,7 +94,7 @@ def _pad(file: IO[bytes], length: int) -> int:
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[IO[bytes]]:
     """A regular file to read. Raises OSError, ModelError."""
-    with naming(path), open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+    with open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ModelError(f"{printable(path)}: not a regular file", hint="to read from a pipe, use -")
         yield file
@@ -160,7 +161,7 @@ def _unpack(file: IO[bytes], manifest: Manifest, folder: str, on_progress: Progr
         _exactly(file, -length % BLOCK)
         if digest.hexdigest() != manifest.sha256[name]:
             raise ModelError(f"{name} is damaged: its checksum is wrong", hint=AGAIN)
-    if any(_exactly(file, BLOCK)):
+    if any(_exactly(file, 2 * BLOCK)):
         raise ModelError("it contains more than its manifest says", hint=AGAIN)
     with open(_new(os.path.join(folder, MANIFEST)), "wb") as out:
         out.write(manifest.to_json().encode())
@@ -249,7 +250,9 @@ def _is_sane(manifest: Manifest) -> bool:
         and isinstance(manifest.is_causal, bool)
         and set(manifest.lacking) <= set(TOWERS)
         and all(isinstance(each, str) for pair in texts.items() for each in pair)
-        and set(manifest.files) <= NAMES
+        and len(manifest.files) <= MAX_FILES
+        and all(map(FILE_NAME.fullmatch, manifest.files))
+        and MANIFEST not in manifest.files
         and set(manifest.sha256) == set(manifest.files)
         and all(type(length) is int and length >= 0 for length in manifest.files.values())
         and all(map(_is_digest, manifest.sha256.values()))
