@@ -17,7 +17,7 @@ from .options import HELP, Option
 
 PROGRAM = "imgsearch"
 # man needs a date: that of these texts, not of the day the page is made. Set it with each release.
-WRITTEN = "2026-11-21"
+WRITTEN = "2026-11-28"
 
 DESCRIPTION = (
     f"`{PROGRAM}` finds photos in your own folders. `{PROGRAM} index` turns every photo into a vector with an OpenCLIP "
