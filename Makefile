@@ -7,6 +7,7 @@ EXTRAS := dev,browser,raw,jxl,parquet
 DEMO := .demo
 # An environment without torch, which `make light` and the targets after it use. Same rules, same Python.
 LIGHT := .light
+LIGHT_TESTS := $(patsubst %,tests/test_%.py,light model_file requirements query_cmd similar)
 
 .PHONY: demo light demo-light test test-long test-light lint types completions manual bench bench-long clean
 
