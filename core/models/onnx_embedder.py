@@ -160,7 +160,7 @@ def resolve_auto(say: Say) -> ModelSpec:
     if can_do_without_torch(recommended):
         return recommended
     say(
-        "torch is not installed; using the built-in model, which is small and weak. For better results, export "
+        "torch is not installed; using the built-in model. For better results, export "
         f"{RECOMMENDED} on a machine with torch (imgsearch models export {RECOMMENDED} FILE), and import it here"
     )
     return ALIASES[BUILTIN].spec
