@@ -168,7 +168,7 @@ def other(tmp_path: Path) -> str:
     folder.mkdir()
     (folder / "open_clip_model.safetensors").symlink_to(builtin / "open_clip_model.safetensors")
     config = json.loads((builtin / "open_clip_config.json").read_text())
-    config["preprocess_cfg"]["mean"] = [0.5, 0.5, 0.5]
+    config["preprocess_cfg"]["mean"] = [0.48, 0.46, 0.41]
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     return f"local-dir:{folder}"
 

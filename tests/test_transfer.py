@@ -109,7 +109,7 @@ def test_the_three_formats_hold_the_same(imgsearch, shelf):
         beside = [json.loads(line) for line in data["photos"].tobytes().splitlines()]
         vectors = data["vectors"]
         texts = [json.loads(line)["text"] for line in data["texts"].tobytes().splitlines()]
-        assert data["text_vectors"].shape == (2, 192)
+        assert data["text_vectors"].shape == (2, 256)
     table = pyarrow.parquet.read_table("out.parquet").to_pylist()
     assert [row["record"] for row in table] == [line["record"] for line in lines[1:-1]]
     for photo, record, vector, row in zip(photos, beside, vectors, table, strict=False):
@@ -471,7 +471,7 @@ def test_a_known_vector_is_never_replaced(imgsearch, photos, tmp_path):
 
 
 def test_memory_does_not_grow_with_the_photos(folder, tmp_path, counting):
-    """Photos made up in the catalogue, with vectors of 192 dimensions: a thousand, then nine."""
+    """Photos made up in the catalogue, with vectors of 256 dimensions: a thousand, then nine."""
     photos = tmp_path / "photos"
     photos.mkdir()
     shutil.copy(ALBUM / "lemon.jpg", photos)
@@ -490,7 +490,7 @@ def _make_up(store: Store, space_id: str, count: int, generator: np.random.Gener
     from imgsearch.core.store.store import Batch
 
     space = store.catalog.spaces.get(space_id)
-    rows = generator.standard_normal((count, 192)).astype(np.float32)
+    rows = generator.standard_normal((count, 256)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     keys = [generator.bytes(32) for _ in range(count)]
     store.commit(space, Batch(images=dict(zip(keys, rows, strict=True))), codecs="")

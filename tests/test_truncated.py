@@ -302,8 +302,10 @@ def test_a_failure_of_an_older_version_is_tried_again(imgsearch, damaged, tmp_pa
             """
         )
         database.execute("delete from photos where name = cast('lemon.jpg' as blob)")
-        database.execute("alter table photos drop column is_damaged")
-        database.execute("pragma user_version = 4")
+        database.executescript(
+            "drop index panoramas; drop table regions;"
+            "alter table photos drop column is_damaged; pragma user_version = 4"
+        )
     done = imgsearch("index")
     assert done.code == 0 and "indexed 1 photo" in done.err and "1 of them damaged" in done.err
     assert imgsearch("failures").lines == []

@@ -221,7 +221,7 @@ def _read_truncated(task: _Task, kind: Format) -> tuple[Facts, Image.Image | Non
         with _open_with_pillow(io.BytesIO(made.data), kind.name) as image:
             header = header_of(image, task.file)
             with task.room(image.width * image.height):
-                lines, is_damaged = _lines(made, kind.name, image.height)
+                lines, is_damaged = made.count_lines(image.height, lambda data: _checksums(data, kind.name))
             if lines < truncated.MIN_SHARE * image.height:
                 raise _TooFewLines
             facts = replace(facts_of(header, task.sidecars), is_damaged=is_damaged)
@@ -232,28 +232,6 @@ def _read_truncated(task: _Task, kind: Format) -> tuple[Facts, Image.Image | Non
         raise
     except Exception:
         return None  # the reason is that of the first attempt
-
-
-def _lines(made: truncated.Completed, name: str, height: int) -> tuple[int, bool]:
-    """How many lines of pixels the file has, and whether any pixel is missing. Always decodes exactly, so that a fast
-    decode gives the same answer."""
-    ours: list[int] = []
-    first: int | None = None
-    is_compared = made.lines is not None
-    for other in made.others:
-        with contextlib.suppress(OSError, SyntaxError, ValueError):
-            theirs = _checksums(other, name)
-            ours = ours or _checksums(made.data, name)
-            is_compared = True
-            first = next((line for line, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]), None)
-            if first is not None:
-                break
-    if not is_compared:
-        return 0, True
-    is_damaged = first is not None or not made.is_whole
-    if made.lines is not None:
-        return min(made.lines, height), is_damaged
-    return height if first is None else first, is_damaged
 
 
 STRIP_LINES = 64
