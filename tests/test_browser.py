@@ -357,6 +357,32 @@ def test_the_days_are_one_stop_of_the_tab_key(page):
     assert page.evaluate("document.activeElement.closest('#days')") is None
 
 
+def test_the_part_of_a_panorama_that_was_found_is_framed(browser, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    strip = Image.new("RGB", (1600, 200))
+    for at, name in enumerate(("kiwi", "plum", "lime", "papaya", "leek", "mango", "orange", "lemon")):
+        strip.paste(Image.open(ALBUM / f"{name}.jpg").resize((200, 200)), (at * 200, 0))
+    strip.save(photos / "wide.jpg", quality=95)
+    shutil.copy(ALBUM / "cucumber.jpg", photos)
+    index(tmp_path)
+    strip.crop((1400, 0, 1600, 200)).save(tmp_path / "lemon.png")
+    with opened(tmp_path) as gallery, shown(browser, gallery.link, name="framed") as page:
+        expect(page.locator("svg.region")).to_have_count(0)
+        with answered(page):
+            drop(page, tmp_path / "lemon.png")
+        card = page.locator(".card").first
+        frame, whole = card.locator(".region rect").bounding_box(), card.bounding_box()
+        assert frame["x"] + frame["width"] == pytest.approx(whole["x"] + whole["width"], abs=4)
+        assert frame["height"] == pytest.approx(whole["height"], abs=4)
+        expect(page.locator("svg.region")).to_have_count(1)
+        card.locator(".open").click()
+        frame, whole = (page.locator(at).bounding_box() for at in (".stage .region rect", "#large"))
+        assert frame["width"] == pytest.approx(whole["width"] / 8, abs=4)
+        assert frame["x"] + frame["width"] == pytest.approx(whole["x"] + whole["width"], abs=4)
+        assert (frame["y"], frame["height"]) == pytest.approx((whole["y"], whole["height"]), abs=4)
+
+
 def test_the_page_offers_a_changed_index_and_reports_a_missing_one(browser, tmp_path):
     (tmp_path / "photos").mkdir()
     for name in PLAIN[:3]:
