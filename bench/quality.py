@@ -1,7 +1,7 @@
 """Measures the search quality of the built-in model through the interface that commands use.
 
 python bench/quality.py recall [--data DIR]      text to image on Flickr8k's dev split, exact and HNSW
-python bench/quality.py composed [--data DIR]    picture plus text on PACS: methods, intervals, weights
+python bench/quality.py composed [--data DIR]    picture plus text on PACS: methods, weights, halves
 python bench/quality.py clip [--data DIR]        recorded vectors of OpenAI's CLIP ViT-B/32, replayed through the engine
 
 DIR contains `flickr8k-dev/`, `pacs/` and `clip-vectors/`. Default: $IMGSEARCH_TEST_DATA, else ../shared/data beside the
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import tempfile
@@ -37,8 +38,8 @@ from imgsearch.core.types import Embedder, Photo, Recipe, SpaceIdentity
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SEED = 0
-# What the others are held against: the default unless one of them beats it here with a paired 95 % interval.
-BASELINE = "and"
+# What a composed query has to beat: its words alone, its picture alone, and their plain sum.
+RIVALS = ("words only", "picture only", "add")
 WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))
 
 
@@ -171,10 +172,7 @@ def composed(data: str) -> None:
     with indexed(os.path.join(data, "pacs", "images")) as searcher:
         print(f"{len(task.queries)} queries, {task.pictures} pictures, model builtin\n")
         print_parts(searcher, task)
-        ends = {
-            0.0: precisions(searcher, task, SearchOptions(weight=0.0)),
-            1.0: precisions(searcher, task, SearchOptions(weight=1.0)),
-        }
+        ends = {w: precisions(searcher, task, SearchOptions(weight=w)) for w in (0.0, 1.0)}
         swept = {
             name: {
                 w: ends[w] if w in ends else precisions(searcher, task, SearchOptions(method=name, weight=w))
@@ -182,24 +180,18 @@ def composed(data: str) -> None:
             }
             for name in METHODS
         }
-        at_default = {
-            name: swept[name][w] if (w := METHODS[name].default_weight) in swept[name] else None for name in METHODS
-        }
-        at_default = {
-            name: precisions(searcher, task, SearchOptions(method=name)) if figures is None else figures
-            for name, figures in at_default.items()
-        }
-        recalls = {
-            name: metrics.recall_at_k(ranked(searcher, task, SearchOptions(method=name)), task.relevant, 10)
-            for name in METHODS
-        }
-        recalls |= {
-            name: metrics.recall_at_k(ranked(searcher, task, SearchOptions(weight=weight)), task.relevant, 10)
-            for name, weight in (("words only", 1.0), ("picture only", 0.0))
-        }
-    print_methods(task, {**at_default, "words only": ends[1.0], "picture only": ends[0.0]}, recalls)
+        shown = {name: SearchOptions(method=name) for name in METHODS}
+        shown |= {"words only": SearchOptions(weight=1.0), "picture only": SearchOptions(weight=0.0)}
+        found = {name: ranked(searcher, task, options) for name, options in shown.items()}
+    at_default = {
+        name: np.array([metrics.average_precision(*pair) for pair in zip(rankings, task.relevant, strict=True)])
+        for name, rankings in found.items()
+    }
+    recalls = {name: metrics.recall_at_k(rankings, task.relevant, 10) for name, rankings in found.items()}
+    print_methods(task, at_default, recalls)
     print_sweep(swept)
-    print_best(task, swept)
+    print_halves(task, swept, at_default)
+    print_every_half(task, swept, at_default)
 
 
 def precisions(searcher: Searcher, task: Task, options: SearchOptions) -> np.ndarray:
@@ -213,15 +205,29 @@ def precisions(searcher: Searcher, task: Task, options: SearchOptions) -> np.nda
 
 
 def ranked(searcher: Searcher, task: Task, options: SearchOptions) -> list[list[str]]:
-    """The whole ranking of each query, without the reference picture and nothing else."""
-    options = replace(options, limit=task.pictures, strategy="exact", include_reference=True, statistics=False)
+    """The whole ranking of each query, without the reference picture and nothing else.
+
+    It is the search's own, but only its scores: to name all photos for each of thousands of queries takes minutes.
+    """
+    options = replace(options, include_reference=True, statistics=False)
     needs_origin = options.method is not None and METHODS[options.method].needs_origin
     queries = [query if needs_origin else replace(query, change_from=None) for query in task.queries]
+    encoder, scorer = searcher._encoder, searcher._scorer
+    live = np.flatnonzero(searcher.view.slots.mask("image"))
+    places = searcher.store.catalog.places.of_slots(searcher.view.space.id, live.tolist(), include_offline=False)
+    places = sorted(places, key=lambda place: os.fsencode(place.path))
+    names = [os.path.basename(place.path) for place in places]
+    assert len(names) == task.pictures
+    texts = encoder.embed_texts(queries, options, searcher.view.space.identity)
+    encoded = [encoder.encode(query, options, texts, searcher.view) for query in queries]
+    backgrounds = scorer.backgrounds(encoded, "image", is_wanted=False)
+    scored = scorer.candidates(encoded, backgrounds, "image", scorer.allowed(options, None)["image"])
     found = []
-    for query, ranking in zip(queries, rankings(searcher, queries, options), strict=True):
-        if len(ranking) != task.pictures:
-            raise SystemExit(f"only {len(ranking)} of {task.pictures} pictures ranked for {query}")
-        found.append([name for name in ranking if name != os.path.basename(query.images[0])])
+    for query, candidates in zip(queries, scored, strict=True):
+        of_slot = dict(zip(candidates.slots.tolist(), candidates.scores.tolist(), strict=True))
+        order = np.argsort([-of_slot[place.slot] for place in places], kind="stable")
+        own = os.path.basename(query.images[0])
+        found.append([names[at] for at in order if names[at] != own])
     return found
 
 
@@ -248,13 +254,13 @@ def print_parts(searcher: Searcher, task: Task) -> None:
 
 
 def print_methods(task: Task, figures: dict[str, np.ndarray], recalls: dict[str, float]) -> None:
-    print(f"| method | weight | mAP | recall_at_10 | minus `{BASELINE}`, 95 % | same, groups drawn |")
-    print("|---|---|---|---|---|---|")
+    columns = " | ".join(f"minus {rival}" for rival in RIVALS)
+    print(f"| method | weight | mAP | recall_at_10 | {columns} |\n|---|---|---|---|---|---|---|")
     for name, values in sorted(figures.items(), key=lambda item: -item[1].mean()):
         weight = f"{METHODS[name].default_weight:g}" if name in METHODS else ""
-        difference = intervals(task, values - figures[BASELINE], name == BASELINE)
-        print(f"| {name} | {weight} | {values.mean():.4f} | {recalls[name]:.3f} | {difference} |")
-    print(f"| chance | | {chance(task.relevant, task.pictures - 1):.4f} | | | |\n")
+        cells = " | ".join("" if name == rival else interval(task, values - figures[rival]) for rival in RIVALS)
+        print(f"| {name} | {weight} | {values.mean():.4f} | {recalls[name]:.3f} | {cells} |")
+    print(f"| chance | | {chance(task.relevant, task.pictures - 1):.4f} | | | | |\n")
 
 
 def print_sweep(swept: dict[str, dict[float, np.ndarray]]) -> None:
@@ -264,18 +270,67 @@ def print_sweep(swept: dict[str, dict[float, np.ndarray]]) -> None:
     print()
 
 
-def print_best(task: Task, swept: dict[str, dict[float, np.ndarray]]) -> None:
-    """Each method at the weight that suits this very set best; at the ends nothing is composed."""
-    best = {
-        name: max(WEIGHTS[1:-1], key=lambda w, by_weight=by_weight: by_weight[w].mean())
-        for name, by_weight in swept.items()
-    }
-    theirs = swept[BASELINE][best[BASELINE]]
-    print(f"| method | best weight | mAP | minus `{BASELINE}` at its best weight, 95 % | same, groups drawn |")
-    print("|---|---|---|---|---|")
-    for name, w in best.items():
-        values = swept[name][w]
-        print(f"| {name} | {w:.1f} | {values.mean():.4f} | {intervals(task, values - theirs, name == BASELINE)} |")
+def halves(task: Task) -> list[np.ndarray]:
+    """Every way to put half of the groups of each subject into one half, so that both have as many of each style.
+
+    bool (groups sorted by subject and style,). The first is the one that the tables use: of the i-th subject the
+    styles from the i-th on, in alphabetical order, around the end.
+    """
+    subjects, styles = (sorted({group.split()[at] for group in task.groups}) for at in (0, 1))
+    half = len(styles) // 2
+    rows = [np.isin(range(len(styles)), chosen) for chosen in itertools.combinations(range(len(styles)), half)]
+    every = (np.array(chosen) for chosen in itertools.product(rows, repeat=len(subjects)))
+    even = [chosen.ravel() for chosen in every if np.ptp(chosen.sum(axis=0)) <= 1]
+    first = [(at - i) % len(styles) < half for i in range(len(subjects)) for at in range(len(styles))]
+    return [np.array(first), *even]
+
+
+def by_group(task: Task, values: np.ndarray) -> np.ndarray:
+    """The mean of each group, sorted by subject and style."""
+    groups = np.array(task.groups)
+    return np.array([values[groups == group].mean() for group in sorted(set(task.groups))])
+
+
+def best_weight(by_weight: dict[float, np.ndarray], half: np.ndarray) -> float:
+    """Between 0 and 1, for at the ends nothing is composed."""
+    return max(WEIGHTS[1:-1], key=lambda w: float(by_weight[w][half].mean()))
+
+
+def print_halves(task: Task, swept: dict[str, dict[float, np.ndarray]], at_default: dict[str, np.ndarray]) -> None:
+    """Each method at the weight that suits one half best, on the other half."""
+    first = halves(task)[0]
+    rivals = {rival: by_group(task, at_default[rival]) for rival in RIVALS}
+    columns = " | ".join(f"minus {rival}" for rival in RIVALS)
+    print(f"| method | tested on | weight | mAP | {columns} |\n|---|---|---|---|---|---|---|")
+    for name, by_weight in swept.items():
+        means = {w: by_group(task, values) for w, values in by_weight.items()}
+        weights = {"second half": best_weight(means, first), "first half": best_weight(means, ~first)}
+        values = np.where(first, means[weights["first half"]], means[weights["second half"]])
+        for tested, mask in (("second half", ~first), ("first half", first), ("both", np.ones_like(first))):
+            weight = f"{weights[tested]:.1f}" if tested in weights else ""
+            cells = " | ".join(
+                "" if name == rival else mean_interval((values - theirs)[mask]) for rival, theirs in rivals.items()
+            )
+            print(f"| {name} | {tested} | {weight} | {values[mask].mean():.4f} | {cells} |")
+    print()
+
+
+def print_every_half(task: Task, swept: dict[str, dict[float, np.ndarray]], at_default: dict[str, np.ndarray]) -> None:
+    """In how many ways to halve the groups the interval over the tested half is above 0: words only subtracted."""
+    every = halves(task)[1:]
+    words = by_group(task, at_default["words only"])
+    print(f"| method | of {len(every)} halves above words only: tuned on the other half | at the default weight |")
+    print("|---|---|---|")
+    for name, by_weight in swept.items():
+        means = {w: by_group(task, values) for w, values in by_weight.items()}
+        fixed = by_group(task, at_default[name]) - words
+        tuned = [means[best_weight(means, half)][~half] - words[~half] for half in every]
+        cells = (sum(is_above(values) for values in some) for some in (tuned, [fixed[~half] for half in every]))
+        print(f"| {name} | {' | '.join(map(str, cells))} |")
+
+
+def is_above(differences: np.ndarray) -> bool:
+    return metrics.paired_bootstrap(differences, SEED, 2_000).low > 0
 
 
 # real CLIP vectors
@@ -396,16 +451,16 @@ def print_toys(searcher: Searcher, folder: str, captions: Sequence[dict]) -> Non
         print(f"| {name} | {weight} | {' | '.join(cells)} |")
 
 
-def intervals(task: Task, difference: np.ndarray, is_itself: bool) -> str:
-    if is_itself:
-        return " | "
-    both = (
-        metrics.paired_bootstrap(difference, SEED),
-        metrics.paired_bootstrap(difference, SEED, groups=task.groups),
-    )
-    return (
-        f"{both[0].mean:+.4f} ({both[0].low:+.4f} to {both[0].high:+.4f}) | {both[1].low:+.4f} to {both[1].high:+.4f}"
-    )
+def interval(task: Task, difference: np.ndarray) -> str:
+    """A paired 95 % interval that draws whole groups."""
+    found = metrics.paired_bootstrap(difference, SEED, groups=task.groups)
+    return f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+
+
+def mean_interval(differences: np.ndarray) -> str:
+    """The same of the means of groups."""
+    found = metrics.paired_bootstrap(differences, SEED)
+    return f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
 
 
 def chance(relevant: Sequence[set[str]], ranked: int) -> float:

@@ -201,10 +201,10 @@ def test_explain_says_on_stderr_how_a_query_was_read(indexed, photos):
     for part in (
         f"read as: --text red --image {photos}/lemon.jpg --not carton",
         "words cleaned up: 'make it red'",
-        "words: red, weight 0.8",
-        f"picture: {photos}/lemon.jpg, weight 0.2",
+        "words: red, weight 0.7",
+        f"picture: {photos}/lemon.jpg, weight 0.3",
         "not: carton",
-        "method: lerp",
+        "method: balanced",
         "plan: every vector scanned",
         "calibration: version 1, 6 pictures, 310 phrases",
         "background: 6 images, mean",

@@ -78,6 +78,10 @@ class Method:
     """Uses scores of centred vectors, (v - mean) . (x - mean), and their low ends."""
     needs_background: bool = False
     """Uses the scores of both sides over a sample of the collection."""
+    without_copies: bool = False
+    """That sample leaves out near copies of the picture, which are no hits."""
+    needs_scan: bool = False
+    """Its best photos may be far from the picture, from the words and from their sum."""
     is_projected: bool = False
     """Uses the picture without its style, and the words in many contexts."""
     is_expanded: bool = False
@@ -90,6 +94,12 @@ def lerp(s_v: Scores, s_t: Scores, w: float, context: Context) -> Scores:
     """Cosine to n((1-w) v + w t)."""
     norm = math.sqrt(max(0.0, (1 - w) ** 2 + w**2 + 2 * w * (1 - w) * context.cosine))
     return np.asarray(((1 - w) * s_v + w * s_t) / max(norm, 1e-6), np.float32)
+
+
+def balanced(s_v: Scores, s_t: Scores, w: float, context: Context) -> Scores:
+    """`lerp`, with the scores of each side counted in their standard deviations over the collection."""
+    picture, words = (1 - w) / context.image.deviation, w / context.text.deviation
+    return lerp(s_v, s_t, words / (picture + words), context)
 
 
 def slerp(s_v: Scores, s_t: Scores, w: float, context: Context) -> Scores:
@@ -147,12 +157,27 @@ def _normal_cdf(z: Scores) -> Scores:
 METHODS: dict[MethodName, Method] = {
     method.name: method
     for method in (
+        Method(
+            "balanced",
+            0.7,
+            "`lerp`, weighted by how much each side's scores differ in this collection",
+            balanced,
+            needs_background=True,
+            without_copies=True,
+        ),
         Method("and", 0.5, "both must hold: product of centred, normalised scores", centred_and, is_centred=True),
         Method("lerp", 0.8, "a point between picture and words", lerp),
         Method("slerp", 0.8, "the same along the arc", slerp),
         Method("add", 0.5, "plain vector sum; the picture drowns the words", lerp),
         Method("product", 0.5, "product of the raw scores", product),
-        Method("weicom", 0.3, "weighted sum of ranks on a normal scale", weicom, needs_background=True),
+        Method(
+            "weicom",
+            0.3,
+            "weighted sum of ranks on a normal scale",
+            weicom,
+            needs_background=True,
+            needs_scan=True,
+        ),
         Method(
             "basic",
             0.5,
@@ -160,6 +185,7 @@ METHODS: dict[MethodName, Method] = {
             centred_and,
             is_centred=True,
             needs_background=True,
+            needs_scan=True,
             is_projected=True,
         ),
         Method(
@@ -169,6 +195,7 @@ METHODS: dict[MethodName, Method] = {
             basic_style,
             is_centred=True,
             needs_background=True,
+            needs_scan=True,
             is_projected=True,
             is_expanded=True,
         ),

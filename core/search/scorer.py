@@ -213,7 +213,7 @@ class Scorer:
             return options.strategy == "ann" and Graph.available()
         if options.filters or options.modality == "any" or not queries:
             return False
-        if any(query.needs_background for query in queries):
+        if any(query.needs_scan for query in queries):
             return False
         graphs = [
             graph
@@ -255,13 +255,13 @@ class Scorer:
     def _shortlists(
         self, queries: Sequence[EncodedQuery], mask: Mask, hits: int, graphs: Sequence[Graph], size: int
     ) -> list[Slots | None]:
-        """For each query the nearest allowed slots of all graphs. None if a scan is needed: the query needs a
-        background, or too few of the nearest are allowed."""
+        """For each query the nearest allowed slots of all graphs. None if a scan is needed: the best photos may be
+        elsewhere, or too few of the nearest are allowed."""
         lists: list[Slots | None] = [None] * len(queries)
         owners: list[int] = []
         directions: list[Vectors] = []
         for i, query in enumerate(queries):
-            if query.needs_background:
+            if query.needs_scan:
                 continue
             own = [unit(direction) for direction in query.directions]
             if len(own) == 2:

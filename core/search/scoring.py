@@ -16,6 +16,7 @@ import numpy as np  # noqa: TID253
 from imgsearch.core.store.calibration import low_end
 
 from .composition import Context, Method, Spread
+from .relevance import NEAR_COPY
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,6 +64,9 @@ class Clause:
         if self.method is None or not self.method.needs_background:
             return self.context
         image, text = (p - np.float32(o) for p, o in zip(products, self.offsets, strict=True))
+        if self.method.without_copies:
+            others = image < NEAR_COPY
+            image, text = image[others], text[others]
         measured = replace(self.context, image=Spread.over(image), text=Spread.over(text))
         if self.method.is_centred:
             measured = replace(measured, low_image=low_end(image), low_text=low_end(text))
@@ -110,6 +114,16 @@ class EncodedQuery:
             or self.all_of
             or self.negatives
             or any(clause.method is not None and clause.method.needs_background for clause in self.clauses)
+        )
+
+    @property
+    def needs_scan(self) -> bool:
+        """Whether its best photos may be far from all of its directions."""
+        return bool(
+            self.any_of
+            or self.all_of
+            or self.negatives
+            or any(clause.method is not None and clause.method.needs_scan for clause in self.clauses)
         )
 
     def joined(self, parts: Sequence[Scores]) -> Scores:
