@@ -29,6 +29,7 @@ from imgsearch.core.indexing import indexer
 from imgsearch.core.models import loading, registry
 from imgsearch.core.models.phrases import neutral_phrases
 from imgsearch.core.photos.decode_pool import DecodePool
+from imgsearch.core.search.choices import DEFAULT_METHOD
 from imgsearch.core.search.composition import METHODS
 from imgsearch.core.search.grammar import Query
 from imgsearch.core.search.options import SearchOptions
@@ -40,6 +41,8 @@ REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SEED = 0
 # What a composed query has to beat: its words alone, its picture alone, and their plain sum.
 RIVALS = ("words only", "picture only", "add")
+EARLIER = "lerp"
+"""The default before, at its own weight of .8."""
 WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))
 
 
@@ -261,6 +264,8 @@ def print_methods(task: Task, figures: dict[str, np.ndarray], recalls: dict[str,
         cells = " | ".join("" if name == rival else interval(task, values - figures[rival]) for rival in RIVALS)
         print(f"| {name} | {weight} | {values.mean():.4f} | {recalls[name]:.3f} | {cells} |")
     print(f"| chance | | {chance(task.relevant, task.pictures - 1):.4f} | | | | |\n")
+    better = interval(task, figures[DEFAULT_METHOD] - figures[EARLIER])
+    print(f"{DEFAULT_METHOD}, the default, minus {EARLIER}, the earlier default: {better}\n")
 
 
 def print_sweep(swept: dict[str, dict[float, np.ndarray]]) -> None:
