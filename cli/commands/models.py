@@ -82,8 +82,13 @@ def _towers(model: str, *, offline: bool) -> OnnxTowers:
         raise UsageError(f"{BUILTIN} is part of every installation", hint="to export another model: imgsearch models")
     towers = OnnxTowers.of_model(spec)
     if towers is None or (towers.is_worth_retrying() and has_torch()):
-        loading.export_towers(loading.load_to_convert(spec, offline=offline))
+        whole = loading.load_to_convert(spec, offline=offline)
+        loading.export_towers(whole)
         towers = OnnxTowers.of_model(spec)
+        same = OnnxTowers.find(whole.identity.fingerprint)
+        if towers is None and same and same.spec:
+            name = printable(same.spec.name)
+            raise ModelError(f"{printable(model)} is the same model as {name}", hint=f"export {name}")
     if towers is None:
         raise ModelError(f"{printable(model)} was not converted to ONNX", hint="see the message above")
     for reason in towers.manifest.lacking.values():
