@@ -43,7 +43,7 @@ def test_a_whole_session(imgsearch, photos):
     picture = imgsearch("query", photos / "lemon.jpg", "-l", "-n", "6")
     assert len(picture.lines) == 5 and str(photos / "lemon.jpg") not in picture.lines
     both = imgsearch("query", f"a carton of milk like {photos}/lemon.jpg", "--json", "-n", "1")
-    assert both.records[0]["method"] == "balanced"
+    assert both.records[0]["method"] == "scaled"
     again = imgsearch("index")
     assert again.code == 0 and "indexed 0 photos, 6 unchanged" in again.err
 

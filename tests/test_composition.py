@@ -126,30 +126,30 @@ def test_lerp_is_the_cosine_to_the_normalised_mixture(seed, w):
 
 
 @pytest.mark.parametrize("w", [0.2, 0.5, 0.7])
-def test_balanced_is_lerp_with_each_side_in_its_deviations_over_the_other_pictures(album, w):
+def test_scaled_is_lerp_with_each_side_in_its_deviations_over_the_other_pictures(album, w):
     """The picture of the query is no hit, and a cosine of 1 among few photos would hide how the others differ."""
     others = album.distinct[1:].astype(np.float64)
     picture = (1 - w) / np.std(others @ album.reference)
     words = w / np.std(others @ album.words)
     album.expect(
-        album.scores(method="balanced", weight=w), album.rows @ unit(picture * album.reference + words * album.words)
+        album.scores(method="scaled", weight=w), album.rows @ unit(picture * album.reference + words * album.words)
     )
 
 
 @given(seed=seeds, w=weights)
 @settings(deadline=None)
-def test_balanced_does_not_depend_on_the_scale_of_a_side(seed, w):
+def test_scaled_does_not_depend_on_the_scale_of_a_side(seed, w):
     s_v, s_t = np.random.default_rng(seed).standard_normal((2, 20))
-    one, other = (combine("balanced", s_v, side, w) for side in (s_t, 0.1 * s_t - 0.05))
+    one, other = (combine("scaled", s_v, side, w) for side in (s_t, 0.1 * s_t - 0.05))
     assert Spread.over(one).z(one) == pytest.approx(Spread.over(other).z(other), abs=1e-3)
 
 
-def test_balanced_is_lerp_where_nothing_can_be_measured(tmp_path):
+def test_scaled_is_lerp_where_nothing_can_be_measured(tmp_path):
     """A picture and one other photo: both deviations are unknown."""
     rows, words, phrases = random_units(5, 2, 16), random_units(6, 16), random_units(7, 30, 16)
     with index_of(tmp_path, [b"one", b"two"], rows, words, phrases) as (searcher, paths):
         two = Album(searcher, paths, rows, words, phrases)
-        assert two.scores(method="balanced", weight=0.6) == two.scores(method="lerp", weight=0.6)
+        assert two.scores(method="scaled", weight=0.6) == two.scores(method="lerp", weight=0.6)
 
 
 @given(seed=seeds, w=weights)
@@ -250,7 +250,7 @@ def test_each_method_has_a_weight_between_the_ends_and_uses_it_when_none_is_aske
 def test_an_unknown_method_is_refused_with_those_there_are():
     with pytest.raises(UsageError, match="no composition method 'sum'") as refused:
         composition.method_named("sum")
-    assert refused.value.hint == "one of: balanced, and, lerp, slerp, add, product, weicom, basic, basic-style, pdv"
+    assert refused.value.hint == "one of: scaled, and, lerp, slerp, add, product, weicom, basic, basic-style, pdv"
 
 
 # Nothing depends on the order of photos, and odd collections give numbers

@@ -207,7 +207,7 @@ def test_facts_about_the_search_stand_on_top(imgsearch, photos, tmp_path):
     elements = Elements((tmp_path / "sheet.html").read_text())
     header = elements.inside("bdi")
     assert header[0] == "yellow like photos/lemon.jpg"
-    assert header[1:6] == ["5", "balanced, weight 0.4", "builtin", "path", "ext jpg,png"]
+    assert header[1:6] == ["5", "scaled, weight 0.4", "builtin", "path", "ext jpg,png"]
 
 
 def test_hits_are_still_printed_and_the_page_is_named_on_stderr(imgsearch, photos, tmp_path):

@@ -110,7 +110,7 @@ def test_the_penalty_is_capped(scene, monkeypatch):
     assert max(lost) == pytest.approx(0.5 * scoring.PENALTY * plain.std(), abs=1e-5)
 
 
-@pytest.mark.parametrize("method", ["balanced", "lerp", "and", "product", "weicom"])
+@pytest.mark.parametrize("method", ["scaled", "lerp", "and", "product", "weicom"])
 def test_a_negative_goes_with_every_kind_of_query(scene, method):
     composed = Query("", text="beach", images=(scene.paths[0],))
     without = scene.scores(composed, method=method)

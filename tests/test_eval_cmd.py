@@ -255,7 +255,7 @@ def test_cirr_ranks_all_but_the_reference_and_submits(imgsearch, cirr, tmp_path,
         *("--metrics", "recall@1,recall@5,recall_subset@1,recall_subset@2", "--submission", tmp_path / "sent.json"),
     )
     found = result(outcome)
-    assert (found["method"], found["weight"], found["hubness"]) == ("balanced", 0.7, False)
+    assert (found["method"], found["weight"], found["hubness"]) == ("scaled", 0.7, False)
     assert found["protocol"]["reference"] == "taken out of every ranking"
 
     vectors = Vectors(tmp_path / "i", model)
@@ -476,7 +476,7 @@ def test_a_run_is_compared_with_another_query_by_query(imgsearch, photos, own):
         "gallery": 6,
     }
     table = imgsearch(*asked, "--compare", "old.json").out.decode()
-    assert "difference" in table and "compared with builtin, balanced, weight 0.0, exact\n" in table
+    assert "difference" in table and "compared with builtin, scaled, weight 0.0, exact\n" in table
 
 
 def test_a_protocol_that_differs_is_said(imgsearch, photos, own):

@@ -204,7 +204,7 @@ def test_explain_says_on_stderr_how_a_query_was_read(indexed, photos):
         "words: red, weight 0.7",
         f"picture: {photos}/lemon.jpg, weight 0.3",
         "not: carton",
-        "method: balanced",
+        "method: scaled",
         "plan: every vector scanned",
         "calibration: version 1, 6 pictures, 310 phrases",
         "background: 6 images, mean",

@@ -9,10 +9,10 @@ SortBy = Literal["score", "date", "path", "size"]
 GroupBy = Literal["duplicates", "burst", "day", "place"]
 Orientation = Literal["landscape", "portrait", "square"]
 Has = Literal["gps", "caption", "date", "damage"]
-MethodName = Literal["balanced", "and", "lerp", "slerp", "add", "product", "weicom", "basic", "basic-style", "pdv"]
+MethodName = Literal["scaled", "and", "lerp", "slerp", "add", "product", "weicom", "basic", "basic-style", "pdv"]
 
 METHODS: tuple[MethodName, ...] = get_args(MethodName)
 # Finds more than the words alone with a paired interval, with one weight for different models: docs/composition.md.
-DEFAULT_METHOD: MethodName = "balanced"
+DEFAULT_METHOD: MethodName = "scaled"
 # The one that starts from a text: `--from` selects it, and it needs `--from`.
 CHANGE_METHOD: MethodName = "pdv"

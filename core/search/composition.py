@@ -96,7 +96,7 @@ def lerp(s_v: Scores, s_t: Scores, w: float, context: Context) -> Scores:
     return np.asarray(((1 - w) * s_v + w * s_t) / max(norm, 1e-6), np.float32)
 
 
-def balanced(s_v: Scores, s_t: Scores, w: float, context: Context) -> Scores:
+def scaled(s_v: Scores, s_t: Scores, w: float, context: Context) -> Scores:
     """`lerp`, with the scores of each side counted in their standard deviations over the collection."""
     picture, words = (1 - w) / context.image.deviation, w / context.text.deviation
     return lerp(s_v, s_t, words / (picture + words), context)
@@ -158,10 +158,10 @@ METHODS: dict[MethodName, Method] = {
     method.name: method
     for method in (
         Method(
-            "balanced",
+            "scaled",
             0.7,
             "`lerp`, weighted by how much each side's scores differ in this collection",
-            balanced,
+            scaled,
             needs_background=True,
             without_copies=True,
         ),
