@@ -33,6 +33,7 @@ $(LIGHT)/.libraries: requirements/light.txt | $(LIGHT)/bin/python
 $(LIGHT)/.installed: pyproject.toml $(LIGHT)/.libraries $(shell find cli core -type f ! -name '*.pyc')
 	rm -rf build
 	$(LIGHT)/bin/python -m pip install --quiet --no-deps --force-reinstall .
+	rm -rf build
 	@touch $@
 
 $(LIGHT)/.tested: requirements/light-tests.txt $(LIGHT)/.libraries

@@ -11,9 +11,11 @@ import tarfile
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from imgsearch.cli import loading
 from imgsearch.core.errors import ModelError
 from imgsearch.core.models import model_file, onnx_embedder, onnx_towers
 from imgsearch.core.models.onnx_towers import MANIFEST, SHIPPED, Manifest, OnnxTowers
@@ -274,6 +276,14 @@ def test_what_cannot_be_exported(imgsearch, other_machine: Path, tmp_path: Path,
     (Path(damaged.path) / "merges.txt").write_bytes(content)
     assert "merges.txt is damaged" in imgsearch("models", "export", "lite", "file.tar").err
     assert not (tmp_path / "file.tar").exists()
+
+
+def test_a_model_that_is_here_by_another_name(imgsearch, other_machine: Path, monkeypatch) -> None:
+    embedder = SimpleNamespace(identity=SimpleNamespace(name="hf-hub:o/r", fingerprint=FINGERPRINT))
+    monkeypatch.setattr(loading, "load_to_convert", lambda spec, *, offline: embedder)
+    install(LITE)
+    run = imgsearch("models", "export", "hf-hub:o/r", "file.tar")
+    assert run.err == "imgsearch: hf-hub:o/r is the same model as lite\n  export lite\n"
 
 
 @pytest.mark.parametrize(

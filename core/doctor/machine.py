@@ -108,7 +108,9 @@ def gallery() -> Iterator[Finding]:
 def devices(probe: Probe) -> Iterator[Finding]:
     """What `--device auto` and `--precision auto` choose, and why not something better."""
     if is_light():
-        found = "this is the light installation: builtin works without torch, loading any other model needs it"
+        found = (
+            "this is the light installation: builtin and imported models work without torch, any other model needs it"
+        )
         yield note(found, with_torch())
         return
     seen = probe.answer()
