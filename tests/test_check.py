@@ -348,6 +348,8 @@ def test_check_without_an_index_is_an_error(imgsearch):
 
 
 def test_opening_an_older_catalogue_upgrades_it(scene, imgsearch):
+    scene.sql("drop table regions")
+    scene.sql("drop index panoramas")
     scene.sql("alter table photos drop column is_damaged")
     scene.sql("drop table awaited")
     scene.sql("drop table notes")
@@ -455,6 +457,8 @@ def test_anything_in_place_of_its_files_is_repaired(scene, imgsearch, what, inst
 def test_two_readers_can_open_an_older_catalogue_at_once(scene, monkeypatch):
     monkeypatch.setattr(sys.modules[Store.__module__], "UPDATE_SECONDS", PATIENCE_SECONDS)
     waits = threading.Event()
+    scene.sql("drop table regions")
+    scene.sql("drop index panoramas")
     scene.sql("alter table photos drop column is_damaged")
     scene.sql("drop table awaited")
     scene.sql("pragma user_version = 3")
@@ -467,6 +471,8 @@ def test_two_readers_can_open_an_older_catalogue_at_once(scene, monkeypatch):
 
 def test_an_older_catalogue_that_is_being_written_says_when_it_can_be_read(scene, imgsearch, monkeypatch):
     monkeypatch.setattr("imgsearch.core.store.store.UPDATE_SECONDS", 0.2)
+    scene.sql("drop table regions")
+    scene.sql("drop index panoramas")
     scene.sql("alter table photos drop column is_damaged")
     scene.sql("drop table awaited")
     scene.sql("pragma user_version = 3")

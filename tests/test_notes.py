@@ -254,6 +254,8 @@ def test_search_waits_for_the_notes(noted, tmp_path, counting):
 def test_a_catalogue_of_the_previous_version_is_upgraded(imgsearch, photos, tmp_path):
     imgsearch("index", photos)
     with closing(sqlite3.connect(tmp_path / "index" / "catalog.sqlite3")) as database, database:
+        database.execute("drop table regions")
+        database.execute("drop index panoramas")
         database.execute("alter table photos drop column is_damaged")
         database.execute("drop table awaited")
         database.execute("drop table notes")
