@@ -328,7 +328,7 @@ def test_another_model_fills_a_second_space_while_search_stays_on_the_first(fold
     index(folder, model, photos)
 
     class Other(Counting):
-        identity = property(lambda self: type(model.identity)("f" * 64, "other", "other", None, 192, {}))
+        identity = property(lambda self: type(model.identity)("f" * 64, "other", "other", None, 256, {}))
 
     with Store.writing(folder) as store:
         first = store.active_space()

@@ -226,7 +226,7 @@ def test_search_waits_for_the_notes(noted, tmp_path, counting):
     from imgsearch.core.types import SpaceIdentity
 
     class Other(type(counting)):
-        identity = SpaceIdentity("ab" * 32, "other", "other", None, 192, {})
+        identity = SpaceIdentity("ab" * 32, "other", "other", None, 256, {})
 
     stop = threading.Event()
     other = Other(counting._model)

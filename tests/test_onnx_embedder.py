@@ -114,6 +114,21 @@ def test_a_long_run_goes_on_with_torch_if_that_is_faster(model, monkeypatch, tmp
     assert len(embedder.embed_images(np.zeros((1, *model.recipe.size, 3), np.uint8))) == 1
 
 
+def test_a_model_folder_whose_configuration_was_edited_is_another_model(
+    other: str, monkeypatch, tmp_path: Path
+) -> None:
+    from imgsearch.core.models import loading as torch_models
+    from imgsearch.core.models import onnx_export
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    spec = registry.parse(other)
+    onnx_export.export(torch_models.load(spec, device="cpu"))
+    assert OnnxTowers.of_model(spec) is not None
+    config = Path(other.removeprefix("local-dir:")) / "open_clip_config.json"
+    config.write_text(config.read_text().replace("0.48", "0.47"))
+    assert OnnxTowers.of_model(spec) is None
+
+
 def test_damaged_files_are_never_used_for_photos(towers_elsewhere: Path, monkeypatch) -> None:
     graph = towers_elsewhere / "image.onnx"
     content = bytearray(graph.read_bytes())

@@ -533,3 +533,14 @@ def test_only_json_lines_go_to_standard_output():
         format_of("-", "npz")
     assert format_of("x", "npz") == "npz" and format_of("X.JSONL", None) == "jsonl"
     assert issubclass(BadExport, ImgsearchError)
+
+
+def test_a_parquet_export_of_an_older_version_is_read(imgsearch, shelf, tmp_path, monkeypatch):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    imgsearch("index", shelf, "--model", "builtin")
+    imgsearch("export", "out.parquet")
+    table = parquet.read_table(tmp_path / "out.parquet")
+    parquet.write_table(table.drop_columns(["is_damaged"]), tmp_path / "older.parquet")
+    monkeypatch.setenv("IMGSEARCH_INDEX", str(tmp_path / "laptop"))
+    outcome = imgsearch("import", "older.parquet")
+    assert (outcome.code, "imported new vectors of 8 pictures" in outcome.err) == (0, True)

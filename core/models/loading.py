@@ -331,6 +331,7 @@ def _identity(source: _Source, model: Any, tokenizer: Any) -> SpaceIdentity:
     dim = int(config["embed_dim"])
     recipe = _recipe(model)
     digest = registry.weights_digest(source.checkpoint)
+    digest_of_config = registry.config_digest(source.spec)
     content = {
         "weights": digest,
         "model": _without_pretrained_keys(config),
@@ -351,6 +352,7 @@ def _identity(source: _Source, model: Any, tokenizer: Any) -> SpaceIdentity:
             "open_clip": str(open_clip.__version__),
             "torch": str(torch.__version__),
             "tokenizer": type(tokenizer).__name__,
+            **({"config_sha256": digest_of_config} if digest_of_config else {}),
             **_logit_parameters(model),
         },
     )

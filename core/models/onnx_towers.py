@@ -23,7 +23,7 @@ from imgsearch.core.photos.codecs import version_of
 from imgsearch.core.types import Embedder, Recipe, SpaceIdentity
 
 from .query_cache import QueryCache
-from .registry import ModelSpec, weights_are
+from .registry import ModelSpec, config_digest, weights_are
 from .tokens import Tokenizer
 
 if TYPE_CHECKING:
@@ -164,11 +164,12 @@ class OnnxTowers:
         return ModelSpec.from_json(self.manifest.model)
 
     def _is_of(self, spec: ModelSpec) -> bool:
-        own = self.spec
+        own, details = self.spec, self.manifest.details
         return (
             own is not None
             and replace(own, name=spec.name) == spec
-            and weights_are(spec, self.manifest.details.get("weights_sha256"))
+            and weights_are(spec, details.get("weights_sha256"))
+            and config_digest(spec) in (None, details.get("config_sha256"))
         )
 
     def is_worth_retrying(self) -> bool:

@@ -333,6 +333,12 @@ def weights_are(spec: ModelSpec, digest: str | None) -> bool:
         return False
 
 
+def config_digest(spec: ModelSpec) -> str | None:
+    """The SHA-256 of the configuration in a model's folder. None if it has none. Raises ModelError."""
+    path = os.path.join(spec.arch.removeprefix(DIR_PREFIX), CONFIG_FILE)
+    return weights_digest(path) if spec.arch.startswith(DIR_PREFIX) and os.path.isfile(path) else None
+
+
 def json_file(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:

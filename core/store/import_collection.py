@@ -418,8 +418,9 @@ def _read_parquet(path: str) -> Incoming:
             raise BadExport("its header is too long")
         identity, model, photos = _identity(_parsed(head, "header"))
         sizes = (about.row_group(number).total_byte_size for number in range(about.num_row_groups))
-        kinds = (parquet_schema(arrow, identity.dim, has_regions=has_regions) for has_regions in (False, True))
-        if not any(table.schema_arrow.equals(kind) for kind in kinds):
+        kinds = [parquet_schema(arrow, identity.dim, has_regions=has_regions) for has_regions in (False, True)]
+        older = kinds[0].remove(kinds[0].get_field_index("is_damaged"))  # before that was recorded
+        if not any(table.schema_arrow.equals(kind) for kind in (*kinds, older)):
             raise BadExport("its columns are not those of an export")
         if any(not 0 <= size <= MAX_ROW_GROUP_BYTES for size in sizes):
             raise BadExport("its parts are too large")
