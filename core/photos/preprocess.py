@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 OVERSAMPLING = 2
 """A fast decode keeps at least this many pixels per pixel of the model, along each side."""
 MIN_DRAFT_SIDE = 512
-"""The smallest side of a fast decode. For a model of 128 pixels the next smaller size would save little and cost a few
-tenths of a point of recall (bench/decode.py)."""
+"""The smallest side of a fast decode. For a model of 224 pixels the next smaller size would save little and change the
+vectors two to three times as much (bench/decode.py)."""
 
 MAX_RESIZED_PIXELS = 1 << 26
 """Above this, only the middle of a thin strip of a picture is enlarged. The result differs only by rounding, and needs
