@@ -47,8 +47,9 @@ if TYPE_CHECKING:
 else:
     np = LateModule("numpy")
 
-# From this cosine on, a photo that was edited in place still shows the same, and keeps its notes: edits hardly ever go
-# below it, and of 10,000 pairs of different photos 2 are above (docs/benchmarks.md).
+# From this cosine on, a photo that was edited in place still shows the same, and keeps its notes. Of 10,000 pairs of
+# different Flickr8k photos, 2 are above with the built-in model. Light, contrast, saturation and mirroring keep all of
+# 80 photos above; turning grey, a quarter turn or cutting off a fifth of each side puts many below.
 SAME_PICTURE = 0.7
 PROGRESS = "progress"
 """The key of a run's progress in the catalogue."""
