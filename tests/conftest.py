@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import io
 import json
 import os
@@ -29,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -103,19 +105,48 @@ def _no_network_and_own_caches(tmp_path_factory: pytest.TempPathFactory):
     patch.undo()
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, because many tests wait for another process."""
+    from imgsearch.core.paths import processor_cores
+
+    return processor_cores() + 1
+
+
 @pytest.fixture(scope="session")
 def model():
-    """The built-in model, loaded once: with torch, or in a light installation without."""
+    """The built-in model on ONNX Runtime, loaded once."""
     from imgsearch.core.models import onnx_embedder, registry
 
     spec = registry.parse("builtin")
-    if not onnx_embedder.has_torch():
-        return onnx_embedder.find(
-            spec, device="cpu", precision="auto", whole=lambda: pytest.fail("no torch"), say=print
-        )
-    from imgsearch.core.models import loading
+    found = onnx_embedder.find(spec, device="cpu", precision="auto", whole=lambda: pytest.fail("torch"), say=print)
+    return remembering(found)
 
-    return loading.load(spec, device="cpu")
+
+@pytest.fixture(scope="session")
+def torch_model():
+    """The built-in model in torch, loaded once."""
+    pytest.importorskip("open_clip")
+    from imgsearch.core.models import loading, registry
+
+    return loading.load(registry.parse("builtin"), device="cpu")
+
+
+def remembering(embedder):
+    """The same embedder, which embeds equal squares once for all tests: a vector does not depend on its batch."""
+    run = embedder.run_image_tower
+
+    def run_image_tower(squares):
+        keys = [hashlib.sha256(square.tobytes()).digest() for square in squares]
+        new = {key: square for key, square in zip(keys, squares, strict=True) if key not in _KNOWN_VECTORS}
+        if new:
+            _KNOWN_VECTORS.update(zip(new, run(np.stack(list(new.values()))), strict=True))
+        return np.stack([_KNOWN_VECTORS[key] for key in keys]) if keys else run(squares)
+
+    embedder.run_image_tower = run_image_tower
+    return embedder
+
+
+_KNOWN_VECTORS: dict[bytes, np.ndarray] = {}
 
 
 class Counting:
@@ -323,7 +354,8 @@ def kept_model(_models, monkeypatch):
             return load(spec, device=device, precision=precision, offline=offline, say=say)
         key = (device, precision)
         if key not in _models:
-            _models[key] = load(spec, device=device, precision=precision, offline=offline, say=say)
+            loaded = load(spec, device=device, precision=precision, offline=offline, say=say)
+            _models[key] = remembering(loaded) if hasattr(loaded, "run_image_tower") else loaded
         model = copy.copy(_models[key])
         model._say = say
         return model

@@ -421,7 +421,7 @@ def test_weights_that_are_a_link_to_nowhere_are_found(lite):
 def test_a_download_that_was_interrupted_is_found(lite):
     shutil.rmtree(lite / "snapshots")
     (lite / "blobs" / "weights").rename(lite / "blobs" / "weights.incomplete")
-    assert the(model_files.cached_models(), "its download was interrupted after 37.5 MB").level == "note"
+    assert the(model_files.cached_models(), "its download was interrupted after 42.2 MB").level == "note"
 
 
 def test_a_model_that_may_not_be_fetched_is_found(home, monkeypatch):

@@ -174,4 +174,4 @@ def test_facts_of_a_foreign_catalogue_are_sorted_and_grouped_as_none(tmp_path):
         for options in ({"sort": "size"}, {"sort": "date"}, {"group": "place"}, {"group": "burst"}, {"group": "day"}):
             assert len(order(searcher, paths, **options)) == 4, options
         (hit, *_) = searcher.search(Query("", text="words"))
-        assert hit.place.size == 0 and set(hit.place.facts.values()) <= {None, "JPEG", 8, 1, "17"}
+        assert hit.place.size == 0 and set(hit.place.facts.values()) <= {None, "JPEG", 8, 1, "17", False}

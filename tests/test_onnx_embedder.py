@@ -24,6 +24,11 @@ BUILTIN = registry.parse("builtin")
 V0 = "4485b7fc6053026eb41d4bca60a8178403bffc910929d93ff84cf0953fabf2a1"
 
 
+@pytest.fixture
+def model(torch_model):
+    return torch_model
+
+
 def never():
     raise AssertionError("torch was loaded")
 

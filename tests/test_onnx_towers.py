@@ -102,6 +102,11 @@ def test_texts_come_back_in_their_order_whatever_their_length(model):
 # ---------------------------------------------------------------------------------------------- any other model
 
 
+@pytest.fixture
+def model(torch_model):
+    return torch_model
+
+
 @pytest.fixture(scope="module")
 def other(tmp_path_factory):
     """A transformer of open_clip's own with random weights, its text tower causal, loaded from a checkpoint."""
