@@ -364,7 +364,10 @@ class Replay:
                 self._images[hashlib.sha256(square.tobytes()).digest()] = images[line["row"]]
 
     def embed_images(self, squares: np.ndarray) -> np.ndarray:
-        return np.stack([self._images[hashlib.sha256(square.tobytes()).digest()] for square in squares])
+        # The other squares of a panorama, which CLIP has not seen, are like nothing.
+        total = np.sum(list(self._images.values()), axis=0)
+        nothing = -total / np.linalg.norm(total)
+        return np.stack([self._images.get(hashlib.sha256(square.tobytes()).digest(), nothing) for square in squares])
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """A neutral phrase is stood for by a class name: what was not recorded cannot be encoded."""

