@@ -98,10 +98,11 @@ def test_real_scenes_in_all_orientations_agree_but_for_the_digit_drawn_on_each(s
         squares = []
         for path in sorted((shared / "torture" / "orientation").glob(f"{scene}_*")):
             pixels = square(read_picture(str(path), draft_side=draft_side(model.recipe)).image, model.recipe)
-            pixels[48:80, 48:80] = 128
+            middle = slice(3 * len(pixels) // 8, 5 * len(pixels) // 8)
+            pixels[middle, middle] = 128
             squares.append(pixels)
         rows = model.embed_images(np.stack(squares))
-        assert len(rows) >= 4 and float((rows @ rows.T).min()) >= 0.85, scene
+        assert len(rows) >= 4 and float((rows @ rows.T).min()) >= 0.98, scene
 
 
 def test_fast_decoding_keeps_the_meaning_of_photos(imgsearch, shared, tmp_path):
