@@ -109,22 +109,21 @@ class EncodedQuery:
     @property
     def needs_background(self) -> bool:
         """Whether scoring needs statistics over a sample of the collection."""
-        return bool(
-            self.any_of
-            or self.all_of
-            or self.negatives
-            or any(clause.method is not None and clause.method.needs_background for clause in self.clauses)
-        )
+        return self._is_combined or any(method.needs_background for method in self._methods)
 
     @property
     def needs_scan(self) -> bool:
         """Whether its best photos may be far from all of its directions."""
-        return bool(
-            self.any_of
-            or self.all_of
-            or self.negatives
-            or any(clause.method is not None and clause.method.needs_scan for clause in self.clauses)
-        )
+        return self._is_combined or any(method.needs_scan for method in self._methods)
+
+    @property
+    def _is_combined(self) -> bool:
+        """Whether the score is made from those of several clauses."""
+        return bool(self.any_of or self.all_of or self.negatives)
+
+    @property
+    def _methods(self) -> list[Method]:
+        return [clause.method for clause in self.clauses if clause.method is not None]
 
     def joined(self, parts: Sequence[Scores]) -> Scores:
         """One score from those of the clauses, in their order: the maximum of alternatives, then the minimum."""
