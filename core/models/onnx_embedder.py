@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from imgsearch.core.errors import ModelError
 from imgsearch.core.late import LateModule
-from imgsearch.core.paths import cache_folder, processor_cores, replacing
+from imgsearch.core.paths import cache_folder, processor_cores
 from imgsearch.core.types import Embedder, Recipe, SpaceIdentity
 
 from .hub import Say
 from .onnx_towers import OnnxError, OnnxTowers, libraries, run, runtime, session
-from .registry import ALIASES, BUILTIN, RECOMMENDED, ModelSpec, json_file, weights_digest
+from .registry import ALIASES, BUILTIN, RECOMMENDED, ModelSpec, json_file, weights_digest, write_cache
 
 if TYPE_CHECKING:
     import numpy as np
@@ -216,9 +216,7 @@ def is_torch_faster(onnx: OnnxEmbedder, model: Embedder) -> bool:
     measured = {name: round(MEASURED_PHOTOS / min(times), 1) for name, times in seconds.items()}
     known = json_file(_file()) | {_key(onnx.identity.fingerprint): measured}
     with contextlib.suppress(OSError):
-        os.makedirs(cache_folder(), mode=0o700, exist_ok=True)
-        with replacing(_file(), is_durable=False) as file:
-            file.write(json.dumps(known, indent=1).encode())
+        write_cache(_file(), known)
     return measured["torch"] > measured["onnx"]
 
 

@@ -348,6 +348,13 @@ def json_file(path: str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def write_cache(path: str, content: dict[str, Any]) -> None:
+    """Replace a JSON file in the cache folder, which is made if necessary. Raises OSError."""
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    with replacing(path, is_durable=False) as file:
+        file.write(json.dumps(content, indent=1, sort_keys=True).encode())
+
+
 def _digest_key(path: str) -> str:
     real = os.path.realpath(path)
     status = os.stat(real)
@@ -366,8 +373,6 @@ def _digest_cache() -> str:
 def _remember(cache: str, key: str, digest: str) -> None:
     """Best effort: without the cache, files are hashed again."""
     with contextlib.suppress(OSError, UnicodeEncodeError):
-        os.makedirs(os.path.dirname(cache), mode=0o700, exist_ok=True)
         name = key.split("|", 1)[0] + "|"
         entries = {k: v for k, v in json_file(cache).items() if not k.startswith(name)}
-        with replacing(cache, is_durable=False) as file:
-            file.write(json.dumps(entries | {key: digest}, indent=1, sort_keys=True).encode())
+        write_cache(cache, entries | {key: digest})
