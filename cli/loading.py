@@ -95,7 +95,7 @@ def query_embedder(space: Space, *, device: str, offline: bool, history: bool) -
     return QueryEmbedder(
         identity,
         whole,
-        towers=towers if towers and towers.dim == identity.dim else None,
+        towers=towers if towers and (towers.is_for_earlier or towers.manifest.dim == identity.dim) else None,
         cache=QueryCache(identity.fingerprint, identity.dim) if history else None,
     )
 

@@ -230,3 +230,13 @@ def test_search_stays_with_the_old_vectors_while_a_folder_is_away(old_index: str
     assert [space["dim"] for space in active] == [192]
     photos.with_name("away").rename(photos)
     assert "search now uses builtin" in imgsearch("index").err
+
+
+def test_a_damaged_table_of_the_previous_version_is_an_error_with_a_next_step(
+    old_index: str, imgsearch, towers_elsewhere: Path
+) -> None:
+    table = towers_elsewhere / "earlier_v0.npy"
+    table.write_bytes(bytes(table.stat().st_size))
+    answer = imgsearch("query", "never asked before", "--no-history")
+    assert answer.code != 0
+    assert "Traceback" not in answer.err and "imgsearch index" in answer.err
