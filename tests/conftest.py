@@ -182,9 +182,15 @@ def folder(tmp_path: Path) -> str:
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder with six real photos."""
-    folder = tmp_path / "photos"
+    return from_album(
+        tmp_path / "photos", "banana", "lemon", "red-delicious", "carrots", "oatly-oat-milk", "watermelon"
+    )
+
+
+def from_album(folder: Path, *names: str) -> Path:
+    """A new folder with these photos of the album."""
     folder.mkdir()
-    for name in ("banana", "lemon", "red-delicious", "carrots", "oatly-oat-milk", "watermelon"):
+    for name in names:
         shutil.copy(ALBUM / f"{name}.jpg", folder)
     return folder
 

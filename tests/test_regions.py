@@ -34,7 +34,7 @@ from imgsearch.core.store.schema import MIGRATIONS
 from imgsearch.core.store.store import Store
 from imgsearch.core.types import Recipe, Region, SpaceIdentity
 
-from conftest import ALBUM
+from conftest import ALBUM, from_album
 from pictures import exif_block, noise
 
 SPEC = registry.parse("builtin").to_json()
@@ -76,10 +76,7 @@ def side_by_side(*names: str, side: int = 200, is_tall: bool = False) -> Image.I
 @pytest.fixture
 def scene(tmp_path: Path) -> Path:
     """A folder with six photos, a wide panorama (lemon at the left end) and a tall one (banana at the lower end)."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for name in ("cucumber", "garlic", "ginger", "leek", "mango", "papaya"):
-        shutil.copy(ALBUM / f"{name}.jpg", folder)
+    folder = from_album(tmp_path / "photos", "cucumber", "garlic", "ginger", "leek", "mango", "papaya")
     side_by_side("lemon", "kiwi", "plum", "lime", "orange").save(folder / WIDE, quality=95)
     side_by_side("watermelon", "avocado", "banana", is_tall=True).save(folder / TALL, quality=95)
     side_by_side("lemon").save(tmp_path / "lemon.png")
