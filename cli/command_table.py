@@ -232,6 +232,14 @@ _QUERY = Command(
             api="before",
         ),
         Option(
+            "month", "--month", "Only photos taken in this month, of any year or of one: july, 7, 2023-07.",
+            metavar="MONTH", is_list=True, group=FILTERS, api="month",
+        ),
+        Option(
+            "on", "--on", "Only photos taken on this day, of any year or of one: 12-25, 2019-12-25.", metavar="DAY",
+            is_list=True, group=FILTERS, api="on",
+        ),
+        Option(
             "camera", "--camera", "Only photos from a camera whose name contains this.", metavar="CAMERA", is_list=True,
             group=FILTERS, offers="cameras", api="camera",
         ),
@@ -254,6 +262,11 @@ _QUERY = Command(
             is_list=True, group=FILTERS, offers="keywords", api="keyword",
         ),
         UNDER,
+        Option(
+            "name", "--name",
+            "Only files whose name matches, with or without its extension, ignoring case: IMG_3551, '*beach*'.",
+            metavar="GLOB", is_list=True, group=FILTERS, api="name",
+        ),
         Option(
             "glob", "--glob", "Only files whose name matches, or whose path if the pattern has a slash.",
             metavar="PATTERN", is_list=True, group=FILTERS, api="glob",

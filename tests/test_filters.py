@@ -264,6 +264,50 @@ def before(draw) -> Asked:
     return typed, lambda shot: (at := stamp(shot)) is not None and at[: len(given)] <= given
 
 
+MONTH_NAMES = "January February March April May June July August September October November December".split()
+
+
+@st.composite
+def month(draw) -> Asked:
+    typed, wanted = [], set()
+    for _ in range(draw(st.integers(1, 2))):
+        year, number = draw(st.sampled_from([None, 2023, 2024])), draw(st.integers(1, 12))
+        name = MONTH_NAMES[number - 1]
+        spellings = [name, name.lower(), name[:3].upper(), f" {number}", f"{number:02}"]
+        typed.append(draw(st.sampled_from(spellings)) if year is None else f"{year}-{number:02}")
+        wanted.add((year, number))
+    return tuple(typed), lambda shot: (at := stamp(shot)) is not None and bool(wanted & {at[:2], (None, at[1])})
+
+
+@st.composite
+def on(draw) -> Asked:
+    typed, wanted = [], set()
+    for _ in range(draw(st.integers(1, 2))):
+        day = draw(st.dates(date(2023, 12, 25), date(2024, 4, 5)))
+        year = draw(st.sampled_from([None, day.year]))
+        typed.append(f"{day.month}-{day.day}" if year is None else day.isoformat())
+        wanted.add((year, day.month, day.day))
+    if draw(st.booleans()):
+        typed.append("Yesterday")
+        wanted.add((2024, 5, 30))
+    return tuple(typed), lambda shot: (at := stamp(shot)) is not None and bool(wanted & {at[:3], (None, *at[1:3])})
+
+
+NAME_PATTERNS = ("img_*", "IMG_1??", "* beach", "*.JPG", "e\u0301te\u0301 *", "*\udcff", "DSC12*", "*", "dsc*.nef", "a")
+
+
+@st.composite
+def name(draw) -> Asked:
+    asked = tuple(draw(st.lists(st.sampled_from(NAME_PATTERNS), min_size=1, max_size=2)))
+
+    def is_wanted(shot: Shot) -> bool:
+        own = os.path.basename(shot.relpath).casefold()
+        spellings = (own, os.path.splitext(own)[0])
+        return any(is_like(each.casefold().replace("e\u0301", "é"), one) for each in asked for one in spellings)
+
+    return asked, is_wanted
+
+
 def arc_km(one: tuple[float, float], other: tuple[float, float]) -> float:
     """By vectors, where the code goes by the haversine."""
 
@@ -506,6 +550,7 @@ def strategies(library: Library) -> dict[str, st.SearchStrategy[Asked]]:
     return {
         "after": after(), "before": before(), "near": near(), "camera": camera(), "lens": lens(),
         "keyword": keyword(), "rating": rating(), "glob": glob_of(library), "under": under_of(library),
+        "month": month(), "on": on(), "name": name(),
         "root": root_of(library), "ext": ext(), "min_size": min_size(), "orientation": orientation(), "has": has(),
     }  # fmt: skip
 
@@ -826,6 +871,12 @@ def test_hundreds_of_values_are_no_trouble(shelf):
         *({"orientation": (typed,)} for typed in ("", "sideways", "landscape,portrait")),
         *({"has": (typed,)} for typed in ("", "rating", "gps,date")),
         *({option: ("fine", typed)} for option in ("camera", "lens", "keyword") for typed in ("", " \n")),
+        *({"month": (typed,)} for typed in (
+            "", "0", "13", "julember", "2024-13", "2024-0", "0000-05", "24-07", "2024-07-01", "july 2023", "٧")),
+        *({"on": (typed,)} for typed in (
+            "", "12", "13-01", "02-30", "2023-02-29", "0000-01-01", "2024-07", "25.12", "tomorrow",
+             "december", "٧-٧")),
+        *({"name": (typed,)} for typed in ("", " ", "a/b", "/")),
         *({"glob": (typed,)} for typed in ("", "/", "./", "../x", "a/../b", "/..")),
         *({option: (typed,)} for option in ("under", "root") for typed in ("", "a\0b", "a\ud800b")),
         {"after": "2024", "before": "2023"}, {"after": "2024-07-03", "before": "2024-07-02T23:59:59"},
@@ -847,6 +898,8 @@ def test_examples_in_hints_are_understood(library):
     for asked in (
         {"after": "2023-05", "before": "2024"}, {"after": "2024-07-03T12:30"}, {"near": "48.85,2.35,5km"},
         {"near": "48.85,2.35,500m"}, {"rating": "<=2"}, {"min_size": "1.5GiB"}, {"glob": ("/photos/**",)},
+        {"month": ("july", "7", "2023-07")}, {"on": ("12-25", "2019-12-25", "02-29")},
+        {"name": ("IMG_3551", "*beach*")},
     ):  # fmt: skip
         library.paths(**asked)
 
@@ -868,6 +921,7 @@ COLUMNS = (
 EVERYTHING = (
     {"after": "1900"}, {"before": "2100"}, {"after": "2024-07-03", "before": "2024-07-03"}, {"camera": ("eos", "6d")},
     {"lens": ("50",)}, {"near": "0,0,30000km"}, {"near": "89,0,11000km"}, {"rating": "4"}, {"keyword": ("beach",)},
+    {"month": ("july",)}, {"on": ("07-03", "2024-07-03")}, {"name": ("*",)},
     {"keyword": ("*",)}, {"glob": ("*",)}, {"glob": ("/**",)}, {"ext": ("jpg",)}, {"min_size": "1x1"},
     {"min_size": "1MP"}, {"min_size": "1"}, {"orientation": ("landscape", "portrait", "square")},
     {"has": ("gps",)}, {"has": ("caption",)},
@@ -876,7 +930,8 @@ EVERYTHING = (
 
 
 DECIDES = {
-    "after": ("taken_at",), "before": ("taken_at",), "camera": ("camera",), "lens": ("lens",), "rating": ("rating",),
+    "after": ("taken_at",), "before": ("taken_at",), "month": ("taken_at",), "on": ("taken_at",),
+    "camera": ("camera",), "lens": ("lens",), "rating": ("rating",),
     "near": ("latitude", "longitude"), "keyword": ("keywords",), "orientation": ("width", "height"),
 }  # fmt: skip
 

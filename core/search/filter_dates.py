@@ -1,4 +1,4 @@
-"""--after and --before: dates as typed, and the SQL that compares them with `taken_at`.
+"""--after, --before, --month and --on: dates as typed, and the SQL that compares them with `taken_at`.
 
 `taken_at` is the photo's own clock, without a time zone.
 """
@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import re
 from calendar import monthrange
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 
 from imgsearch.core.errors import UsageError
 
-from .filter_sql import Parameters, refused, shown
+from .filter_sql import Parameters, any_of, refused, shown
+
+MONTHS = (
+    "january", "february", "march", "april", "may", "june",
+    "july", "august", "september", "october", "november", "december",
+)  # fmt: skip
+"""January first. The first three letters are enough."""
 
 _NEVER = "9999-12-31T24"
 """Later than every date."""
@@ -24,6 +31,9 @@ _DATE_TYPED = re.compile(
     r"([0-9]{4})(?:-([0-9]{1,2})(?:-([0-9]{1,2})(?:[t ]([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?)?)?)?"
 )
 _AGO = re.compile(r"([0-9]{1,6}) ?([dwmy])")
+_MONTH_TYPED = re.compile(r"(?:([0-9]{4})-)?([0-9]{1,2})")
+_DAY_TYPED = re.compile(r"(?:([0-9]{4})-)?([0-9]{1,2})-([0-9]{1,2})")
+_LEAP_YEAR = 2000
 
 
 def taken_between(after: str | None, before: str | None, today: date, value: Parameters) -> str:
@@ -41,6 +51,52 @@ def taken_between(after: str | None, before: str | None, today: date, value: Par
             hint="--after takes the earlier date: --after 2023-05 --before 2024",
         )
     return " and ".join(tests)
+
+
+def in_months(typed: Sequence[str], value: Parameters) -> str:
+    """In one of these months, of every year or of one."""
+    tests = []
+    for each in typed:
+        text = each.strip().lower()
+        year, month = None, month_named(text)
+        if found := _MONTH_TYPED.fullmatch(text):
+            year, month = found[1], int(found[2])
+        if not 1 <= month <= 12 or year == "0000":
+            raise refused("--month", each, "a month: its name or number, or with a year", "july, 7 or 2023-07")
+        tests.append(
+            _taken_in("1, 7", f"{year}-{month:02}", value) if year else _taken_in("6, 2", f"{month:02}", value)
+        )
+    return f"{IS_DATED} and {any_of(tests)}"
+
+
+def on_days(typed: Sequence[str], today: date, value: Parameters) -> str:
+    """On one of these days, of every year or of one."""
+    tests = []
+    for each in typed:
+        text = each.strip().lower()
+        if text in ("today", "yesterday"):
+            text = (today - timedelta(days=text == "yesterday")).isoformat()
+        found = _DAY_TYPED.fullmatch(text)
+        try:
+            if found is None:
+                raise ValueError(text)
+            year = found[1]
+            day = date(int(year or _LEAP_YEAR), int(found[2]), int(found[3])).isoformat()
+        except ValueError as error:
+            raise refused("--on", each, "a day: month and day, or with a year", "12-25 or 2019-12-25") from error
+        tests.append(_taken_in("1, 10", day, value) if year else _taken_in("6, 5", day[5:], value))
+    return f"{IS_DATED} and {any_of(tests)}"
+
+
+def month_named(text: str) -> int:
+    """1 to 12 for the name of a month in lower case, or its first three letters or `sept`; else 0."""
+    names = {"sept": 9} | {name[:length]: at for at, name in enumerate(MONTHS, 1) for length in (3, len(name))}
+    return names.get(text, 0)
+
+
+def _taken_in(part: str, wanted: str, value: Parameters) -> str:
+    """Whether a part of the date, as start and length, is what is wanted."""
+    return f"substr(p.taken_at, {part}) = {value(wanted)}"
 
 
 def _span(option: str, typed: str, today: date) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""--under, --root and --glob: folders, roots and path patterns as SQL."""
+"""--under, --root, --name and --glob: folders, roots, and patterns of names and paths as SQL."""
 
 from __future__ import annotations
 
@@ -93,6 +93,32 @@ def _can_be_path(text: str) -> bool:
 def _spellings(root: Root) -> tuple[str, ...]:
     """The root's path, and its real path."""
     return tuple(dict.fromkeys((root.path, os.path.realpath(root.path))))
+
+
+def matches_name(typed: Sequence[str], value: Parameters) -> str:
+    for each in typed:
+        if not each.strip() or "/" in each:
+            takes = "a shell pattern of a file name (for a path use --glob)"
+            raise refused("--name", each, takes, "IMG_3551 or '*beach*'")
+    return f"is_named(p.name, {value(json.dumps([_folded(each) for each in typed]))})"
+
+
+def is_named(name: object, patterns: str) -> bool:
+    """Whether any pattern matches the file name, or the name without its extension."""
+    if not isinstance(name, bytes) or len(name) > MAX_NAME_BYTES:
+        return False
+    whole = _folded(os.fsdecode(name))
+    spellings = {whole, os.path.splitext(whole)[0]}
+    return any(like.match(each) for like in _of_names(patterns) for each in spellings)
+
+
+@lru_cache(maxsize=64)
+def _of_names(listed: str) -> tuple[re.Pattern[str], ...]:
+    return tuple(name_pattern(pattern) for pattern in json.loads(listed))
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def matches_glob(typed: Sequence[str], store: Store, value: Parameters) -> Iterator[str]:

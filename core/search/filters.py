@@ -21,8 +21,8 @@ from imgsearch.core.errors import UsageError
 from imgsearch.core.paths import MAX_INTEGER
 from imgsearch.core.store.store import Store
 
-from .filter_dates import IS_DATED, taken_between
-from .filter_paths import in_folders, in_roots, is_at, matches_glob
+from .filter_dates import IS_DATED, in_months, on_days, taken_between
+from .filter_paths import in_folders, in_roots, is_at, is_named, matches_glob, matches_name
 from .filter_sql import MAX_NAME_BYTES, Condition, Parameters, any_of, name_pattern, refused, shown
 
 EARTH_RADIUS_KM = 6_371.0088
@@ -41,6 +41,10 @@ class Filters:
     its start."""
     before: str | None = None
     """The same, before its end."""
+    month: tuple[str, ...] = ()
+    """`july`, `7`, `2023-07`: in one of these months."""
+    on: tuple[str, ...] = ()
+    """`12-25`, `2019-12-25`, `today`, `yesterday`: on one of these days."""
     camera: tuple[str, ...] = ()
     """Parts of the camera's name, with or without its make; case is ignored."""
     lens: tuple[str, ...] = ()
@@ -52,6 +56,8 @@ class Filters:
     """Whole keywords, or patterns with * and ?; case is ignored."""
     under: tuple[str, ...] = ()
     """Folders, as paths."""
+    name: tuple[str, ...] = ()
+    """Shell patterns of the file name, with or without its extension; case is ignored."""
     glob: tuple[str, ...] = ()
     """Shell patterns: of the name, with a slash of the path in its root, with a leading / of the whole path."""
     ext: tuple[str, ...] = ()
@@ -89,6 +95,10 @@ def _tests(filters: Filters, store: Store, value: Parameters, today: date) -> It
         yield in_folders(filters.under, store, value)
     if filters.after is not None or filters.before is not None:
         yield taken_between(filters.after, filters.before, today, value)
+    if filters.on:
+        yield on_days(filters.on, today, value)
+    if filters.month:
+        yield in_months(filters.month, value)
     if filters.rating is not None:
         yield _rated(filters.rating, value)
     if filters.min_size is not None:
@@ -110,6 +120,8 @@ def _tests(filters: Filters, store: Store, value: Parameters, today: date) -> It
     if filters.keyword:
         words = value(_listed("--keyword", filters.keyword, "a keyword, or a pattern of one", "'beach*'"))
         yield f"p.keywords <> '[]' and has_keywords({_bytes_of('p.keywords')}, {words})"
+    if filters.name:
+        yield matches_name(filters.name, value)
     if filters.glob:
         yield any_of(matches_glob(filters.glob, store, value))
 
@@ -348,6 +360,7 @@ _FUNCTIONS: dict[str, Callable[..., bool | float | None]] = {
     "has_keywords": _has_keywords,
     "is_at": is_at,
     "is_called": _is_called,
+    "is_named": is_named,
     "km_between": _km_between,
 }
 """The functions in Python, by their names in SQL."""

@@ -44,12 +44,15 @@ class QueryArguments(NamedTuple):
     auto_cut: bool = False
     after: str | None = None
     before: str | None = None
+    month: Texts = ()
+    on: Texts = ()
     camera: Texts = ()
     lens: Texts = ()
     near: str | None = None
     rating: str | None = None
     keyword: Texts = ()
     under: Texts = ()
+    name: Texts = ()
     glob: Texts = ()
     ext: Texts = ()
     min_size: str | None = None
