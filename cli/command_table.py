@@ -253,6 +253,10 @@ _QUERY = Command(
             api="near",
         ),
         Option(
+            "place", "--place", "Only photos of this town, region or country: Porto, or 'Porto, Portugal'.",
+            metavar="NAME", is_list=True, group=FILTERS, offers="places", api="place",
+        ),
+        Option(
             "rating", "--rating", "Minimum rating: 4; an exact one: =3; or a range: 3-5.", metavar="STARS",
             group=FILTERS,
             api="rating",

@@ -118,7 +118,7 @@ def _value(parameter: Argument | Option, commands: Mapping[str, Command]) -> Val
             return Value(metavar, parameter.offers, is_many=is_many)
         case "indexes":
             return Value(metavar, "folders", ("indexes",), is_many=is_many)
-        case "cameras" | "lenses" | "keywords" | "roots":
+        case "cameras" | "lenses" | "keywords" | "places" | "roots":
             return Value(metavar, "names", (parameter.offers,), is_many=is_many)
         case "keys":
             known = {name for key in settings.keys(commands) for name in (key.name, key.full)}

@@ -25,7 +25,8 @@ class Argument(NamedTuple):
     is_list: bool = False
     is_required: bool = False
     offers: str = ""
-    """What completion offers: files, folders, indexes, cameras, lenses, keywords, roots, models, keys, or nothing."""
+    """What completion offers: files, folders, indexes, cameras, lenses, keywords, places, roots, models, keys, or
+    nothing."""
 
 
 class Option(NamedTuple):
@@ -205,8 +206,8 @@ UNDER = Option(
 GROUP = Option(
     "group",
     "--group",
-    "Show only the best photo of each group: near copies, a burst, a day, or a place.",
-    choices=("duplicates", "burst", "day", "place"),
+    "Show only the best photo of each group: near copies, a burst, a day, a place (within 1 km), or a town.",
+    choices=("duplicates", "burst", "day", "place", "town"),
     group=RANKING,
     api="group",
 )

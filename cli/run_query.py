@@ -67,7 +67,7 @@ def answer(asked: QueryArguments) -> int:
         if found is not None:
             if log:
                 log.is_warm = True
-            return _print_warm(found, show, on_explained)
+            return _print_warm(asked, found, show, on_explained)
     return _answer_here(asked, printer, show, on_explained, statistics=statistics)
 
 
@@ -97,6 +97,8 @@ def _answer_here(
             show(query.typed, hits)
             if not hits and not options.include_offline:
                 _mention_offline(root.path for root in store.catalog.roots.all() if root.state == "offline")
+            if not hits:
+                _suggest_places(asked)
             code = 0 if hits else 1
         _mention_progress(store.progress())
     finish(embedder)
@@ -217,6 +219,21 @@ def _mention_offline(roots: Iterable[str]) -> None:
         render.warn(f"{printable(path)} is offline and its photos are hidden (see: imgsearch status)")
 
 
+def _suggest_places(asked: QueryArguments) -> None:
+    """Where nothing was found at a place: names of the index that are spelled like it."""
+    if not asked.place:
+        return
+    from imgsearch.core.paths import printable
+    from imgsearch.core.search.place_names import near_spellings
+
+    from .loading import open_store
+
+    with open_store(asked.index) as store:
+        names = near_spellings(asked.place, store)
+    if names:
+        render.say(f"did you mean {' or '.join(f'--place {printable(name)!r}' for name in names)}?")
+
+
 def _mention_progress(progress: object) -> None:
     """That the index is being filled, so that a photo may be missing."""
     if progress is not None:
@@ -224,7 +241,9 @@ def _mention_progress(progress: object) -> None:
         render.say(f"still indexing: {progress} done")
 
 
-def _print_warm(answer: protocol.ServerAnswer, show: Show, on_explained: OnExplained | None) -> int:
+def _print_warm(
+    asked: QueryArguments, answer: protocol.ServerAnswer, show: Show, on_explained: OnExplained | None
+) -> int:
     """Print what a running server found, exactly as if it had been found here."""
     if on_explained and answer.explanation is not None:
         from imgsearch.core.search.explain import Explanation
@@ -232,6 +251,8 @@ def _print_warm(answer: protocol.ServerAnswer, show: Show, on_explained: OnExpla
         on_explained(Explanation(answer.explanation))
     show(answer.typed, answer.hits)
     _mention_offline(answer.offline)
+    if not answer.hits:
+        _suggest_places(asked)
     _mention_progress(answer.progress)
     render.flush()
     return 0 if answer.hits else 1

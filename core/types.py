@@ -129,6 +129,21 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaceName:
+    """What people call the place of a photo. `None`: unknown."""
+
+    place: str | None
+    """The town: `Porto`."""
+    place_district: str | None
+    """The part of a large town, or the smaller town in its reach: `Eixample`."""
+    place_region: str | None
+    """`Catalonia`; `region` is already the part of a panorama."""
+    country: str
+    country_code: str
+    """ISO 3166: `ES`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """The preprocessing of a model's pictures, equal to open_clip's own transform.
 

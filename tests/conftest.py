@@ -23,6 +23,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -393,6 +394,34 @@ def imgsearch(tmp_path, monkeypatch, capfdbinary, kept_workers, kept_model):
         return Outcome(code, out, err.decode())
 
     return run
+
+
+UNDO_MIGRATION = {
+    7: """
+        drop index photos_without_place;
+        alter table photos drop column place;
+        alter table photos drop column place_district;
+        alter table photos drop column place_region;
+        alter table photos drop column country;
+        alter table photos drop column country_code;
+        alter table photos drop column place_data
+    """,
+    6: "drop index panoramas; drop table regions",
+    5: "alter table photos drop column is_damaged",
+    4: "drop table awaited",
+    3: "drop table notes",
+    2: "drop index vectors_without_crc; alter table vectors drop column crc",
+}
+"""By the number of a migration: what undoes it. The newest first."""
+
+
+def downgrade(index: str | os.PathLike[str], version: int) -> None:
+    """Make a catalogue one of an older version, without what later migrations added."""
+    with contextlib.closing(sqlite3.connect(os.path.join(index, "catalog.sqlite3"))) as database:
+        for number, undo in UNDO_MIGRATION.items():
+            if number > version:
+                database.executescript(undo)
+        database.executescript(f"pragma user_version = {version}; pragma wal_checkpoint(truncate)")
 
 
 @pytest.fixture

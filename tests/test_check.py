@@ -22,7 +22,7 @@ from imgsearch.core.store.lock import write_lock
 from imgsearch.core.store.store import Store
 
 from chosen import Remembering
-from conftest import ALBUM, PATIENCE_SECONDS
+from conftest import ALBUM, PATIENCE_SECONDS, downgrade
 from test_indexing import present
 from test_lock import refused_twice
 
@@ -348,14 +348,7 @@ def test_check_without_an_index_is_an_error(imgsearch):
 
 
 def test_opening_an_older_catalogue_upgrades_it(scene, imgsearch):
-    scene.sql("drop table regions")
-    scene.sql("drop index panoramas")
-    scene.sql("alter table photos drop column is_damaged")
-    scene.sql("drop table awaited")
-    scene.sql("drop table notes")
-    scene.sql("drop index vectors_without_crc")
-    scene.sql("alter table vectors drop column crc")
-    scene.sql("pragma user_version = 1")
+    downgrade(scene.folder, 1)
     done = imgsearch("query", "apple")
     assert done.code == 0
     assert imgsearch("check", "--deep").code == 0
@@ -457,11 +450,7 @@ def test_anything_in_place_of_its_files_is_repaired(scene, imgsearch, what, inst
 def test_two_readers_can_open_an_older_catalogue_at_once(scene, monkeypatch):
     monkeypatch.setattr(sys.modules[Store.__module__], "UPDATE_SECONDS", PATIENCE_SECONDS)
     waits = threading.Event()
-    scene.sql("drop table regions")
-    scene.sql("drop index panoramas")
-    scene.sql("alter table photos drop column is_damaged")
-    scene.sql("drop table awaited")
-    scene.sql("pragma user_version = 3")
+    downgrade(scene.folder, 3)
     with write_lock(str(scene.folder)), refused_twice(waits.set), ThreadPoolExecutor(1) as pool:
         second = pool.submit(lambda: Store.open(str(scene.folder)).close())
         assert waits.wait(PATIENCE_SECONDS) and not second.done()
@@ -471,11 +460,7 @@ def test_two_readers_can_open_an_older_catalogue_at_once(scene, monkeypatch):
 
 def test_an_older_catalogue_that_is_being_written_says_when_it_can_be_read(scene, imgsearch, monkeypatch):
     monkeypatch.setattr("imgsearch.core.store.store.UPDATE_SECONDS", 0.2)
-    scene.sql("drop table regions")
-    scene.sql("drop index panoramas")
-    scene.sql("alter table photos drop column is_damaged")
-    scene.sql("drop table awaited")
-    scene.sql("pragma user_version = 3")
+    downgrade(scene.folder, 3)
     with write_lock(str(scene.folder)):
         said = imgsearch("query", "apple", "--no-server")
     assert said.code == 5

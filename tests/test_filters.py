@@ -10,7 +10,7 @@ import os
 import random
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from importlib import resources
 
@@ -24,7 +24,7 @@ from imgsearch.core.search.filter_sql import Condition
 from imgsearch.core.search.filters import Filters, condition
 from imgsearch.core.store.records import NewPhoto, text_key
 from imgsearch.core.store.store import Batch, Store
-from imgsearch.core.types import CarriedText, Facts, Photo, SpaceIdentity
+from imgsearch.core.types import CarriedText, Facts, Photo, PlaceName, SpaceIdentity
 
 from conftest import cpu_seconds
 
@@ -43,6 +43,7 @@ class Shot:
     relpath: str
     size: int
     facts: Facts
+    named: PlaceName | None = None
 
     @property
     def path(self) -> str:
@@ -68,6 +69,13 @@ CAMERAS = (
 LENSES = (None, "EF 50mm f/1.8 II", "AF-S NIKKOR 50mm", "iPhone 12 back camera 4.2mm", "Zeiss Ébène")
 KEYWORDS = ("beach", "Beach house", "STRASSE", "straße", "sea*", "a[b]c", "été", "dog", "hot dog", "dogs", "x?y")
 CENTRES = ((48.8566, 2.3522), (-17.8, 179.999), (-17.8, -179.999), (90.0, 0.0), (-90.0, 77.0), (0.01, -0.01), (60, 180))
+PLACES = (
+    None, PlaceName("Porto", None, "Porto", "Portugal", "PT"),
+    PlaceName("Lisbon", "Alfama", "Lisbon", "Portugal", "PT"),
+    PlaceName("São Paulo", "Sé", "São Paulo", "Brazil", "BR"), PlaceName("Łódź", None, None, "Poland", "PL"),
+    PlaceName("Saint-Denis", None, "Réunion", "Réunion", "RE"), PlaceName(None, None, None, "Portugal", "PT"),
+    PlaceName("Washington, D.C.", None, None, "United States", "US"),
+)  # fmt: skip
 
 
 def some_moment(chance: random.Random) -> str | None:
@@ -143,7 +151,8 @@ def some_shot(chance: random.Random, top: str, number: int) -> Shot:
         texts=some_texts(chance, keywords),
     )
     size = chance.choice((0, 999, 1_000, 499_999, 500_000, 2_000_000, 1_610_612_736))
-    return Shot(top, f"{folder}/{name}" if folder else name, size, facts)
+    named = None if latitude is None or longitude is None else PLACES[number % len(PLACES)]
+    return Shot(top, f"{folder}/{name}" if folder else name, size, facts, named)
 
 
 class Library:
@@ -194,6 +203,10 @@ def write(folder: str, shots: list[Shot], kinds: dict[str, str]) -> None:
                 if text not in batch.texts:
                     batch.texts[text] = next(vectors)
         store.complete(store.commit(space, batch, codecs=""))
+        numbers = {content: photo_id for photo_id, content in store.catalog.rows("select id, content_hash from photos")}
+        with store.catalog.transaction():
+            names = {numbers[number.to_bytes(32, "big")]: shot.named for number, shot in enumerate(shots) if shot.place}
+            store.catalog.place_names.save("a", names)
 
 
 @pytest.fixture(scope="module")
@@ -331,6 +344,26 @@ def near(draw) -> Asked:
     comma = draw(st.sampled_from([",", ", ", " , "]))
     typed = f"{centre[0]:f}{comma}{east:f}{comma}{radius:f}{unit}"
     return typed, lambda shot: shot.place is not None and arc_km(shot.place, centre) <= radius * km
+
+
+PLACES_TYPED = {
+    "porto": {"Porto"}, " PORTO ": {"Porto"}, "Porto, portugal": {"Porto", "Portugal"}, "Porto,PL": {"Porto", "PL"},
+    "Port": {"Port"}, "pt": {"PT"}, "PORTUGAL": {"Portugal"}, "alfama": {"Alfama"}, "Alfama, Lisbon, PT": {"Alfama"},
+    "sao paulo": {"São Paulo"}, "Sa\u0303o Paulo": {"São Paulo"}, "SE": {"Sé"}, "lodz": {"Łódź"}, "Łódź, pl": {"Łódź"},
+    "saint denis": {"Saint-Denis"}, "Reunion": {"Réunion"}, "washington, d.c.": {"Washington, D.C."},
+}  # fmt: skip
+"""What is typed, and the names that a photo must have."""
+
+
+@st.composite
+def place(draw) -> Asked:
+    asked = draw(st.lists(st.sampled_from(sorted(PLACES_TYPED)), min_size=1, max_size=3))
+
+    def is_wanted(shot: Shot) -> bool:
+        own = set(astuple(shot.named)) if shot.named else set()
+        return any(PLACES_TYPED[each] <= own for each in asked)
+
+    return tuple(asked), is_wanted
 
 
 def parts_of(names: list[str], draw) -> tuple[str, ...]:
@@ -548,7 +581,7 @@ def has(draw) -> Asked:
 
 def strategies(library: Library) -> dict[str, st.SearchStrategy[Asked]]:
     return {
-        "after": after(), "before": before(), "near": near(), "camera": camera(), "lens": lens(),
+        "after": after(), "before": before(), "near": near(), "place": place(), "camera": camera(), "lens": lens(),
         "keyword": keyword(), "rating": rating(), "glob": glob_of(library), "under": under_of(library),
         "month": month(), "on": on(), "name": name(),
         "root": root_of(library), "ext": ext(), "min_size": min_size(), "orientation": orientation(), "has": has(),
@@ -647,8 +680,8 @@ def shelf(tmp_path):
             shots = []
             for number, given in enumerate(facts):
                 own: dict = {"relpath": f"{number}.jpg", "size": 1, "top": top} | given
-                place = own.pop("top"), own.pop("relpath"), own.pop("size")
-                shots.append(Shot(*place, Facts(**{"format": "JPEG", "width": 4, "height": 3} | own)))
+                place, named = (own.pop("top"), own.pop("relpath"), own.pop("size")), own.pop("named", None)
+                shots.append(Shot(*place, Facts(**{"format": "JPEG", "width": 4, "height": 3} | own), named))
             write(str(tmp_path / "index"), shots, {top: "folder"} | roots)
             return Library(stack.enter_context(Store.open(str(tmp_path / "index"))), shots)
 
@@ -877,6 +910,7 @@ def test_hundreds_of_values_are_no_trouble(shelf):
             "", "12", "13-01", "02-30", "2023-02-29", "0000-01-01", "2024-07", "25.12", "tomorrow",
              "december", "٧-٧")),
         *({"name": (typed,)} for typed in ("", " ", "a/b", "/")),
+        *({"place": ("Porto", typed)} for typed in ("", " ", ",", "Porto,", "Porto, , Portugal", "-")),
         *({"glob": (typed,)} for typed in ("", "/", "./", "../x", "a/../b", "/..")),
         *({option: (typed,)} for option in ("under", "root") for typed in ("", "a\0b", "a\ud800b")),
         {"after": "2024", "before": "2023"}, {"after": "2024-07-03", "before": "2024-07-02T23:59:59"},
@@ -900,6 +934,7 @@ def test_examples_in_hints_are_understood(library):
         {"near": "48.85,2.35,500m"}, {"rating": "<=2"}, {"min_size": "1.5GiB"}, {"glob": ("/photos/**",)},
         {"month": ("july", "7", "2023-07")}, {"on": ("12-25", "2019-12-25", "02-29")},
         {"name": ("IMG_3551", "*beach*")},
+        {"place": ("Porto", "Porto, Portugal")},
     ):  # fmt: skip
         library.paths(**asked)
 
@@ -916,7 +951,7 @@ HOSTILE = (
 )  # fmt: skip
 COLUMNS = (
     "taken_at", "camera_make", "camera", "lens", "latitude", "longitude", "rating", "keywords", "width", "height",
-    "size",
+    "size", "place", "country",
 )  # fmt: skip
 EVERYTHING = (
     {"after": "1900"}, {"before": "2100"}, {"after": "2024-07-03", "before": "2024-07-03"}, {"camera": ("eos", "6d")},
@@ -925,14 +960,15 @@ EVERYTHING = (
     {"keyword": ("*",)}, {"glob": ("*",)}, {"glob": ("/**",)}, {"ext": ("jpg",)}, {"min_size": "1x1"},
     {"min_size": "1MP"}, {"min_size": "1"}, {"orientation": ("landscape", "portrait", "square")},
     {"has": ("gps",)}, {"has": ("caption",)},
-    {"has": ("date",)},
+    {"has": ("date",)}, {"place": ("porto",)},
 )  # fmt: skip
 
 
 DECIDES = {
     "after": ("taken_at",), "before": ("taken_at",), "month": ("taken_at",), "on": ("taken_at",),
     "camera": ("camera",), "lens": ("lens",), "rating": ("rating",),
-    "near": ("latitude", "longitude"), "keyword": ("keywords",), "orientation": ("width", "height"),
+    "near": ("latitude", "longitude"), "place": ("place",), "keyword": ("keywords",),
+    "orientation": ("width", "height"),
 }  # fmt: skip
 
 
@@ -941,6 +977,7 @@ def test_values_of_the_wrong_kind_match_nothing_and_stop_nothing(shelf):
         "taken_at": "2024-07-03T12:30:00", "camera_make": "Canon", "camera": "EOS 6D", "lens": "50mm", "latitude": 1.0,
         "longitude": 1.0, "rating": 5, "keywords": ("beach",), "width": 4000, "height": 3000, "size": 10,
         "texts": (CarriedText("a caption", "xmp:dc:title"),),
+        "named": PlaceName("Porto", None, "Norte", "Portugal", "PT"),
     }  # fmt: skip
     values = [value if isinstance(value, str) else f"x'{value.hex()}'" for value in HOSTILE]
     cells = [(column, value) for column in COLUMNS for value in values]

@@ -13,7 +13,7 @@ from imgsearch import cli, core
 
 HEAVY = {
     "torch", "torchvision", "open_clip", "timm", "numpy", "PIL", "pillow_heif", "sqlite_utils", "hnswlib",
-    "huggingface_hub", "tqdm", "rich", "onnxruntime", "onnx", "watchfiles",
+    "huggingface_hub", "tqdm", "rich", "onnxruntime", "onnx", "watchfiles", "scipy",
 }  # fmt: skip
 
 RUN = """
@@ -51,7 +51,7 @@ PACKAGES = (
 
 OWNERS = {
     "torch": "models", "open_clip": "models", "onnxruntime": "models", "onnx": "models", "hnswlib": "store",
-    "sqlite_utils": "store", "watchfiles": "indexing",
+    "sqlite_utils": "store", "watchfiles": "indexing", "scipy": "photos", "reverse_geocode": "photos",
 }  # fmt: skip
 
 TOP = Path(core.__path__[0])

@@ -16,7 +16,7 @@ from imgsearch.core.store.notes import MAX_CHARACTERS, as_note
 from imgsearch.core.store.records import text_key
 from imgsearch.core.store.store import Store
 
-from conftest import ALBUM
+from conftest import ALBUM, downgrade
 from pictures import exif_block
 
 NOTE = "the summer we lost the dog"
@@ -253,13 +253,7 @@ def test_search_waits_for_the_notes(noted, tmp_path, counting):
 
 def test_a_catalogue_of_the_previous_version_is_upgraded(imgsearch, photos, tmp_path):
     imgsearch("index", photos)
-    with closing(sqlite3.connect(tmp_path / "index" / "catalog.sqlite3")) as database, database:
-        database.execute("drop table regions")
-        database.execute("drop index panoramas")
-        database.execute("alter table photos drop column is_damaged")
-        database.execute("drop table awaited")
-        database.execute("drop table notes")
-        database.execute("pragma user_version = 2")
+    downgrade(tmp_path / "index", 2)
     assert imgsearch("query", "lemon").code == 0
     assert imgsearch("notes", "add", photos / "lemon.jpg", NOTE).code == 0
     with Store.open(str(tmp_path / "index")) as store:

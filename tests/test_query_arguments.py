@@ -56,8 +56,8 @@ def test_every_option_of_a_search_and_every_filter_is_filled_from_an_argument():
     options = QueryArguments(
         limit=1, min_score=2.0, min_z=3.0, auto_cut=True, modality="any", compose="and", weight=0.4, sort="date",
         reverse=True, group="day", diverse=0.5, exact=True, include_reference=True, include_offline=True,
-        after="2024", before="2025", camera=("a",), lens=("b",), near="1,2,3km", rating="4", keyword=("c",),
-        under=("d",), glob=("e",), month=("7",), on=("12-25",), name=("h",),
+        after="2024", before="2025", camera=("a",), lens=("b",), near="1,2,3km", place=("a",), rating="4",
+        keyword=("c",), under=("d",), glob=("e",), month=("7",), on=("12-25",), name=("h",),
         ext=("f",), min_size="1MP", orientation=("square",), has=("gps",), root=("g",),
     ).options(statistics=False)  # fmt: skip
     for each in fields(Options):

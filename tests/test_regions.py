@@ -34,7 +34,7 @@ from imgsearch.core.store.schema import MIGRATIONS
 from imgsearch.core.store.store import Store
 from imgsearch.core.types import Recipe, Region, SpaceIdentity
 
-from conftest import ALBUM, from_album
+from conftest import ALBUM, downgrade, from_album
 from pictures import exif_block, noise
 
 SPEC = registry.parse("builtin").to_json()
@@ -128,13 +128,7 @@ def index_as_an_older_version(folder: str | Path, model: Pixels, *paths: Path) -
         patch.setattr(DecodePool, "read", lambda *given, regions, **more: read(*given, **more))
         index(folder, model, *paths)
     number = next(number for number, script in enumerate(MIGRATIONS) if "create table regions" in script)
-    assert number == len(MIGRATIONS) - 1, "undo the later migrations, too"
-    run_sql(
-        folder,
-        "drop table regions",
-        "drop index panoramas",
-        f"pragma user_version = {number}",
-    )
+    downgrade(folder, number)
 
 
 # ---- Geometry

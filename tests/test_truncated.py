@@ -19,7 +19,7 @@ from imgsearch.core.photos.decode import Picture, read_picture
 from imgsearch.core.photos.decode_pool import DecodePool
 from imgsearch.core.types import SkipPhoto
 
-from conftest import ALBUM
+from conftest import ALBUM, downgrade
 from pictures import exif_block
 
 CASES = Path(os.environ.get("IMGSEARCH_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
@@ -302,10 +302,7 @@ def test_a_failure_of_an_older_version_is_tried_again(imgsearch, damaged, tmp_pa
             """
         )
         database.execute("delete from photos where name = cast('lemon.jpg' as blob)")
-        database.executescript(
-            "drop index panoramas; drop table regions;"
-            "alter table photos drop column is_damaged; pragma user_version = 4"
-        )
+    downgrade(tmp_path / "index", 4)
     done = imgsearch("index")
     assert done.code == 0 and "indexed 1 photo" in done.err and "1 of them damaged" in done.err
     assert imgsearch("failures").lines == []

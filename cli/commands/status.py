@@ -45,6 +45,8 @@ def status_record(folder: str, status: Status) -> dict[str, Any]:
         "failed": status.failed,
         "damaged": status.damaged,
         "texts": status.texts,
+        "located": status.located,
+        "named_places": status.named_places,
         "model": active.identity.name if active else None,
         "dim": active.identity.dim if active else None,
         "spaces": [
@@ -95,6 +97,8 @@ def _lines(record: dict[str, Any]) -> list[str]:
     others = [f"{record[key]:,} {key}" for key in ("damaged", "gone", "excluded", "offline", "failed") if record[key]]
     lines.append("photos   " + ", ".join([f"{record['photos']:,}", *others]))
     lines.append(f"texts    {record['texts']:,}")
+    if record["located"]:
+        lines.append(f"places   {_places_line(record)}")
     for space in record["spaces"]:
         state = "" if space["is_active"] else f"  {space['state']}, not searched"
         lines.append(f"model    {printable(space['model'])}  {space['dim']}-d, {space['vectors']:,} vectors{state}")
@@ -104,6 +108,15 @@ def _lines(record: dict[str, Any]) -> list[str]:
     else:
         lines.append("model    none yet: nothing is indexed")
     return lines
+
+
+def _places_line(record: dict[str, Any]) -> str:
+    named = f"{record['named_places']:,} of {render.count(record['located'], 'photo')} with coordinates have a name"
+    if record["named_places"]:
+        return named
+    from imgsearch.core.photos import gazetteer
+
+    return named if gazetteer.version() else f"{named}; for --place: {gazetteer.INSTALL}"
 
 
 def _graphs_line(record: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from imgsearch.core.paths import path_fields, printable
@@ -32,6 +32,11 @@ FACTS = (
     "latitude",
     "longitude",
     "altitude_m",
+    "place",
+    "place_district",
+    "place_region",
+    "country",
+    "country_code",
     "rating",
     "is_damaged",
 )
@@ -181,6 +186,7 @@ def hit_record(hit: Hit, *, metadata: bool = False) -> dict[str, object]:
         "height": place.facts["height"],
         "model": hit.model,
     }
+    record |= {name: place.facts[name] for name in ("place", "country") if place.facts[name]}
     if hit.probability is not None:
         record["probability"] = round(hit.probability, 6)
     if place.region is not None:
@@ -240,12 +246,19 @@ def facts_line(hit: Hit) -> str:
         f"f/{facts['f_number']:g}" if facts["f_number"] else "",
         (f"1/{1 / exposure:.0f} s" if 0 < exposure < 0.3 else f"{exposure:g} s") if exposure else "",
         f"ISO {facts['iso']}" if facts["iso"] else "",
+        place_line(facts),
         "" if None in (facts["latitude"], facts["longitude"]) else f"{facts['latitude']:.5f},{facts['longitude']:.5f}",
         f"rated {facts['rating']}" if facts["rating"] is not None else "",
         ", ".join(hit.place.keywords),
         "damaged" if facts["is_damaged"] else "",
     ]
     return "  ".join(part for part in parts if part)
+
+
+def place_line(facts: Mapping[str, object]) -> str:
+    """`Alfama, Lisbon, Portugal`."""
+    names = dict.fromkeys(facts[name] for name in ("place_district", "place", "place_region", "country"))
+    return ", ".join(str(name) for name in names if name)
 
 
 def _exact(hit: Hit, name: str) -> object:

@@ -270,6 +270,7 @@ def summary_record(summary: Summary) -> dict[str, object]:
         "passed_over": summary.not_pictures,
         "gone": summary.gone,
         "excluded": summary.excluded,
+        "named_places": summary.named_places,
         "seconds": {stage: round(seconds, 3) for stage, seconds in summary.seconds.items()},
     }
 
@@ -294,6 +295,7 @@ def summary_lines(summary: Summary, *, dry_run: bool) -> list[str]:
         "known to fail (see `imgsearch failures`)": summary.known_failures,
     }
     parts += [f"{number:,} {kind}" for kind, number in tail.items() if number]
+    parts += [f"looked up {render.count(summary.named_places, 'place')}"] if summary.named_places else []
     lines = [", ".join(parts)]
     seconds = summary.seconds
     if not dry_run:

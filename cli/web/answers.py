@@ -13,6 +13,7 @@ from imgsearch.core.paths import printable
 
 if TYPE_CHECKING:
     from imgsearch.core.search.grouping import Hit
+    from imgsearch.core.store.place_names import NamedPlace
     from imgsearch.core.store.records import Place
 
 _QUERY_KEYS = ("query", "query_b64", "rank", "score", "method", "cosine", "z", "percentile", "model")
@@ -47,6 +48,21 @@ def shown(place: Place) -> dict[str, Any]:
     hit = Hit(query="", rank=1, score=0.0, method="", modality="image", place=place, model="", cosine=0.0)
     record = found(hit)
     return {key: value for key, value in record.items() if key not in _QUERY_KEYS}
+
+
+def place_record(place: NamedPlace) -> dict[str, Any]:
+    """A place of photos, and what `place` in the filters finds its photos by."""
+    names = [name for name in (place.place, place.place_region, place.country) if name]
+    return {
+        "place": place.place,
+        "place_region": place.place_region,
+        "country": place.country,
+        "country_code": place.country_code,
+        "filter": ", ".join(dict.fromkeys(names)),
+        "photos": place.photos,
+        "latitude": round(place.latitude, 5),
+        "longitude": round(place.longitude, 5),
+    }
 
 
 def _addresses(place: Place) -> dict[str, Any]:

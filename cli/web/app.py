@@ -37,7 +37,7 @@ from imgsearch.core.serving.library import Library, filters_from_json
 from imgsearch.core.types import SkipPhoto
 
 from . import openapi
-from .answers import answer, found, refusal, shown
+from .answers import answer, found, place_record, refusal, shown
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -142,6 +142,7 @@ class Pages:
             "/api/days": self._days,
             "/api/openapi.json": lambda request: answer(openapi.document()),
             "/api/photos": self._photos,
+            "/api/places": self._places,
             "/api/photos/{number}": self._photo,
             "/api/photos/{number}/thumbnail": self._thumbnail,
             "/api/photos/{number}/original": self._original,
@@ -205,6 +206,10 @@ class Pages:
         asked = _from_query(request, openapi.FILTERS)
         days = self._library.days(filters_from_json(asked))
         return answer({"days": [{"day": day, "photos": count} for day, count in days]})
+
+    def _places(self, request: Request) -> Response:
+        asked = _from_query(request, openapi.FILTERS)
+        return answer({"places": [place_record(place) for place in self._library.places(filters_from_json(asked))]})
 
     def _photos(self, request: Request) -> Response:
         asked = _from_query(request, openapi.BROWSE)

@@ -205,6 +205,12 @@ def document() -> dict[str, Any]:
                 (422, 503),
                 _query_parameters(FILTERS),
             ),
+            "/api/places": _operation(
+                "The towns where photos were taken, with their numbers, most first",
+                _json(_list_of("places")),
+                (422, 503),
+                _query_parameters(FILTERS),
+            ),
             "/api/about": _operation("What the index holds", _json(_ANY), (503,)),
             "/api/openapi.json": _operation("This document", _json(_ANY), ()),
         },

@@ -43,6 +43,7 @@ def examine(
         checks: tuple[tuple[str, str, Check], ...] = (
             ("program", "the program", machine.program),
             ("program", "the libraries", partial(machine.libraries, libraries)),
+            ("program", "the place names", partial(machine.places, libraries)),
             ("device", "the processor", machine.cores),
             ("device", "the memory", machine.memory),
             ("device", "torch, which takes some seconds to load", partial(machine.devices, devices)),

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 
 import imgsearch
 from imgsearch.core.paths import processor_cores, size
+from imgsearch.core.photos import gazetteer
 from imgsearch.core.photos.codecs import version_of
 from imgsearch.core.photos.decode_pool import cgroups, memory_available
 
@@ -32,6 +33,7 @@ LIBRARIES = {
     "onnxruntime": "onnxruntime",
     "hnswlib": "hnswlib",
     "sqlite_utils": "sqlite-utils",
+    "scipy.spatial": "scipy",
 }
 """Libraries to import in a child process, with the name of their distribution."""
 LIBRARY_SECONDS = 60.0
@@ -90,6 +92,19 @@ def libraries(probes: Libraries) -> Iterator[Finding]:
         if why := probes[module].answer().get("error"):
             name = LIBRARIES[module]
             yield report(f"{name} cannot be loaded ({why}): {consequence}", reinstall(name))
+
+
+def places(probes: Libraries) -> Iterator[Finding]:
+    names = ("reverse-geocode", "scipy")
+    if version_of(names[0]) == "none":
+        found = f"no place names: {names[0]} (extra [places]) not installed; --place finds what earlier runs named"
+        yield note(found, install(*map(requirement, names)))
+    elif why := probes["scipy.spatial"].answer().get("error"):
+        yield warning(f"no place names: scipy cannot be loaded ({why})", reinstall("scipy"))
+    elif gazetteer.version() is None:
+        yield warning(f"no place names: the data of {names[0]} cannot be read", reinstall(names[0]))
+    else:
+        yield ok("place names: " + ", ".join(f"{name} {version_of(name)}" for name in names))
 
 
 def gallery() -> Iterator[Finding]:

@@ -73,6 +73,8 @@ class Summary:
     excluded: int = 0
     being_written: int = 0
     """Left to a later run because they are still being written."""
+    named_places: int = 0
+    """Photos whose coordinates were looked up; some have none but the sea around."""
     offline: tuple[str, ...] = ()
     was_stopped: bool = False
     seconds: dict[str, float] = field(

@@ -19,6 +19,7 @@ from imgsearch.core.late import LateModule
 from imgsearch.core.models.onnx_embedder import OnnxEmbedder
 from imgsearch.core.models.phrases import neutral_phrases
 from imgsearch.core.paths import has_picture_extension, is_network_filesystem
+from imgsearch.core.photos import gazetteer
 from imgsearch.core.photos.codecs import codecs
 from imgsearch.core.store.calibration import CALIBRATION_VERSION, Calibration, calibrate, sampled
 from imgsearch.core.store.catalog import Catalog
@@ -45,6 +46,8 @@ CHECKPOINT_SECONDS = 2.0
 # Decoded squares waiting for the model: enough to ride out one slow file, small enough to stay in memory.
 LOOKAHEAD_BATCHES = 3
 DEFAULT_BATCH = 32
+# Place names of so many photos are one transaction: a twentieth of a second.
+NAMED_AT_ONCE = 1_000
 # A file that takes longer than this no longer holds up those behind it.
 PATIENCE_SECONDS = 0.5
 
@@ -115,6 +118,7 @@ class _Loop:
         self._batch = Batch()
         self._committed_at = time.perf_counter()
         self._planned = self._done = 0
+        self._has_no_gazetteer = False
 
     @cached_property
     def workers(self) -> DecodePool:
@@ -324,6 +328,27 @@ class _Loop:
             self.on_event(Event("checkpoint", count=len(self._batch)))
         self._batch = Batch()
         self._committed_at = time.perf_counter()
+        self._name_places()
+
+    def _name_places(self) -> None:
+        """Name the places of photos that have coordinates: of this checkpoint, and of earlier runs where the extra was
+        not installed or its data was older. Without such photos nothing is loaded."""
+        data = gazetteer.version()
+        if data is None or self._has_no_gazetteer:
+            return
+        self.catalog.place_names.start(data)
+        while not self.stop.is_set() and (lacking := self.catalog.place_names.lacking(NAMED_AT_ONCE)):
+            with self._timed("write"):
+                try:
+                    names = gazetteer.gazetteer().names([(north, east) for _, north, east in lacking])
+                except gazetteer.GazetteerError as error:
+                    self._has_no_gazetteer = True
+                    self.on_event(Event("notice", reason=str(error)))
+                    return
+                ids = [photo_id for photo_id, _, _ in lacking]
+                with self.catalog.transaction():
+                    self.catalog.place_names.save(data, dict(zip(ids, names, strict=True)))
+            self.summary.named_places += len(lacking)
 
     def _embed_texts(self) -> None:
         """Embed the texts of this checkpoint that have no vector yet. Equal texts share one."""

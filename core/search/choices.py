@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 SearchIn = Literal["image", "text", "any"]
 SortBy = Literal["score", "date", "path", "size"]
-GroupBy = Literal["duplicates", "burst", "day", "place"]
+GroupBy = Literal["duplicates", "burst", "day", "place", "town"]
 Orientation = Literal["landscape", "portrait", "square"]
 Has = Literal["gps", "caption", "date", "damage"]
 MethodName = Literal["scaled", "and", "lerp", "slerp", "add", "product", "weicom", "basic", "basic-style", "pdv"]

@@ -19,6 +19,7 @@ from functools import lru_cache
 
 from imgsearch.core.errors import UsageError
 from imgsearch.core.paths import MAX_INTEGER
+from imgsearch.core.store.place_names import IS_LOCATED
 from imgsearch.core.store.store import Store
 
 from .filter_dates import IS_DATED, in_months, on_days, taken_between
@@ -50,6 +51,8 @@ class Filters:
     lens: tuple[str, ...] = ()
     near: str | None = None
     """`48.85,2.35,5km`: degrees north and east, and a radius in km, m or mi."""
+    place: tuple[str, ...] = ()
+    """`Porto`, `Porto, Portugal`, `PT`: whole names of towns, regions and countries; case and accents are ignored."""
     rating: str | None = None
     """`4` (at least), `=3`, `<=2`, `3-5`. No rating is 0, rejected is -1."""
     keyword: tuple[str, ...] = ()
@@ -111,6 +114,10 @@ def _tests(filters: Filters, store: Store, value: Parameters, today: date) -> It
         yield _near(filters.near, value)
     if filters.has:
         yield " and ".join(_HAS[each] for each in _words("--has", filters.has, _HAS))
+    if filters.place:
+        from .place_names import in_places
+
+        yield in_places(filters.place, store, value)
     if filters.camera:
         names = value(_listed("--camera", filters.camera, "part of a camera's name", "'canon eos'"))
         yield f"is_called({_bytes_of('p.camera_make')}, {_bytes_of('p.camera')}, {names})"
@@ -150,9 +157,6 @@ def _listed(option: str, typed: Sequence[str], takes: str, example: str) -> str:
 
 # ---- Place
 
-_IS_PLACED = "p.latitude between -90 and 90 and p.longitude between -180 and 180"
-"""In SQLite any text or blob is greater than any number."""
-
 _NUMBER = r"[0-9]{1,18}(?:\.[0-9]{0,20})?|\.[0-9]{1,20}"
 _DEGREES = re.compile(rf"[+-]?(?:{_NUMBER})")
 _RADIUS = re.compile(rf"({_NUMBER})\s*(km|mi|m|)", re.IGNORECASE)
@@ -163,7 +167,7 @@ def _near(typed: str, value: Parameters) -> str:
     """A bounding box, then the circle: most photos need no trigonometry."""
     latitude, longitude, km = _circle(typed)
     north = math.degrees(km / EARTH_RADIUS_KM) + BOX_MARGIN_DEGREES
-    tests = [_IS_PLACED, f"p.latitude between {value(latitude - north)} and {value(latitude + north)}"]
+    tests = [IS_LOCATED, f"p.latitude between {value(latitude - north)} and {value(latitude + north)}"]
     if abs(latitude) + north < 90:  # else the circle contains a pole, and every meridian
         reach = math.sin(math.radians(north)) / math.cos(math.radians(latitude))
         east = math.degrees(math.asin(min(1.0, reach))) + BOX_MARGIN_DEGREES
@@ -256,7 +260,7 @@ _IS_CAPTIONED = """
 """
 """The keywords are also stored as one searchable text, which is not a caption."""
 
-_HAS = {"gps": _IS_PLACED, "caption": _IS_CAPTIONED, "date": IS_DATED, "damage": "p.is_damaged = 1"}
+_HAS = {"gps": IS_LOCATED, "caption": _IS_CAPTIONED, "date": IS_DATED, "damage": "p.is_damaged = 1"}
 
 
 def _is_called(make: object, model: object, names: str) -> bool:

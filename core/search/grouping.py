@@ -150,7 +150,16 @@ def _same_place(hits: Sequence[Hit], _: Vectors) -> Callable[[int], Mask]:
     return belong
 
 
-_RELATIONS = {"duplicates": _same_picture, "day": _same_day, "place": _same_place}
+def _same_town(hits: Sequence[Hit], _: Vectors) -> Callable[[int], Mask]:
+    """By name. A photo without one belongs with none."""
+    numbers: dict[tuple[object, ...], int] = {}
+    names = [tuple(hit.place.facts[name] for name in _TOWN) for hit in hits]
+    towns = np.array([numbers.setdefault(name, len(numbers) + 1) if name[0] else 0 for name in names])
+    return lambda best: (towns == towns[best]) & (towns > 0)
+
+
+_TOWN = ("place", "place_region", "country")
+_RELATIONS = {"duplicates": _same_picture, "day": _same_day, "place": _same_place, "town": _same_town}
 
 
 def _coordinates(place: Place) -> tuple[float, float] | None:

@@ -49,6 +49,7 @@ class QueryArguments(NamedTuple):
     camera: Texts = ()
     lens: Texts = ()
     near: str | None = None
+    place: Texts = ()
     rating: str | None = None
     keyword: Texts = ()
     under: Texts = ()

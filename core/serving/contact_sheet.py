@@ -14,10 +14,10 @@ import html
 import os
 import stat
 import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from imgsearch.core.errors import UsageError
 from imgsearch.core.paths import printable, replacing
@@ -206,7 +206,7 @@ def _lines(hit: Hit) -> dict[str, str]:
     known = {
         "Taken": str(facts.get("taken_at") or "").replace("T", " "),
         "Camera": str(facts.get("camera") or ""),
-        "Place": _place(facts.get("latitude"), facts.get("longitude")),
+        "Place": _place(facts),
         "Size": f"{facts['width']} × {facts['height']} {facts.get('format') or ''}" if facts.get("width") else "",
         "Keywords": ", ".join(hit.place.keywords),
         "Group": f"and {len(hit.members)} more like it" if hit.members else "",
@@ -215,11 +215,13 @@ def _lines(hit: Hit) -> dict[str, str]:
     return {label: text[:MAX_TEXT] for label, text in known.items() if text.strip()}
 
 
-def _place(latitude: float | None, longitude: float | None) -> str:
+def _place(facts: Mapping[str, Any]) -> str:
+    latitude, longitude = facts.get("latitude"), facts.get("longitude")
+    names = [str(facts[name]) for name in ("place", "country") if facts.get(name)]
     if latitude is None or longitude is None:
-        return ""
+        return ", ".join(names)
     north, east = "N" if latitude >= 0 else "S", "E" if longitude >= 0 else "W"
-    return f"{abs(latitude):.4f}° {north}, {abs(longitude):.4f}° {east}"
+    return ", ".join([*names, f"{abs(latitude):.4f}° {north}, {abs(longitude):.4f}° {east}"])
 
 
 def file_url(path: str) -> str:

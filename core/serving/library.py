@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from imgsearch.core.places import CATALOG
 from imgsearch.core.search.filters import Filters, condition
 from imgsearch.core.store.files import SALVAGED
+from imgsearch.core.store.place_names import NamedPlace, by_town
 from imgsearch.core.store.records import Place, Root
 from imgsearch.core.store.store import Store
 
@@ -74,6 +75,12 @@ class Library:
         with self._reading() as store:
             chosen = condition(filters, store)
             return store.catalog.places.count_by_day(chosen.sql, **chosen.parameters)
+
+    def places(self, filters: Filters) -> list[NamedPlace]:
+        """The towns of the photos that match, those with most photos first."""
+        with self._reading() as store:
+            chosen = condition(filters, store)
+            return by_town(store.catalog.place_names.all(chosen.sql, **chosen.parameters))
 
     def summary(self) -> Summary:
         with self._reading() as store:

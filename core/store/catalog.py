@@ -19,6 +19,7 @@ from .database import Database
 from .failure_table import FailureTable
 from .note_table import NoteTable
 from .photo_table import PhotoTable
+from .place_names import PlaceNameTable
 from .place_table import PlaceTable
 from .region_table import RegionTable
 from .root_table import RootTable
@@ -52,6 +53,7 @@ class Catalog(Database):
         self.notes = NoteTable(self)
         self.photos = PhotoTable(self, self.failures, self.notes)
         self.places = PlaceTable(self, self.roots)
+        self.place_names = PlaceNameTable(self)
         self.spaces = SpaceTable(self)
         self.vectors = VectorTable(self)
         self.regions = RegionTable(self)

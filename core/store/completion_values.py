@@ -1,4 +1,4 @@
-"""The values that shell completion offers: cameras, lenses, keywords and roots of an index, and known indexes.
+"""The values that shell completion offers: cameras, lenses, keywords, places and roots of an index, and known indexes.
 
 It runs on every TAB: it imports little, and gives up on a large catalogue after a fraction of a second.
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from imgsearch.core.places import CATALOG, known_indexes, locate
+
+from .folding import fold
 
 # 100,000 photos take half of this.
 MAX_SECONDS = 0.06
@@ -21,6 +23,14 @@ _QUERIES = {
     "cameras": "select distinct camera from photos where state = 'present'",
     "lenses": "select distinct lens from photos where state = 'present'",
     "keywords": "select distinct value from photos, json_each(keywords) where state = 'present' and keywords <> '[]'",
+    "places": """
+        with names as materialized (
+            select distinct place, place_district, place_region, country from photos
+            where state = 'present' and country is not null
+        )
+        select place from names union select place_district from names union select place_region from names
+        union select country from names
+    """,
     "roots": "select path from roots",
 }
 
@@ -36,16 +46,16 @@ def completion_values(topic: str, typed: str = "", index: str | None = None) -> 
     if topic == "roots":  # a portable index stores the roots beside it relative to its own parent folder
         base = os.fsencode(os.path.dirname(folder))
         values = (os.path.normpath(os.path.join(base, value)) for value in values if isinstance(value, bytes))
-    return sorted(_matching(values, typed), key=str.casefold)
+    return sorted(_matching(values, typed, fold if topic == "places" else str.casefold), key=str.casefold)
 
 
-def _matching(values: Iterable[object], typed: str) -> Iterator[str]:
-    prefix = typed.casefold()
+def _matching(values: Iterable[object], typed: str, folded: Callable[[str], str] = str.casefold) -> Iterator[str]:
+    prefix = folded(typed)
     found = 0
     for value in values:
         text = os.fsdecode(value) if isinstance(value, bytes) else value
         if isinstance(text, str) and len(text) <= MAX_CHARACTERS and text.isprintable() and text.strip():
-            if text.casefold().startswith(prefix):
+            if folded(text).startswith(prefix):
                 yield text
                 found += 1
             if found == MAX_VALUES:

@@ -25,7 +25,7 @@ from imgsearch.core.types import CarriedText, Region
 
 from .records import Place
 from .region_table import StoredRegion
-from .schema import FACT_COLUMNS, TEXT_FACTS, TRUTH_FACTS, WHOLE_FACTS
+from .schema import FACT_COLUMNS, PLACE_COLUMNS, TEXT_FACTS, TRUTH_FACTS, WHOLE_FACTS
 from .store import Store, View
 
 if TYPE_CHECKING:
@@ -353,7 +353,8 @@ def _row_of(record: dict[str, Any]) -> dict[str, Any]:
 
 def parquet_schema(arrow: Any, dim: int, *, has_regions: bool) -> Any:
     kinds = (TEXT_FACTS, arrow.string()), (WHOLE_FACTS, arrow.int64()), (TRUTH_FACTS, arrow.bool_())
-    facts = [(name, next((kind for names, kind in kinds if name in names), arrow.float64())) for name in FACT_COLUMNS]
+    columns = (*FACT_COLUMNS, *PLACE_COLUMNS)
+    facts = [(name, next((kind for names, kind in kinds if name in names), arrow.float64())) for name in columns]
     carried = arrow.struct([("text", arrow.string()), ("source", arrow.string())])
     place = arrow.list_(arrow.float64())
     part = arrow.struct([("region", place), ("vector", arrow.list_(arrow.float32()))])

@@ -14,7 +14,7 @@ from .failure_table import FailureTable
 from .note_table import NoteTable
 from .records import FolderColumns, KnownPhoto, NewPhoto, at_or_below, below, now, pair_name, sidecar_stamp, split
 from .region_table import HAS_REGIONS
-from .schema import FACT_COLUMNS
+from .schema import FACT_COLUMNS, PLACE_COLUMNS
 
 # Read at once, so that no read transaction is open while the caller works on them.
 FOLDERS_AT_ONCE = 256
@@ -265,6 +265,7 @@ class PhotoTable:
         values = ", ".join(f":{column}" for column in row)
         changes = ", ".join(f"{column} = excluded.{column}" for column in row if column != "named")
         changes += ", named = max(photos.named, excluded.named)"
+        changes += "".join(f", {column} = case when {_IS_AT_SAME_PLACE} then {column} end" for column in _PLACE)
         cursor = self._db.execute(
             f"insert into photos ({columns}) values ({values}) "  # noqa: S608 - column names of ours
             f"on conflict (root_id, folder, name) do update set {changes} returning id",
@@ -303,6 +304,9 @@ class PhotoTable:
         self._db.executemany("delete from photos where id = ?", [(photo_id,) for photo_id in ids])
         self._db.execute("delete from texts where key not in (select key from photo_texts)")
 
+
+_PLACE = (*PLACE_COLUMNS, "place_data")
+_IS_AT_SAME_PLACE = "photos.latitude is excluded.latitude and photos.longitude is excluded.longitude"
 
 HAS_VECTORS = """
     (

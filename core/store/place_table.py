@@ -15,7 +15,7 @@ from imgsearch.core.types import CarriedText
 from .database import Database
 from .records import Place, as_region, is_inside, join, leads_out, parsed_json, split
 from .root_table import RootTable
-from .schema import FACT_COLUMNS, TEXT_FACTS, TRUTH_FACTS, WHOLE_FACTS
+from .schema import FACT_COLUMNS, PLACE_COLUMNS, TEXT_FACTS, TRUTH_FACTS, WHOLE_FACTS
 
 _PLACE_COLUMNS = (
     "id",
@@ -28,6 +28,7 @@ _PLACE_COLUMNS = (
     "keywords",
     "pair",
     *FACT_COLUMNS,
+    *PLACE_COLUMNS,
 )
 
 _COLUMNS = ", ".join(f"p.{column}" for column in _PLACE_COLUMNS)
@@ -242,7 +243,7 @@ class PlaceTable:
             size=_whole(values["size"]),
             mtime_ns=_whole(values["mtime_ns"]),
             state=values["state"],
-            facts={column: _fact(column, values[column]) for column in FACT_COLUMNS},
+            facts={column: _fact(column, values[column]) for column in (*FACT_COLUMNS, *PLACE_COLUMNS)},
             keywords=tuple(map(str, parsed_json(values["keywords"], list) or ())),
             pair=self._pair(values["folder"], values["pair"]),
             slot=slot,

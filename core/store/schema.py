@@ -173,6 +173,18 @@ MIGRATIONS: tuple[str, ...] = (
     create index regions_by_content on regions (space_id, content_hash);
     create index panoramas on photos (content_hash) where max(width, height) > 1.8 * min(width, height);
     """,
+    """
+    -- The names of the place where a photo was taken. `place_data` identifies the data that they come from, also where
+    -- it has no name for the place; null where it was not asked yet.
+    alter table photos add column place text;
+    alter table photos add column place_district text;
+    alter table photos add column place_region text;
+    alter table photos add column country text;
+    alter table photos add column country_code text;
+    alter table photos add column place_data text;
+    create index photos_without_place on photos (id)
+        where place_data is null and latitude between -90 and 90 and longitude between -180 and 180;
+    """,
 )
 # Identifies the file as a catalogue of ours, for `file` and for check_version.
 APPLICATION_ID = 0x494D4753  # "IMGS"
@@ -200,7 +212,10 @@ FACT_COLUMNS = (
     "is_damaged",
 )
 
-TEXT_FACTS = frozenset(("format", "taken_at", "taken_offset", "camera_make", "camera", "lens"))
+PLACE_COLUMNS = ("place", "place_district", "place_region", "country", "country_code")
+"""Facts that do not come from the photo: the fields of `PlaceName`."""
+
+TEXT_FACTS = frozenset(("format", "taken_at", "taken_offset", "camera_make", "camera", "lens", *PLACE_COLUMNS))
 WHOLE_FACTS = frozenset(("width", "height", "orientation", "iso", "rating"))
 TRUTH_FACTS = frozenset(("is_damaged",))
 

@@ -24,6 +24,10 @@ class Status:
     damaged: int
     """How many of the present photos are damaged."""
     texts: int
+    located: int
+    """How many of the present photos have coordinates."""
+    named_places: int
+    """How many of these have a name for the place."""
     spaces: tuple[Space, ...]
     active: Space | None
     covered: frozenset[str]
@@ -37,12 +41,15 @@ def status_of(store: Store) -> Status:
     catalog = store.catalog
     with catalog.reading():
         spaces = tuple(catalog.spaces.all())
+        located, named = catalog.place_names.count()
         return Status(
             roots=tuple((root, catalog.photos.count_present(root.id)) for root in catalog.roots.all()),
             photos=catalog.photos.count_by_state(),
             failed=catalog.failures.count_reported(),
             damaged=len(catalog.photos.damaged()),
             texts=catalog.photos.count_texts(),
+            located=located,
+            named_places=named,
             spaces=spaces,
             active=store.active_space(),
             covered=frozenset(space.id for space in spaces if store.graphs.are_complete(space)),

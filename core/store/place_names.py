@@ -1,0 +1,146 @@
+"""The names of the places where photos were taken: which photos lack them, and which ones the index has."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from typing import Any
+
+from imgsearch.core.types import PlaceName
+
+from .database import Database
+from .schema import PLACE_COLUMNS
+
+DATA = "place_data"
+"""The key of the data that names places, in the catalogue."""
+IS_LOCATED = "p.latitude between -90 and 90 and p.longitude between -180 and 180"
+"""Whether a photo `p` has valid coordinates. In SQLite any text or blob is greater than any number."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPlace:
+    """A place that photos of the index have."""
+
+    place: str | None
+    """None: only the country is known."""
+    place_district: str | None
+    place_region: str | None
+    country: str
+    country_code: str | None
+    photos: int
+    latitude: float
+    """The mean of its photos."""
+    longitude: float
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that it is called, the smallest first."""
+        stated = self.place_district, self.place, self.place_region, self.country, self.country_code
+        return tuple(name for name in stated if name)
+
+
+class PlaceNameTable:
+    """The place names of photos. They are made from the coordinates, and can be made again."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def start(self, data: str) -> None:
+        """Call before `lacking`. If the names in the catalogue come from other data, all of them are made again."""
+        if self._db.get_info(DATA) == data:
+            return
+        with self._db.transaction():
+            self._db.execute("update photos set place_data = null where place_data is not null")
+            self._db.set_info(DATA, data)
+
+    def lacking(self, limit: int) -> list[tuple[int, float, float]]:
+        """(id, latitude, longitude) of photos whose place has not been looked up yet."""
+        return self._db.rows(
+            f"select id, latitude, longitude from photos p where place_data is null and {IS_LOCATED} limit :limit",  # noqa: S608
+            limit=limit,
+        )
+
+    def save(self, data: str, names: Mapping[int, PlaceName | None]) -> None:
+        """Write the names by the id of the photo; None where the data has no name."""
+        nameless = (None,) * len(PLACE_COLUMNS)
+        columns = ", ".join(f"{column} = ?" for column in PLACE_COLUMNS)
+        self._db.executemany(
+            f"update photos set {columns}, place_data = ? where id = ?",  # noqa: S608 - column names of ours
+            [(*(astuple(name) if name else nameless), data, photo_id) for photo_id, name in names.items()],
+        )
+
+    def exist(self) -> bool:
+        return self._db.value("select 1 from photos where typeof(country) = 'text'") is not None
+
+    def count(self) -> tuple[int, int]:
+        """The number of present photos with coordinates, and of those of which the country at least has a name."""
+        row: tuple[int, int] = self._db.row(
+            f"""
+            select count(*), count(case when typeof(country) = 'text' then 1 end)
+            from photos p where state = 'present' and {IS_LOCATED}
+            """  # noqa: S608 - a condition of ours
+        )
+        return row
+
+    def all(self, where: str = "true", **parameters: Any) -> list[NamedPlace]:
+        """The places of the present photos of online roots that match an SQL condition on `p` and `r`, those with most
+        photos first."""
+        rows = self._db.rows(
+            f"""
+            select {", ".join(map(_text, PLACE_COLUMNS))}, count(*), avg(latitude),
+                avg(longitude), avg(case when longitude < 0 then longitude + 360 else longitude end),
+                max(longitude) - min(longitude) > 180
+            from photos p join roots r on r.id = p.root_id
+            where p.state = 'present' and r.state = 'online' and {IS_LOCATED} and typeof(p.country) = 'text'
+                and ({where})
+            group by 1, 2, 3, 4, 5
+            """,  # noqa: S608 - conditions of ours, values by parameter
+            **parameters,
+        )
+        found = []
+        for *names, photos, latitude, longitude, from_0_to_360, is_split in rows:
+            place, district, region, country, code = map(_decoded, names)
+            east = (from_0_to_360 + 180) % 360 - 180 if is_split else longitude
+            found.append(NamedPlace(place, district, region, country or "", code, photos, latitude, east))
+        return sorted(found, key=_most_photos_first)
+
+
+def by_town(places: Sequence[NamedPlace]) -> list[NamedPlace]:
+    """The same with the districts of each town as one."""
+    towns: dict[tuple[str | None, ...], list[NamedPlace]] = {}
+    for each in places:
+        towns.setdefault((each.place, each.place_region, each.country, each.country_code), []).append(each)
+    found = []
+    for parts in towns.values():
+        latitude, longitude = centre_of(parts)
+        photos = sum(part.photos for part in parts)
+        found.append(replace(parts[0], place_district=None, photos=photos, latitude=latitude, longitude=longitude))
+    return sorted(found, key=_most_photos_first)
+
+
+def centre_of(places: Sequence[NamedPlace]) -> tuple[float, float]:
+    """The mean latitude and longitude of the photos of places, at least one: on the sphere, so that places on both
+    sides of 180 degrees have theirs between them."""
+    if len(places) == 1:
+        return places[0].latitude, places[0].longitude
+    x = y = z = 0.0
+    for each in places:
+        north, east = math.radians(each.latitude), math.radians(each.longitude)
+        x += each.photos * math.cos(north) * math.cos(east)
+        y += each.photos * math.cos(north) * math.sin(east)
+        z += each.photos * math.sin(north)
+    return math.degrees(math.atan2(z, math.hypot(x, y))), math.degrees(math.atan2(y, x))
+
+
+def _most_photos_first(place: NamedPlace) -> tuple[object, ...]:
+    return -place.photos, place.place or "", place.place_district or "", place.country
+
+
+def _text(column: str) -> str:
+    """A text as bytes, or null. The catalogue may come from another person, and SQLite does not check UTF-8."""
+    return f"case when typeof(p.{column}) = 'text' then cast(p.{column} as blob) end"
+
+
+def _decoded(name: bytes | None) -> str | None:
+    return None if name is None else name.decode("utf-8", "replace")
