@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Modality = Literal["image", "text"]
 MODALITIES: tuple[Modality, ...] = ("image", "text")
+DateFrom = Literal["exif", "xmp", "iptc", "takeout"]
 Stage = Literal["walk", "read", "memory", "decode", "embed"]
 """Where a file failed. `memory`: not enough memory to decode it."""
 
@@ -26,7 +27,7 @@ DECODE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """A text or XMP file beside a photo, with information about it."""
+    """A text, XMP or JSON file beside a photo, with information about it."""
 
     relpath: str
     size: int
@@ -109,6 +110,8 @@ class Facts:
     """Local time, ISO 8601 without offset: `2024-07-01T18:03:11`."""
     taken_offset: str | None = None
     """`+02:00`, if the camera recorded it."""
+    date_from: DateFrom | None = None
+    """Where `taken_at` was found. `takeout`: in a JSON file of a Google Takeout, as an instant in UTC."""
     camera_make: str | None = None
     camera: str | None = None
     lens: str | None = None
@@ -126,6 +129,8 @@ class Facts:
     texts: tuple[CarriedText, ...] = ()
     is_damaged: bool = False
     """The file lacks its end, and only a part of the pixels could be decoded."""
+    problems: tuple[str, ...] = ()
+    """Names of sidecars that are malformed, each with what is wrong with it. Not kept in the index."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -397,6 +397,7 @@ def imgsearch(tmp_path, monkeypatch, capfdbinary, kept_workers, kept_model):
 
 
 UNDO_MIGRATION = {
+    8: "alter table photos drop column date_from",
     7: """
         drop index photos_without_place;
         alter table photos drop column place;

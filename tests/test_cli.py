@@ -62,6 +62,7 @@ def test_json_hits_have_exactly_the_documented_keys(imgsearch, indexed):
         "root",
         "modality",
         "taken_at",
+        "date_from",
         "width",
         "height",
         "model",

@@ -55,6 +55,7 @@ def test_the_header_of_a_camera_becomes_facts(tmp_path):
         orientation=6,
         taken_at="2024-07-01T18:03:11",
         taken_offset="+02:00",
+        date_from="exif",
         camera_make="NIKON CORPORATION",
         camera="D70",
         lens="50mm f/1.8",

@@ -6,6 +6,7 @@ It is handed a store and a way to get the model; the model is only loaded when t
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections import deque
@@ -18,7 +19,7 @@ from imgsearch.core.errors import IndexDamaged
 from imgsearch.core.late import LateModule
 from imgsearch.core.models.onnx_embedder import OnnxEmbedder
 from imgsearch.core.models.phrases import neutral_phrases
-from imgsearch.core.paths import has_picture_extension, is_network_filesystem
+from imgsearch.core.paths import has_picture_extension, is_network_filesystem, printable
 from imgsearch.core.photos import gazetteer
 from imgsearch.core.photos.codecs import codecs
 from imgsearch.core.store.calibration import CALIBRATION_VERSION, Calibration, calibrate, sampled
@@ -119,6 +120,7 @@ class _Loop:
         self._committed_at = time.perf_counter()
         self._planned = self._done = 0
         self._has_no_gazetteer = False
+        self._reported: set[str] = set()
 
     @cached_property
     def workers(self) -> DecodePool:
@@ -300,6 +302,15 @@ class _Loop:
         else:
             self.summary.new += 1
         self.on_event(Event("photo", path=result.photo.path))
+        self._report_problems(result)
+
+    def _report_problems(self, read: NewPhoto) -> None:
+        """Say what is wrong with a photo's sidecars, once for each that several photos share."""
+        for problem in read.facts.problems:
+            path = os.path.join(os.path.dirname(read.photo.path), problem)
+            if path not in self._reported:
+                self._reported.add(path)
+                self.on_event(Event("notice", reason=f"{printable(path)}; the photo is indexed without it"))
 
     def _skip(self, todo: Todo, skipped: Skipped) -> None:
         if todo.failed_before == skipped.reason:

@@ -154,7 +154,8 @@ def picture_record(picture: Picture) -> dict[str, Any]:
 def facts_from(record: dict[str, Any]) -> Facts:
     """Raises TypeError or KeyError for an invalid record."""
     texts = tuple(CarriedText(str(text["text"]), str(text["source"])) for text in record["texts"])
-    return Facts(**{**record, "keywords": tuple(map(str, record["keywords"])), "texts": texts})
+    keywords, problems = (tuple(map(str, record[key])) for key in ("keywords", "problems"))
+    return Facts(**{**record, "keywords": keywords, "texts": texts, "problems": problems})
 
 
 # The process

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from imgsearch.core.paths import extension
-from imgsearch.core.types import Facts
+from imgsearch.core.types import DateFrom, Facts
 
 from .exif import Directory, Tags
 from .header import Header, Iptc, SidecarContent, iptc_text, text_of
+from .takeout import Takeout, parse
 from .texts import clean, keywords_of, texts_of
 from .xmp import Place, Xmp, fraction, place, within
 
@@ -22,12 +23,15 @@ MAX_NAME_CHARACTERS = 100
 
 
 def facts_of(header: Header, sidecars: Sequence[SidecarContent] = ()) -> Facts:
-    """The facts. Where sidecar and header disagree, the sidecar wins: editors write there."""
+    """The facts. Where an XMP sidecar and the header disagree, the sidecar wins: editors write there. A Takeout's
+    JSON file only adds what is missing, because its time has no zone and its place may be an estimate."""
     tags, embedded = header.tags, Xmp.parse(header.xmp)
     beside = Xmp.merged([Xmp.parse(each.data) for each in sidecars if extension(each.name) == ".xmp"])
-    taken_at, offset = _taken(tags, embedded, beside, header.iptc) or (None, None)
+    exported = _takeout(sidecars)
+    taken_at, offset, date_from = _taken(tags, embedded, beside, header.iptc, exported) or (None, None, None)
     make, model = _camera(tags)
-    latitude, longitude, altitude = beside.place or _exif_place(tags.gps) or embedded.place or (None, None, None)
+    its_place = beside.place or _exif_place(tags.gps) or embedded.place or exported.place
+    latitude, longitude, altitude = its_place or (None, None, None)
     keywords, keyword_texts = keywords_of(header, embedded, beside, sidecars)
     return Facts(
         format=header.format,
@@ -36,6 +40,7 @@ def facts_of(header: Header, sidecars: Sequence[SidecarContent] = ()) -> Facts:
         orientation=header.orientation,
         taken_at=taken_at,
         taken_offset=offset,
+        date_from=date_from,
         camera_make=make,
         camera=model,
         lens=_lens(tags, embedded),
@@ -49,8 +54,14 @@ def facts_of(header: Header, sidecars: Sequence[SidecarContent] = ()) -> Facts:
         altitude_m=altitude,
         rating=_rating(tags, embedded, beside),
         keywords=keywords,
-        texts=texts_of(header, embedded, beside, sidecars, keyword_texts),
+        texts=texts_of(header, embedded, beside, sidecars, exported, keyword_texts),
+        problems=(f"{exported.name}: {exported.problem}",) if exported.problem else (),
     )
+
+
+def _takeout(sidecars: Sequence[SidecarContent]) -> Takeout:
+    found = next((each for each in sidecars if extension(each.name) == ".json"), None)
+    return parse(found.data, found.name, found.photo) if found else Takeout()
 
 
 # Numbers
@@ -124,19 +135,23 @@ EARLIEST_YEAR = 1800  # before photography was invented
 LATEST_YEAR = 2100
 
 
-def _taken(tags: Tags, embedded: Xmp, beside: Xmp, iptc: Iptc) -> tuple[str, str | None] | None:
-    """When the photo was taken. EXIF DateTime, the time of the last edit, counts only if nothing else is known."""
-    stated = (
-        *((packet_text, "") for packet_text in _xmp_dates(beside)),
-        (text_of(tags.exif, 0x9003), text_of(tags.exif, 0x9011)),
-        (text_of(tags.exif, 0x9004), text_of(tags.exif, 0x9012)),
-        *((packet_text, "") for packet_text in _xmp_dates(embedded)),
-        (_iptc_date(iptc), ""),
-        (text_of(tags.main, 0x0132), text_of(tags.exif, 0x9010)),
+def _taken(
+    tags: Tags, embedded: Xmp, beside: Xmp, iptc: Iptc, exported: Takeout
+) -> tuple[str, str | None, DateFrom] | None:
+    """When the photo was taken, its offset, and where that was found. EXIF DateTime, the time of the last edit, counts
+    only if the photo says nothing else."""
+    stated: tuple[tuple[str, str, DateFrom], ...] = (
+        *((packet_text, "", "xmp") for packet_text in _xmp_dates(beside)),
+        (text_of(tags.exif, 0x9003), text_of(tags.exif, 0x9011), "exif"),
+        (text_of(tags.exif, 0x9004), text_of(tags.exif, 0x9012), "exif"),
+        *((packet_text, "", "xmp") for packet_text in _xmp_dates(embedded)),
+        (_iptc_date(iptc), "", "iptc"),
+        (text_of(tags.main, 0x0132), text_of(tags.exif, 0x9010), "exif"),
+        (exported.taken_at, "", "takeout"),
     )
-    for text, offset in stated:
+    for text, offset, source in stated:
         if moment := _moment(text):
-            return moment[0], moment[1] or _offset(offset)
+            return moment[0], moment[1] or _offset(offset), source
     return None
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # XMP grows with edit history and embedded thumbnails; a larger packet is not read at all.
 MAX_XMP_BYTES = 4 * 1024 * 1024
 MAX_TEXT_SIDECAR_BYTES = 64 * 1024
+MAX_TAKEOUT_BYTES = 256 * 1024  # a usual one has a kilobyte
+_SIDECAR_LIMITS = {".xmp": MAX_XMP_BYTES, ".txt": MAX_TEXT_SIDECAR_BYTES, ".json": MAX_TAKEOUT_BYTES + 1}
 MAX_FRAGMENT_CHARACTERS = 20_000
 MAX_IPTC_VALUES = 256
 
@@ -66,6 +68,8 @@ class SidecarContent:
 
     name: str
     data: bytes
+    photo: str = ""
+    """The name of the photo that it is beside."""
 
 
 def header_of(image: Image.Image, file: BinaryIO) -> Header:
@@ -93,14 +97,13 @@ def is_upright_in_decoder(image: Image.Image) -> bool:
 
 def read_sidecars(path: str, sidecars: Sequence[Sidecar]) -> list[SidecarContent]:
     """The bytes of the photo's sidecars, without those that cannot be read."""
-    folder = os.path.dirname(path)
+    folder, photo = os.path.split(path)
     contents = []
     for sidecar in sidecars:
         name = os.path.basename(sidecar.relpath)
-        limit = MAX_XMP_BYTES if extension(name) == ".xmp" else MAX_TEXT_SIDECAR_BYTES
-        data = _read_regular(os.path.join(folder, name), limit)
+        data = _read_regular(os.path.join(folder, name), _SIDECAR_LIMITS[extension(name)])
         if data is not None:
-            contents.append(SidecarContent(name, data))
+            contents.append(SidecarContent(name, data, photo))
     return contents
 
 

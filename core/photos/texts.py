@@ -13,6 +13,7 @@ from imgsearch.core.types import CarriedText
 
 from .exif import Directory, Tags
 from .header import MAX_FRAGMENT_CHARACTERS, Header, SidecarContent, decoded, iptc_text, iptc_texts, text_of
+from .takeout import Takeout
 from .xmp import Xmp
 
 MAX_TEXTS = 16
@@ -104,12 +105,13 @@ def texts_of(
     embedded: Xmp,
     beside: Xmp,
     sidecars: Sequence[SidecarContent],
+    exported: Takeout,
     keyword_texts: Sequence[_Text],
 ) -> tuple[CarriedText, ...]:
     """Each text once, those of sidecars first. A sidecar's title replaces the header's, and so on."""
     names = _device_names(header.tags)
     kept: dict[str, CarriedText] = {}
-    beside_texts = list(_sidecar_texts(beside, sidecars))
+    beside_texts = list(_sidecar_texts(beside, sidecars, exported))
     replaced = {each.role for each in beside_texts if clean(each.text)}
     own_texts = (each for each in _embedded_texts(header, embedded) if each.role not in replaced)
     for each in (*beside_texts, *own_texts, *keyword_texts):
@@ -119,14 +121,15 @@ def texts_of(
     return tuple(kept.values())[:MAX_TEXTS]
 
 
-def _sidecar_texts(beside: Xmp, sidecars: Sequence[SidecarContent]) -> Iterator[_Text]:
+def _sidecar_texts(beside: Xmp, sidecars: Sequence[SidecarContent], exported: Takeout) -> Iterator[_Text]:
     packets = next((f"sidecar:{printable(each.name)}" for each in sidecars if extension(each.name) == ".xmp"), "")
     for key, role in _XMP_TEXTS.items():
         yield _Text(role, f"{packets}:{key}", beside.first(key))
     for each in sidecars:
         if extension(each.name) == ".txt":
-            # A text file adds to the texts in the header and replaces none.
+            # A text file adds to the texts in the header and replaces none. So does a Takeout.
             yield _Text("beside", f"sidecar:{printable(each.name)}", _text_file(each.data))
+    yield _Text("beside", f"sidecar:{printable(exported.name)}:description", exported.description)
 
 
 def _text_file(data: bytes) -> str:

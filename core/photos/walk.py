@@ -38,6 +38,7 @@ from imgsearch.core.paths import (
 )
 from imgsearch.core.types import Photo, Sidecar, Skipped
 
+from . import takeout_names
 from .ignore import (
     IGNORE_FILE,
     Rules,
@@ -50,8 +51,8 @@ from .ignore import (
     read_ignore_file,
 )
 
-_SIDECAR_ENDINGS = frozenset([".xmp", ".txt"])
-_COMPANION_ENDINGS = _SIDECAR_ENDINGS | {name[-4:] for name in RAW_EXTENSIONS}
+_SIDECAR_ENDINGS = frozenset([".xmp", ".txt", ".json"])
+_COMPANION_ENDINGS = {name[-4:] for name in _SIDECAR_ENDINGS | RAW_EXTENSIONS}
 """The last four characters of names that mean sidecars or pairs. Most folders have none."""
 _PAIR_ENDINGS = (".jpg", ".jpeg", ".jpe", ".heic", ".heif", ".hif")
 """What a camera writes beside its RAW file, most common first."""
@@ -455,26 +456,33 @@ class _Folder:
 class _Companions:
     """Which files of a folder belong together: sidecars, and pairs of RAW and JPEG."""
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, names: Collection[str]) -> None:
         self.sidecar_files: set[str] = set()
         """Including those without a photo."""
         self._sidecars: dict[str, list[str]] = {}
         self._developed: dict[str, list[str]] = {}
+        json_files = []
         for name in names:
             stem, ending = os.path.splitext(name)
             ending = ending.lower()
             if ending in _SIDECAR_ENDINGS:
                 self.sidecar_files.add(name)
-                self._sidecars.setdefault(stem, []).append(name)
+                if ending == ".json":
+                    json_files.append(name)
+                else:
+                    self._sidecars.setdefault(stem, []).append(name)
             elif ending in _PAIR_ENDINGS:
                 self._developed.setdefault(stem.casefold(), []).append(name)
+        others = [name for name in names if name not in self.sidecar_files]
+        self._takeout = takeout_names.pair(others, json_files) if json_files else {}
 
     def sidecars(self, name: str) -> list[str]:
-        """`beach.txt` and `beach.xmp`, then `beach.jpg.txt` and `beach.jpg.xmp`."""
+        """`beach.txt` and `beach.xmp`, then `beach.jpg.txt` and `beach.jpg.xmp`, then `beach.jpg.json` of a Takeout."""
         stem, ending = os.path.splitext(name)
-        if not self._sidecars or ending.lower() not in PICTURE_EXTENSIONS:
+        if not (self._sidecars or self._takeout) or ending.lower() not in PICTURE_EXTENSIONS:
             return []
-        return [*self._sidecars.get(stem, ()), *self._sidecars.get(name, ())]
+        exported = self._takeout.get(name)
+        return [*self._sidecars.get(stem, ()), *self._sidecars.get(name, ()), *([exported] if exported else ())]
 
     def pair(self, name: str) -> str | None:
         """For a RAW file, the picture of the same shot: first by exact spelling, then by the most common format."""

@@ -98,6 +98,8 @@ class DeepCheck:
             )
             return
         wrong = [column for column in FACT_COLUMNS if getattr(read.facts, column) != place.facts[column]]
+        if place.facts["date_from"] is None and "taken_at" not in wrong:
+            wrong = [column for column in wrong if column != "date_from"]  # an older version read the photo
         wrong += ["keywords"] if read.facts.keywords != place.keywords else []
         texts = {text_key(text.text) for text in read.facts.texts}
         wrong += ["texts"] if self._catalog.consistency.text_keys(place.id) != texts else []

@@ -185,6 +185,12 @@ MIGRATIONS: tuple[str, ...] = (
     create index photos_without_place on photos (id)
         where place_data is null and latitude between -90 and 90 and longitude between -180 and 180;
     """,
+    """
+    -- Where taken_at was found: exif, xmp, iptc or takeout. Null also where an older version read the photo.
+    alter table photos add column date_from text;
+    -- JSON files are sidecars now, and no longer listed as files that are not pictures.
+    delete from failures where lower(cast(substr(name, -5) as text)) = '.json';
+    """,
 )
 # Identifies the file as a catalogue of ours, for `file` and for check_version.
 APPLICATION_ID = 0x494D4753  # "IMGS"
@@ -197,6 +203,7 @@ FACT_COLUMNS = (
     "orientation",
     "taken_at",
     "taken_offset",
+    "date_from",
     "camera_make",
     "camera",
     "lens",
@@ -215,7 +222,9 @@ FACT_COLUMNS = (
 PLACE_COLUMNS = ("place", "place_district", "place_region", "country", "country_code")
 """Facts that do not come from the photo: the fields of `PlaceName`."""
 
-TEXT_FACTS = frozenset(("format", "taken_at", "taken_offset", "camera_make", "camera", "lens", *PLACE_COLUMNS))
+TEXT_FACTS = frozenset(
+    ("format", "taken_at", "taken_offset", "date_from", "camera_make", "camera", "lens", *PLACE_COLUMNS)
+)
 WHOLE_FACTS = frozenset(("width", "height", "orientation", "iso", "rating"))
 TRUTH_FACTS = frozenset(("is_damaged",))
 
