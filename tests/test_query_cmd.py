@@ -260,11 +260,11 @@ def test_an_index_without_photos_cannot_be_measured(imgsearch, tmp_path):
 
 def test_every_fact_of_the_catalogue_is_shown_with_metadata_or_always():
     from imgsearch.cli.output import hits
-    from imgsearch.core.store.schema import FACT_COLUMNS
+    from imgsearch.core.store.schema import FACT_COLUMNS, PLACE_COLUMNS
 
     left_out = {"orientation", "taken_offset"}  # of the file: what is shown is upright, in the camera's time
     always = set(hits.FIELDS) - set(hits.FACTS)
-    assert set(hits.FACTS) == set(FACT_COLUMNS) - always - left_out
+    assert set(hits.FACTS) == {*FACT_COLUMNS, *PLACE_COLUMNS} - always - left_out
     assert left_out < set(FACT_COLUMNS)
 
 
