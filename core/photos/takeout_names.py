@@ -37,6 +37,7 @@ _EDITED = frozenset(
 )
 """What Google Photos appends to the name of an edited copy, after a hyphen, by the language of the account."""
 _OF_ALBUMS = frozenset(("metadata", "metadaten", "metadatos", "metadati", "metadados", "métadonnées"))
+"""The names of the JSON files of albums, which describe no photo."""
 
 _Key = tuple[str, str]
 """The name of a photo, or the part of it that a JSON file has, and the number of a duplicate."""
