@@ -22,6 +22,7 @@ from imgsearch.cli.commands import doctor
 from imgsearch.core.doctor import completions, findings, fixes, index, machine, model_files
 from imgsearch.core.doctor.probe import Probe
 from imgsearch.core.models import onnx_towers, registry
+from imgsearch.core.photos import gazetteer
 from imgsearch.core.photos.codecs import version_of
 from imgsearch.core.serving import protocol
 from imgsearch.core.store.store import Store
@@ -293,6 +294,25 @@ def test_a_gpu_in_use_is_named_with_its_precision():
         ("ok", "--device auto is cuda"),
         ("ok", "--precision auto is fp16, as on every GPU"),
     ]
+
+
+def test_place_names_are_optional(monkeypatch):
+    probes = {"scipy.spatial": Said()}
+    monkeypatch.setattr(machine, "version_of", lambda name: "none")
+    (finding,) = machine.places(probes)
+    assert (finding.level, "(extra [places]) not installed" in finding.found) == ("note", True)
+    assert finding.fix.endswith(" 'reverse-geocode<1.7,>=1.6.6' 'scipy<2,>=1.11'")
+
+
+def test_place_names_that_cannot_be_loaded_are_a_warning(monkeypatch):
+    monkeypatch.setattr(machine, "version_of", lambda name: "1.6.6")
+    monkeypatch.setattr(gazetteer, "version", lambda: None)
+    for probe, said in (Said(error="ImportError: libgfortran"), "scipy cannot be loaded"), (Said(), "cannot be read"):
+        (finding,) = machine.places({"scipy.spatial": probe})
+        assert (finding.level, said in finding.found) == ("warning", True)
+    monkeypatch.setattr(gazetteer, "version", lambda: "1-a")
+    (finding,) = machine.places({"scipy.spatial": Said()})
+    assert (finding.level, finding.found) == ("ok", "place names: reverse-geocode 1.6.6, scipy 1.6.6")
 
 
 def test_without_torch_it_is_a_light_installation(home, monkeypatch):

@@ -348,9 +348,12 @@ def near(draw) -> Asked:
 
 PLACES_TYPED = {
     "porto": {"Porto"}, " PORTO ": {"Porto"}, "Porto, portugal": {"Porto", "Portugal"}, "Porto,PL": {"Porto", "PL"},
-    "Port": {"Port"}, "pt": {"PT"}, "PORTUGAL": {"Portugal"}, "alfama": {"Alfama"}, "Alfama, Lisbon, PT": {"Alfama"},
+    "Port": {"Port"}, "lisbon, lisbon": {"Lisbon"}, "Sao Paulo, Sao Paulo, BR": {"São Paulo"}, "USA": {"US"},
+    "pt": {"PT"}, "PORTUGAL": {"Portugal"}, "alfama": {"Alfama"}, "Alfama, Lisbon, PT": {"Alfama"},
     "sao paulo": {"São Paulo"}, "Sa\u0303o Paulo": {"São Paulo"}, "SE": {"Sé"}, "lodz": {"Łódź"}, "Łódź, pl": {"Łódź"},
-    "saint denis": {"Saint-Denis"}, "Reunion": {"Réunion"}, "washington, d.c.": {"Washington, D.C."},
+    "saint denis": {"Saint-Denis"}, "Reunion": {"Réunion"}, "Reunion, Reunion, RE": {"Réunion"},
+    "washington, d.c.": {"Washington, D.C."}, "washington dc": {"no"},
+    "Porto, Porto, Porto": {"no"}, "Se, Sé": {"no"},
 }  # fmt: skip
 """What is typed, and the names that a photo must have."""
 

@@ -51,14 +51,13 @@ def shown(place: Place) -> dict[str, Any]:
 
 
 def place_record(place: NamedPlace) -> dict[str, Any]:
-    """A place of photos, and what `place` in the filters finds its photos by."""
-    names = [name for name in (place.place, place.place_region, place.country) if name]
+    """A place of photos, and the value of the filter `place` that finds them."""
     return {
         "place": place.place,
         "place_region": place.place_region,
         "country": place.country,
         "country_code": place.country_code,
-        "filter": ", ".join(dict.fromkeys(names)),
+        "filter": place.filter,
         "photos": place.photos,
         "latitude": round(place.latitude, 5),
         "longitude": round(place.longitude, 5),

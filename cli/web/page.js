@@ -369,7 +369,9 @@ function frameLarge(photo) {
 
 function describe(photo) {
   $("name").textContent = nameOf(photo);
-  const place = photo.latitude == null ? "" : `${photo.latitude.toFixed(5)}, ${photo.longitude.toFixed(5)}`;
+  const names = new Set([photo.place_district, photo.place, photo.place_region, photo.country]);
+  const degrees = photo.latitude == null ? "" : `${photo.latitude.toFixed(5)}, ${photo.longitude.toFixed(5)}`;
+  const place = [...names, degrees].filter(Boolean).join(", ");
   const facts = {
     Score: photo.score === undefined ? "" : `${photo.score.toFixed(4)} (${photo.method})`,
     Taken: (photo.taken_at || "").replace("T", " "), Size: photo.width ? `${photo.width} × ${photo.height} ${photo.format || ""}` : "",

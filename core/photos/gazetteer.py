@@ -39,6 +39,31 @@ PEOPLE_PER_KM2 = 5_000
 CITY_PEOPLE = 100_000
 CITY_RATIO = 4
 
+# Names of countries that people do not use, or that are out of date, in the data.
+COUNTRIES = {
+    "BL": "Saint Barthélemy",
+    "BN": "Brunei",
+    "BQ": "Caribbean Netherlands",
+    "CD": "Democratic Republic of the Congo",
+    "FK": "Falkland Islands",
+    "FM": "Micronesia",
+    "IR": "Iran",
+    "KP": "North Korea",
+    "KR": "South Korea",
+    "LA": "Laos",
+    "LY": "Libya",
+    "MD": "Moldova",
+    "MK": "North Macedonia",
+    "MO": "Macau",
+    "RU": "Russia",
+    "SY": "Syria",
+    "SZ": "Eswatini",
+    "TZ": "Tanzania",
+    "VA": "Vatican City",
+    "VG": "British Virgin Islands",
+    "VI": "U.S. Virgin Islands",
+}
+
 
 class GazetteerError(Exception):
     """The data cannot be read."""
@@ -80,7 +105,7 @@ def gazetteer() -> Gazetteer:
             towns = [_Town._make((*_FIELDS(record), record.get("state"))) for record in json.load(file)]
         with open(os.path.join(folder, "countries.csv"), encoding="utf-8", newline="") as text:
             countries = {row[0]: row[1] for row in csv.reader(text) if len(row) > 1}
-        return Gazetteer(towns, countries)
+        return Gazetteer(towns, countries | COUNTRIES)
     except Exception as error:  # a damaged or foreign file raises anything
         raise GazetteerError(f"the place names of {PACKAGE} cannot be read ({error})") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +19,7 @@ from imgsearch.core.store.store import Store
 from .filter_sql import MAX_NAME_BYTES, Parameters, refused
 
 SUGGESTIONS = 3
+_ALSO_CALLED = {"uk": "gb", "usa": "us"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +72,14 @@ def _is_in_place(wanted: str, *names: bytes | None) -> bool:
 
 def _readings(typed: str) -> list[list[str]]:
     """What is typed may be one name, or several with commas, all of which must match."""
-    return [[fold(typed)], [fold(part) for part in typed.split(",")]]
+    parts = [fold(part) for part in typed.split(",")]
+    return [[fold(typed)], [_ALSO_CALLED.get(part, part) for part in parts]]
 
 
 def _is_called(names: Iterable[str], readings: list[list[str]]) -> bool:
-    own = set(map(fold, names))
-    return any(own.issuperset(reading) for reading in readings)
+    """A name that is typed twice must be there twice: `Porto, Porto` is the town in the region of that name."""
+    own = Counter(map(fold, names))
+    return any(Counter(reading) <= own for reading in readings)
 
 
 def _require_names(store: Store) -> None:

@@ -39,6 +39,12 @@ class NamedPlace:
         stated = self.place_district, self.place, self.place_region, self.country, self.country_code
         return tuple(name for name in stated if name)
 
+    @property
+    def filter(self) -> str:
+        """What finds exactly the photos of this town with --place; without a town, all of the country."""
+        stated = [name for name in (self.place, self.place_region, self.country) if name]
+        return next((name for name in stated if "," in name), ", ".join(stated))
+
 
 class PlaceNameTable:
     """The place names of photos. They are made from the coordinates, and can be made again."""
