@@ -210,7 +210,12 @@ _QUERY = Command(
             "all_of", "--all", "Words or a picture. Find photos that match all of them.", metavar="QUERY",
             is_list=True, group=QUERY, offers="files",
         ),
-        flag("natural", "--natural", "Treat `without` and `not` before words as a minus.", group=QUERY),
+        flag(
+            "natural", "--natural",
+            "Read dates (july 2023, last summer) and file names in the words as filters, and `without` and `not` as a "
+            "minus.",
+            group=QUERY, is_common=True,
+        ),
         flag("verbatim", "--verbatim", "Treat the whole query as literal text.", group=QUERY),
         LIMIT,
         MIN_SCORE,

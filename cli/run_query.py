@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from imgsearch.core.errors import UsageError
+from imgsearch.core.paths import printable
 from imgsearch.core.serving import protocol
 
 from .output import render
@@ -37,6 +38,12 @@ BYTES_AT_ONCE = 1 << 20
 
 def answer(asked: QueryArguments) -> int:
     """The command `imgsearch query`. Returns the exit code."""
+    code = _answer(asked)
+    _mention_filters(asked)
+    return code
+
+
+def _answer(asked: QueryArguments) -> int:
     printer, sheet = _outputs(asked)
     render.set_quiet(asked.quiet)
     explains = (lambda explanation: _explain(explanation, as_json=asked.as_json)) if asked.explain else None
@@ -211,10 +218,23 @@ def _explain(explanation: Explanation, *, as_json: bool) -> None:
     sys.stderr.flush()
 
 
+def _mention_filters(asked: QueryArguments) -> None:
+    """That words which were searched could be filters: dates and file names. Only on a terminal, and after the hits."""
+    if asked.natural or asked.verbatim or asked.quiet or asked.has_many or not (asked.words and sys.stderr.isatty()):
+        return
+    from imgsearch.core.search.natural import may_have_filters
+
+    render.flush()
+    if not may_have_filters(" ".join(asked.words)):
+        return
+    phrases = asked._replace(natural=True).query().phrases
+    if phrases:
+        words = " and ".join(f'"{phrase.words}"' for phrase in phrases)
+        render.say(f"to use {printable(words)} as a filter instead of words: --natural")
+
+
 def _mention_offline(roots: Iterable[str]) -> None:
     """Why nothing was found where something used to be."""
-    from imgsearch.core.paths import printable
-
     for path in roots:
         render.warn(f"{printable(path)} is offline and its photos are hidden (see: imgsearch status)")
 

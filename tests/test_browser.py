@@ -203,6 +203,41 @@ def test_words_find_photos_and_a_minus_leaves_out(page):
     assert names(page) != found
 
 
+def test_a_date_in_the_words_is_a_chip_that_can_be_removed(page):
+    search(page, "green fruit -red march 2024")
+    expect(page.locator(".chip")).to_have_text("taken: march 2024×")
+    assert len(names(page)) == 27  # 6 with a name of HOSTILE, and every third of the 64 others
+    expect(page.locator("#said")).to_contain_text("best first")
+    with answered(page):
+        page.get_by_role("button", name="Leave out taken: march 2024").click()
+    expect(page.locator("#words")).to_have_value("green fruit -red")
+    expect(page.locator(".chip")).to_have_count(0)
+    expect(page.locator(".card")).to_have_count(60)
+
+    search(page, "march 2024")
+    expect(page.locator("#grid h2")).to_have_text(["Sunday, 10 March 2024", "Monday, 11 March 2024"])
+    expect(page.locator("#said")).to_contain_text("27 photos, oldest first")
+    expect(page.locator(".card small")).to_have_count(0)
+    page.locator(".open").first.click()
+    expect(page.locator("#facts")).to_contain_text("Taken")
+    expect(page.locator("#facts")).not_to_contain_text("Score")
+    page.keyboard.press("Escape")
+    search(page, 'green "march 2024"')
+    expect(page.locator(".chip")).to_have_count(0)
+    search(page, "green IMG_3551")
+    expect(page.locator(".chip")).to_have_text("named: IMG_3551×")
+    expect(page.locator("#none")).to_contain_text("nothing found within these filters")
+    with answered(page):
+        page.go_back()
+    expect(page.locator(".chip")).to_have_count(0)
+    with answered(page):
+        page.go_back()
+    expect(page.locator(".chip")).to_have_text("taken: march 2024×")
+    page.click("#home")
+    expect(page.locator(".chip")).to_have_count(0)
+    expect(page.locator("#said")).to_have_text("All photos, newest first")
+
+
 def test_a_dropped_picture_is_searched_and_the_slider_mixes_it_with_words(page):
     drop(page, ALBUM / "lemon.jpg")
     expect(page.locator(".chip")).to_contain_text("lemon.jpg")
@@ -444,7 +479,7 @@ def test_nothing_is_in_the_way_of_those_who_see_or_move_otherwise(page):
     found += axe(page, "a day, with filters")
     page.click("#home")
     drop(page, ALBUM / "lemon.jpg")
-    search(page, "milk")
+    search(page, "milk march 2024")
     with answered(page):
         page.locator(".like").nth(1).click()
     with answered(page):

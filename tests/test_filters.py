@@ -175,7 +175,7 @@ class Library:
 
     def paths(self, **asked: object) -> list[str]:
         """What filters pick, as paths in the index."""
-        made = condition(Filters(**asked), self.store, today=TODAY)
+        made = condition(Filters(**asked), store=self.store, today=TODAY)
         return sorted(self.shots[number].relpath for number in self.numbers(made))
 
     def expected(self, is_wanted: Callable[[Shot], bool]) -> set[tuple[str, bytes]]:
@@ -601,9 +601,9 @@ def check(library: Library, asked: dict[str, Asked]) -> None:
     assert bool(filters) == bool(asked)
     if "after" in asked and "before" in asked and is_backward(asked["after"][0], asked["before"][0]):
         with pytest.raises(UsageError, match="nothing can match"):
-            condition(filters, library.store, today=TODAY)
+            condition(filters, store=library.store, today=TODAY)
         return
-    made = condition(filters, library.store, today=TODAY)
+    made = condition(filters, store=library.store, today=TODAY)
     assert library.keys(made) == library.expected(lambda shot: all(meaning(shot) for _, meaning in asked.values()))
 
 
@@ -654,7 +654,7 @@ def test_filters_together_pick_what_all_of_them_pick(library):
 
 
 def test_what_is_shown_is_what_was_searched(library):
-    made = condition(Filters(camera=("nikon d70",), has=("caption",), glob=("*.jpg",)), library.store)
+    made = condition(Filters(camera=("nikon d70",), has=("caption",), glob=("*.jpg",)), store=library.store)
     places = library.store.catalog.places.of_slots(
         library.space.id, range(library.space.slots), include_offline=False, where=made.sql, **made.parameters
     )
@@ -664,10 +664,10 @@ def test_what_is_shown_is_what_was_searched(library):
 
 def test_no_filter_asks_for_nothing_and_an_empty_one_is_an_error(library):
     assert not Filters()
-    assert condition(Filters(), library.store) == Condition("true", {})
+    assert condition(Filters(), store=library.store) == Condition("true", {})
     assert Filters(after="")
     with pytest.raises(UsageError, match="--after '': takes a date"):
-        condition(Filters(after=""), library.store)
+        condition(Filters(after=""), store=library.store)
 
 
 # -------------------------------------------------------------------------------------------- a few by hand
@@ -1018,7 +1018,7 @@ def test_names_and_sources_of_the_wrong_kind_match_nothing(shelf):
 
 def test_what_is_typed_never_becomes_sql(library):
     nasty = "') or 1=1 --"
-    made = condition(Filters(camera=(nasty,), lens=(nasty,), keyword=(nasty,), glob=(nasty,)), library.store)
+    made = condition(Filters(camera=(nasty,), lens=(nasty,), keyword=(nasty,), glob=(nasty,)), store=library.store)
     assert nasty not in made.sql and "1=1" not in made.sql
     assert library.numbers(made) == []
     assert library.paths(camera=("\ud800",)) == library.paths(keyword=("\udcff*",)) == []

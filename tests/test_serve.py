@@ -149,6 +149,21 @@ def test_likes_and_filters_narrow_a_search(client, ids):
     assert ids["banana.jpg"] not in [hit["id"] for hit in without["hits"]]
 
 
+def test_a_name_in_the_words_is_a_filter_where_that_is_asked_for(client, ids):
+    _, found = client.json("/api/search", {"text": "fruit IMG_3551 july 2023", "natural": True})
+    assert (found["hits"], found["more"]) == ([], False)
+    assert found["phrases"] == [
+        {"words": "IMG_3551", "filters": {"name": ["IMG_3551"]}},
+        {"words": "july 2023", "filters": {"month": ["2023-07"]}},
+    ]
+    _, listed = client.json("/api/search", {"text": "LEMON.jpg", "natural": True})
+    assert [(hit["id"], hit["score"], hit["method"]) for hit in listed["hits"]] == [(ids["lemon.jpg"], None, "date")]
+    _, words = client.json("/api/search", {"text": "fruit july 2023"})
+    assert len(words["hits"]) == len(ids) and "phrases" not in words
+    refused = client.json("/api/search", {"text": "july 2023", "natural": True, "not": ["people"]})
+    assert (refused[0], refused[1]["error"]) == (422, "-people: the query only excludes")
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "complaint"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
@@ -132,14 +133,19 @@ class HitPrinter:
     def _print_row(self, hit: Hit) -> None:
         text = f"  {printable(hit.place.text)!r}" if hit.place.text else ""
         more = f"  (+{len(hit.members)} more)" if hit.members else ""
-        score = render.painted(f"{hit.score:7.3f}", render.DIM, sys.stdout)
-        render.emit(f"{score}  {linked(hit.path)}{text}{more}")
+        score = f"{hit.score:7.3f}"
+        if math.isnan(hit.score):  # listed by date
+            score = f"{printable(taken_at(hit) or '').replace('T', ' ')[:16]:16}"
+        render.emit(f"{render.painted(score, render.DIM, sys.stdout)}  {linked(hit.path)}{text}{more}")
         if self._metadata and (line := facts_line(hit)):
-            render.emit(f"         {printable(line)}")
+            render.emit(f"{' ' * len(score)}  {printable(line)}")
 
     def _print_columns(self, hit: Hit) -> None:
-        score = render.painted(f"{hit.score:.4f}", render.DIM, sys.stdout)
-        fields = [score.encode(), os.fsencode(render.painted_path(hit.path))]
+        score = (taken_at(hit) or "") if math.isnan(hit.score) else f"{hit.score:.4f}"
+        fields = [
+            render.painted(printable(score), render.DIM, sys.stdout).encode(),
+            os.fsencode(render.painted_path(hit.path)),
+        ]
         if self._has_many:
             fields.insert(0, os.fsencode(hit.query))
         if hit.place.text:
@@ -174,9 +180,9 @@ def hit_record(hit: Hit, *, metadata: bool = False) -> dict[str, object]:
     record: dict[str, object] = {
         **path_fields(hit.query, "query"),
         "rank": hit.rank,
-        "score": round(hit.score, 6),
+        "score": rounded(hit.score),
         "method": hit.method,
-        "cosine": round(hit.cosine, 6),
+        "cosine": rounded(hit.cosine),
         "z": None if hit.z is None else round(hit.z, 4),
         "percentile": None if hit.percentile is None else round(hit.percentile, 3),
         **path_fields(hit.path),
@@ -201,10 +207,15 @@ def hit_record(hit: Hit, *, metadata: bool = False) -> dict[str, object]:
     if place.facts["is_damaged"]:
         record["is_damaged"] = True
     if hit.members:
-        record["members"] = [{**path_fields(member.path), "score": round(member.score, 6)} for member in hit.members]
+        record["members"] = [{**path_fields(member.path), "score": rounded(member.score)} for member in hit.members]
     if metadata:
         record |= _metadata_of(hit)
     return record
+
+
+def rounded(score: float) -> float | None:
+    """None for a hit that was listed, not ranked."""
+    return None if math.isnan(score) else round(score, 6)
 
 
 def region_record(region: Region) -> list[float]:

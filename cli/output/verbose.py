@@ -52,14 +52,17 @@ class QueryLog:
             for modality, count in plan["scored"].items()
         )
         stages = ", ".join(f"{stage} {1000 * seconds:.1f}" for stage, seconds in record["seconds"].items())
+        how = f"{self._plan(plan['strategy'], has_filters=self._has_filters or 'phrases' in record)}: {scored}"
+        if plan["strategy"] == "list":
+            how = "nothing scanned; listed by time, photos"
         return [
             f"query: {record['query']}",
             f"index: {printable(locate(self._index))} ({model}), answered by {process}",
-            f"{self._plan(plan['strategy'])}: {scored} allowed by the filters",
+            f"{how} allowed by the filters",
             f"milliseconds: {stages}; {1000 * (time.perf_counter() - self._began):.1f} since the start",
         ]
 
-    def _plan(self, strategy: str) -> str:
+    def _plan(self, strategy: str, *, has_filters: bool) -> str:
         """What was scanned, and why."""
         asked = self._strategy
         if strategy == "graph":
@@ -68,7 +71,7 @@ class QueryLog:
             why = "--exact"
         elif asked == "ann":
             why = "there are no graphs"
-        elif self._has_filters:
+        elif has_filters:
             why = "the filters leave few photos"
         elif self._modality == "any":
             why = "--modality any"

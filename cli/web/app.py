@@ -295,7 +295,10 @@ class Pages:
             raise QueryError(message, hint=error.hint) from error
         seconds = time.perf_counter() - started
         more = len(hits) == limit + offset and offset + limit <= openapi.MAX_OFFSET
-        return answer({"hits": [found(hit) for hit in hits[offset:]], "more": more, "seconds": round(seconds, 4)})
+        answered = {"hits": [found(hit) for hit in hits[offset:]], "more": more, "seconds": round(seconds, 4)}
+        if asked.get("natural"):
+            answered["phrases"] = [{"words": each.words, "filters": dict(each.filters)} for each in query.phrases]
+        return answer(answered)
 
     def _query(self, asked: dict[str, Any]) -> tuple[Query, list[str]]:
         """The query, and the paths of uploads in it. Words are not parsed for file names."""
@@ -316,8 +319,11 @@ class Pages:
             [self._place(number).path for number in asked.get(name, ())] for name in ("more_like", "less_like")
         )
         text = asked.get("text")
+        words = None if text is None else grammar.explicit(text, ())
+        if words and asked.get("natural"):
+            words = grammar.with_filters(words)
         query = grammar.combine(
-            None if text is None else grammar.explicit(text, ()),
+            words,
             images=pictures,
             negatives=asked.get("not", ()),
             more_like=liked,

@@ -72,6 +72,12 @@ SEARCH = _object(
     {name: _of_option(option) for name, option in _BY_NAME.items() if name not in FILTERS}
     | {
         "pictures": {"type": "array", "items": PICTURE, "maxItems": 8},
+        "natural": {
+            "type": "boolean",
+            "default": False,
+            "description": "Read dates and file names in `text` as filters. If nothing else is in it, the photos that "
+            "pass are listed by time, with null as their score.",
+        },
         "more_like": {**_IDS, "description": "Ids of photos to prefer."},
         "less_like": {**_IDS, "description": "Ids of photos to avoid."},
         "filters": _object(FILTERS),
@@ -238,6 +244,14 @@ def _hits() -> Schema:
             "hits": {"type": "array", "items": {**_ANY, "properties": {"region": _REGION}}},
             "more": {"type": "boolean", "description": "Whether a larger offset may find more."},
             "seconds": {"type": "number"},
+            "phrases": {
+                "type": "array",
+                "items": _object(
+                    {"words": {"type": "string"}, "filters": {"type": "object", "additionalProperties": True}},
+                    ("words", "filters"),
+                ),
+                "description": "With `natural`: the words that were read as filters.",
+            },
         },
         ("hits", "more", "seconds"),
     )

@@ -21,7 +21,7 @@ const make = (tag, attributes = {}, ...inside) => {
 // The current query. Pictures: {photo} or {upload}, each with a label and a URL.
 const state = {
   pictures: [], liked: new Map(), disliked: new Map(), day: "", // asked
-  photos: [], passed: 0, more: true, asking: 0, busy: false, failed: false, edition: null, // answered
+  photos: [], passed: 0, more: true, asking: 0, busy: false, failed: false, edition: null, phrases: [], // answered
   at: -1, photo: null, isStale: false, // looked at
 };
 
@@ -58,7 +58,7 @@ function filters() {
 function question() {
   const { text, not } = split($("words").value);
   const asked = { pictures: state.pictures.map(({ photo, upload }) => (photo ? { photo } : { upload })) };
-  if (text) asked.text = text;
+  if (text) Object.assign(asked, { text, natural: true });
   if (not.length) asked.not = not;
   if (state.liked.size) asked.more_like = [...state.liked.keys()];
   if (state.disliked.size) asked.less_like = [...state.disliked.keys()];
@@ -82,6 +82,7 @@ async function load(isNew, how = "push") {
   try {
     const offset = isNew ? 0 : state.photos.length + state.passed;
     const asked = question();
+    if (!asked) state.phrases = [];
     if (asked && asked.empty) throw new Error("the query only excludes; add what to look for");
     const found = asked ? await search(asked, offset) : await browse(offset);
     if (number !== state.asking) return;
@@ -92,7 +93,8 @@ async function load(isNew, how = "push") {
     }
     state.more = found.more;
     state.failed = false;
-    show(found.photos, !asked);
+    if (isNew) { state.phrases = found.phrases || []; showAsked(); }
+    show(found.photos, found.isTimeline);
     say(found.said);
     none(state.photos.length ? "" : found.said);
   } catch (error) {
@@ -117,9 +119,10 @@ async function search(asked, offset) {
   const answer = await call("/api/search", { method: "POST", headers: { "content-type": "application/json" }, body });
   const count = offset + answer.hits.length;
   const ms = Math.max(1, Math.round(answer.seconds * 1000));
+  const isTimeline = answer.hits.some((hit) => hit.score === null); // nothing was left to rank by
   return {
-    photos: answer.hits, more: answer.more,
-    said: count ? `${answer.more ? `${count} or more photos` : counted(count)}, best first; ${ms} ms` : "nothing found",
+    photos: answer.hits, more: answer.more, phrases: answer.phrases, isTimeline,
+    said: count ? `${answer.more ? `${count} or more photos` : counted(count)}, ${isTimeline ? "oldest" : "best"} first; ${ms} ms` : "nothing found",
   };
 }
 
@@ -128,13 +131,13 @@ async function browse(offset) {
   for (const [name, value] of Object.entries(filters())) for (const each of [value].flat()) wanted.append(name, each);
   const { photos } = await call(`/api/photos?${wanted}`);
   return {
-    photos, more: photos.length === PAGE,
+    photos, more: photos.length === PAGE, isTimeline: true,
     said: offset + photos.length ? `${isFiltered() ? "Photos" : "All photos"}, newest first` : "no photos",
   };
 }
 
 const counted = (count) => `${count} ${count === 1 ? "photo" : "photos"}`;
-const isFiltered = () => Object.keys(filters()).length > 0;
+const isFiltered = () => Object.keys(filters()).length + state.phrases.length > 0;
 
 // The message in place of photos, and the buttons for it.
 function none(text, isBad = false) {
@@ -167,7 +170,7 @@ function remember(how) {
 function restore(then) {
   $("words").value = then.words;
   $("weight").value = then.weight;
-  Object.assign(state, { day: then.day, pictures: then.pictures });
+  Object.assign(state, { day: then.day, pictures: then.pictures, phrases: [] });
   for (const name of ["liked", "disliked"]) state[name] = new Map(then[name].map((photo) => [photo.id, photo]));
   for (const [name, value] of Object.entries(then.filters)) $("filters").elements[name].value = value;
   if (Object.values(then.filters).some(Boolean)) showFilters(true); // what narrows the answer is in sight
@@ -226,7 +229,7 @@ function card(photo, at) {
   open.addEventListener("click", () => look(at));
   const name = make("span", {}, nameOf(photo));
   const text = make("figcaption", {}, name);
-  if (photo.score !== undefined) name.prepend(make("small", {}, photo.score.toFixed(3)), " ");
+  if (photo.score != null) name.prepend(make("small", {}, photo.score.toFixed(3)), " ");
   for (const verb of ["like", "dislike"]) {
     const button = make("button", { type: "button", class: verb, "aria-pressed": isMarked(photo, verb), "aria-label": `${verb} ${nameOf(photo)}` }, icon("thumb"));
     button.addEventListener("click", () => mark(photo, verb));
@@ -293,6 +296,11 @@ function showAsked() {
     }
   }
   if (state.day) chips.push(chip(null, state.day, () => { state.day = ""; showDay(); }));
+  for (const { words, filters } of state.phrases) {
+    const each = chip(null, `${filters.name ? "named" : "taken"}: ${words}`, () => dropPhrase(words));
+    each.title = `To search for these words instead, put them in quotes: "${words}"`;
+    chips.push(each);
+  }
   $("chips").replaceChildren(...chips);
   $("asked").hidden = !chips.length;
   $("mix").hidden = !(state.pictures.length && split($("words").value).text);
@@ -304,6 +312,14 @@ function chip(src, label, drop) {
   const inside = [make("span", {}, label), button];
   if (src) inside.unshift(make("img", { src, alt: "" }));
   return make("div", { class: "chip" }, ...inside);
+}
+
+// The words without a phrase that became a filter. A minus may stand inside it, and stays.
+function dropPhrase(words) {
+  const escaped = words.split(" ").map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  const inside = new RegExp(escaped.join("((?:\\s+-\\S+)*)\\s+"), "u");
+  $("words").value = $("words").value.replace(inside, (...found) => found.slice(1, escaped.length).join("")).replace(/\s+/g, " ").trim();
+  state.phrases = state.phrases.filter((phrase) => phrase.words !== words);
 }
 
 async function bring(file) {
@@ -373,7 +389,7 @@ function describe(photo) {
   const degrees = photo.latitude == null ? "" : `${photo.latitude.toFixed(5)}, ${photo.longitude.toFixed(5)}`;
   const place = [...names, degrees].filter(Boolean).join(", ");
   const facts = {
-    Score: photo.score === undefined ? "" : `${photo.score.toFixed(4)} (${photo.method})`,
+    Score: photo.score == null ? "" : `${photo.score.toFixed(4)} (${photo.method})`,
     Taken: (photo.taken_at || "").replace("T", " "), Size: photo.width ? `${photo.width} × ${photo.height} ${photo.format || ""}` : "",
     Camera: photo.camera, Lens: photo.lens, Place: place, Stars: photo.rating,
     Keywords: (photo.keywords || []).join(", "), Path: photo.path,
@@ -507,7 +523,7 @@ function refresh() {
 
 $("fresh").addEventListener("click", () => { refresh(); $("photos").focus(); });
 $("again").addEventListener("click", refresh);
-$("clear").addEventListener("click", () => { state.day = ""; $("filters").reset(); showDay(); showAsked(); });
+$("clear").addEventListener("click", () => { state.phrases.forEach(({ words }) => dropPhrase(words)); state.day = ""; $("filters").reset(); showDay(); showAsked(); });
 document.addEventListener("visibilitychange", lookAgain);
 setInterval(lookAgain, LOOK_MS);
 
@@ -518,7 +534,7 @@ const soon = () => { clearTimeout(later); later = setTimeout(() => load(true, "r
 const sayWeight = () => $("weight").setAttribute("aria-valuetext", `words ${$("weight").value} percent`);
 
 $("ask").addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(later); showAsked(); load(true); });
-$("words").addEventListener("input", () => { showAsked(); if (!$("words").value) soon(); });
+$("words").addEventListener("input", () => { state.phrases = []; showAsked(); if (!$("words").value) soon(); });
 $("weight").addEventListener("input", () => { sayWeight(); soon(); });
 addEventListener("popstate", (event) => {
   if (!event.state) return;

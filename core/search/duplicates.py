@@ -223,7 +223,7 @@ def _contents(
 
 def _rows(store: Store, filters: Filters) -> list[tuple[Any, ...]]:
     """(id, path, content hash, size, mtime_ns, inode, taken_at, width, height) of the present photos that match."""
-    chosen = condition(filters, store) if filters else None
+    chosen = condition(filters, store=store) if filters else None
     roots = {root.id: root for root in store.catalog.roots.all() if root.state == "online"}
     rows = store.catalog.places.rows_where(chosen.sql if chosen else "", **(chosen.parameters if chosen else {}))
     return [(row[0], roots[row[1]].path_of(row[2]), *row[3:]) for row in rows if row[1] in roots]

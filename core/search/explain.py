@@ -14,6 +14,7 @@ from imgsearch.core.paths import printable
 from . import grammar
 
 if TYPE_CHECKING:
+    from imgsearch.core.store.store import View
     from imgsearch.core.types import Modality
 
     from .grammar import Query, Term
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from .ranking import Batch, Ranking
     from .scorer import Scored, Scorer
     from .scoring import Background, EncodedQuery
+
+
+LISTED = "date"
+"""The method of a query that has nothing to rank by."""
 
 
 @dataclass(slots=True)
@@ -99,7 +104,31 @@ class Explanation:
             record["auto_cut"] = {modality: _cut(cut) for modality, cut in ranking.cuts.items()}
         if query.as_written:
             record["as_written"] = query.as_written
-        return cls(record)
+        return cls(record | _phrases(query))
+
+    @classmethod
+    def of_listing(cls, query: Query, view: View, options: SearchOptions, timings: Timings) -> Explanation:
+        """Of a query of filters alone."""
+        record: dict[str, Any] = {
+            "query": printable(query.typed),
+            "read_as": printable(as_options(query)) or printable(query.typed),
+            "parts": [],
+            "method": LISTED,
+            "plan": {
+                "strategy": "list",
+                "modality": options.modality,
+                "vectors": view.space.slots,
+                "allowed": {},
+                "scored": {},
+            },
+            "model": view.space.identity.name,
+            "hubness": False,
+            "calibration": None,
+            "background": {},
+            "least_score": {},
+            "seconds": {stage: round(seconds, 4) for stage, seconds in timings.seconds.items()},
+        }
+        return cls(record | _phrases(query))
 
     def lines(self) -> list[str]:
         """For people."""
@@ -110,6 +139,9 @@ class Explanation:
         for part in r["parts"]:
             weight = "" if part["weight"] is None else f", weight {part['weight']:g}"
             lines.append(f"  {part['role']}: {part['what']}{weight}")
+        lines += [f"  filter: {phrase['words']} ({phrase['read_as']})" for phrase in r.get("phrases", ())]
+        if r["method"] == LISTED:
+            return [*lines, "plan: nothing to rank by; the photos that pass the filters, by time"]
         lines.append(f"method: {r['method']}")
         plan = r["plan"]
         for modality, scored in plan["scored"].items():
@@ -170,6 +202,19 @@ def _parts(encoded: EncodedQuery, options: SearchOptions) -> Iterator[dict[str, 
     yield from (_part("all", _value(term), None) for term in query.all_of)
 
 
+def _phrases(query: Query) -> dict[str, Any]:
+    """The words that became filters, if any did."""
+    found = [
+        {
+            "words": printable(phrase.words),
+            "read_as": printable(grammar.command_line(phrase.options())),
+            "filters": {name: value if isinstance(value, str) else list(value) for name, value in phrase.filters},
+        }
+        for phrase in query.phrases
+    ]
+    return {"phrases": found} if found else {}
+
+
 def _part(role: str, what: str, weight: float | None) -> dict[str, Any]:
     return {"role": role, "what": printable(what), "weight": None if weight is None else round(weight, 6)}
 
@@ -188,6 +233,7 @@ def as_options(query: Query) -> str:
             ("--more-like", query.more_like),
             ("--less-like", query.less_like),
             ("--not", query.negatives),
+            *(option for phrase in query.phrases for option in phrase.options()),
         )
     )
     return " ".join(part for part in (grammar.quote(terms) if terms else "", options) if part)

@@ -125,7 +125,7 @@ def _start(text: str, today: date) -> tuple[datetime, int]:
         count, unit = int(ago[1]), ago[2]
         if unit in "dw":
             return _midnight(today - timedelta(days=count * (7 if unit == "w" else 1))), 3
-        return _midnight(_months_on(today, -count * (12 if unit == "y" else 1))), 3
+        return _midnight(months_on(today, -count * (12 if unit == "y" else 1))), 3
     found = _DATE_TYPED.fullmatch(text)
     if not found:
         raise ValueError(text)
@@ -135,7 +135,7 @@ def _start(text: str, today: date) -> tuple[datetime, int]:
 
 def _end(start: datetime, given: int) -> datetime:
     if given < 3:
-        return _midnight(_months_on(start.date(), 12 if given == 1 else 1))
+        return _midnight(months_on(start.date(), 12 if given == 1 else 1))
     return start + {3: timedelta(days=1), 5: timedelta(minutes=1), 6: timedelta(seconds=1)}[given]
 
 
@@ -143,7 +143,7 @@ def _midnight(day: date) -> datetime:
     return datetime(day.year, day.month, day.day)
 
 
-def _months_on(day: date, months: int) -> date:
+def months_on(day: date, months: int) -> date:
     """The same day `months` later, or the last day of a shorter month."""
     year, month = divmod(day.year * 12 + day.month - 1 + months, 12)
     if not 1 <= year <= 9999:

@@ -79,12 +79,17 @@ class Filters:
         """Whether there is any filter."""
         return any(getattr(self, each.name) not in (None, ()) for each in fields(self))
 
+    def options(self) -> list[tuple[str, tuple[str, ...]]]:
+        """The filters as options of the command line."""
+        given = ((each.name.replace("_", "-"), getattr(self, each.name)) for each in fields(self))
+        return [(f"--{name}", (value,) if isinstance(value, str) else value) for name, value in given if value]
 
-def condition(filters: Filters, store: Store, *, today: date | None = None) -> Condition:
-    """The filters as SQL. Raises UsageError for an invalid value, QueryError if nothing is indexed in a folder of
-    `under` or `root`."""
+
+def condition(*filters: Filters, store: Store, today: date | None = None) -> Condition:
+    """All of the filters as SQL. Raises UsageError for an invalid value, QueryError if nothing is indexed in a folder
+    of `under` or `root`."""
     value = Parameters()
-    tests = list(_tests(filters, store, value, today or date.today()))
+    tests = [test for each in filters for test in _tests(each, store, value, today or date.today())]
     for name, function in _FUNCTIONS.items():
         store.catalog.define_function(name, function)
     return Condition(" and ".join(f"({test})" for test in tests) or "true", value.by_name)

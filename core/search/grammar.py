@@ -16,7 +16,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from imgsearch.core.errors import QueryError, UsageError
 from imgsearch.core.paths import has_picture_extension
@@ -29,6 +29,9 @@ from .picture_names import (
     shown,
     why_not_picture,
 )
+
+if TYPE_CHECKING:
+    from .natural import Phrase
 
 # Bytes of a file name and of a path: longer parts of a query are not looked up on disk.
 MAX_NAME = 255
@@ -91,7 +94,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A parsed query. It always has a positive part: words, a picture, a sum or alternatives."""
+    """A parsed query. It has a positive part (words, a picture, a sum or alternatives), or only filters."""
 
     typed: str
     text: str | None = None
@@ -110,12 +113,20 @@ class Query:
     all_of: tuple[Term, ...] = ()
     as_written: str | None = None
     """The words before instructions were removed, if any were."""
+    phrases: tuple[Phrase, ...] = ()
+    """Words that were read as filters."""
+
+    @property
+    def has_positive_part(self) -> bool:
+        """Whether there is something to rank photos by. Without, the photos that pass the filters are listed."""
+        return bool(self.text or self.terms or self.images or self.any_of or self.all_of)
 
 
 def parse(typed: str, *, directory: str | None = None, natural: bool = False, verbatim: bool = False) -> Query:
     """Parse a query; relative paths are relative to `directory` (default: the working directory).
 
-    `natural`: "without" and "not" exclude the words after them. `verbatim`: the whole query is words.
+    `natural`: "without" and "not" exclude the words after them; dates and file names become filters. `verbatim`: the
+    whole query is words.
     Raises QueryError for an empty query, a query without a positive part, an unclosed quote, a wrong weight, and a
     picture that does not exist.
     """
@@ -127,7 +138,22 @@ def parse(typed: str, *, directory: str | None = None, natural: bool = False, ve
     picture = existing_picture(typed, directory)  # whose name may begin or end with a space
     if picture:
         return Query(typed, images=(picture,))
-    return _Parser(typed, directory, natural).query()
+    query = _Parser(typed, directory, natural).query()
+    return with_filters(query) if natural else query
+
+
+def with_filters(query: Query) -> Query:
+    """The query with the dates and file names in its words as filters (`natural`). Raises QueryError if the rest only
+    excludes."""
+    from . import natural
+
+    if query.text is None:
+        return query
+    words, phrases = natural.read(query.text)
+    query = replace(query, text=words or None, phrases=phrases)
+    if query.negatives and not query.has_positive_part:
+        raise _nothing_to_find(query)
+    return query
 
 
 def explicit(text: str | None, images: tuple[str, ...], *, directory: str | None = None) -> Query:
@@ -137,6 +163,11 @@ def explicit(text: str | None, images: tuple[str, ...], *, directory: str | None
         raise QueryError("--text is empty", hint="is a shell variable unset?")
     typed = " like ".join(part for part in (text, *images) if part)
     return Query(typed, text=text, images=paths)
+
+
+def listing(filters: Iterable[tuple[str, Sequence[str]]]) -> Query:
+    """A query of filters alone, given as options."""
+    return Query(command_line(filters))
 
 
 def combine(
@@ -188,9 +219,9 @@ def combine(
         text = without_instructions(query.text)
         if text != query.text:
             query = replace(query, text=text or None, as_written=query.as_written or query.text)
-    if not _has_positive_part(query) and query.more_like:
+    if not query.has_positive_part and query.more_like:
         query = replace(query, images=query.more_like, more_like=())
-    if not _has_positive_part(query):
+    if not query.has_positive_part and (query.negatives or query.less_like or not query.phrases):
         raise _nothing_to_find(query)
     return query
 
@@ -288,7 +319,8 @@ class _Parser:
         words = self._line[first.body : tokens[-1].end]
         if first.weight:
             self._reject_brackets(words)
-        self._reject_missing_picture(words)
+        if not self._may_be_name(words):
+            self._reject_missing_picture(words)
         self._reject_picture_among(words)
         return Term(text=words, weight=weight)
 
@@ -297,6 +329,10 @@ class _Parser:
         if words[0] in "(\"'" or " - " in words:
             hint = f"write a sum as 2*red dress + sea, and exclude with -sea; {self._as_words()}"
             raise QueryError(f"{shown(words)}: no brackets, quotes or differences after a weight", hint=hint)
+
+    def _may_be_name(self, words: str) -> bool:
+        """Whether the words may be the file name of a photo in the index, and no path (`natural`)."""
+        return self._natural and not (self._is_sum or "/" in words or _LIKE_WORD.search(words))
 
     def _reject_picture_among(self, words: str) -> None:
         """The name of an existing picture in the middle of the words."""
@@ -439,13 +475,22 @@ class _Parser:
                     raise QueryError(
                         f"{token.value} like {name}: only words can be excluded this way", hint=f"--less-like {name}"
                     )
-                upto = self._end_of_negation(tokens, upto)
+                upto = self._without_date(tokens, upto, self._end_of_negation(tokens, upto))
                 words = _LAST_AND.sub("", self._slice(tokens[at + 1 : upto]).strip(_PUNCTUATION + " \t\r\n"))
                 kind: _Kind = "negative" if words else "word"
                 token = token._replace(kind=kind, end=tokens[upto - 1].end, value=words)
             merged.append(token)
             at = upto
         return merged
+
+    def _without_date(self, tokens: list[_Token], start: int, end: int) -> int:
+        """Where the excluded words end, if a date ends them: "people" of "without people in july 2023"."""
+        from .natural import read
+
+        phrases = read(self._slice(tokens[start:end])).phrases
+        count = len(phrases[-1].words.split()) if phrases else 0
+        is_last = phrases and phrases[-1].words.split() == [token.value for token in tokens[end - count : end]]
+        return end - count if is_last and end - count > start else end
 
     def _end_of_negation(self, tokens: list[_Token], at: int) -> int:
         """The excluded words end at a punctuation mark, `but`, another operator or the end."""
@@ -549,10 +594,6 @@ def _changed(query: Query, change_from: str | None, change_to: str | None) -> Qu
     if not query.images:
         raise UsageError("--from and --to need a picture", hint="for example: --image this.jpg")
     return replace(query, text=_given_words(change_to, "--to"), change_from=_given_words(change_from, "--from"))
-
-
-def _has_positive_part(query: Query) -> bool:
-    return bool(query.text or query.terms or query.images or query.any_of or query.all_of)
 
 
 def _nothing_to_find(query: Query) -> QueryError | UsageError:

@@ -134,6 +134,8 @@ class QueryArguments(NamedTuple):
         if self.text is not None or (self.image and not self.has_parts):
             return self._combined(grammar.explicit(self.text, self.image, directory=directory), (), directory)
         if not (self.image or self.has_parts):
+            if filters := self.filters():
+                return grammar.listing(filters.options())
             raise UsageError(
                 "nothing to search for", hint='give some words: imgsearch query "sunset over the sea", or see --help'
             )

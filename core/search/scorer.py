@@ -204,14 +204,16 @@ class Scorer:
 
     # ---- Graphs
 
-    def plans_graph(self, options: SearchOptions, queries: Sequence[EncodedQuery], count: int) -> bool:
+    def plans_graph(
+        self, options: SearchOptions, queries: Sequence[EncodedQuery], count: int, *, has_filters: bool
+    ) -> bool:
         """Whether graphs are requested, or expected to be faster than scanning for `count` queries like these.
 
         When the scans so far have cost more than loading the graphs would have, the graphs are loaded.
         """
         if options.strategy != "auto":
             return options.strategy == "ann" and Graph.available()
-        if options.filters or options.modality == "any" or not queries:
+        if has_filters or options.modality == "any" or not queries:
             return False
         if any(query.needs_scan for query in queries):
             return False

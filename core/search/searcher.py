@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imgsearch.core.errors import QueryError
 from imgsearch.core.store.store import Store, View
@@ -13,9 +13,10 @@ from imgsearch.core.types import Embedder
 
 from .encoding import QueryEncoder
 from .explain import Explanation, Timings
-from .filters import condition
+from .filters import Filters, condition
 from .grammar import Query
 from .grouping import Hit
+from .listing import listed
 from .options import SearchOptions
 from .ranking import Batch, Ranker
 from .scorer import Scorer
@@ -23,6 +24,9 @@ from .scoring import EncodedQuery
 
 if TYPE_CHECKING:
     from imgsearch.core.types import Vectors
+
+    from .filter_sql import Condition
+    from .natural import Phrase
 
 # Scores of a block of queries that are held in memory: the more queries share a block, the less each costs.
 MAX_SCORES = 32_000_000
@@ -134,22 +138,27 @@ class _Search:
         self._texts = texts
         self._count = count
         self._timings = timings
-        self._prepared: tuple[Scorer, Batch] | None = None
+        self._prepared: tuple[Scorer, tuple[Phrase, ...], Batch] | None = None
 
     def block(self, scorer: Scorer, queries: Sequence[Query], *, explain: bool, keep_errors: bool) -> list[_Answer]:
-        """The answers of the first queries, as many as fit in memory."""
+        """The answers of the first queries, as many as fit in memory and have the same filters."""
+        phrases = queries[0].phrases
+        if not queries[0].has_positive_part:
+            return [self._listed(scorer, queries[0], explain=explain)]
         with self._timings.of("prepare"):
             encoded: list[EncodedQuery | tuple[Query, QueryError]] = []
             widest = 1
             for query in queries:
                 if encoded and len(encoded) >= self._size(scorer.view, widest):
                     break
+                if query.phrases != phrases or not query.has_positive_part:
+                    break
                 one = self._encode(query, scorer.view, keep_errors=keep_errors)
                 if isinstance(one, EncodedQuery):
                     widest = max(widest, len(one.directions))
                 encoded.append(one)
             usable = [one for one in encoded if isinstance(one, EncodedQuery)]
-            batch = self._batch(scorer, usable)
+            batch = self._batch(scorer, usable, phrases)
         answers = self._answers(scorer, batch, usable, explain=explain)
         return [next(answers) if isinstance(one, EncodedQuery) else _Answer([], error=one) for one in encoded]
 
@@ -167,20 +176,33 @@ class _Search:
                 raise
             return query, error
 
-    def _batch(self, scorer: Scorer, queries: Sequence[EncodedQuery]) -> Batch:
+    def _batch(self, scorer: Scorer, queries: Sequence[EncodedQuery], phrases: tuple[Phrase, ...]) -> Batch:
         """What the queries of a block share; the same for the next block while the index does not change."""
-        if self._prepared is None or self._prepared[0] is not scorer:
+        if self._prepared is None or self._prepared[:2] != (scorer, phrases):
             options = self._options
-            chosen = condition(options.filters, self._store) if options.filters else None
+            chosen = self._condition(phrases)
             batch = Batch(
                 options=options,
                 condition=chosen,
                 allowed=scorer.allowed(options, chosen),
-                use_graph=scorer.plans_graph(options, queries, self._count),
+                use_graph=scorer.plans_graph(options, queries, self._count, has_filters=chosen is not None),
                 timings=self._timings,
             )
-            self._prepared = scorer, batch
-        return self._prepared[1]
+            self._prepared = scorer, phrases, batch
+        return self._prepared[2]
+
+    def _condition(self, phrases: tuple[Phrase, ...]) -> Condition | None:
+        """The filters that were given, and those of the words; None without any."""
+        filters = self._options.filters, _filters_of(phrases)
+        return condition(*filters, store=self._store) if any(filters) else None
+
+    def _listed(self, scorer: Scorer, query: Query, *, explain: bool) -> _Answer:
+        """The answer to a query of filters alone."""
+        with self._timings.of("search"):
+            chosen = self._condition(query.phrases)
+            hits = listed(query, self._options, chosen, self._store, scorer.view)
+        explanation = Explanation.of_listing(query, scorer.view, self._options, self._timings) if explain else None
+        return _Answer(hits, explanation)
 
     def _answers(
         self, scorer: Scorer, batch: Batch, queries: Sequence[EncodedQuery], *, explain: bool
@@ -205,3 +227,10 @@ class _Search:
                 ranking = ranker.rank(query, scored, backgrounds)
             explanation = Explanation.of(query, scorer, batch, scored, backgrounds, ranking) if explain else None
             yield _Answer(ranking.hits, explanation)
+
+
+def _filters_of(phrases: Sequence[Phrase]) -> Filters:
+    values: dict[str, Any] = {}
+    for name, value in (each for phrase in phrases for each in phrase.filters):
+        values[name] = value if isinstance(value, str) else (*values.get(name, ()), *value)
+    return Filters(**values)

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import hashlib
 import html
+import math
 import os
 import stat
 import urllib.parse
@@ -155,10 +156,11 @@ def _item(card: Card) -> str:
         f'<dd><bdi title="{_text(text)}">{_text(text)}</bdi></dd></div>'
         for label, text in lines.items()
     )
+    score = "" if math.isnan(hit.score) else f"{hit.score:.3f}"  # without, the photos are listed by time
+    shown = f'<span class="score" title="score, {_text(hit.method)}">{score}</span>' if score else ""
     return (
-        f'<li class="hit">{_picture(card, name, f"{hit.score:.3f} · {about}" if about else f"{hit.score:.3f}")}\n'
-        f'<div class="about"><h2 class="name"><bdi dir="ltr" title="{_text(name)}">{_text(name)}</bdi>'
-        f'<span class="score" title="score, {_text(hit.method)}">{hit.score:.3f}</span></h2>\n'
+        f'<li class="hit">{_picture(card, name, " · ".join(filter(None, (score, about))))}\n'
+        f'<div class="about"><h2 class="name"><bdi dir="ltr" title="{_text(name)}">{_text(name)}</bdi>{shown}</h2>\n'
         f"<dl>{rows}</dl>\n"
         f'<div class="path"><code title="{_text(path)}"><bdi dir="ltr">{_text(path)}</bdi></code>'
         f'<button type="button" class="copy" data-path="{_text(copyable(hit.path))}" '

@@ -66,20 +66,20 @@ class Library:
     def photos(self, filters: Filters, *, limit: int, offset: int) -> list[Place]:
         """The newest first, undated last. Raises UsageError, QueryError for invalid filters."""
         with self._reading() as store:
-            chosen = condition(filters, store)
+            chosen = condition(filters, store=store)
             numbers = store.catalog.places.newest(chosen.sql, limit=limit, offset=offset, **chosen.parameters)
             return _visible(store, numbers)
 
     def days(self, filters: Filters) -> list[tuple[str, int]]:
         """The number of photos taken on each day, the last day first."""
         with self._reading() as store:
-            chosen = condition(filters, store)
+            chosen = condition(filters, store=store)
             return store.catalog.places.count_by_day(chosen.sql, **chosen.parameters)
 
     def places(self, filters: Filters) -> list[NamedPlace]:
         """The towns of the photos that match, those with most photos first."""
         with self._reading() as store:
-            chosen = condition(filters, store)
+            chosen = condition(filters, store=store)
             return by_town(store.catalog.place_names.all(chosen.sql, **chosen.parameters))
 
     def summary(self) -> Summary:

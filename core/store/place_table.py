@@ -151,6 +151,33 @@ class PlaceTable:
             **parameters,
         )
 
+    def by_time(
+        self,
+        space_id: str,
+        where: str,
+        *,
+        limit: int,
+        newest_first: bool,
+        include_offline: bool,
+        **parameters: Any,
+    ) -> list[Place]:
+        """The present photos that match an SQL condition on `p` and `r` and have a vector, undated ones last."""
+        online = "" if include_offline else "and r.state = 'online'"
+        rows = self._db.rows(
+            f"""
+            select {_COLUMNS}, r.path, v.slot, -1, null, null, null
+            from photos p
+            join roots r on r.id = p.root_id {online}
+            join vectors v on v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
+            where p.state = 'present' and ({where})
+            order by {_DAY} is null, p.taken_at {"desc" if newest_first else ""}, r.path, p.folder, p.name limit :limit
+            """,  # noqa: S608 - column names and conditions of ours, values by parameter
+            space=space_id,
+            limit=limit,
+            **parameters,
+        )
+        return [self._place(row) for row in rows]
+
     def count_by_day(self, where: str, **parameters: Any) -> list[tuple[str, int]]:
         """How many of the present photos of online roots that match were taken on each day, the last day first."""
         return self._db.rows(
