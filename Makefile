@@ -60,7 +60,8 @@ demo demo-light:
 # One process per core. For a single file: .venv/bin/python -m pytest tests/test_grammar.py
 # test-long runs for hours, with many more kills, disk faults, damaged pictures and random examples.
 test test-long: $(STAMP)
-	$(if $(filter test-long,$@),IMGSEARCH_TEST_LONG=1) $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	$(if $(filter test-long,$@),IMGSEARCH_TEST_LONG=1) $(BIN)/python -m pytest \
+		--numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # In an environment that has never seen torch: tests of what works without it.
 test-light: $(LIGHT)/.installed $(LIGHT)/.tested

@@ -57,15 +57,25 @@ settings.register_profile(
 settings.load_profile("imgsearch")
 PATIENCE_SECONDS = 300
 """How long a test waits before it fails. No passing test waits this long."""
+# Set, every process that a test starts compiles the whole program again.
+BYTECODE = "PYTHONDONTWRITEBYTECODE"
 MAX_POOLS = 3
 NOT_FOR_WORKERS = ("IMGSEARCH_INDEX", "PYTEST_CURRENT_TEST")
-LONGEST_FIRST = ("test_property", "test_faults", "test_kill", "test_fuzz", "test_watch", "test_terminal")
+LONGEST_FIRST = tuple(
+    f"test_{name}"
+    for name in (
+        *("browser", "check", "watch", "acceptance", "cli", "faults", "completions", "regions", "terminal", "property"),
+        *("filters", "indexing", "roots", "socket", "moving", "doctor", "serve", "fuzz", "decode_pool", "search"),
+        *("transfer", "contact_sheet", "prune", "kill", "eval_cmd", "onnx_towers", "folder_digests", "onnx_embedder"),
+    )
+)
 
 T = TypeVar("T")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the longest files first, so that no worker is left alone with one of them at the end."""
+    """Start the longest files first, so that no worker is left alone with one of them at the end. A file stays with one
+    worker, which makes its fixtures once."""
     place = {name: number for number, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
@@ -99,7 +109,7 @@ def _no_network_and_own_caches(tmp_path_factory: pytest.TempPathFactory):
     patch.setenv("HF_HOME", str(home / "hub"))
     patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
     patch.setenv("XDG_DATA_HOME", str(home / "data"))
-    for name in ("IMGSEARCH_INDEX", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "CI"):
+    for name in ("IMGSEARCH_INDEX", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "CI", BYTECODE):
         patch.delenv(name, raising=False)
     patch.setenv("IMGSEARCH_HNSW_SLOTS", "4")  # so that the small indexes here have graphs, and a tail without
     yield
@@ -133,21 +143,27 @@ def torch_model():
 
 
 def remembering(embedder):
-    """The same embedder, which embeds equal squares once for all tests: a vector does not depend on its batch."""
-    run = embedder.run_image_tower
+    """The same embedder, which embeds equal squares and texts once for all tests: a vector does not depend on its
+    batch."""
+    run, embed_texts = embedder.run_image_tower, embedder.embed_texts
 
     def run_image_tower(squares):
-        keys = [hashlib.sha256(square.tobytes()).digest() for square in squares]
-        new = {key: square for key, square in zip(keys, squares, strict=True) if key not in _KNOWN_VECTORS}
-        if new:
-            _KNOWN_VECTORS.update(zip(new, run(np.stack(list(new.values()))), strict=True))
-        return np.stack([_KNOWN_VECTORS[key] for key in keys]) if keys else run(squares)
+        return _remembered([hashlib.sha256(square.tobytes()).digest() for square in squares], squares, run)
 
     embedder.run_image_tower = run_image_tower
+    embedder.embed_texts = lambda texts: _remembered(texts, texts, embed_texts)
     return embedder
 
 
-_KNOWN_VECTORS: dict[bytes, np.ndarray] = {}
+def _remembered(keys, values, embed):
+    new = {key: value for key, value in zip(keys, values, strict=True) if key not in _KNOWN_VECTORS}
+    if new:
+        unseen = list(new.values())
+        _KNOWN_VECTORS.update(zip(new, embed(unseen if isinstance(values, list) else np.stack(unseen)), strict=True))
+    return np.stack([_KNOWN_VECTORS[key] for key in keys]) if len(keys) else embed(values)
+
+
+_KNOWN_VECTORS: dict[bytes | str, np.ndarray] = {}
 
 
 class Counting:
@@ -196,14 +212,13 @@ def from_album(folder: Path, *names: str) -> Path:
     return folder
 
 
-@pytest.fixture
-def other(tmp_path: Path) -> str:
+@pytest.fixture(scope="session")
+def other(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A second model: the built-in one with pictures prepared a little differently."""
     from imgsearch.core.models import registry
 
     builtin = Path(registry.__file__).parent / "builtin_model"
-    folder = tmp_path / "other"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("other")
     (folder / "open_clip_model.safetensors").symlink_to(builtin / "open_clip_model.safetensors")
     config = json.loads((builtin / "open_clip_config.json").read_text())
     config["preprocess_cfg"]["mean"] = [0.48, 0.46, 0.41]
@@ -336,33 +351,27 @@ def kept_workers(_pools, monkeypatch):
 
 @pytest.fixture(scope="session")
 def _models():
-    """Built-in models by how they were loaded."""
+    """Models by how they were loaded."""
     return {}
 
 
 @pytest.fixture
-def kept_model(_models, monkeypatch):
-    """Runs in this process load the built-in model once, each with its own settings."""
+def kept_model(_models, other, monkeypatch):
+    """Runs in this process load the built-in model and the other one once, each with its own settings."""
     from imgsearch.cli import loading
 
     load = loading.load_model
 
     def loaded(spec, *, device, precision, offline, say):
-        from imgsearch.core.models import onnx_embedder, registry
+        from imgsearch.core.models import registry
 
-        if onnx_embedder.has_torch():
-            from imgsearch.core.models import loading
-
-            _models.setdefault("load", loading.load)
-            is_patched = loading.load is not _models["load"]
-        else:
-            is_patched = False
-        if spec != registry.parse("builtin") or is_patched:
+        if spec not in (registry.parse("builtin"), registry.parse(other)):
             return load(spec, device=device, precision=precision, offline=offline, say=say)
-        key = (device, precision)
+        key = (spec, device, precision)
         if key not in _models:
             loaded = load(spec, device=device, precision=precision, offline=offline, say=say)
-            _models[key] = remembering(loaded) if hasattr(loaded, "run_image_tower") else loaded
+            is_builtin = spec.name == "builtin"
+            _models[key] = remembering(loaded) if is_builtin and hasattr(loaded, "run_image_tower") else loaded
         model = copy.copy(_models[key])
         model._say = say
         return model

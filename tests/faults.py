@@ -43,7 +43,7 @@ from imgsearch.core.store import prune, repair
 from imgsearch.core.store.graphs import Graph
 from imgsearch.core.store.store import Store
 from imgsearch.core.store.vectors import SlotMap
-from imgsearch.core.types import MODALITIES
+from imgsearch.core.types import MODALITIES, Embedder
 
 from chosen import Remembering
 
@@ -402,6 +402,10 @@ def run_command(arguments: Sequence[str], disk: Disk, kind: Kind, n: int) -> Out
     return Outcome(code, err)
 
 
+def _no_torch() -> Embedder:
+    raise AssertionError("the built-in model runs without torch")
+
+
 @dataclass
 class Trial:
     """What one fault did."""
@@ -417,15 +421,18 @@ class Bench:
     """Runs scenarios and says what went wrong."""
 
     def __init__(self, disk: Disk, work: Path) -> None:
-        from imgsearch.cli import loading as cli_loading
-        from imgsearch.core.models import loading  # torch
+        from imgsearch.cli import loading
+        from imgsearch.core.models import onnx_embedder
 
         self.disk, self.work = disk, work
         self.index, self.photos = disk.folder / "index", work / "photos"
-        model = Remembering(loading.load(registry.parse("builtin"), device="cpu"))
+        spec = registry.parse("builtin")
+        loaded = onnx_embedder.find(spec, device="cpu", precision="auto", whole=_no_torch, say=print)
+        assert loaded
+        model = Remembering(loaded)
         moved = Moved(model)
         by_name = {"builtin": model, OTHER_MODEL: moved}
-        cli_loading.load_model = lambda spec, **_: by_name[spec.name]
+        loading.load_model = lambda spec, **_: by_name[spec.name]
         self.witness = Witness({one.identity.fingerprint: one for one in (model, moved)})
         # One process reads the photos of all runs: starting one takes longer than a run.
         self._workers = DecodePool(1)

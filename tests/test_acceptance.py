@@ -28,7 +28,10 @@ def vectors_by_name(index: Path) -> dict[str, np.ndarray]:
         }
 
 
-def test_text_to_image_recall_is_what_the_model_card_states_and_hnsw_agrees(imgsearch, shared, tmp_path, model):
+def test_text_to_image_recall_is_what_the_model_card_states_and_hnsw_agrees(
+    imgsearch, shared, tmp_path, model, monkeypatch
+):
+    monkeypatch.setenv("IMGSEARCH_HNSW_SLOTS", "900")  # one graph of a realistic size, and a tail without
     flickr = shared / "flickr8k-dev"
     assert imgsearch("index", flickr / "images", "--model", "builtin", "-q").code == 0
     rows = [json.loads(line) for line in (flickr / "captions.jsonl").read_text().splitlines()]

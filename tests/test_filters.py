@@ -644,7 +644,7 @@ def test_each_filter_picks_what_a_list_comprehension_picks(library, name):
 
 
 def test_filters_together_pick_what_all_of_them_pick(library):
-    @settings(SETTINGS, max_examples=EXAMPLES or 120)
+    @settings(SETTINGS, max_examples=EXAMPLES or 60)
     @given(asked=st.fixed_dictionaries({}, optional=strategies(library)))
     def holds(asked: dict[str, Asked]) -> None:
         few = dict(random.Random(len(asked)).sample(sorted(asked.items()), min(3, len(asked))))

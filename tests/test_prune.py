@@ -16,7 +16,7 @@ from imgsearch.core.store.store import Store
 
 def spaces(imgsearch) -> list[tuple[str, str, bool]]:
     (record,) = imgsearch("status", "--json").records
-    return [(space["model"], space["state"], space["is_active"]) for space in record["spaces"]]
+    return sorted((space["model"], space["state"], space["is_active"]) for space in record["spaces"])
 
 
 def hits(imgsearch, *words) -> list[tuple[str, float]]:
