@@ -328,6 +328,7 @@ def kept_workers(_pools, monkeypatch):
     def made(self, *arguments, **named):
         self.made_with = (*arguments, *sorted(named.items()))
         init(self, *arguments, **named)
+        self._niceness = 0  # or the workers of other tests keep it waiting
 
     def entered(self):
         variables = {name: value for name, value in os.environ.items() if name not in NOT_FOR_WORKERS}
