@@ -212,8 +212,8 @@ _QUERY = Command(
         ),
         flag(
             "natural", "--natural",
-            "Read dates (july 2023, last summer) and file names in the words as filters, and `without` and `not` as a "
-            "minus.",
+            "Read dates (july 2023, last summer), places (in Porto) and file names in the words as filters, and "
+            "`without` and `not` as a minus.",
             group=QUERY, is_common=True,
         ),
         flag("verbatim", "--verbatim", "Treat the whole query as literal text.", group=QUERY),

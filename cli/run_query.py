@@ -82,7 +82,7 @@ def _answer_here(
     asked: QueryArguments, printer: HitPrinter, show: Show, on_explained: OnExplained | None, *, statistics: bool
 ) -> int:
     from imgsearch.core.search.encoding import texts_of
-    from imgsearch.core.search.searcher import Searcher
+    from imgsearch.core.search.searcher import Searcher, with_places
 
     from .loading import open_store, query_embedder
 
@@ -93,6 +93,8 @@ def _answer_here(
     with open_store(asked.index) as store:
         space = store.space_to_search()
         embedder = query_embedder(space, device=asked.device, offline=asked.offline, history=not asked.no_history)
+        if query:
+            query = with_places(query, store)
         if query and (texts := texts_of(query, options, space.identity)):
             embedder.expect("text", sorted(texts))
         searcher = Searcher(store, lambda: embedder, store.view(space))
@@ -222,14 +224,22 @@ def _mention_filters(asked: QueryArguments) -> None:
     """That words which were searched could be filters: dates and file names. Only on a terminal, and after the hits."""
     if asked.natural or asked.verbatim or asked.quiet or asked.has_many or not (asked.words and sys.stderr.isatty()):
         return
-    from imgsearch.core.search.natural import may_have_filters
+    from imgsearch.core.search.natural import may_have_filters, may_name_place
 
     render.flush()
-    if not may_have_filters(" ".join(asked.words)):
+    words = " ".join(asked.words)
+    if not (may_have_filters(words) or may_name_place(words)):
         return
-    phrases = asked._replace(natural=True).query().phrases
-    if phrases:
-        words = " and ".join(f'"{phrase.words}"' for phrase in phrases)
+    query = asked._replace(natural=True).query()
+    if may_name_place(words):
+        from imgsearch.core.search.place_words import with_places
+
+        from .loading import open_store
+
+        with open_store(asked.index) as store:
+            query = with_places(query, store)
+    if query.phrases:
+        words = " and ".join(f'"{phrase.words}"' for phrase in query.phrases)
         render.say(f"to use {printable(words)} as a filter instead of words: --natural")
 
 

@@ -97,7 +97,7 @@ complete -c imgsearch -n '__imgsearch_has "query"' -l more-like -r -F -d 'Prefer
 complete -c imgsearch -n '__imgsearch_has "query"' -l less-like -r -F -d 'Avoid photos like this picture'
 complete -c imgsearch -n '__imgsearch_has "query"' -l any -r -F -d 'Words or a picture'
 complete -c imgsearch -n '__imgsearch_has "query"' -l all -r -F -d 'Words or a picture'
-complete -c imgsearch -n '__imgsearch_has "query"' -l natural -d 'Read dates (july 2023, last summer) and file names in the words as filters, and `without` and `not` as a minus'
+complete -c imgsearch -n '__imgsearch_has "query"' -l natural -d 'Read dates (july 2023, last summer), places (in Porto) and file names in the words as filters, and `without` and `not` as a minus'
 complete -c imgsearch -n '__imgsearch_has "query"' -l verbatim -d 'Treat the whole query as literal text'
 complete -c imgsearch -n '__imgsearch_has "query"' -s n -l limit -r -f -d 'Maximum number of results'
 complete -c imgsearch -n '__imgsearch_has "query"' -l min-score -r -f -d 'Only photos with at least this score'

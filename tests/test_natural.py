@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import shlex
+from typing import get_args
 
 import pytest
 from natural_phrases import TODAY, dated, only_words
 from PIL import Image
 
 from imgsearch.core.errors import QueryError
+from imgsearch.core.photos import gazetteer
 from imgsearch.core.search import natural
+from imgsearch.core.search.choices import GroupBy
 from imgsearch.core.search.grammar import Query, parse
 
 from conftest import ALBUM, cpu_seconds
+from pictures import exif_block
 
 TAKEN = {
     "banana": "2023:07:14 12:00:00",
@@ -173,8 +177,10 @@ def test_a_date_in_a_query_picks_photos_and_the_rest_ranks_them(indexed):
     assert len(indexed("query", "a banana july 2023", "--json").records) == 7
     narrower = indexed("query", "a banana july 2023", "--natural", "--before", "2023-07-10", "--json")
     assert names(narrower) == ["avocado"]
-    nothing = indexed("query", "a banana july 2021", "--natural")
-    assert (nothing.code, nothing.out) == (1, b"")
+    for group in ((), *(("--group", by) for by in get_args(GroupBy))):
+        for words in ("a banana july 2021", "july 2021"):
+            nothing = indexed("query", words, "--natural", *group)
+            assert (nothing.code, nothing.out) == (1, b""), group
 
     lines = indexed("query", "a banana july 2023", "--natural", "--explain").err.splitlines()
     assert lines[:3] == [
@@ -232,3 +238,51 @@ def test_each_line_of_many_queries_has_filters_of_its_own(indexed):
         "a banana july 2023": 3, "a banana": 7, "july 2022": 1, "asparagus in august 2023": 1, "fruit july 2023": 3
     }  # fmt: skip
     assert by_query["july 2022"] == ["lemon"]
+
+
+# ---- places, of an album whose photos have some
+
+
+@pytest.fixture
+def travels(imgsearch, tmp_path):
+    places = {"banana": (41.1496, 8.6110), "lemon": (38.7131, 9.1278), "lime": (48.8566, None), "carrots": None}
+    (tmp_path / "photos").mkdir()
+    for name, place in places.items():
+        gps = {}
+        if place:
+            north, west = place
+            gps = {1: "N", 2: (north, 0.0, 0.0), 3: "W" if west else "E", 4: (west or 2.3522, 0.0, 0.0)}
+        Image.open(ALBUM / f"{name}.jpg").save(tmp_path / "photos" / f"{name}.jpg", exif=exif_block(gps=gps))
+    assert imgsearch("index", "photos", "--model", "builtin", "--quiet").code == 0
+    return imgsearch
+
+
+@pytest.mark.skipif(gazetteer.version() is None, reason="the extra [places] is not installed")
+def test_a_place_of_the_index_in_a_query_is_a_filter(travels):
+    def found(typed):
+        asked = travels("query", typed, "--natural", "--json", "--explain")
+        explained = json.loads(asked.err.splitlines()[0])["explain"]
+        assert asked.code == 0
+        return sorted(names(asked)), explained["read_as"]
+
+    every = ["banana", "carrots", "lemon", "lime"]
+    assert found("a fruit in Porto") == (["banana"], "--text 'a fruit' --place Porto")
+    assert found("photos in porto.") == (["banana"], "--place porto")
+    assert found("fruit in Lisbon, Portugal on a table") == (
+        ["lemon"],
+        "--text 'fruit on a table' --place 'Lisbon, Portugal'",
+    )
+    assert found("in Portugal") == (["banana", "lemon"], "--place Portugal")
+    assert found("yellow in Porto and in Paris") == (["banana", "lime"], "--text yellow --place Porto --place Paris")
+    assert found("fruit near Lisbon") == (["lemon"], "--text fruit --near 38.7131,-9.1278,25km")
+    assert found("fruit in Berlin") == (every, "--text 'fruit in Berlin'")
+    assert found("Paris Hilton")[0] == found("a paris dress")[0] == found("fruit in paris style")[0] == every
+    assert found('a poster "in Paris"')[0] == found("dog in it")[0] == found("near Portugal")[0] == every
+    nothing = travels("query", "fruit in Porto july 2019", "--natural")
+    assert (nothing.code, nothing.out) == (1, b"")
+    lines = b"fruit in Porto\nin Lisbon -red\nfruit near Paris\n"
+    hits = travels("query", "-", "--natural", "--json", stdin=lines).records
+    assert [(hit["query"], hit["path"].rpartition("/")[2]) for hit in hits if "Lisbon" not in hit["query"]] == [
+        ("fruit in Porto", "banana.jpg"),
+        ("fruit near Paris", "lime.jpg"),
+    ]

@@ -220,6 +220,19 @@ def test_scores_and_folders_are_dim_and_names_are_links(screen, indexed, photos)
     assert re.search(r"\x1b\[2m\S*/photos/\x1b\[0m[^m]*m*.*le\\x1b\[31mm\\non\.jpg", odd), odd
 
 
+def test_a_date_in_the_words_gets_a_hint_that_quiet_leaves_out(screen, indexed):
+    shown = screen(160)
+    hint = 'imgsearch: to use "july 2023" as a filter instead of words: --natural'
+    for arguments, is_hinted in (
+        (["fruit", "july", "2023"], True),
+        (["fruit", "july", "2023", "-q"], False),
+        (["fruit", "july", "2023", "--natural"], False),
+        (["a", "summer", "dress"], False),
+    ):
+        shown.start("query", *arguments)
+        assert (hint in shown.end()) == is_hinted, arguments
+
+
 @pytest.mark.parametrize("columns", [20, 40, 80])
 def test_answers_are_whole_at_any_width(screen, indexed, photos, columns):
     terminal = screen(columns)

@@ -287,17 +287,18 @@ class Pages:
         options = SearchOptions(limit=limit + offset, filters=filters_from_json(asked.get("filters", {})), **how)
         started = time.perf_counter()
         try:
-            hits = self._engine.search(query, options).hits
+            found_by = self._engine.search(query, options)
         except QueryError as error:
             message = str(error)
             for path in uploaded:
                 message = message.replace(printable(path), "the picture")
             raise QueryError(message, hint=error.hint) from error
         seconds = time.perf_counter() - started
+        hits = found_by.hits
         more = len(hits) == limit + offset and offset + limit <= openapi.MAX_OFFSET
         answered = {"hits": [found(hit) for hit in hits[offset:]], "more": more, "seconds": round(seconds, 4)}
         if asked.get("natural"):
-            answered["phrases"] = [{"words": each.words, "filters": dict(each.filters)} for each in query.phrases]
+            answered["phrases"] = [{"words": each.words, "filters": dict(each.filters)} for each in found_by.phrases]
         return answer(answered)
 
     def _query(self, asked: dict[str, Any]) -> tuple[Query, list[str]]:

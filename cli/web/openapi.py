@@ -75,8 +75,8 @@ SEARCH = _object(
         "natural": {
             "type": "boolean",
             "default": False,
-            "description": "Read dates and file names in `text` as filters. If nothing else is in it, the photos that "
-            "pass are listed by time, with null as their score.",
+            "description": "Read dates, places and file names in `text` as filters. If nothing else is in it, the "
+            "photos that pass are listed by time, with null as their score.",
         },
         "more_like": {**_IDS, "description": "Ids of photos to prefer."},
         "less_like": {**_IDS, "description": "Ids of photos to avoid."},

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from imgsearch.core.errors import QueryError, UsageError
@@ -115,6 +115,8 @@ class Query:
     """The words before instructions were removed, if any were."""
     phrases: tuple[Phrase, ...] = ()
     """Words that were read as filters."""
+    reads_places: bool = field(default=False, compare=False)
+    """Whether places in the words are still to become filters: only the index knows their names (`place_words`)."""
 
     @property
     def has_positive_part(self) -> bool:
@@ -150,7 +152,7 @@ def with_filters(query: Query) -> Query:
     if query.text is None:
         return query
     words, phrases = natural.read(query.text)
-    query = replace(query, text=words or None, phrases=phrases)
+    query = replace(query, text=words or None, phrases=phrases, reads_places=True)
     if query.negatives and not query.has_positive_part:
         raise _nothing_to_find(query)
     return query

@@ -139,7 +139,8 @@ def _same_day(hits: Sequence[Hit], _: Vectors) -> Callable[[int], Mask]:
 
 def _same_place(hits: Sequence[Hit], _: Vectors) -> Callable[[int], Mask]:
     """By the haversine formula. A photo without coordinates belongs with none."""
-    latitudes, longitudes = np.radians([_coordinates(hit.place) or (math.nan, math.nan) for hit in hits]).T
+    places = [_coordinates(hit.place) or (math.nan, math.nan) for hit in hits]
+    latitudes, longitudes = np.radians(np.reshape(places, (-1, 2))).T
 
     def belong(best: int) -> Mask:
         a = np.sin((latitudes - latitudes[best]) / 2) ** 2

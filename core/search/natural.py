@@ -57,6 +57,8 @@ _CAMERA_NAME = re.compile(
     re.IGNORECASE,
 )
 """A name that a camera or phone gives: IMG_3551, DSC00012, PXL_20230714_093015123, IMG-20230714-WA0012, P1010234."""
+PLACE = re.compile(r"(?<![^\s(,;])(?P<how>in|near)\s+(?:the\s+)?(?=[^\W\d_])", re.IGNORECASE)
+"""Where the name of a place may begin."""
 _LIKE = re.compile(r"\blike\s", re.IGNORECASE)
 _QUOTED = re.compile(r'"([^"]*)"')
 _EMPTY = frozenset(
@@ -86,16 +88,14 @@ def read(text: str, *, today: date | None = None) -> Reading:
         return Reading(text, ())
     from datetime import date
 
-    quoted = [match.span() for match in _QUOTED.finditer(text)]
     phrases: list[Phrase] = []
     parts: list[str] = []
     at = 0
     known: set[str] = set()
     alone: set[str] = set()
     for start, end, values in sorted(_phrases(text, today or date.today()), key=lambda found: found[:2]):
-        is_quoted = any(start < last and first < end for first, last in quoted)
         is_alternative = len(values) == 1 and alone >= values.keys()
-        if start < at or is_quoted or (known & values.keys() and not is_alternative):
+        if start < at or is_quoted(text, start) or (known & values.keys() and not is_alternative):
             continue
         known |= values.keys()
         if len(values) == 1 and all(isinstance(value, tuple) for value in values.values()):
@@ -103,7 +103,7 @@ def read(text: str, *, today: date | None = None) -> Reading:
         phrases.append(Phrase(" ".join(text[start:end].split()), tuple(values.items())))
         parts.append(text[at:start])
         at = end
-    left = _joined([*parts, text[at:]]) if phrases else text
+    left = joined([*parts, text[at:]]) if phrases else text
     return Reading(_without_quotes(left, today), tuple(phrases))
 
 
@@ -120,6 +120,10 @@ def _phrases(text: str, today: date) -> Iterator[_Found]:
         yield from (_Found(*found) for found in dates_in(text, today))
 
 
+def may_name_place(text: str) -> bool:
+    return PLACE.search(text) is not None
+
+
 def _escaped(name: str) -> str:
     return re.sub(r"([*?[])", r"[\1]", name)
 
@@ -129,7 +133,12 @@ def may_have_filters(text: str) -> bool:
     return not _DATE_WORDS.isdisjoint(re.findall(r"[0-9]|[a-z]+", text.lower()))
 
 
-def _joined(parts: list[str]) -> str:
+def is_quoted(text: str, at: int) -> bool:
+    """Whether that character is between double quotes."""
+    return any(match.start() <= at < match.end() for match in _QUOTED.finditer(text))
+
+
+def joined(parts: list[str]) -> str:
     """The words between the phrases, or nothing if they say nothing."""
     words = " ".join(filter(None, (_LINK.sub("", part.strip(_AROUND)) for part in parts)))
     words = re.sub(r"\s*\(\s*\)", "", words)

@@ -35,9 +35,18 @@ class PlacesFound:
 
 def places_named(typed: str, store: Store) -> PlacesFound | None:
     """The places of the index that `--place` finds by that name; None if there is none. Needs no extra."""
-    readings = _readings(typed)
-    found = [place for place in store.catalog.place_names.all() if _is_called(place.names, readings)]
-    return PlacesFound(tuple(found), *centre_of(found)) if found else None
+    found = first_named([typed], store)
+    return found[1] if found else None
+
+
+def first_named(names: Sequence[str], store: Store) -> tuple[str, PlacesFound] | None:
+    """The first of the names that is one of a place of the index."""
+    places = store.catalog.place_names.all()
+    for name in names:
+        readings = _readings(name)
+        if found := [place for place in places if _is_called(place.names, readings)]:
+            return name, PlacesFound(tuple(found), *centre_of(found))
+    return None
 
 
 def near_spellings(typed: Sequence[str], store: Store) -> list[str]:

@@ -86,6 +86,7 @@ class Searcher:
         """
         options = options or SearchOptions()
         options.validate()
+        queries = [with_places(query, self.store) for query in queries]
         timings = Timings()
         with timings.of("embed"):
             texts = self._encoder.embed_texts(queries, options, self.view.space.identity)
@@ -118,6 +119,15 @@ class Searcher:
                 if self.view.edition == catalog.edition():
                     yield
                     return
+
+
+def with_places(query: Query, store: Store) -> Query:
+    """The query with the places in its words as filters, if it was read with `natural`."""
+    if not query.reads_places:
+        return query
+    from . import place_words
+
+    return place_words.with_places(query, store)
 
 
 class _Search:

@@ -18,7 +18,7 @@ from imgsearch.core.search.explain import Explanation
 from imgsearch.core.search.grammar import Query
 from imgsearch.core.search.grouping import Hit
 from imgsearch.core.search.options import SearchOptions
-from imgsearch.core.search.searcher import Searcher
+from imgsearch.core.search.searcher import Searcher, with_places
 from imgsearch.core.store.records import Space
 from imgsearch.core.store.store import Store
 from imgsearch.core.store.vectors import fault_in
@@ -26,6 +26,7 @@ from imgsearch.core.store.vectors import fault_in
 from .library import OpenIndex
 
 if TYPE_CHECKING:
+    from imgsearch.core.search.natural import Phrase
     from imgsearch.core.types import Recipe, SpaceIdentity, Squares, Vectors
 
 # Texts whose vectors are kept: 8 MB at 512 dimensions. `basic` alone embeds several hundred.
@@ -46,6 +47,8 @@ class EngineAnswer:
     """If there are no hits: the paths of offline roots, which were not searched."""
     progress: str | None
     """How far a run is that fills the index at this moment."""
+    phrases: tuple[Phrase, ...]
+    """Words of the query that were read as filters."""
 
 
 class Engine:
@@ -99,11 +102,12 @@ class Engine:
             on_accept()
             explanations: list[Explanation] = []
             searcher = self._current()
+            query = with_places(query, searcher.store)
             hits = searcher.search(query, options, on_explained=explanations.append if explain else None)
             offline = () if hits or options.include_offline else _offline_roots(searcher.store)
             progress = searcher.store.progress()
             explanation = explanations[0] if explanations else None
-            return EngineAnswer(hits, explanation, offline, str(progress) if progress else None)
+            return EngineAnswer(hits, explanation, offline, str(progress) if progress else None, query.phrases)
         finally:
             self._lock.release()
 

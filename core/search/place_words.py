@@ -1,0 +1,77 @@
+"""Places in the words of a query: "in Porto", "near Lisbon". Only places of the index count."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from imgsearch.core.store.folding import fold
+
+from .grammar import Query
+from .natural import PLACE, Phrase, is_quoted, joined, may_name_place
+from .place_names import PlacesFound, first_named
+
+if TYPE_CHECKING:
+    from imgsearch.core.store.store import Store
+
+NEAR_KM = 25
+"""About an hour by bicycle or local train."""
+MAX_WORDS = 6
+MIN_LETTERS = 3
+"""Of a name. A country's code may be a word: "in it"."""
+_ORDINARY = frozenset(
+    """
+    armour bath bergen blue boring bend brest chains china corn dale essen flames georgia gold hell ice jersey joy june
+    lace leather male may mobile most nancy nice normal orange paradise pink plaid reading red rice sand sandwich shape
+    silver snow split spring stone sun tours trees turkey velvet victoria water white wood
+    """.split()
+)
+"""Names of places that are words too, in small letters: "a man in orange", "a street in Orange"."""
+_WORD = re.compile(r"[^\s,;()\"]+")
+_ENDS = re.compile(r"[\s.!?]*(?:$|[,;)])|\s+(?:at|in|on|with|near|by|from|over|under|and|or|but)\s", re.IGNORECASE)
+"""What follows a name: the end, or the next part of a sentence."""
+
+
+def with_places(query: Query, store: Store) -> Query:
+    """As `searcher.with_places`."""
+    if query.text is None or not may_name_place(query.text):
+        return query
+    phrases: list[Phrase] = []
+    parts: list[str] = []
+    at = 0
+    for match in PLACE.finditer(query.text):
+        found = first_named(list(_names(query.text, match.end())), store) if match.start() >= at else None
+        values = _filters(match["how"].lower(), *found) if found else None
+        if not found or not values or is_quoted(query.text, match.start()):
+            continue
+        end = match.end() + len(found[0])
+        phrases.append(Phrase(" ".join(query.text[match.start() : end].split()), values))
+        parts.append(query.text[at : match.start()])
+        at = end
+    if not phrases:
+        return query
+    text = joined([*parts, query.text[at:]])
+    read = replace(query, text=text or None, phrases=(*query.phrases, *phrases), reads_places=False)
+    only_excludes = (read.negatives or read.less_like) and not read.has_positive_part
+    return query if only_excludes else read
+
+
+def _names(text: str, start: int) -> Iterator[str]:
+    """What may be a name there, the longest first."""
+    ends = [word.end() for word, _ in zip(_WORD.finditer(text, start), range(MAX_WORDS), strict=False)]
+    for end in reversed(ends):
+        name = text[start:end].rstrip(".!?")
+        is_ordinary = name.islower() and name in _ORDINARY
+        if len(fold(name)) >= MIN_LETTERS and not is_ordinary and _ENDS.match(text, start + len(name)):
+            yield name
+
+
+def _filters(how: str, name: str, found: PlacesFound) -> tuple[tuple[str, str | tuple[str, ...]], ...] | None:
+    if how == "in":
+        return (("place", (name,)),)
+    town = fold(name.partition(",")[0])
+    if not any(town == fold(each or "") for place in found.places for each in (place.place, place.place_district)):
+        return None  # near a region or a country is nowhere
+    return (("near", f"{found.latitude:.4f},{found.longitude:.4f},{NEAR_KM}km"),)
