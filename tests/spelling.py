@@ -7,7 +7,7 @@ from decimal import Decimal
 from itertools import product
 
 from imgsearch.core.errors import ImgsearchError
-from imgsearch.core.search import grammar
+from imgsearch.core.search import tokens
 from imgsearch.core.search.grammar import Query, parse
 
 
@@ -58,7 +58,7 @@ def _sum(terms, careful):
 
 
 def _is_weighted(words):
-    return grammar._WEIGHT.match(words) is not None
+    return tokens.WEIGHT.match(words) is not None
 
 
 def _decimal(number):

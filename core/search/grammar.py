@@ -16,7 +16,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
 from imgsearch.core.errors import QueryError, UsageError
 from imgsearch.core.paths import has_picture_extension
@@ -28,6 +28,18 @@ from .picture_names import (
     looks_like_picture,
     shown,
     why_not_picture,
+)
+from .tokens import (
+    WEIGHT,
+    Ends,
+    Kind,
+    Token,
+    end_of_positive,
+    ends_of_names,
+    has_sum,
+    is_like_picture,
+    split_at_plus,
+    without_tokens,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +76,6 @@ _TOKEN = re.compile(rf'-"(?P<quoted>[^"]*)"(?:[{_PUNCTUATION}]+(?!\S))?|\S+')
 _NEGATIVE = re.compile(r"-[^\W_]")
 # A negative number is a word: -5, -1.5, -10%, -5°C.
 _BELOW_ZERO = re.compile(r"-\d++(?:[^\w\s]++\d++)*+(?:°[CFK]\W*|[^\w\s]*)")
-_WEIGHT = re.compile(r"(?P<number>(?=[.,]*[0-9])[0-9.,]++(?:[eE][-+]?[0-9]+)?)\*(?=[^\s\d*])")
 _PLAIN_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _LIKE_WORD = re.compile(r"(?:^|(?<=\s))like\s+", re.IGNORECASE)
 
@@ -242,21 +253,6 @@ def quote(value: str) -> str:
 
 # ---- Parser ----------------------------------------------------------------------------------------------------------
 
-_Kind = Literal["word", "like", "and", "plus", "negative", "unclosed", "without", "picture"]
-
-
-class _Token(NamedTuple):
-    """A word, an operator, or the whole name of an existing picture."""
-
-    kind: _Kind
-    start: int
-    end: int
-    value: str = ""
-    """The words of a negative, the path of a picture, else the token as typed."""
-    weight: float | None = None
-    body: int = 0
-    """The start without the weight."""
-
 
 class _Parser:
     """A recursive descent parser for one query; `query()` is the start rule."""
@@ -281,11 +277,11 @@ class _Parser:
             negative = [token for token in tokens if token.kind in ("negative", "unclosed")]
             if negative:
                 negatives += (self._negative(token) for token in negative)
-                self._line = _removed(self._line, negative)
+                self._line = without_tokens(self._line, negative)
                 if self._line:
                     continue
                 raise _nothing_to_find(Query(self._typed, negatives=tuple(negatives)))
-            at = _end_of_positive(tokens)
+            at = end_of_positive(tokens)
             change = self._slice(tokens[:at])
             described = without_instructions(change) if at < len(tokens) else change
             if described == change:
@@ -298,17 +294,17 @@ class _Parser:
             self._typed, text=text, images=images, terms=terms, negatives=tuple(negatives), as_written=as_written
         )
 
-    def _positive(self, tokens: Sequence[_Token]) -> tuple[str | None, tuple[str, ...], tuple[Term, ...]]:
+    def _positive(self, tokens: Sequence[Token]) -> tuple[str | None, tuple[str, ...], tuple[Term, ...]]:
         """positive = sum | term ; sum = term , "+" , term , { "+" , term }"""
         if not tokens:
             return None, (), ()
-        parts = _split_at_plus(tokens)
+        parts = split_at_plus(tokens)
         if len(parts) > 1 and any(part and part[0].weight for part in parts):
             return None, (), tuple(self._term(part) for part in parts)
         term = self._term(tokens)
         return term.text, (term.image,) if term.image else (), ()
 
-    def _term(self, tokens: Sequence[_Token]) -> Term:
+    def _term(self, tokens: Sequence[Token]) -> Term:
         """term = [ weight ] , ( picture | words )"""
         if not tokens:
             raise QueryError(
@@ -346,13 +342,13 @@ class _Parser:
                     hint = f"write WORDS like {shown(name)}, or like a.jpg and like b.jpg; {self._as_words()}"
                     raise QueryError(f"{shown(name)}: write a picture at the end of a query, after `like`", hint=hint)
 
-    def _negative(self, token: _Token) -> str:
+    def _negative(self, token: Token) -> str:
         written = shown(self._line[token.start : token.end])
         if token.kind == "unclosed":
             raise QueryError(f"{written}: the closing quote is missing", hint=f'-"two words"; {self._as_words()}')
         if not token.value:
             raise QueryError(f"{written}: nothing between the quotes", hint='for example: -"two words"')
-        if _WEIGHT.match(token.value):
+        if WEIGHT.match(token.value):
             rest = shown(token.value.partition("*")[2])
             raise QueryError(f"{written}: a weight is above 0", hint=f"to exclude it: -{rest}; {self._as_words()}")
         return token.value
@@ -369,7 +365,7 @@ class _Parser:
             raise QueryError(f"like {shown(named)}: write it at the end of a query", hint=self._as_words())
         raise QueryError(why_not_picture(named, self._directory), hint=self._as_words())
 
-    def _slice(self, tokens: Sequence[_Token]) -> str:
+    def _slice(self, tokens: Sequence[Token]) -> str:
         return self._line[tokens[0].start : tokens[-1].end] if tokens else ""
 
     def _as_words(self) -> str:
@@ -378,14 +374,14 @@ class _Parser:
 
     # ---- tokens
 
-    def _tokens(self) -> list[_Token]:
+    def _tokens(self) -> list[Token]:
         """The tokens of the line. Where the grammar allows a picture, the longest existing name is one token."""
         raw = [self._kind_of(match) for match in _TOKEN.finditer(self._line)]
-        self._is_sum = _has_sum(raw)
-        ends = _ends_of_names(raw, self._is_sum)
-        tokens: list[_Token] = []
+        self._is_sum = has_sum(raw)
+        ends = ends_of_names(raw, self._is_sum)
+        tokens: list[Token] = []
         at = 0
-        before: _Kind | None = None
+        before: Kind | None = None
         while at < len(raw):
             token = raw[at]
             upto = at + 1
@@ -397,17 +393,17 @@ class _Parser:
             at = upto
         return self._with_natural_negation(tokens) if self._natural else tokens
 
-    def _kind_of(self, match: re.Match[str]) -> _Token:
+    def _kind_of(self, match: re.Match[str]) -> Token:
         start, end = match.span()
         quoted = match["quoted"]
         if quoted is not None:
-            return _Token("negative", start, end, quoted.strip(), body=start)
+            return Token("negative", start, end, quoted.strip(), body=start)
         word = match[0]
-        kind: _Kind = "word"
+        kind: Kind = "word"
         if word.startswith('-"'):
             kind = "unclosed"
         elif _NEGATIVE.match(word) and not _BELOW_ZERO.fullmatch(word):
-            return _Token("negative", start, end, word[1:].rstrip(_PUNCTUATION), body=start)
+            return Token("negative", start, end, word[1:].rstrip(_PUNCTUATION), body=start)
         elif word == "+":
             kind = "plus"
         elif word.lower() == "like":
@@ -416,13 +412,13 @@ class _Parser:
             kind = "and"
         elif self._natural and word.lower() in ("without", "not"):
             kind = "without"
-        return _Token(kind, start, end, word, body=start)
+        return Token(kind, start, end, word, body=start)
 
-    def _picture_or(self, raw: list[_Token], at: int, ends: _Ends, *, may_weigh: bool) -> tuple[_Token, int]:
+    def _picture_or(self, raw: list[Token], at: int, ends: Ends, *, may_weigh: bool) -> tuple[Token, int]:
         """The picture whose name starts at this token, or the token itself; and the index of the next token."""
         token = raw[at]
         found = self._picture(raw, at, ends, token.start)
-        weight = _WEIGHT.match(token.value) if may_weigh and token.kind == "word" else None
+        weight = WEIGHT.match(token.value) if may_weigh and token.kind == "word" else None
         if found is None and weight:
             token = token._replace(weight=self._number(weight), body=token.start + weight.end())
             found = self._picture(raw, at, ends, token.body)
@@ -431,7 +427,7 @@ class _Parser:
         path, upto = found
         return token._replace(kind="picture", end=raw[upto - 1].end, value=path), upto
 
-    def _picture(self, raw: list[_Token], at: int, ends: _Ends, start: int) -> tuple[str, int] | None:
+    def _picture(self, raw: list[Token], at: int, ends: Ends, start: int) -> tuple[str, int] | None:
         """The longest existing picture whose name starts there: its path, and the index of the next token."""
         has_slash = self._line.find("/", start, start + MAX_NAME + 1) >= 0
         possible = ends.all if has_slash else ends.with_extension
@@ -464,28 +460,28 @@ class _Parser:
 
     # ---- --natural
 
-    def _with_natural_negation(self, tokens: list[_Token]) -> list[_Token]:
+    def _with_natural_negation(self, tokens: list[Token]) -> list[Token]:
         """Merge `without` and `not` with the words after them into one negative token."""
-        merged: list[_Token] = []
+        merged: list[Token] = []
         at = 0
         while at < len(tokens):
             token = tokens[at]
             upto = at + 1
             if token.kind == "without":
-                if _is_like_picture(tokens, upto):
+                if is_like_picture(tokens, upto):
                     name = shown(self._slice(tokens[upto + 1 : upto + 2]))
                     raise QueryError(
                         f"{token.value} like {name}: only words can be excluded this way", hint=f"--less-like {name}"
                     )
                 upto = self._without_date(tokens, upto, self._end_of_negation(tokens, upto))
                 words = _LAST_AND.sub("", self._slice(tokens[at + 1 : upto]).strip(_PUNCTUATION + " \t\r\n"))
-                kind: _Kind = "negative" if words else "word"
+                kind: Kind = "negative" if words else "word"
                 token = token._replace(kind=kind, end=tokens[upto - 1].end, value=words)
             merged.append(token)
             at = upto
         return merged
 
-    def _without_date(self, tokens: list[_Token], start: int, end: int) -> int:
+    def _without_date(self, tokens: list[Token], start: int, end: int) -> int:
         """Where the excluded words end, if a date ends them: "people" of "without people in july 2023"."""
         from .natural import read
 
@@ -494,14 +490,14 @@ class _Parser:
         is_last = phrases and phrases[-1].words.split() == [token.value for token in tokens[end - count : end]]
         return end - count if is_last and end - count > start else end
 
-    def _end_of_negation(self, tokens: list[_Token], at: int) -> int:
+    def _end_of_negation(self, tokens: list[Token], at: int) -> int:
         """The excluded words end at a punctuation mark, `but`, another operator or the end."""
         while at < len(tokens):
             token = tokens[at]
             if (
                 token.kind in ("without", "negative", "unclosed")
                 or (token.kind == "plus" and self._is_sum)
-                or _is_like_picture(tokens, at)
+                or is_like_picture(tokens, at)
                 or token.value.lower() == "but"
             ):
                 return at
@@ -509,71 +505,6 @@ class _Parser:
             if self._line[token.end - 1] in _PUNCTUATION:
                 return at
         return at
-
-
-class _Ends(NamedTuple):
-    """Token indices before which the name of a picture may end."""
-
-    all: list[int]
-    with_extension: list[int]
-
-
-def _ends_of_names(raw: Sequence[_Token], is_sum: bool) -> _Ends:
-    stops = {"negative", "unclosed", "like", "without"} | ({"plus"} if is_sum else set())
-    every = [
-        at
-        for at in range(1, len(raw) + 1)
-        if at == len(raw)
-        or raw[at].kind in stops
-        or (raw[at].kind == "and" and at + 1 < len(raw) and raw[at + 1].kind == "like")
-    ]
-    # Only the extension counts, and `.jpg` alone ends a name that has a space before it.
-    return _Ends(every, [at for at in every if has_picture_extension("x" + raw[at - 1].value)])
-
-
-def _has_sum(raw: Sequence[_Token]) -> bool:
-    """Whether there is a `+`, and a term with a weight."""
-    before: _Kind = "plus"
-    has_weight = False
-    for token in raw:
-        if token.kind != "negative":
-            has_weight |= before == "plus" and token.kind == "word" and _WEIGHT.match(token.value) is not None
-            before = token.kind
-    return has_weight and any(token.kind == "plus" for token in raw)
-
-
-def _is_like_picture(tokens: Sequence[_Token], at: int) -> bool:
-    return [token.kind for token in tokens[at : at + 2]] == ["like", "picture"]
-
-
-def _end_of_positive(tokens: Sequence[_Token]) -> int:
-    """The index of the first of the `like PICTURE` at the end."""
-    at = len(tokens)
-    while at >= 2 and _is_like_picture(tokens, at - 2):
-        at -= 2
-        if at and tokens[at - 1].kind == "and":
-            at -= 1
-    return at
-
-
-def _split_at_plus(tokens: Sequence[_Token]) -> list[list[_Token]]:
-    parts: list[list[_Token]] = [[]]
-    for token in tokens:
-        if token.kind == "plus":
-            parts.append([])
-        else:
-            parts[-1].append(token)
-    return parts
-
-
-def _removed(line: str, tokens: Iterable[_Token]) -> str:
-    """The line without those tokens; the parts between them are joined by one space."""
-    parts, start = [], 0
-    for token in tokens:
-        parts.append(line[start : token.start].strip())
-        start = token.end
-    parts.append(line[start:].strip())
-    return " ".join(filter(None, parts))
 
 
 def without_instructions(words: str) -> str:
