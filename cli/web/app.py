@@ -45,7 +45,12 @@ if TYPE_CHECKING:
     from imgsearch.core.search.grammar import Query
     from imgsearch.core.store.records import Place
 
-STATIC = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js", "/icon.svg": "icon.svg"}
+_FOLDER = Path(__file__).parent
+STATIC = {
+    "/": "page.html",
+    **{f"/{name}": name for name in ("page.css", "page.js", "icon.svg")},
+    **{f"/page/{each.name}": f"page/{each.name}" for each in (_FOLDER / "page").glob("*.js")},
+}
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 LOOKED_AT_BY_ITSELF = "/api/about"
 """The page polls it for changes of the index."""
@@ -131,8 +136,7 @@ class Pages:
         self._library = library
         self._thumbnails = thumbnails
         self._uploads = uploads
-        folder = Path(__file__).parent
-        self._static = {path: (folder / name).read_bytes() for path, name in STATIC.items()}
+        self._static = {path: (_FOLDER / name).read_bytes() for path, name in STATIC.items()}
         self.last_query = time.monotonic()
 
     def app(self) -> Starlette:

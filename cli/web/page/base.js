@@ -1,0 +1,42 @@
+// What all parts of the page share: its state, the API, and elements.
+
+export const SMALL = 160, MIDDLE = [320, 640], LARGE = 1920;
+export const SVG = "http://www.w3.org/2000/svg";
+export const $ = (id) => document.getElementById(id);
+export const make = (tag, attributes = {}, ...inside) => {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...inside);
+  return element;
+};
+
+// The current query. Pictures: {photo} or {upload}, each with a label and a URL.
+export const state = {
+  pictures: [], liked: new Map(), disliked: new Map(), day: "", // asked
+  photos: [], passed: 0, more: true, asking: 0, busy: false, failed: false, edition: null, phrases: [], // answered
+  at: -1, photo: null, isStale: false, // looked at
+};
+
+export async function call(path, request = {}) {
+  const response = await fetch(path, { credentials: "same-origin", ...request });
+  const body = await response.json().catch(() => ({ error: `answer ${response.status}` }));
+  if (!response.ok) throw new Error(body.hint ? `${body.error} (${body.hint})` : body.error);
+  return body;
+}
+
+export function say(text, isBad = false) {
+  $("said").textContent = text;
+  $("said").classList.toggle("bad", isBad);
+}
+
+export const counted = (count) => `${count} ${count === 1 ? "photo" : "photos"}`;
+export const nameOf = (photo) => photo.path.slice(photo.path.lastIndexOf("/") + 1);
+export const thumbnail = (photo, side) => `${photo.thumbnail}&side=${side}`;
+
+export function icon(name) {
+  const svg = document.createElementNS(SVG, "svg"), use = document.createElementNS(SVG, "use");
+  svg.setAttribute("aria-hidden", "true");
+  use.setAttribute("href", `#${name}`);
+  svg.append(use);
+  return svg;
+}
