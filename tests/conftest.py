@@ -213,7 +213,7 @@ def from_album(folder: Path, *names: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def other(tmp_path_factory: pytest.TempPathFactory) -> str:
+def other_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A second model: the built-in one with pictures prepared a little differently."""
     from imgsearch.core.models import registry
 
@@ -224,6 +224,11 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> str:
     config["preprocess_cfg"]["mean"] = [0.48, 0.46, 0.41]
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     return f"local-dir:{folder}"
+
+
+@pytest.fixture
+def other(other_model: str) -> str:
+    return other_model
 
 
 # A Pillow plug-in that does what the comment in a JPEG says. Python imports a module of this name at every start, so
@@ -357,16 +362,16 @@ def _models():
 
 
 @pytest.fixture
-def kept_model(_models, other, monkeypatch):
+def kept_model(_models, other_model, monkeypatch):
     """Runs in this process load the built-in model and the other one once, each with its own settings."""
     from imgsearch.cli import loading
+    from imgsearch.core.models import registry
 
     load = loading.load_model
+    kept = (registry.parse("builtin"), registry.parse(other_model))
 
     def loaded(spec, *, device, precision, offline, say):
-        from imgsearch.core.models import registry
-
-        if spec not in (registry.parse("builtin"), registry.parse(other)):
+        if spec not in kept:
             return load(spec, device=device, precision=precision, offline=offline, say=say)
         key = (spec, device, precision)
         if key not in _models:

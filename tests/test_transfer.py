@@ -203,6 +203,7 @@ def test_an_index_of_another_model_switches_to_the_imported_one_without_embeddin
     """The photos lie elsewhere than on the box, were indexed before, and so does the model."""
     box = tmp_path / "box"
     shutil.copytree(shelf, box)
+    other = f"local-dir:{shutil.copytree(other.removeprefix('local-dir:'), tmp_path / 'theirs', symlinks=True)}"
     imgsearch("index", box, "--model", other)
     imgsearch("notes", "add", box / "watermelon.jpg", "sour")
     before = [name.split("/")[-1] for name in imgsearch("query", "fruit", "-l").lines]
