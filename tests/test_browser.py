@@ -1,9 +1,6 @@
 """The gallery in a real browser, over names and captions that would like to be markup."""
 
 import base64
-import contextlib
-import importlib.util
-import os
 import re
 import shutil
 from pathlib import Path
@@ -11,34 +8,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from conftest import ALBUM, IS_LONG, PATIENCE_SECONDS
+from conftest import ALBUM
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytest.importorskip("starlette", reason="the extra [serve] is not installed")
-pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
 
-from playwright.sync_api import expect, sync_playwright
+from browsing import AXE, BROWSER, LOOKS, answered, axe, chromium, names, search, shown
+from gallery import index, opened
+from playwright.sync_api import expect
 
-from imgsearch.cli import app, loading
-from imgsearch.cli.web import server as web
-from imgsearch.core.serving import engine as serving
-
-MILLISECONDS = 1000 * PATIENCE_SECONDS
-expect.set_options(timeout=MILLISECONDS)
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-_WITH_AXE = importlib.util.find_spec("axe_playwright_python")
-AXE = next(
-    filter(
-        Path.is_file,
-        [
-            Path(os.environ.get("IMGSEARCH_AXE", "axe.min.js")),
-            Path(_WITH_AXE.origin if _WITH_AXE and _WITH_AXE.origin else "").parent / "axe.min.js",
-        ],
-    ),
-    None,
-)
-"""axe-core: one of your own, or the one that a Python package brings along."""
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
 
 HOSTILE = (
@@ -51,13 +28,6 @@ HOSTILE = (
 )
 CAPTION = "a caption <img src=x onerror=window.ran=4> in <b>bold</b> <script> window.ran=5 </script>"
 PLAIN = ("banana", "lemon", "red-delicious", "carrots", "watermelon", "oatly-oat-milk", "orange", "lime")
-# What the browser itself writes there when a question is refused, which the page then says in words.
-REFUSED = re.compile("the server responded with a status of (422|503)")
-LOOKS = [(scheme, width, 860) for scheme in ("light", "dark") for width in (1280, 390, 1600)]
-if not IS_LONG:
-    LOOKS = LOOKS[::2]  # both schemes, and all widths
-# Put here by a person who wants to look at what the tests saw.
-SCREENSHOTS = os.environ.get("IMGSEARCH_SCREENSHOTS")
 
 
 @pytest.fixture(scope="module")
@@ -85,80 +55,16 @@ def link(hostile):
         yield gallery.link
 
 
-def index(base):
-    os.environ["IMGSEARCH_INDEX"] = str(base / "index")
-    try:
-        assert app.exit_code(["index", str(base / "photos"), "--model", "builtin", "--quiet"]) == 0
-    finally:
-        del os.environ["IMGSEARCH_INDEX"]
-
-
-@contextlib.contextmanager
-def opened(base):
-    def embedder_for(space):
-        return loading.query_embedder(space, device="cpu", offline=True, history=False)
-
-    with (
-        contextlib.closing(web.bound("127.0.0.1", 0, default=0)) as listening,
-        contextlib.closing(serving.Engine(str(base / "index"), embedder_for)) as engine,
-        web.Gallery(engine, listening) as gallery,
-    ):
-        yield gallery
-
-
 @pytest.fixture(scope="module")
 def browser():
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-dev-shm-usage"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(params=[("light", 1280, 860)], ids=["wide"])
 def page(request, browser, link):
     with shown(browser, link, *request.param, name=request.node.name) as page:
         yield page
-
-
-@contextlib.contextmanager
-def shown(browser, link, scheme="light", width=1280, height=860, *, name):
-    """The page, open; whatever the console says, or whatever runs that should not, fails the test."""
-    context = browser.new_context(
-        color_scheme=scheme, viewport={"width": width, "height": height}, has_touch=width < 500, is_mobile=width < 500
-    )
-    context.set_default_timeout(MILLISECONDS)
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda message: REFUSED.search(message.text) or complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
-    page.on("request", lambda sent: sent.headers.get("referer") and complaints.append(sent.headers["referer"]))
-    page.goto(link)
-    expect(page.locator(".card").first).to_be_visible(timeout=MILLISECONDS)
-    yield page
-    ran = page.evaluate("window.ran")
-    if SCREENSHOTS:
-        page.screenshot(path=str(Path(SCREENSHOTS) / f"{re.sub(r'[^a-zA-Z0-9]+', '-', name)}.png"))
-    context.close()
-    assert (complaints, ran) == ([], None)
-
-
-def search(page, words):
-    page.fill("#words", words)
-    with answered(page):
-        page.press("#words", "Enter")
-
-
-@contextlib.contextmanager
-def answered(page):
-    """Until the answer to what is done here is on the page."""
-    with page.expect_response("**/api/search"):
-        yield
-    expect(page.locator("#grid")).not_to_have_attribute("aria-busy", "true")
-
-
-def names(page):
-    return page.locator(".card .open img").evaluate_all("images => images.map(image => image.alt)")
 
 
 def drop(page, path):
@@ -517,14 +423,3 @@ def test_the_contact_sheet_is_in_nobodys_way_either(browser, hostile, imgsearch,
         expect(page.locator("dialog")).to_be_visible()
         found += axe(page, "photo")
     assert found == []
-
-
-def axe(page, where):
-    expect(page.locator("[aria-busy]")).to_have_count(0)
-    page.evaluate("Promise.all(document.getAnimations().map((each) => each.finished))")
-    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
-    return [
-        (where, each["id"], each["impact"], [node["html"][:120] for node in each["nodes"][:3]])
-        for each in found["violations"]
-        if each["impact"] in ("serious", "critical")
-    ]

@@ -7,15 +7,14 @@ import json
 import os
 import secrets
 import shutil
-import stat
 import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
 from anyio.to_thread import run_sync
@@ -26,14 +25,18 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from imgsearch.cli.output.hints import hint_of
-from imgsearch.core.errors import ImgsearchError, ModelError, QueryError, StoreError, UsageError
-from imgsearch.core.paths import mtime_ns, printable
+from imgsearch.core.errors import ImgsearchError, IndexLocked, ModelError, QueryError, StoreError, UsageError
+from imgsearch.core.paths import printable
 from imgsearch.core.photos.decode_pool import PoolClosed
 from imgsearch.core.photos.thumbnails import Thumbnails
 from imgsearch.core.search import grammar
 from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.serving.engine import Engine
 from imgsearch.core.serving.library import Library, filters_from_json
+from imgsearch.core.serving.originals import NotServed, open_original, reason_of, require_as_indexed
+from imgsearch.core.serving.photo_zip import zipped
+from imgsearch.core.store import notes
+from imgsearch.core.store.store import Store
 from imgsearch.core.types import SkipPhoto
 
 from . import openapi
@@ -41,6 +44,7 @@ from .answers import answer, found, place_record, refusal, shown
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
     from imgsearch.core.search.grammar import Query
     from imgsearch.core.store.records import Place
@@ -54,6 +58,7 @@ STATIC = {
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 LOOKED_AT_BY_ITSELF = "/api/about"
 """The page polls it for changes of the index."""
+MAX_TICKETS = 64
 MAX_UPLOADS, MAX_UPLOADED_BYTES = 32, 256 << 20
 BYTES_AT_ONCE = 1 << 18
 THUMBNAIL_CACHING = "private, max-age=86400"
@@ -128,6 +133,26 @@ class Uploads:
             os.unlink(path)
 
 
+class Tickets:
+    """Photos to download as one archive, by a random name that is easy to put into an address."""
+
+    def __init__(self) -> None:
+        self._numbers: OrderedDict[str, list[int]] = OrderedDict()
+        self._changing = threading.Lock()
+
+    def keep(self, numbers: list[int]) -> str:
+        ticket = secrets.token_hex(16)
+        with self._changing:
+            self._numbers[ticket] = numbers
+            while len(self._numbers) > MAX_TICKETS:
+                self._numbers.popitem(last=False)
+        return ticket
+
+    def get(self, ticket: str) -> list[int] | None:
+        with self._changing:
+            return self._numbers.get(ticket)
+
+
 class Pages:
     """All routes of the gallery. Slow ones run in a thread."""
 
@@ -136,6 +161,7 @@ class Pages:
         self._library = library
         self._thumbnails = thumbnails
         self._uploads = uploads
+        self._tickets = Tickets()
         self._static = {path: (_FOLDER / name).read_bytes() for path, name in STATIC.items()}
         self.last_query = time.monotonic()
 
@@ -150,13 +176,19 @@ class Pages:
             "/api/photos/{number}": self._photo,
             "/api/photos/{number}/thumbnail": self._thumbnail,
             "/api/photos/{number}/original": self._original,
+            "/api/zip/{ticket}": self._zipped,
         }
         routes = [
             Route(path, self._threaded(answers, counts=path != LOOKED_AT_BY_ITSELF), methods=["GET"])
             for path, answers in gets.items()
         ]
-        routes.append(Route("/api/search", self._reading(self._search, openapi.MAX_JSON_BYTES), methods=["POST"]))
-        routes.append(Route("/api/pictures", self._reading(self._upload, openapi.MAX_PICTURE_BYTES), methods=["POST"]))
+        for path, answers, most in (
+            ("/api/search", self._search, openapi.MAX_JSON_BYTES),
+            ("/api/zip", self._zip, openapi.MAX_JSON_BYTES),
+            ("/api/notes", self._note, openapi.MAX_JSON_BYTES),
+            ("/api/pictures", self._upload, openapi.MAX_PICTURE_BYTES),
+        ):
+            routes.append(Route(path, self._reading(answers, most), methods=["POST"]))
         app = Starlette(routes=routes, exception_handlers={HTTPException: _on_http_error})
         app.router.redirect_slashes = False
         return app
@@ -244,26 +276,17 @@ class Pages:
 
     def _original(self, request: Request) -> Response:
         place = self._place(_number(request))
-        self._require_inside(place)
         try:
-            descriptor = os.open(
-                os.path.realpath(place.path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-            )
-        except OSError as error:
-            raise Refused(410, (error.strerror or "cannot be read").lower()) from error
-        file = open(descriptor, "rb")  # noqa: SIM115 - as long as the answer
-        try:
-            _require_same(place, os.fstat(descriptor))
-        except Refused:
-            file.close()
-            raise
+            file = open_original(place, self._library.roots())
+        except NotServed as refused:
+            raise Refused(403 if refused.is_outside else 410, str(refused), refused.hint) from refused
         name = os.fsencode(os.path.basename(place.relpath))
         headers = {
             "content-length": str(place.size),
             "content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
         }
         kind = PICTURE_TYPES.get(str(place.facts["format"]).upper(), "application/octet-stream")
-        return StreamingResponse(_chunks(file, place.size), media_type=kind, headers=headers)
+        return _Streaming(_chunks(file, place.size), media_type=kind, headers=headers)
 
     def _place(self, number: int) -> Place:
         place = self._library.photo(number)
@@ -271,20 +294,52 @@ class Pages:
             raise Refused(404, "no such photo")
         return place
 
-    def _require_inside(self, place: Place) -> None:
-        """A link may lead out of its root. Files outside all roots are not sent."""
-        real = os.path.realpath(place.path)
-        tops = (os.path.realpath(root.path) for root, _ in self._library.summary().roots if root.state == "online")
-        if not any(real.startswith(top.rstrip("/") + "/") for top in tops):
-            raise Refused(403, "a link that leads out of the indexed folders")
+    # several photos
+
+    def _zip(self, body: bytes) -> Response:
+        """What to download, not yet the archive: a browser saves only what it gets, and a page cannot post it."""
+        chosen = self._chosen(_checked(body, openapi.ZIP, "zip"))
+        number_of_bytes = sum(place.size for place in chosen)
+        address = f"/api/zip/{self._tickets.keep([place.id for place in chosen])}"
+        return answer({"address": address, "photos": len(chosen), "bytes": number_of_bytes})
+
+    def _zipped(self, request: Request) -> Response:
+        numbers = self._tickets.get(request.path_params["ticket"])
+        if numbers is None:
+            raise Refused(404, "no such archive", "ask for it again")
+        pieces = zipped(self._library.photos_by_id(numbers), self._library.roots())
+        headers = {"content-disposition": 'attachment; filename="photos.zip"'}
+        return _Streaming(self._counting(pieces), media_type="application/zip", headers=headers)
+
+    def _counting(self, pieces: Generator[bytes]) -> Generator[bytes]:
+        """A server that sends something is not idle."""
+        with contextlib.closing(pieces):
+            for piece in pieces:
+                self.last_query = time.monotonic()
+                yield piece
+
+    def _note(self, body: bytes) -> Response:
+        asked = _checked(body, openapi.NOTE, "note")
+        paths = [place.path for place in self._chosen(asked)]
+        try:
+            with Store.writing(self._engine.folder) as store:
+                added = notes.add(store, paths, asked["text"], self._engine.embed_texts)
+        except IndexLocked as error:
+            raise Refused(409, str(error), "try again when it has finished") from error
+        return answer({"text": notes.checked(asked["text"]), "added": added})
+
+    def _chosen(self, asked: dict[str, Any]) -> list[Place]:
+        numbers = list(dict.fromkeys(asked["photos"]))
+        chosen = self._library.photos_by_id(numbers)
+        if len(chosen) < len(numbers):
+            missing = min(set(numbers) - {place.id for place in chosen})
+            raise Refused(404, f"no such photo: {missing}", "search again, and select again")
+        return chosen
 
     # asking
 
     def _search(self, body: bytes) -> Response:
-        asked = _json(body)
-        complaint = openapi.problem(asked, openapi.SEARCH, "search")
-        if complaint:
-            raise Refused(422, complaint, "see /api/openapi.json")
+        asked = _checked(body, openapi.SEARCH, "search")
         limit, offset = asked.get("limit", 60), asked.get("offset", 0)
         query, uploaded = self._query(asked)
         how = {name: asked[name] for name in _OPTIONS if name in asked}
@@ -356,6 +411,20 @@ class Pages:
 _OPTIONS = {each.name for each in fields(SearchOptions)} & openapi.SEARCH["properties"].keys() - {"limit", "filters"}
 
 
+class _Streaming(StreamingResponse):
+    """Closes what it sends, also when the browser goes away in the middle."""
+
+    def __init__(self, pieces: Generator[bytes], *, media_type: str, headers: dict[str, str]) -> None:
+        super().__init__(pieces, media_type=media_type, headers=headers)
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._pieces.close()
+
+
 def _said(answers: Callable[[], Response]) -> Response:
     """The response, or an error response for the errors that the commands report."""
     try:
@@ -397,6 +466,14 @@ def _json(body: bytes) -> Any:
         raise Refused(400, "not JSON") from None
 
 
+def _checked(body: bytes, schema: openapi.Schema, name: str) -> dict[str, Any]:
+    asked: dict[str, Any] = _json(body)
+    complaint = openapi.problem(asked, schema, name)
+    if complaint:
+        raise Refused(422, complaint, "see /api/openapi.json")
+    return asked
+
+
 def _from_query(request: Request, schema: dict[str, openapi.Schema]) -> dict[str, Any]:
     values = openapi.from_query(request.query_params.multi_items(), schema)
     complaint = openapi.problem(values, {"type": "object", "properties": schema}, "query")
@@ -414,20 +491,14 @@ def _number(request: Request) -> int:
 
 def _require_as_indexed(place: Place) -> None:
     try:
-        info = os.stat(place.path)
+        require_as_indexed(place, os.stat(place.path))
     except (OSError, ValueError) as error:
-        reason = (getattr(error, "strerror", None) or "cannot be read").lower()
-        raise Refused(410, reason) from error
-    _require_same(place, info)
+        raise Refused(410, reason_of(error)) from error
+    except NotServed as refused:
+        raise Refused(410, str(refused), refused.hint) from refused
 
 
-def _require_same(place: Place, info: os.stat_result) -> None:
-    """Only the indexed file is shown, not another in its place."""
-    if not stat.S_ISREG(info.st_mode) or (info.st_size, mtime_ns(info)) != (place.size, place.mtime_ns):
-        raise Refused(410, "it has changed since it was indexed", "imgsearch index looks at it again")
-
-
-def _chunks(file: Any, left: int) -> Iterator[bytes]:
+def _chunks(file: BinaryIO, left: int) -> Generator[bytes]:
     with file:
         while left > 0 and (data := file.read(min(BYTES_AT_ONCE, left))):
             left -= len(data)

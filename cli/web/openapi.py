@@ -14,6 +14,7 @@ from imgsearch.cli.command_table import COMMANDS
 from imgsearch.cli.options import FILTERS as GROUP_OF_FILTERS
 from imgsearch.cli.options import Option
 from imgsearch.core.search.choices import CHANGE_METHOD
+from imgsearch.core.store.notes import MAX_CHARACTERS
 
 Schema = dict[str, Any]
 
@@ -21,6 +22,8 @@ MAX_LIMIT, MAX_OFFSET = 200, 5_000
 MAX_PHOTOS = 1 << 31
 """Browsing reaches every photo; a search finds only the best."""
 MAX_TEXTS = 32
+MAX_CHOSEN = 2_000
+"""Photos in one archive, or for one note."""
 SIDES = (160, 320, 640, 1280, 1920)
 MAX_JSON_BYTES = 1 << 16
 MAX_PICTURE_BYTES = 64 << 20
@@ -28,6 +31,7 @@ MAX_PICTURE_BYTES = 64 << 20
 _TEXT: Schema = {"type": "string", "minLength": 1, "maxLength": 1_000}
 _ID: Schema = {"type": "integer", "minimum": 1, "maximum": (1 << 63) - 1}
 _IDS: Schema = {"type": "array", "items": _ID, "maxItems": 64}
+_CHOSEN: Schema = {**_IDS, "minItems": 1, "maxItems": MAX_CHOSEN}
 _LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 60}
 _OFFSET: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_OFFSET, "default": 0}
 _REGION: Schema = {
@@ -85,6 +89,8 @@ SEARCH = _object(
         "offset": _OFFSET,
     }
 )
+ZIP = _object({"photos": _CHOSEN}, ("photos",))
+NOTE = _object({"photos": _CHOSEN, "text": {**_TEXT, "maxLength": MAX_CHARACTERS}}, ("photos", "text"))
 BROWSE: dict[str, Schema] = {**FILTERS, "limit": _LIMIT, "offset": {**_OFFSET, "maximum": MAX_PHOTOS}}
 THUMBNAIL: dict[str, Schema] = {
     "side": {"type": "integer", "enum": list(SIDES), "default": 320},
@@ -139,6 +145,8 @@ def _problem_of_string(value: Any, schema: Schema, at: str) -> str | None:
 def _problem_of_array(value: Any, schema: Schema, at: str) -> str | None:
     if len(value) > schema["maxItems"]:
         return f"{at}: at most {schema['maxItems']}"
+    if len(value) < schema.get("minItems", 0):
+        return f"{at}: at least {schema['minItems']}"
     found = (problem(each, schema["items"], f"{at}[{i}]") for i, each in enumerate(value))
     return next((each for each in found if each), None)
 
@@ -191,6 +199,30 @@ def document() -> dict[str, Any]:
                 _json(_object({"id": {"type": "string"}}, ("id",))),
                 (413, 422, 503, 507),
                 body=("application/octet-stream", _BINARY),
+            ),
+            "/api/zip": _operation(
+                "Prepare an archive of photos. `address` is where it is, until the server ends, or for the next 64",
+                _json(
+                    _object(
+                        {"address": {"type": "string"}, "photos": {"type": "integer"}, "bytes": {"type": "integer"}},
+                        ("address", "photos", "bytes"),
+                    )
+                ),
+                (400, 404, 413, 422, 503),
+                body=("application/json", ZIP),
+            ),
+            "/api/zip/{ticket}": _operation(
+                "The archive: the files in one folder, uncompressed. `left-out.txt` in it names those that are missing "
+                "or have changed",
+                {"application/zip": {"schema": _BINARY}},
+                (404, 503),
+                [{"name": "ticket", "in": "path", "required": True, "schema": {"type": "string"}}],
+            ),
+            "/api/notes": _operation(
+                "Add a note to photos, as `imgsearch notes add` does",
+                _json(_object({"text": {"type": "string"}, "added": {"type": "integer"}}, ("text", "added"))),
+                (400, 404, 409, 413, 422, 503),
+                body=("application/json", NOTE),
             ),
             "/api/photos": _operation(
                 "Photos, newest first", _json(_list_of("photos")), (422, 503), _query_parameters(BROWSE)
@@ -270,6 +302,7 @@ _REFUSALS = {
     401: "The token is missing or wrong",
     403: "Not allowed from here, or not served",
     404: "No such photo",
+    409: "Another process is writing the index",
     410: "The file is gone, or has changed since it was indexed",
     413: "Too large",
     421: "The host name is not that of the gallery",

@@ -8,6 +8,7 @@ import { showAsked, bring, moreLike } from "./page/chips.js";
 import { showDays, showDay } from "./page/days.js";
 import { close, acts } from "./page/look.js";
 import { load } from "./page/query.js";
+import { clearPicked, pick } from "./page/selection.js";
 
 let later = 0;
 const soon = () => { clearTimeout(later); later = setTimeout(() => load(true, "replace"), 250); };
@@ -53,21 +54,22 @@ addEventListener("paste", (event) => {
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const isTyping = event.target.closest("input, select, textarea");
+  const isTyping = event.target.closest("input:not(.pick), select, textarea");
   const isLooking = $("look").open;
   if (isTyping && !isLooking) {
     if (event.key === "Escape") event.target.blur();
     return;
   }
-  const at = isLooking ? state.at : Number(document.activeElement?.dataset?.at ?? -1);
+  const at = isLooking ? state.at : Number(document.activeElement.closest(".card")?.querySelector(".open").dataset.at ?? -1);
   const photo = isLooking ? state.photo : state.photos[at];
   const keys = isLooking
-    ? { ArrowLeft: acts.prev, ArrowRight: acts.next, m: () => acts.more(photo), l: () => acts.like(photo), d: () => acts.dislike(photo), c: () => acts.copy(photo) }
+    ? { ArrowLeft: acts.prev, ArrowRight: acts.next, m: () => acts.more(photo), l: () => acts.like(photo), d: () => acts.dislike(photo), c: () => acts.copy(photo), x: () => acts.pick(photo) }
     : { "/": () => $("words").focus(), f: () => $("show-filters").click() };
+  if (!isLooking && state.picked.size) Object.assign(keys, { s: () => $("download").focus(), Escape: clearPicked });
   if (!isLooking && photo) Object.assign(keys, {
     ArrowLeft: () => focusCard(at - 1), ArrowRight: () => focusCard(at + 1),
     ArrowUp: () => focusCard(beside(at, -1)), ArrowDown: () => focusCard(beside(at, 1)),
-    m: () => moreLike(photo), l: () => mark(photo, "like"), d: () => mark(photo, "dislike"),
+    m: () => moreLike(photo), l: () => mark(photo, "like"), d: () => mark(photo, "dislike"), x: () => pick(at),
   });
   else if (!isLooking && event.target === document.body) keys.ArrowDown = () => focusCard(0);
   if (keys[event.key]) { event.preventDefault(); keys[event.key](); }

@@ -82,6 +82,13 @@ class Engine:
             fault_in(searcher.view.rows)
             return self._embedder.behind
 
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of the space that is searched. Raises ModelError, StoreError."""
+        with self._lock:
+            self._current()
+            assert self._embedder is not None
+            return self._embedder.embed_texts(texts)
+
     def search(
         self,
         query: Query,

@@ -58,6 +58,16 @@ class Library:
         with self._reading() as store:
             return next(iter(_visible(store, [number])), None)
 
+    def photos_by_id(self, numbers: Sequence[int]) -> list[Place]:
+        """In this order, without those that are not in the index."""
+        with self._reading() as store:
+            return _visible(store, numbers)
+
+    def roots(self) -> list[str]:
+        """The paths of the roots that are online."""
+        with self._reading() as store:
+            return [root.path for root in store.catalog.roots.all() if root.state == "online"]
+
     def texts(self, number: int) -> list[CarriedText]:
         """The texts of a photo, and its notes."""
         with self._reading() as store:

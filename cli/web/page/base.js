@@ -13,6 +13,7 @@ export const make = (tag, attributes = {}, ...inside) => {
 // The current query. Pictures: {photo} or {upload}, each with a label and a URL.
 export const state = {
   pictures: [], liked: new Map(), disliked: new Map(), day: "", // asked
+  picked: new Map(), // selected, by id
   photos: [], passed: 0, more: true, asking: 0, busy: false, failed: false, edition: null, phrases: [], // answered
   at: -1, photo: null, isStale: false, // looked at
 };
@@ -22,6 +23,14 @@ export async function call(path, request = {}) {
   const body = await response.json().catch(() => ({ error: `answer ${response.status}` }));
   if (!response.ok) throw new Error(body.hint ? `${body.error} (${body.hint})` : body.error);
   return body;
+}
+
+export const post = (path, asked) => call(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(asked) });
+
+// Fails on a page from another machine, without encryption.
+export async function copy(text) {
+  if (!navigator.clipboard) throw new Error("the browser does not allow copying");
+  await navigator.clipboard.writeText(text).catch(() => { throw new Error("the browser does not allow copying"); });
 }
 
 export function say(text, isBad = false) {

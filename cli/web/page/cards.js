@@ -5,6 +5,7 @@ import { showAsked } from "./chips.js";
 import { span } from "./days.js";
 import { look, describe } from "./look.js";
 import { load } from "./query.js";
+import { checkbox, pick } from "./selection.js";
 
 const NARROWEST = 0.6, WIDEST = 2.4; // aspect ratios; the grid crops what is narrower or wider
 
@@ -46,7 +47,9 @@ function card(photo, at) {
     image.style.objectPosition = `${across < 1 ? 100 * x / (1 - across) : 50}% ${down < 1 ? 100 * y / (1 - down) : 50}%`;
     open.append(frame(photo.region, [x, y, across, down]));
   }
-  open.addEventListener("click", () => look(at));
+  open.addEventListener("click", (event) => {
+    if (event.shiftKey || event.ctrlKey || event.metaKey) pick(at, event.shiftKey); else look(at);
+  });
   const name = make("span", {}, nameOf(photo));
   const text = make("figcaption", {}, name);
   if (photo.score != null) name.prepend(make("small", {}, photo.score.toFixed(3)), " ");
@@ -55,7 +58,7 @@ function card(photo, at) {
     button.addEventListener("click", () => mark(photo, verb));
     text.append(button);
   }
-  figure.append(open, text);
+  figure.append(open, checkbox(photo, at), text);
   if (photo.members) figure.append(make("span", { class: "badge" }, `+${photo.members.length}`));
   return figure;
 }

@@ -1,9 +1,10 @@
 // One photo, large, with what is known about it.
 
-import { SMALL, LARGE, SVG, $, make, state, call, nameOf, thumbnail } from "./base.js";
+import { SMALL, LARGE, SVG, $, make, state, call, copy, nameOf, thumbnail } from "./base.js";
 import { frame, isMarked, mark, focusCard } from "./cards.js";
 import { moreLike } from "./chips.js";
 import { load } from "./query.js";
+import { isPicked, pickPhoto } from "./selection.js";
 
 export function look(at) {
   const photo = state.photos[at];
@@ -57,6 +58,7 @@ export function describe(photo) {
   const lines = Object.entries(facts).filter(([, value]) => value !== null && value !== undefined && value !== "");
   $("facts").replaceChildren(...lines.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, String(value))]));
   for (const verb of ["like", "dislike"]) $("look").querySelector(`[data-act="${verb}"]`).setAttribute("aria-pressed", isMarked(photo, verb));
+  $("look").querySelector('[data-act="pick"]').setAttribute("aria-pressed", String(isPicked(photo)));
   const members = (photo.members || []).map((each) => make("img", { src: thumbnail(each, SMALL), alt: nameOf(each), title: each.path }));
   $("members").hidden = !members.length;
   $("members").querySelector("div").replaceChildren(...members);
@@ -83,11 +85,10 @@ $("look").addEventListener("close", () => {
 export const acts = {
   more: (photo) => moreLike(photo), like: (photo) => mark(photo, "like"), dislike: (photo) => mark(photo, "dislike"),
   prev: () => look(state.at - 1), next: () => look(state.at + 1), close,
+  pick: (photo) => { pickPhoto(photo); describe(photo); },
   copy: (photo) => {
     const tell = (text) => { $("told").textContent = text; };
-    const refused = () => tell("the browser does not allow copying");
-    if (navigator.clipboard) navigator.clipboard.writeText(photo.path).then(() => tell("path copied"), refused);
-    else refused(); // on a page from another machine, without encryption
+    copy(photo.path).then(() => tell("path copied"), (error) => tell(error.message));
   },
 };
 $("look").addEventListener("click", (event) => {

@@ -1,7 +1,7 @@
 // The query: what is asked, and the pages of its answer.
 
 import { asked, remember } from "./address.js";
-import { $, state, call, say, counted } from "./base.js";
+import { $, state, call, post, say, counted } from "./base.js";
 import { show } from "./cards.js";
 import { showAsked } from "./chips.js";
 
@@ -88,8 +88,7 @@ export async function load(isNew, how = "push") {
 }
 
 export async function search(asked, offset) {
-  const body = JSON.stringify({ ...asked, filters: filters(), limit: PAGE, offset });
-  const answer = await call("/api/search", { method: "POST", headers: { "content-type": "application/json" }, body });
+  const answer = await post("/api/search", { ...asked, filters: filters(), limit: PAGE, offset });
   const count = offset + answer.hits.length;
   const ms = Math.max(1, Math.round(answer.seconds * 1000));
   const isTimeline = answer.hits.some((hit) => hit.score === null); // nothing was left to rank by
