@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Modality = Literal["image", "text"]
 MODALITIES: tuple[Modality, ...] = ("image", "text")
 DateFrom = Literal["exif", "xmp", "iptc", "takeout"]
-Stage = Literal["walk", "read", "memory", "decode", "embed"]
+Stage = Literal["walk", "read", "memory", "decode", "embed", "ocr"]
 """Where a file failed. `memory`: not enough memory to decode it."""
 
 DECODE_SECONDS = 60.0
@@ -94,6 +94,17 @@ class Region:
     y: float
     width: float
     height: float
+
+
+@dataclass(frozen=True, slots=True)
+class TextLine:
+    """A line of text in a picture."""
+
+    text: str
+    score: float
+    """How sure the reader is of it, from 0 to 1."""
+    region: Region
+    """The upright rectangle around it."""
 
 
 @dataclass(frozen=True, slots=True)

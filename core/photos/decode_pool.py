@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from imgsearch.core.errors import ImgsearchError
 from imgsearch.core.late import LateModule
 from imgsearch.core.paths import processor_cores
-from imgsearch.core.types import DECODE_SECONDS, Facts, NotAPicture, Photo, Recipe, Region, SkipPhoto, Stage
+from imgsearch.core.types import DECODE_SECONDS, Facts, NotAPicture, Photo, Recipe, Region, SkipPhoto, Stage, TextLine
 
 from .decode_worker import LIMIT_BYTES, Channel, ChannelClosed, ChannelTimeout, facts_from
+from .ocr import INSTALL
 from .regions import regions_for
 
 if TYPE_CHECKING:
@@ -88,6 +89,16 @@ class Thumbnail:
     content_hash: bytes
     """SHA-256 over all bytes of the file that was read."""
     jpeg: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReadText:
+    """The text of a photo."""
+
+    content_hash: bytes
+    """SHA-256 over all bytes of the file that was read."""
+    lines: tuple[TextLine, ...]
+    """From top to bottom."""
 
 
 class PoolClosed(Exception):
@@ -175,12 +186,23 @@ class DecodePool:
 
         Raises SkipPhoto for what cannot be read or decoded, and PoolClosed.
         """
+        return self._whole({"path": path, "thumbnail": side}, _thumbnail_of)
+
+    def text(self, path: str) -> ReadText:
+        """The lines of text in the upright photo, read at `ocr.MAX_SIDE`. Needs the extra [ocr].
+
+        Raises SkipPhoto for what cannot be read or decoded, ImgsearchError if the extra does not work, and PoolClosed.
+        """
+        return self._whole({"path": path, "ocr": True}, _text_of)
+
+    def _whole(self, task: dict[str, Any], take: _Take[T]) -> T:
+        """The result of a task on a file that is known to be a picture."""
         try:
-            size = os.stat(path).st_size
+            size = os.stat(task["path"]).st_size
         except (OSError, ValueError):  # the worker says what is wrong with it
             size = 0
         try:
-            return self._answer({"path": path, "thumbnail": side}, size, _thumbnail_of)
+            return self._answer(task, size, take)
         except NotAPicture:
             raise SkipPhoto("decode", "not a picture") from None
 
@@ -303,7 +325,7 @@ def _taken(record: dict[str, Any], data: bytes, take: _Take[T]) -> T:
             raise NotAPicture
         if "skipped" in record:
             stage, reason = record["skipped"]
-            raise SkipPhoto(stage if stage in ("read", "memory", "decode") else "decode", str(reason))
+            raise SkipPhoto(stage if stage in ("read", "memory", "decode", "ocr") else "decode", str(reason))
         return take(record, data)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ChannelClosed from None
@@ -323,6 +345,13 @@ def _thumbnail_of(record: dict[str, Any], data: bytes) -> Thumbnail:
     if not data.startswith(JPEG_START):
         raise ChannelClosed
     return Thumbnail(_bytes(record, "thumbnail"), data)
+
+
+def _text_of(record: dict[str, Any], data: bytes) -> ReadText:
+    if "broken" in record:
+        raise ImgsearchError(str(record["broken"]), hint=f"reinstall it: {INSTALL}")
+    lines = tuple(TextLine(str(text), float(score), Region(*map(float, box))) for text, score, *box in record["lines"])
+    return ReadText(_bytes(record, "content_hash"), lines)
 
 
 def _bytes(record: dict[str, Any], key: str) -> bytes:

@@ -3,11 +3,13 @@
 It talks to the process that started it over a socket, in frames of JSON followed by raw bytes. There are no pickles, so
 that a hostile picture that takes over this process cannot run code in the other one. It never imports torch.
 
-    indexing -> {"path", "sidecars", "named", "draft_side", "recipe", "regions"}, or {"path", "thumbnail": side}
+    indexing -> {"path", "sidecars", "named", "draft_side", "recipe", "regions"},
+                {"path", "thumbnail": side}, or {"path", "ocr": true}
     worker   -> {"ask": "known", "content_hash"}     indexing -> {"yes": whether it has a vector already}
     worker   -> {"ask": "alone"}                     indexing -> {"yes": true}, once no other photo is that large
     worker   -> {"picture": ...} and the squares' bytes, or {"skipped": [stage, reason]}, or {"nothing": true},
-                or {"thumbnail": content hash} and a JPEG's bytes
+                {"thumbnail": content hash} and a JPEG's bytes,
+                {"lines": [[text, score, x, y, width, height] ...], "content_hash"}, or {"broken": why it reads no text}
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from imgsearch.core.photos.decode import Picture
+    from imgsearch.core.photos.ocr import Reader
 
 MAX_RECORD_BYTES = 16 << 20
 MAX_DATA_BYTES = 128 << 20
@@ -217,6 +220,7 @@ class _Worker:
         self._share, self._alone = share, alone
         self._is_alone = False
         self._base = _address_space()
+        self._reader: Reader | None = None
 
     def answer(self, task: dict[str, Any]) -> None:
         self._is_alone = bool(task.get("alone"))
@@ -243,6 +247,8 @@ class _Worker:
         return self._read_once(task)
 
     def _read_once(self, task: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        if "ocr" in task:
+            return self._text(task), b""
         return self._thumbnail(task) if "thumbnail" in task else self._picture(task)
 
     def _picture(self, task: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
@@ -270,6 +276,27 @@ class _Worker:
         assert picture.image is not None
         with _resizing():
             return {"thumbnail": picture.content_hash.hex()}, _jpeg(picture.image, side)
+
+    def _text(self, task: dict[str, Any]) -> dict[str, Any]:
+        from imgsearch.core.photos import ocr
+
+        if self._reader is None:
+            self._limit_memory(LIMIT_BYTES)
+            try:
+                self._reader = ocr.Reader()
+            except ocr.OcrBroken as error:
+                return {"broken": str(error)}
+            self._base = _address_space()
+            self._limit_memory(self._alone if self._is_alone else self._share)
+        picture = self._read_picture(task["path"], draft_side=ocr.MAX_SIDE, named=True, room=self._room)
+        assert picture.image is not None
+        with _reading_text():
+            lines = self._reader.lines(picture.image)
+        places = [(line.region.x, line.region.y, line.region.width, line.region.height) for line in lines]
+        return {
+            "content_hash": picture.content_hash.hex(),
+            "lines": [[line.text, line.score, *place] for line, place in zip(lines, places, strict=True)],
+        }
 
     @contextmanager
     def _room(self, pixels: int) -> Iterator[None]:
@@ -308,6 +335,20 @@ def _resizing() -> Iterator[None]:
         raise SkipPhoto("memory", "not enough memory to resize it") from None
     except Exception as error:
         raise SkipPhoto("decode", f"cannot be resized: {error or type(error).__name__}") from None
+
+
+@contextmanager
+def _reading_text() -> Iterator[None]:
+    """As `_resizing`. ONNX Runtime has errors of its own for a lack of memory."""
+    try:
+        yield
+    except MemoryError:
+        raise SkipPhoto("memory", "not enough memory to read its text") from None
+    except Exception as error:
+        said = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        if "alloc" in said[0]:
+            raise SkipPhoto("memory", "not enough memory to read its text") from None
+        raise SkipPhoto("ocr", f"its text cannot be read: {said[0]}") from None
 
 
 def _jpeg(image: Image.Image, side: int) -> bytes:
