@@ -160,6 +160,11 @@ _INDEX = Command(
             "time_limit", "--time-limit", "Give up on a file after this many seconds of decoding.", type=float,
             metavar="S", default=60.0, minimum=0.1,
         ),
+        Option(
+            "ocr", "--ocr",
+            "Then read the text in photos that look like text. Remembered for the folder. Needs the extra [ocr].",
+            type=bool, off="--no-ocr", is_common=True,
+        ),
         DEVICE, PRECISION, OFFLINE, WAIT, DRY_RUN, JSON, QUIET, VERBOSE, INDEX,
     ),
 )
@@ -298,6 +303,12 @@ _QUERY = Command(
             is_list=True, group=FILTERS, api="has",
         ),
         Option(
+            "text_contains", "--text-contains",
+            "Only photos whose texts contain these words: captions, notes, and text in the picture. 'INV-20*' finds "
+            "longer words too.",
+            metavar="WORDS", is_list=True, group=FILTERS, api="text_contains",
+        ),
+        Option(
             "root", "--root", "Only photos of this root: its path, or the last part of it.", metavar="ROOT",
             is_list=True, group=FILTERS, offers="roots", api="root",
         ),
@@ -342,6 +353,24 @@ _QUERY = Command(
         flag("no_history", "--no-history", "Do not use or save the vectors of earlier queries."),
         flag("no_server", "--no-server", "Answer in this process even if `imgsearch serve` is running."),
         DEVICE, OFFLINE, QUIET, VERBOSE, INDEX,
+    ),
+)
+
+_OCR = Command(
+    "ocr",
+    "Read the text in indexed photos, so that `imgsearch query` finds them by it.",
+    (
+        Argument(
+            "paths", "PATH", "Folders and photos. Default: everything in the index.", is_list=True, offers="files"
+        ),
+    ),
+    (
+        flag(
+            "everything", "--all", "Read all photos, not only those that look like text.", group=FILTERS,
+            is_common=True,
+        ),
+        WORKERS._replace(help="Number of processes that read. Default: one per core that has 1 GiB of memory."),
+        DEVICE, OFFLINE, JSON, QUIET, VERBOSE, INDEX,
     ),
 )
 
@@ -570,7 +599,7 @@ _FILE_OUT = Argument(
 )
 
 ALL = (
-    _INDEX, _QUERY, _SIMILAR, _DUPES, _WATCH, _SERVE,
+    _INDEX, _QUERY, _SIMILAR, _DUPES, _WATCH, _OCR, _SERVE,
     Command(
         "status", "Show what the index holds: folders, counts, model, size, and how many vectors are in HNSW graphs.",
         options=(JSON, INDEX),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,18 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from imgsearch.core.indexing.indexer import Event, IndexPlan, Summary
+    from imgsearch.core.indexing.reading import Embed
     from imgsearch.core.models.registry import ModelSpec
+    from imgsearch.core.store.reading_table import Scope
     from imgsearch.core.store.records import Space
     from imgsearch.core.store.store import Store
-    from imgsearch.core.types import Embedder
+    from imgsearch.core.types import Embedder, Vectors
+
+    from .output.progress import Progress
 
 
 STOPPED = "stopped; what is indexed is kept. To continue, run the same command again"
+STOPPED_READING = "stopped; what was read is kept. To continue, run: imgsearch ocr"
 
 
 def absolute(paths: tuple[str, ...]) -> tuple[str, ...]:
@@ -52,7 +57,7 @@ class ModelChoice:
                 "--weights and --preprocess-from need --model", hint="give the open_clip architecture with --model"
             )
         self._model, self._weights, self._preprocess_from = model, weights, preprocess_from
-        self._device, self._precision, self._offline, self._say = device, precision, offline, say
+        self.device, self.offline, self._precision, self._say = device, offline, precision, say
         self.loaded: Embedder | None = None
         self._loaded_as = ""
 
@@ -85,7 +90,7 @@ class ModelChoice:
     def embedder(self, space: Space | None) -> Callable[[], tuple[Embedder, str]]:
         from . import loading
 
-        device, precision, offline, say = self._device, self._precision, self._offline, self._say
+        device, precision, offline, say = self.device, self._precision, self.offline, self._say
 
         def load() -> tuple[Embedder, str]:
             if self.loaded is not None and self._is_of(space):
@@ -116,7 +121,7 @@ class ModelChoice:
             if not onnx_embedder.has_torch():
                 return onnx_embedder.resolve_auto(self._say)
             with Download() as progress:
-                return hub.resolve_auto(self._say, offline=self._offline, progress=progress)
+                return hub.resolve_auto(self._say, offline=self.offline, progress=progress)
         assert self._model is not None
         return named(self._model, self._weights, self._preprocess_from)
 
@@ -154,6 +159,76 @@ def run_index(
         on_event(event)
 
     return indexer.run(store, choice.embedder(space), plan, space=space, on_event=mark_working, stop=stop)
+
+
+def text_embedder(*, device: str, offline: bool, loaded: Embedder | None = None) -> Embed:
+    """Embeds texts by the model of any space: `loaded` if it is that, else its ONNX tower or the whole model."""
+    from .loading import query_embedder
+
+    known: dict[str, Embedder] = {} if loaded is None else {loaded.identity.fingerprint: loaded}
+
+    def embed(space: Space, texts: Sequence[str]) -> Vectors:
+        fingerprint = space.identity.fingerprint
+        if fingerprint not in known:
+            known[fingerprint] = query_embedder(space, device=device, offline=offline, history=False)
+        return known[fingerprint].embed_texts(texts)
+
+    return embed
+
+
+def run_reading(
+    folder: str,
+    scopes: Callable[[Store], Sequence[Scope]],
+    embed: Embed,
+    progress: Progress,
+    *,
+    everything: bool = False,
+    workers: int | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Read the text in pictures, with progress and a summary. Returns the exit code."""
+    from imgsearch.core.indexing.reading import read_texts
+
+    from .loading import waiting
+    from .output import render
+    from .output.progress import read_line, read_record
+
+    stop, received = progress.stop, Received()
+
+    def mark_working(event: Event) -> None:
+        received.is_working |= event.kind == "reading"
+        progress(event)
+
+    def say(message: str) -> None:
+        if not quiet:
+            progress.say(message)
+
+    with orderly_stop(stop, received):
+        try:
+            summary = read_texts(
+                folder,
+                scopes,
+                embed,
+                everything=everything,
+                workers=workers,
+                on_event=mark_working,
+                on_wait=waiting(say),
+                stop=stop,
+            )
+        finally:
+            progress.close()
+    if progress.is_deserted:
+        raise BrokenPipeError
+    if as_json:
+        render.emit_json(read_record(summary))
+        render.flush()
+    elif not quiet:
+        render.say(read_line(summary))
+    if summary.was_stopped:
+        say(STOPPED_READING)
+        return 128 + (received.number or signal.SIGINT)
+    return 3 if summary.failed else 0
 
 
 @contextmanager

@@ -412,6 +412,7 @@ def imgsearch(tmp_path, monkeypatch, capfdbinary, kept_workers, kept_model):
 
 
 UNDO_MIGRATION = {
+    9: "drop table readings; alter table roots drop column ocr",
     8: "alter table photos drop column date_from",
     7: """
         drop index photos_without_place;

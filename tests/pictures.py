@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 RED, GREEN, BLUE, YELLOW = (230, 40, 40), (40, 170, 60), (40, 60, 220), (240, 220, 60)
 
@@ -38,6 +38,17 @@ def corners(width: int = 96, height: int = 64) -> Image.Image:
             else (place[0], place[1], place[0] + half[0], place[1] + half[1]),
         )
     return image
+
+
+def page(path: Path, *lines: str, size: int = 32) -> Path:
+    """A picture of printed lines, as a JPEG."""
+    font = ImageFont.load_default(size)
+    image = Image.new("RGB", (560, 560), "white")
+    draw = ImageDraw.Draw(image)
+    for number, line in enumerate(lines):
+        draw.text((40, 40 + number * size * 2), line, "black", font)
+    image.save(path, quality=90)
+    return path
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:

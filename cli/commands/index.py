@@ -10,7 +10,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from imgsearch.cli.output import render
-from imgsearch.cli.running import STOPPED, ModelChoice, Received, absolute, orderly_stop, run_index
+from imgsearch.cli.running import (
+    STOPPED,
+    ModelChoice,
+    Received,
+    absolute,
+    orderly_stop,
+    run_index,
+    run_reading,
+    text_embedder,
+)
 
 if TYPE_CHECKING:
     from imgsearch.cli.output.progress import Progress
@@ -30,6 +39,7 @@ def index(
     batch_size: int | None,
     workers: int | None,
     time_limit: float,
+    ocr: bool | None,
     device: str,
     precision: str,
     offline: bool,
@@ -55,11 +65,14 @@ def index(
       imgsearch index
     """
     from imgsearch.cli.output.progress import Progress
+    from imgsearch.core.indexing import reading
     from imgsearch.core.indexing.indexer import IndexPlan
 
+    if ocr:
+        reading.require_library()
     stop, received = threading.Event(), Received()
     progress = Progress(as_json=as_json, quiet=quiet, verbose=verbose, stop=stop)
-    plan = IndexPlan(absolute(paths), exclude, hidden, dry_run, decode, batch_size, workers, time_limit)
+    plan = IndexPlan(absolute(paths), exclude, hidden, dry_run, decode, batch_size, workers, time_limit, ocr)
 
     def say(message: str) -> None:
         if not quiet:
@@ -71,6 +84,7 @@ def index(
             for line in store.repairs:
                 say(line)
             summary = _run(store, choice, plan, progress, stop, received)
+            folder, may_read = store.folder, _may_read(store, plan, summary)
         finally:
             progress.close()
     if progress.is_deserted:
@@ -80,7 +94,41 @@ def index(
         from imgsearch.cli.loading import export_towers
 
         export_towers(choice.loaded, say=say)
-    return code
+    return _read(folder, choice, plan, progress, say, as_json=as_json, quiet=quiet) or code if may_read else code
+
+
+def _may_read(store: Store, plan: IndexPlan, summary: Summary) -> bool:
+    """Whether there are pictures whose text this run should read."""
+    is_wanted = plan.ocr is not False and not (plan.dry_run or summary.was_stopped)
+    return is_wanted and (plan.ocr is True or any(root.ocr for root in store.catalog.roots.all()))
+
+
+def _read(
+    folder: str,
+    choice: ModelChoice,
+    plan: IndexPlan,
+    progress: Progress,
+    say: Callable[[str], None],
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Read the text in pictures, after the index is unlocked: this may take much longer."""
+    from imgsearch.core.indexing.reading import scopes_of
+    from imgsearch.core.photos import ocr
+
+    if ocr.version() is None:  # remembered, and removed since
+        say(f"the text in pictures is not read: {ocr.INSTALL}")
+        return 0
+    return run_reading(
+        folder,
+        lambda store: scopes_of(store, plan.paths, remembered=plan.ocr is None),
+        text_embedder(device=choice.device, offline=choice.offline, loaded=choice.loaded),
+        progress,
+        workers=plan.workers,
+        as_json=as_json,
+        quiet=quiet,
+    )
 
 
 @contextmanager

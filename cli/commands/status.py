@@ -47,6 +47,12 @@ def status_record(folder: str, status: Status) -> dict[str, Any]:
         "texts": status.texts,
         "located": status.located,
         "named_places": status.named_places,
+        "ocr": {
+            "read": status.readings.read,
+            "with_text": status.readings.with_text,
+            "failed": status.readings.failed,
+            "unlikely": status.readings.unlikely,
+        },
         "model": active.identity.name if active else None,
         "dim": active.identity.dim if active else None,
         "spaces": [
@@ -99,6 +105,8 @@ def _lines(record: dict[str, Any]) -> list[str]:
     lines.append(f"texts    {record['texts']:,}")
     if record["located"]:
         lines.append(f"places   {_places_line(record)}")
+    if any(record["ocr"].values()):
+        lines.append(f"ocr      {_ocr_line(record['ocr'])}")
     for space in record["spaces"]:
         state = "" if space["is_active"] else f"  {space['state']}, not searched"
         lines.append(f"model    {printable(space['model'])}  {space['dim']}-d, {space['vectors']:,} vectors{state}")
@@ -117,6 +125,13 @@ def _places_line(record: dict[str, Any]) -> str:
     from imgsearch.core.photos import gazetteer
 
     return named if gazetteer.version() else f"{named}; for --place: {gazetteer.INSTALL}"
+
+
+def _ocr_line(counts: dict[str, int]) -> str:
+    parts = [f"{render.count(counts['read'], 'photo')} read, {counts['with_text']:,} with text"]
+    parts += [f"{counts['failed']:,} failed"] if counts["failed"] else []
+    parts += [f"{counts['unlikely']:,} that do not look like text not read"] if counts["unlikely"] else []
+    return ", ".join(parts)
 
 
 def _graphs_line(record: dict[str, Any]) -> str:

@@ -63,6 +63,9 @@ FIELDS = (
     "region",
     "text",
     "text_source",
+    "line",
+    "line_source",
+    "line_region",
     "pair",
     "members",
     "size",
@@ -131,7 +134,8 @@ class HitPrinter:
         return wanted | {key: record[key] for name in wanted if (key := f"{name}_b64") in record}
 
     def _print_row(self, hit: Hit) -> None:
-        text = f"  {printable(hit.place.text)!r}" if hit.place.text else ""
+        found_by = shown_text(hit)
+        text = f"  {printable(found_by)!r}" if found_by else ""
         more = f"  (+{len(hit.members)} more)" if hit.members else ""
         score = f"{hit.score:7.3f}"
         if math.isnan(hit.score):  # listed by date
@@ -148,8 +152,8 @@ class HitPrinter:
         ]
         if self._has_many:
             fields.insert(0, os.fsencode(hit.query))
-        if hit.place.text:
-            fields.append(" ".join(hit.place.text.split()).encode("utf-8", "replace"))
+        if found_by := shown_text(hit):
+            fields.append(" ".join(found_by.split()).encode("utf-8", "replace"))
         if self._metadata:
             known = _metadata_of(hit).items()
             stated = {name: value for name, value in known if value not in (None, []) and value is not False}
@@ -202,6 +206,11 @@ def hit_record(hit: Hit, *, metadata: bool = False) -> dict[str, object]:
     if place.text is not None:
         record["text"] = place.text
         record["text_source"] = place.text_source
+    if hit.line is not None:
+        record["line"] = hit.line.text
+        record["line_source"] = hit.line.source
+        if hit.line.region is not None:
+            record["line_region"] = region_record(hit.line.region)
     if place.pair is not None:
         record |= path_fields(f"{place.root.rstrip('/')}/{place.pair}", "pair")
     if place.facts["is_damaged"]:
@@ -216,6 +225,11 @@ def hit_record(hit: Hit, *, metadata: bool = False) -> dict[str, object]:
 def rounded(score: float) -> float | None:
     """None for a hit that was listed, not ranked."""
     return None if math.isnan(score) else round(score, 6)
+
+
+def shown_text(hit: Hit) -> str | None:
+    """The text that a hit was found by: of a long one, the line."""
+    return hit.place.text if hit.line is None else hit.line.text
 
 
 def region_record(region: Region) -> list[float]:

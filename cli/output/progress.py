@@ -15,6 +15,7 @@ from . import render
 
 if TYPE_CHECKING:
     from imgsearch.core.indexing.indexer import Event, Summary
+    from imgsearch.core.indexing.reading import ReadSummary
 
 
 # Maximum width of a bar. A longer one is not easier to read, and wraps when the terminal gets narrower.
@@ -159,7 +160,7 @@ class Progress:
 
     def __init__(self, *, as_json: bool, quiet: bool, verbose: bool, stop: threading.Event) -> None:
         self._as_json = as_json
-        self._stop = stop
+        self.stop = stop
         self.is_deserted = False
         """The reader of the events is gone, so the run stops."""
         self._quiet = quiet
@@ -175,14 +176,17 @@ class Progress:
                 render.flush()
             except BrokenPipeError:
                 self.is_deserted = True
-                self._stop.set()
+                self.stop.set()
         if event.kind == "loading":
             self._line.draw("loading the model")
         elif event.kind == "walking":
             self._line.draw(f"looking for files: {event.count:,}", f"{event.count:,} files", f"{event.count:,}")
         elif event.kind == "planned":
-            self._start(event.count)
-        elif event.kind in ("photo", "passed", "skipped"):
+            self._start(event.count, "indexing")
+        elif event.kind == "reading":
+            self.close()
+            self._start(event.count, "reading text")
+        elif event.kind in ("photo", "passed", "skipped", "read"):
             self._step(event)
         if event.kind == "skipped":
             if not (self._as_json or self._quiet):
@@ -190,8 +194,10 @@ class Progress:
         elif event.kind == "notice":
             if not self._as_json:
                 self.say(event.reason or "")
-        elif event.kind in ("photo", "would_index", "gone") and self._verbose and not self._as_json:
-            label = {"photo": "indexed", "gone": "gone"}.get(event.kind, event.reason)
+        elif event.kind in ("photo", "would_index", "gone", "read") and self._verbose and not self._as_json:
+            label = {"photo": "indexed", "gone": "gone", "read": f"read {render.count(event.count, 'line')}"}.get(
+                event.kind, event.reason
+            )
             self.say(f"{label}: {printable(event.path or '')}")
 
     def say(self, message: str, printer: Callable[[str], None] = render.say) -> None:
@@ -201,10 +207,10 @@ class Progress:
         if self._bar is not None:
             self._bar.refresh()
 
-    def _start(self, count: int) -> None:
+    def _start(self, count: int, desc: str) -> None:
         self._line.clear()
         if count and self._line.is_shown:
-            self._bar = bar(self._line, total=count, unit=" photos", desc="indexing")
+            self._bar = bar(self._line, total=count, unit=" photos", desc=desc)
 
     def _step(self, event: Event) -> None:
         self._skipped += event.kind == "skipped"
@@ -246,8 +252,10 @@ def event_record(event: Event) -> dict[str, object]:
     record: dict[str, object] = {"event": event.kind}
     if event.path is not None:
         record |= path_fields(event.path)
-    if event.kind in ("walking", "planned", "checkpoint"):
+    if event.kind in ("walking", "planned", "checkpoint", "reading"):
         record["count"] = event.count
+    if event.kind == "read":
+        record["lines"] = event.count
     if event.stage is not None:
         record["stage"] = event.stage
     if event.reason is not None:
@@ -273,6 +281,30 @@ def summary_record(summary: Summary) -> dict[str, object]:
         "named_places": summary.named_places,
         "seconds": {stage: round(seconds, 3) for stage, seconds in summary.seconds.items()},
     }
+
+
+def read_record(summary: ReadSummary) -> dict[str, object]:
+    """The last line of a run that read the text in pictures."""
+    return {
+        "event": "ocr_stopped" if summary.was_stopped else "ocr_done",
+        "read": summary.read,
+        "with_text": summary.with_text,
+        "unlikely": summary.unlikely,
+        "skipped": summary.failed,
+        "seconds": round(summary.seconds, 3),
+    }
+
+
+def read_line(summary: ReadSummary) -> str:
+    """The same as text."""
+    if not (summary.read or summary.unlikely or summary.failed):
+        return "no photos with text left to read"
+    parts = [f"read the text in {render.count(summary.read, 'photo')} ({summary.with_text:,} with text)"]
+    if summary.unlikely:
+        which = "that does" if summary.unlikely == 1 else "that do"
+        parts.append(f"{summary.unlikely:,} {which} not look like text left out")
+    parts += [f"{summary.failed:,} skipped"] if summary.failed else []
+    return f"{', '.join(parts)}; {summary.seconds:.1f} s"
 
 
 def summary_lines(summary: Summary, *, dry_run: bool) -> list[str]:

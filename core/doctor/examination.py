@@ -44,6 +44,7 @@ def examine(
             ("program", "the program", machine.program),
             ("program", "the libraries", partial(machine.libraries, libraries)),
             ("program", "the place names", partial(machine.places, libraries)),
+            ("program", "the text reader", partial(machine.text_reader, libraries)),
             ("device", "the processor", machine.cores),
             ("device", "the memory", machine.memory),
             ("device", "torch, which takes some seconds to load", partial(machine.devices, devices)),

@@ -34,6 +34,7 @@ LIBRARIES = {
     "hnswlib": "hnswlib",
     "sqlite_utils": "sqlite-utils",
     "scipy.spatial": "scipy",
+    "rapidocr": "rapidocr",
 }
 """Libraries to import in a child process, with the name of their distribution."""
 LIBRARY_SECONDS = 60.0
@@ -105,6 +106,18 @@ def places(probes: Libraries) -> Iterator[Finding]:
         yield warning(f"no place names: the data of {names[0]} cannot be read", reinstall(names[0]))
     else:
         yield ok("place names: " + ", ".join(f"{name} {version_of(name)}" for name in names))
+
+
+def text_reader(probes: Libraries) -> Iterator[Finding]:
+    name = LIBRARIES["rapidocr"]
+    version = version_of(name)
+    if version == "none":
+        found = f"no text in pictures: {name} (extra [ocr]) not installed; --text-contains finds what earlier runs read"
+        yield note(found, install(requirement(name)))
+    elif why := probes["rapidocr"].answer().get("error"):
+        yield warning(f"no text in pictures: {name} cannot be loaded ({why})", reinstall(name))
+    else:
+        yield ok(f"text in pictures: {name} {version}")
 
 
 def gallery() -> Iterator[Finding]:

@@ -50,6 +50,8 @@ class IndexPlan:
     workers: int | None = None
     seconds: float = DECODE_SECONDS
     """Time limit for decoding one file."""
+    ocr: bool | None = None
+    """Whether later runs also read the text in the pictures of these roots; None leaves it as it is."""
     min_age_seconds: float = 0
     """A file modified more recently than this may still be incomplete, and is left to a later run."""
 
@@ -87,7 +89,18 @@ class Summary:
 
 
 EventKind = Literal[
-    "loading", "walking", "planned", "photo", "skipped", "passed", "gone", "would_index", "checkpoint", "notice"
+    "loading",
+    "walking",
+    "planned",
+    "photo",
+    "skipped",
+    "passed",
+    "gone",
+    "would_index",
+    "checkpoint",
+    "notice",
+    "reading",
+    "read",
 ]
 
 

@@ -28,6 +28,7 @@ from imgsearch.core.store.records import NewPhoto, Space, region_keys, text_key
 from imgsearch.core.store.store import Batch, RunProgress, Store
 from imgsearch.core.types import CarriedText, Embedder, NotAPicture, Region, Skipped, SkipPhoto
 
+from . import reading
 from .changes import Event, IndexPlan, Listener, Summary, Survey, Todo, TodoList
 
 if TYPE_CHECKING:
@@ -145,6 +146,8 @@ class _Loop:
         survey = Survey(self.store, self.plan, space_id, self.summary, self.on_event, self.stop)
         with self._timed("walk"):
             survey.run(todo)
+        if self.plan.ocr is not None and not self.plan.dry_run:
+            reading.remember(self.store, self.plan.paths, ocr=self.plan.ocr)
         self._batch = survey.batch
         self._planned = len(todo)
         self.on_event(Event("planned", count=len(todo)))
@@ -379,9 +382,10 @@ class _Loop:
     # the end of a run
 
     def _embed_notes(self) -> None:
-        """Embed the user's notes that have no vector of this model yet."""
+        """Embed the user's notes that have no vector of this model yet, and texts that OCR read."""
         assert self.space is not None
-        lacking = list(self.catalog.notes.without_vectors(self.space.id).items())
+        own = self.catalog.notes.without_vectors(self.space.id)
+        lacking = list((own | self.catalog.readings.without_vectors(self.space.id)).items())
         for start in range(0, len(lacking), CHECKPOINT_PHOTOS):
             if self.stop.is_set():
                 return
@@ -391,8 +395,8 @@ class _Loop:
             with self._timed("write"):
                 batch = Batch(texts=dict(zip(notes, vectors, strict=True)))
                 self.space = self.store.commit(self.space, batch, codecs=codecs())
-        if lacking:
-            self.on_event(Event("notice", reason=f"embedded {len(lacking):,} of your notes"))
+        if own:
+            self.on_event(Event("notice", reason=f"embedded {len(own):,} of your notes"))
 
     def _finish(self) -> None:
         """Write derived files and switch to a completed space. All of it can be rebuilt from the catalogue."""
@@ -404,6 +408,7 @@ class _Loop:
             self.store.update_graphs(self.space, self.stop.is_set)
             if self.stop.is_set():
                 return
+            self.store.update_text_index()
             self.store.save_slots(self.space)  # a complete space has all its files, at any moment
             self._complete(self.space)
             for space in self.store.catalog.spaces.all():

@@ -72,6 +72,8 @@ class Filters:
     has: tuple[str, ...] = ()
     """`gps`, `caption` (a title, description or comment in the photo or a sidecar), `date`, `damage` (the
     end of the file is missing)."""
+    text_contains: tuple[str, ...] = ()
+    """Words next to each other in one of the photo's texts; with `*` after the last one, that begin so."""
     root: tuple[str, ...] = ()
     """Roots of the index, by path or by its last part."""
 
@@ -119,6 +121,10 @@ def _tests(filters: Filters, store: Store, value: Parameters, today: date) -> It
         yield _near(filters.near, value)
     if filters.has:
         yield " and ".join(_HAS[each] for each in _words("--has", filters.has, _HAS))
+    if filters.text_contains:
+        from .matched_lines import containing
+
+        yield containing(filters.text_contains, store, value)
     if filters.place:
         from .place_names import in_places
 
@@ -259,7 +265,7 @@ _IS_CAPTIONED = """
     exists (
         select 1 from photo_texts caption
         where caption.photo_id = p.id and typeof(caption.source) = 'text'
-            and caption.source not in ('xmp:dc:subject', 'iptc:keywords', 'exif:XPKeywords')
+            and caption.source not in ('xmp:dc:subject', 'iptc:keywords', 'exif:XPKeywords', 'ocr')
             and caption.source not glob 'sidecar:*:dc:subject'
     )
 """

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np  # noqa: TID253
 
 from .filters import EARTH_RADIUS_KM
+from .matched_lines import MatchedLine
 from .relevance import near_copies
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class Hit:
     """Percent of the collection that scores lower."""
     probability: float | None = None
     """The model's own, if it gives one (SigLIP)."""
+    line: MatchedLine | None = None
+    """The line of a text that it was found by."""
     members: tuple[Hit, ...] = ()
     """With --group: the rest of its group, best first."""
 

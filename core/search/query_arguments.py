@@ -59,6 +59,7 @@ class QueryArguments(NamedTuple):
     min_size: str | None = None
     orientation: tuple[Orientation, ...] = ()
     has: tuple[Has, ...] = ()
+    text_contains: Texts = ()
     root: Texts = ()
     sort: SortBy = "score"
     reverse: bool = False

@@ -17,6 +17,7 @@ from .filters import Filters, condition
 from .grammar import Query
 from .grouping import Hit
 from .listing import listed
+from .matched_lines import patterns_of, with_lines
 from .options import SearchOptions
 from .ranking import Batch, Ranker
 from .scorer import Scorer
@@ -210,7 +211,7 @@ class _Search:
         """The answer to a query of filters alone."""
         with self._timings.of("search"):
             chosen = self._condition(query.phrases)
-            hits = listed(query, self._options, chosen, self._store, scorer.view)
+            hits = self._with_lines(listed(query, self._options, chosen, self._store, scorer.view))
         explanation = Explanation.of_listing(query, scorer.view, self._options, self._timings) if explain else None
         return _Answer(hits, explanation)
 
@@ -236,7 +237,10 @@ class _Search:
             with timings.of("rank"):
                 ranking = ranker.rank(query, scored, backgrounds)
             explanation = Explanation.of(query, scorer, batch, scored, backgrounds, ranking) if explain else None
-            yield _Answer(ranking.hits, explanation)
+            yield _Answer(self._with_lines(ranking.hits), explanation)
+
+    def _with_lines(self, hits: list[Hit]) -> list[Hit]:
+        return with_lines(hits, self._store, patterns_of(self._options.filters.text_contains))
 
 
 def _filters_of(phrases: Sequence[Phrase]) -> Filters:

@@ -212,7 +212,7 @@ def _lines(hit: Hit) -> dict[str, str]:
         "Size": f"{facts['width']} × {facts['height']} {facts.get('format') or ''}" if facts.get("width") else "",
         "Keywords": ", ".join(hit.place.keywords),
         "Group": f"and {len(hit.members)} more like it" if hit.members else "",
-        "Caption": hit.place.text or "",
+        "Caption": (hit.place.text if hit.line is None else hit.line.text) or "",
     }
     return {label: text[:MAX_TEXT] for label, text in known.items() if text.strip()}
 

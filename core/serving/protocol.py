@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from imgsearch.core.search.grouping import Hit
     from imgsearch.core.search.query_arguments import QueryArguments
 
-PROTOCOL = 3
+PROTOCOL = 4
 # A free server accepts within 2 ms; after this long the client searches without it.
 ACCEPT_SECONDS = 0.04
 # A picture outside the index is decoded first, which may take this long.
@@ -138,12 +138,20 @@ def _hit(record: object) -> Hit:
         place.content_hash = bytes.fromhex(_field(vars(place), "content_hash", str))
     except ValueError as error:
         raise ProtocolError(f"malformed message: {error}") from error
-    if vars(place).get("region") is not None:
-        numbers = {name: _field(place.region, name, float) for name in ("x", "y", "width", "height")}
-        place.region = SimpleNamespace(**numbers)
+    place.region = _region(vars(place).get("region"))
+    if (line := cast(Record, record).get("line")) is not None:
+        line = SimpleNamespace(
+            text=_field(line, "text", str), source=_field(line, "source", str), region=_region(line.get("region"))
+        )
     members = tuple(_hit(member) for member in _field(record, "members", list))
-    fields = {**cast(Record, record), "place": place, "path": place.path, "members": members}
+    fields = {**cast(Record, record), "place": place, "path": place.path, "line": line, "members": members}
     return cast("Hit", SimpleNamespace(**fields))
+
+
+def _region(record: object) -> SimpleNamespace | None:
+    if record is None:
+        return None
+    return SimpleNamespace(**{name: _field(record, name, float) for name in ("x", "y", "width", "height")})
 
 
 def _field(record: object, name: str, kind: type[T]) -> T:

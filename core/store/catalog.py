@@ -21,10 +21,12 @@ from .note_table import NoteTable
 from .photo_table import PhotoTable
 from .place_names import PlaceNameTable
 from .place_table import PlaceTable
+from .reading_table import ReadingTable
 from .region_table import RegionTable
 from .root_table import RootTable
 from .schema import MIGRATIONS, check_tables, check_version, migrate
 from .space_table import SpaceTable
+from .text_table import TextTable
 from .vector_table import VectorTable
 
 
@@ -51,7 +53,9 @@ class Catalog(Database):
         self.roots = RootTable(self, base)
         self.failures = FailureTable(self)
         self.notes = NoteTable(self)
-        self.photos = PhotoTable(self, self.failures, self.notes)
+        self.readings = ReadingTable(self)
+        self.photos = PhotoTable(self, self.failures, self.notes, self.readings)
+        self.texts = TextTable(self)
         self.places = PlaceTable(self, self.roots)
         self.place_names = PlaceNameTable(self)
         self.spaces = SpaceTable(self)

@@ -16,7 +16,7 @@ from imgsearch.core.paths import keeps_permissions, printable
 from imgsearch.core.places import CATALOG
 from imgsearch.core.types import MODALITIES, Embedder, Modality
 
-from . import repair
+from . import repair, text_index
 from .consistency import CheckedTable
 from .deep_check import DeepCheck, Progress
 from .graphs import Graph
@@ -199,6 +199,7 @@ class _Checks:
         if wrong:
             yield Finding("texts", f"{len(wrong)} texts are not those that were embedded", repair.delete_texts(wrong))
         yield from self._notes()
+        yield from self._readings()
 
     def _notes(self) -> Iterator[Finding]:
         """The user's own texts. No photo holds them, so they cannot be read again."""
@@ -214,6 +215,16 @@ class _Checks:
                 f"{lacking} {'note has' if lacking == 1 else 'notes have'} no vector of {active.identity.name}; "
                 "the next `imgsearch index` embeds them"
             )
+
+    def _readings(self) -> Iterator[Finding]:
+        """The texts in pictures. `imgsearch ocr` can read them again."""
+        bad = [of for of, key, text in self._catalog.readings.all_texts() if not _is_key_of(key, text)]
+        if bad:
+            yield Finding(
+                "texts", f"{len(bad)} texts in pictures are not those that were read", repair.delete_readings(bad)
+            )
+        if loose := self._catalog.consistency.count_unattached_readings():
+            yield Finding("texts", f"{loose} photos lack the text in them", repair.attach_readings)
 
     def without_vectors(self) -> Iterator[Finding]:
         """Photos that search cannot find, unless a space that is still being built has their vectors."""
@@ -254,6 +265,8 @@ class _Checks:
             )
         for path in self._unknown(left | stale):
             yield Finding("files", f"{printable(path)}: nothing in the catalogue names it", repair.move_aside(path))
+        if damage := text_index.is_damaged(self._store.folder):
+            yield Finding("files", f"{self._file(text_index.FILE)}: {damage}", repair.remove_text_index)
         for path in misplaced(self._store):
             yield Finding(
                 "files", f"{printable(path)}: not the kind of file an index has there", repair.move_aside(path)
@@ -266,6 +279,7 @@ class _Checks:
 
     def _unknown(self, left: set[str]) -> Iterator[str]:
         top = {CATALOG, f"{CATALOG}-wal", f"{CATALOG}-shm", f"{CATALOG}-journal", "lock", "spaces", LOST_AND_FOUND}
+        top |= {text_index.FILE, text_index.JOURNAL}
         spaces = {space.id: space for space in self.spaces()}
         yield from self._others_than(self._store.folder, top, left)
         yield from self._others_than(os.path.join(self._store.folder, "spaces"), set(spaces), left)

@@ -56,6 +56,16 @@ class Consistency:
             """
         )
 
+    def count_unattached_readings(self) -> int:
+        """The number of photos that lack the text that was read in their content."""
+        return self._db.count(
+            """
+            select count(*) from readings d cross join photos p on p.content_hash = d.content_hash
+            where d.key is not null
+                and not exists (select 1 from photo_texts t where t.photo_id = p.id and t.key = d.key)
+            """
+        )
+
     def reachable_photos(self) -> list[tuple[int, str]]:
         """(id, sidecars) of the present photos of online roots."""
         return self._db.rows(
@@ -66,9 +76,11 @@ class Consistency:
         )
 
     def text_keys(self, photo_id: int) -> set[bytes]:
-        """The keys of the texts of a photo, without notes."""
+        """The keys of the texts of a photo, without notes and what OCR read."""
         return set(
-            self._db.column("select key from photo_texts where photo_id = :id and source <> 'note'", id=photo_id)
+            self._db.column(
+                "select key from photo_texts where photo_id = :id and source not in ('note', 'ocr')", id=photo_id
+            )
         )
 
     def texts_with_slots(self, space_id: str) -> list[tuple[int, str]]:

@@ -24,10 +24,11 @@ from imgsearch.core.models.registry import ModelSpec
 from imgsearch.core.paths import naming, printable
 from imgsearch.core.photos.codecs import codecs
 from imgsearch.core.photos.regions import MAX_SQUARES
-from imgsearch.core.types import MODALITIES, Region, SpaceIdentity
+from imgsearch.core.types import MODALITIES, Region, SpaceIdentity, TextLine
 
 from .export_collection import FORMAT_NAME, PHOTOS_AT_ONCE, VERSION, Progress, parquet_schema, pyarrow
 from .notes import NOTE, as_note
+from .reading_table import OCR, Reading
 from .records import as_region, region_keys, text_key
 from .schema import MAX_DIM
 from .store import Batch, Store
@@ -45,6 +46,8 @@ MAX_ROW_GROUP_BYTES = 4 << 30
 # A unit vector of float32 that was computed in half precision is this near to length 1.
 NORM_TOLERANCE = 1e-3
 CONTENT_BYTES = 32
+IMPORTED = "import"
+"""What read the texts that come from a file."""
 
 
 class BadExport(ImgsearchError):
@@ -59,6 +62,8 @@ class Item:
     content_hash: bytes | None = None
     text: str | None = None
     notes: tuple[str, ...] = ()
+    reading: Reading | None = None
+    """The text in the photo, without the places of its lines."""
     regions: tuple[Region, ...] = ()
     """Of a panorama: what `vector` shows, and then each of `parts`."""
     parts: tuple[Vectors, ...] = ()
@@ -151,10 +156,14 @@ def import_collection(
         if noted:  # first: a note keeps its vector without a photo
             with store.catalog.transaction():
                 notes += sum(store.catalog.notes.add(content, text) for content, text in noted)
+        batch.readings[:] = [
+            each for each in batch.readings if not store.catalog.readings.has(each.content_hash, "read")
+        ]
         space = store.commit(space, batch, codecs=codecs())
         batch.images.clear()
         batch.regions.clear()
         batch.texts.clear()
+        batch.readings.clear()
         noted.clear()
         return space
 
@@ -167,6 +176,8 @@ def import_collection(
                 if item.regions and not store.catalog.regions.has(space.id, item.content_hash):
                     batch.regions[item.content_hash] = item.regions
                 noted.extend((item.content_hash, text) for text in item.notes)
+                if item.reading is not None:
+                    batch.readings.append(item.reading)
                 seen += 1
             elif item.text is not None:
                 batch.texts.setdefault(text_key(item.text), item.vector)
@@ -289,7 +300,21 @@ def _photo_item(record: Any, values: Any, dim: int, where: str) -> Item:
             place, vector = (other.get("region"), other.get("vector")) if isinstance(other, dict) else (None, None)
             regions.append(_region(place, where))
             parts.append(_unit(vector if isinstance(vector, list) else [], dim, where))
-    return Item(_unit(values, dim, where), content, notes=notes, regions=tuple(regions), parts=tuple(parts))
+    vector, reading = _unit(values, dim, where), _reading(content, texts)
+    return Item(vector, content, notes=notes, reading=reading, regions=tuple(regions), parts=tuple(parts))
+
+
+def _reading(content_hash: bytes, texts: Any) -> Reading | None:
+    """What OCR has read in a photo, from the texts of its record."""
+    for text in texts if isinstance(texts, list) else ():
+        if isinstance(text, dict) and text.get("source") == OCR and isinstance(text.get("text"), str):
+            lines = tuple(
+                TextLine(line, 0.0, Region(0.0, 0.0, 0.0, 0.0))
+                for each in text["text"][:MAX_TEXT_CHARACTERS].split("\n")
+                if (line := as_note(each))
+            )
+            return Reading(content_hash, "read", IMPORTED, lines)
+    return None
 
 
 def _region(numbers: Any, where: str) -> Region:

@@ -12,6 +12,7 @@ from imgsearch.core.types import CarriedText, Photo
 from .database import Database
 from .failure_table import FailureTable
 from .note_table import NoteTable
+from .reading_table import ReadingTable
 from .records import FolderColumns, KnownPhoto, NewPhoto, at_or_below, below, now, pair_name, sidecar_stamp, split
 from .region_table import HAS_REGIONS
 from .schema import FACT_COLUMNS, PLACE_COLUMNS
@@ -23,10 +24,11 @@ FOLDERS_AT_ONCE = 256
 class PhotoTable:
     """The photos and the texts they carry."""
 
-    def __init__(self, database: Database, failures: FailureTable, notes: NoteTable) -> None:
+    def __init__(self, database: Database, failures: FailureTable, notes: NoteTable, readings: ReadingTable) -> None:
         self._db = database
         self._failures = failures
         self._notes = notes
+        self._readings = readings
 
     def in_folder(self, root_id: int, folder: bytes, space_id: str | None) -> dict[bytes, KnownPhoto]:
         """The photos of one folder by name. `has_vectors` is about that space: the picture, its regions and its
@@ -278,6 +280,8 @@ class PhotoTable:
             self._db.execute("insert or ignore into photo_texts values (?, ?, ?)", (photo_id, key, carried.source))
         if self._notes.exist(new.content_hash):
             self._notes.attach(new.content_hash)
+        if self._readings.has(new.content_hash, "read"):
+            self._readings.attach(new.content_hash)
         self._failures.delete(root_id, folder, name)
 
     def mark_present(self, photo_id: int, photo: Photo) -> None:
@@ -315,12 +319,12 @@ HAS_VECTORS = """
             where v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
         ) and not exists (
             select 1 from photo_texts t
-            where t.photo_id = p.id and t.source <> 'note' and not exists (
+            where t.photo_id = p.id and t.source not in ('note', 'ocr') and not exists (
                 select 1 from vectors v
                 where v.space_id = :space and v.modality = 'text' and v.key = t.key
             )
         )
     )
 """
-"""Whether the picture of a photo `p` and all its texts have vectors in that space. Notes do not count: embedding them
-does not need the photo."""
+"""Whether the picture of a photo `p` and all its texts have vectors in that space. Notes and what OCR read do not
+count: embedding them does not need the photo."""

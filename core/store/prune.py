@@ -70,6 +70,7 @@ def prune(
         if imported:
             store.catalog.vectors.clear_pending_imports()
         store.catalog.regions.delete_stale()
+        store.catalog.readings.delete_stale()
         for root_id, folder, name in failures:
             store.catalog.failures.delete(root_id, folder, name)
         for root in store.catalog.roots.all():
@@ -83,6 +84,7 @@ def prune(
     for space in store.catalog.spaces.all():
         store.update_graphs(space)
         store.save_slots(space)
+    store.update_text_index()
     if store.catalog.spaces.all():  # a catalogue without spaces may itself be damaged
         for orphan in orphans(store):
             if os.path.isdir(orphan) and not os.path.islink(orphan):

@@ -74,6 +74,8 @@ class Root:
     note: str | None = None
     exclude: tuple[str, ...] = ()
     hidden: bool = False
+    ocr: bool = False
+    """Whether runs of `index` also read the text in its pictures."""
 
     def path_of(self, relpath: str) -> str:
         """The absolute path of a file of this root. Raises IndexDamaged if it is outside the root."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from imgsearch.core.errors import IndexDamaged, IndexUnusable
 from imgsearch.core.paths import free_name, printable
 
+from . import text_index
 from .files import SALVAGED, list_paths, try_unlink
 from .vectors import crc_of
 
@@ -74,7 +75,7 @@ def orphans(store: Store) -> list[str]:
 def misplaced(store: Store) -> list[str]:
     """Links, pipes and folders where an index has a file, and anything else where it has a folder."""
     folders = _own_folders(store)
-    files = []
+    files = [text_index.path_of(store.folder)]
     for space in store.catalog.spaces.all():
         files += [store.vectors(space).path, store.slots_path(space)]
         files += [path for graph in store.graphs.all_of(space) for path in (graph.path, graph.info_path)]

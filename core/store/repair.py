@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from . import text_index
 from .catalog import Catalog
 from .consistency import CheckedTable
 from .graphs import Graph
@@ -51,6 +52,7 @@ def repair(store: Store, findings: Sequence[Finding]) -> bool:
     for space in store.catalog.spaces.all():
         store.update_graphs(space)
         store.save_slots(space)
+    store.update_text_index()
     return any(finding.part in ("catalogue", "photos", "texts", "vectors") for finding in findings)
 
 
@@ -67,6 +69,7 @@ def _change(change: Callable[[Catalog], object]) -> Fix:
 delete_orphans = _change(Catalog.delete_orphans)
 set_new_edition = _change(lambda catalog: catalog.consistency.set_new_edition())
 attach_notes = _change(lambda catalog: catalog.notes.attach())
+attach_readings = _change(lambda catalog: catalog.readings.attach())
 
 
 def choose_active_space(store: Store) -> None:
@@ -105,6 +108,15 @@ def fix_notes(bad: Sequence[tuple[bytes, bytes]]) -> Fix:
                         store.catalog.notes.add(of, text)
 
     return fix
+
+
+def delete_readings(contents: Sequence[bytes]) -> Fix:
+    """Forget what OCR read in these contents, so that they are read again."""
+    return _change(lambda catalog: catalog.readings.delete(contents))
+
+
+def remove_text_index(store: Store) -> None:
+    text_index.remove(store.folder)
 
 
 def remove_file(path: str) -> Fix:

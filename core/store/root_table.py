@@ -23,7 +23,9 @@ class RootTable:
         self._base = base
 
     def all(self) -> list[Root]:
-        rows = self._db.rows("select id, path, kind, device, state, note, exclude, hidden from roots order by path")
+        rows = self._db.rows(
+            "select id, path, kind, device, state, note, exclude, hidden, ocr from roots order by path"
+        )
         return [
             Root(
                 r[0],
@@ -34,6 +36,7 @@ class RootTable:
                 r[5],
                 tuple(map(str, parsed_json(r[6], list) or ())),
                 bool(r[7]),
+                bool(r[8]),
             )
             for r in rows
         ]

@@ -36,6 +36,7 @@ TABLES = (
     "calibrations",
     "failures",
     "notes",
+    "readings",
     "awaited",
 )
 SQLITE_HEADER_BYTES = 100
@@ -112,6 +113,7 @@ def _rescue(path: str, made: Catalog) -> None:
                 made.insert_salvaged(table, columns, row)
         made.delete_invalid()
         made.notes.attach()
+        made.readings.attach()
         made.delete_orphans()  # a row that names a lost row goes too
 
 

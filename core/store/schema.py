@@ -191,6 +191,22 @@ MIGRATIONS: tuple[str, ...] = (
     -- JSON files are sidecars now, and no longer listed as files that are not pictures.
     delete from failures where lower(cast(substr(name, -5) as text)) = '.json';
     """,
+    """
+    -- The text in pictures, by their content, whatever the name of the file. Photos have it as photo_texts with the
+    -- source 'ocr'. `places` has x, y, width, height and score of each line; `reader` is the version of what read it,
+    -- or of the rules by which a picture does not look like text.
+    create table readings (
+        content_hash blob primary key,
+        state text not null check (state in ('read', 'failed', 'unlikely')),
+        reader text not null,
+        key blob,
+        text text,
+        places text not null default '[]',
+        reason text,
+        read_at text not null
+    ) without rowid;
+    alter table roots add column ocr integer not null default 0;
+    """,
 )
 # Identifies the file as a catalogue of ours, for `file` and for check_version.
 APPLICATION_ID = 0x494D4753  # "IMGS"

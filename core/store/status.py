@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .reading_table import ReadingCounts
     from .records import Root, Space
     from .store import Store
 
@@ -28,6 +29,8 @@ class Status:
     """How many of the present photos have coordinates."""
     named_places: int
     """How many of these have a name for the place."""
+    readings: ReadingCounts
+    """How many of the present photos OCR has read."""
     spaces: tuple[Space, ...]
     active: Space | None
     covered: frozenset[str]
@@ -50,6 +53,7 @@ def status_of(store: Store) -> Status:
             texts=catalog.photos.count_texts(),
             located=located,
             named_places=named,
+            readings=catalog.readings.counts(),
             spaces=spaces,
             active=store.active_space(),
             covered=frozenset(space.id for space in spaces if store.graphs.are_complete(space)),

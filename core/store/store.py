@@ -30,11 +30,13 @@ from imgsearch.core.paths import fsync_path, printable
 from imgsearch.core.places import CATALOG, PORTABLE, remember_index
 from imgsearch.core.types import CarriedText, Modality, Photo, Region, Skipped, SpaceIdentity
 
+from . import text_index
 from .calibration import Calibration
 from .catalog import Catalog
 from .files import SALVAGED
 from .graphs import Graphs
 from .lock import POLL_SECONDS, OnWait, write_lock, writer_of
+from .reading_table import Reading
 from .records import KnownPhoto, NewPhoto, NewVector, Place, Root, Space, join, region_keys, split
 from .vectors import FlatVectors, SlotMap, crc_of
 
@@ -71,6 +73,8 @@ class Batch:
     found_again: list[tuple[KnownPhoto, Photo]] = field(default_factory=list)
     failures: list[tuple[int, Photo, Skipped, bool]] = field(default_factory=list)
     """(root id, photo, why, whether it is left out of reports)"""
+    readings: list[Reading] = field(default_factory=list)
+    """What OCR has read."""
     is_for_later: bool = False
     """Whether vectors are kept although no photo has their content or text yet."""
 
@@ -203,9 +207,10 @@ class Store:
     def complete(self, space: Space) -> int:
         """Make search use this space if every present photo, with its texts, and every note has its vectors there.
 
-        Returns how many photos and notes lack them. Photos that failed are not counted.
+        Returns how many photos, notes and texts read by OCR lack them. Photos that failed are not counted.
         """
         missing = len(self.catalog.photos.without_vectors(space.id)) + len(self.catalog.notes.without_vectors(space.id))
+        missing += len(self.catalog.readings.without_vectors(space.id))
         active = self.active_space()
         if missing or (space.slots == 0 and active is not None and active.slots > 0):
             return missing
@@ -244,6 +249,8 @@ class Store:
                 self.catalog.photos.mark_present(known.id, found)
             for root_id, failed, skipped, is_silent in batch.failures:
                 self.catalog.failures.write(root_id, failed, skipped, codecs=codecs, is_silent=is_silent)
+            for reading in batch.readings:
+                self.catalog.readings.add(reading)
             if batch.is_for_later:
                 parts = {key for of, regions in batch.regions.items() for key in region_keys(of, regions)[1:]}
                 self.catalog.vectors.add_pending_imports(batch.images.keys() - parts, batch.texts)
@@ -338,6 +345,10 @@ class Store:
         """Write the slot map after a small change, unless a graph is due: a stale map tells the next run to make it."""
         if self.graphs.are_up_to_date(space):
             self.save_slots(space)
+
+    def update_text_index(self) -> None:
+        """Bring the full-text index up to date."""
+        text_index.update(self.catalog, self.folder)
 
     def update_graphs(self, space: Space, stop: Callable[[], bool] = lambda: False) -> bool:
         """Build the graphs that are due and not valid. False without hnswlib, or if `stop` ended it early."""
