@@ -201,6 +201,8 @@ def test_a_decoder_that_crashes_costs_its_file_and_is_not_tried_again(imgsearch,
     assert sorted(state for state, _, _ in readings(tmp_path / "index").values()) == ["failed", *["read"] * 4]
     assert "no photos with text left to read" in imgsearch("ocr", "--all").err
     assert imgsearch("status", "--json").records[0]["ocr"]["failed"] == 1
+    (failure,) = imgsearch("failures", "--json").records
+    assert (failure["path"], failure["stage"]) == (str(crashing), "ocr")
 
 
 def test_export_and_import_carry_what_was_read(imgsearch, read_papers, tmp_path, monkeypatch):
@@ -300,6 +302,22 @@ def test_a_picture_is_read_upright(imgsearch, tmp_path):
     imgsearch("index", tmp_path / "papers", "--ocr", "--model", "builtin")
     (hit,) = imgsearch("query", "--text-contains", "turned by the camera", "--json").records
     assert hit["line_region"][2] > hit["line_region"][3]
+
+
+def test_the_library_opens_no_connection_and_prints_nothing(papers):
+    script = """
+import sys
+NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.sendto", "socket.sendmsg")
+sys.addaudithook(lambda event, arguments: event in NETWORK and sys.exit(f"{event} {arguments}"))
+from PIL import Image
+from imgsearch.core.photos.ocr import Reader
+with Image.open(sys.argv[1]) as image:
+    assert len(Reader().lines(image.convert("RGB"))) == 3
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    command = [sys.executable, "-P", "-c", script, papers / "invoice.jpg"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize(

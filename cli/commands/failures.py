@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from imgsearch.cli.output import render
+
+if TYPE_CHECKING:
+    from imgsearch.core.types import Skipped
 
 DAMAGED = "damaged: the end of the file is missing, indexed from the part that is there"
 
@@ -14,6 +18,8 @@ def failures(*, show_all: bool, as_json: bool, index: str | None) -> int:
 
     A file that cannot be decoded is tried again when it changes, or when this installation can read more formats. One
     that could not be opened or listed is tried again in every run.
+
+    The stage `ocr` names photos that are indexed, but whose text could not be read.
 
     A photo that lacks its end is indexed if at least a quarter of it can be decoded. --all lists these photos too.
 
@@ -26,10 +32,10 @@ def failures(*, show_all: bool, as_json: bool, index: str | None) -> int:
     from imgsearch.core.types import Skipped
 
     with open_store(index) as store:
-        found = [(one, False) for one in store.failures()]
+        found = [(one, False) for one in sorted([*store.failures(), *store.failed_readings()], key=_path)]
         if show_all:
             found += [(Skipped(path, "decode", DAMAGED), True) for path in store.damaged()]
-    for one, is_damaged in sorted(found, key=lambda pair: pair[0].path) if show_all else found:
+    for one, is_damaged in sorted(found, key=lambda pair: _path(pair[0])) if show_all else found:
         if as_json:
             record = {**path_fields(one.path), "stage": one.stage, "reason": one.reason}
             render.emit_json(record | ({"is_damaged": is_damaged} if show_all else {}))
@@ -40,3 +46,7 @@ def failures(*, show_all: bool, as_json: bool, index: str | None) -> int:
             render.emit(b"\t".join(fields))
     render.flush()
     return 0
+
+
+def _path(one: Skipped) -> str:
+    return one.path

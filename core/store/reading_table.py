@@ -168,6 +168,16 @@ class ReadingTable:
         )
         return ReadingCounts(*row)
 
+    def failed(self) -> list[tuple[int, str]]:
+        """(id, reason) of the present photos whose text could not be read."""
+        return self._db.rows(
+            """
+            select p.id, d.reason from readings d
+            cross join photos p on p.content_hash = d.content_hash and p.state = 'present'
+            where d.state = 'failed'
+            """
+        )
+
     def attach(self, content_hash: bytes | None = None) -> None:
         """Add the texts to the photos with that content, or to all photos."""
         which = "true" if content_hash is None else "d.content_hash = :content"

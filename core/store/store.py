@@ -428,6 +428,12 @@ class Store:
             for root_id, folder, name, stage, reason in self.catalog.failures.reported()
         ]
 
+    def failed_readings(self) -> list[Skipped]:
+        """The indexed photos in which OCR could read no text."""
+        reasons = dict(self.catalog.readings.failed())
+        places = self.catalog.places.by_id(list(reasons))
+        return [Skipped(place.path, "ocr", str(reasons[place.id])) for place in places]
+
     def damaged(self) -> list[str]:
         """The indexed photos of which only a part could be read, by path."""
         return [place.path for place in self.catalog.places.by_id(self.catalog.photos.damaged())]
