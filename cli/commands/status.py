@@ -128,9 +128,9 @@ def _places_line(record: dict[str, Any]) -> str:
 
 
 def _ocr_line(counts: dict[str, int]) -> str:
-    parts = [f"{render.count(counts['read'], 'photo')} read, {counts['with_text']:,} with text"]
+    parts = [f"{render.count(counts['read'], 'photo')} read ({counts['with_text']:,} with text)"]
+    parts += [f"{counts['unlikely']:,} left out: unlike text"] if counts["unlikely"] else []
     parts += [f"{counts['failed']:,} failed"] if counts["failed"] else []
-    parts += [f"{counts['unlikely']:,} that do not look like text not read"] if counts["unlikely"] else []
     return ", ".join(parts)
 
 

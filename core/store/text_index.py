@@ -1,9 +1,9 @@
 """A full-text index of the texts of photos: SQLite FTS5, in a file of its own beside the catalogue.
 
 It is made once OCR has read something: the few texts of other photos are quickly indexed for each query. It is derived
-from the catalogue, and nothing depends on it. A text never changes under its key, so a stale file is
-still right about the texts that it has, and those that it lacks are indexed in memory for one query. A file that is
-damaged or missing is made again by the next run.
+from the catalogue, and nothing depends on it. A text never changes under its key, so a stale file is still right about
+the texts that it has, and those that it lacks are indexed in memory for one query. A file that is damaged or missing is
+made again by the next run.
 
 Case and accents do not matter, and punctuation only separates words. Scripts that are written without spaces are
 indexed by the character.
