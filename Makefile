@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := dev,browser,raw,jxl,parquet,places,ocr
+EXTRAS := dev,browser,raw,jxl,parquet,places,ocr,video
 DEMO := .demo
 # An environment without torch, which `make light` and the targets after it use. Same rules, same Python.
 LIGHT := .light

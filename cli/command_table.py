@@ -37,6 +37,7 @@ from .options import (
     RANKING,
     UNDER,
     VERBOSE,
+    VIDEO,
     WAIT,
     WEIGHT,
     WORKERS,
@@ -150,6 +151,7 @@ _INDEX = Command(
         ),
         EXCLUDE,
         HIDDEN,
+        VIDEO,
         DECODE,
         Option(
             "batch_size", "--batch-size -b", "Number of pictures to embed at once. Default: depends on the device.",
@@ -299,8 +301,8 @@ _QUERY = Command(
             is_list=True, group=FILTERS, api="orientation",
         ),
         Option(
-            "has", "--has", "Only photos that have this information.", choices=("gps", "caption", "date", "damage"),
-            is_list=True, group=FILTERS, api="has",
+            "has", "--has", "Only photos that have this information, or are videos.",
+            choices=("gps", "caption", "date", "damage", "video"), is_list=True, group=FILTERS, api="has",
         ),
         Option(
             "text_contains", "--text-contains",
@@ -429,7 +431,7 @@ _WATCH = Command(
         ),
     ),
     (
-        MODEL, EXCLUDE, HIDDEN, DECODE, WORKERS,
+        MODEL, EXCLUDE, HIDDEN, VIDEO, DECODE, WORKERS,
         Option(
             "poll", "--poll", "Seconds between scans of folders that cannot report changes, such as network disks.",
             type=float, metavar="S", default=60.0, minimum=1,

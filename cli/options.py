@@ -168,6 +168,15 @@ HIDDEN = flag(
     group=FILTERS,
     is_common=True,
 )
+VIDEO = Option(
+    "video",
+    "--video",
+    "Index videos, too: mp4, mov, mkv, webm, avi. Remembered for the folder.",
+    type=bool,
+    off="--no-video",
+    group=FILTERS,
+    is_common=True,
+)
 DECODE = Option(
     "decode",
     "--decode",

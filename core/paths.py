@@ -19,6 +19,7 @@ PICTURE_EXTENSIONS = RAW_EXTENSIONS | frozenset(
     ".pnm .ppm .psb .psd .pxr .qoi .ras .sgi .svg .svgz .tga .tif .tiff .vda .vst .webp .xbm .xcf .xpm".split()
 )
 """Extensions of picture files, whether or not this installation can read them."""
+VIDEO_EXTENSIONS = frozenset(".3gp .avi .m4v .mkv .mov .mp4 .webm".split())
 
 
 def extension(path: str) -> str:
@@ -28,6 +29,10 @@ def extension(path: str) -> str:
 
 def has_picture_extension(path: str) -> bool:
     return extension(path) in PICTURE_EXTENSIONS
+
+
+def has_video_extension(path: str) -> bool:
+    return extension(path) in VIDEO_EXTENSIONS
 
 
 def is_raw(path: str) -> bool:
@@ -179,6 +184,13 @@ def size(number: int) -> str:
             return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
         amount /= 1000
     return f"{amount:.1f} TB"
+
+
+def clock(seconds: float) -> str:
+    """A time in a video as players show it: `1:05`, `1:02:05`."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Modality = Literal["image", "text"]
 MODALITIES: tuple[Modality, ...] = ("image", "text")
-DateFrom = Literal["exif", "xmp", "iptc", "takeout"]
+DateFrom = Literal["exif", "xmp", "iptc", "takeout", "video"]
 Stage = Literal["walk", "read", "memory", "decode", "embed", "ocr"]
 """Where a file failed. `memory`: not enough memory to decode it."""
 
@@ -45,9 +45,11 @@ class Photo:
     inode: int
     sidecars: tuple[Sidecar, ...] = ()
     pair: str | None = None
-    """For a RAW file: the relpath of the JPEG or HEIC of the same shot in the same folder, if any."""
+    """For a RAW file or a video: the relpath of the JPEG or HEIC of the same name in the same folder, if any."""
     named: bool = False
     """Given by name on the command line, so that skipping it needs a reason."""
+    video: bool = False
+    """It has the name of a video, and videos are wanted."""
 
     @property
     def path(self) -> str:
@@ -88,12 +90,15 @@ class CarriedText:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A part of an upright picture: its top left corner and its size, as fractions of the picture's sides."""
+    """A part of an upright picture: its top left corner and its size, as fractions of the picture's sides. Or a moment
+    of a video."""
 
     x: float
     y: float
     width: float
     height: float
+    at: float | None = None
+    """Seconds from the start of a video."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +127,8 @@ class Facts:
     taken_offset: str | None = None
     """`+02:00`, if the camera recorded it."""
     date_from: DateFrom | None = None
-    """Where `taken_at` was found. `takeout`: in a JSON file of a Google Takeout, as an instant in UTC."""
+    """Where `taken_at` was found. `takeout`: in a JSON file of a Google Takeout, as an instant in UTC. `video`: in the
+    header of a video."""
     camera_make: str | None = None
     camera: str | None = None
     lens: str | None = None
@@ -140,6 +146,8 @@ class Facts:
     texts: tuple[CarriedText, ...] = ()
     is_damaged: bool = False
     """The file lacks its end, and only a part of the pixels could be decoded."""
+    duration_seconds: float | None = None
+    """Of a video, and only of one."""
     problems: tuple[str, ...] = ()
     """Names of sidecars that are malformed, each with what is wrong with it. Not kept in the index."""
 

@@ -412,6 +412,12 @@ def imgsearch(tmp_path, monkeypatch, capfdbinary, kept_workers, kept_model):
 
 
 UNDO_MIGRATION = {
+    10: """
+        drop index videos;
+        alter table roots drop column video;
+        alter table photos drop column duration_seconds;
+        alter table regions drop column seconds
+    """,
     9: "drop table readings; alter table roots drop column ocr",
     8: "alter table photos drop column date_from",
     7: """

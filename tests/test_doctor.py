@@ -222,7 +222,7 @@ def test_what_a_library_prints_is_no_answer(tmp_path, monkeypatch):
 def test_requirements_are_those_of_the_package():
     project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    names = ("raw", "jxl", "serve", "places", "ocr")
+    names = ("raw", "jxl", "serve", "places", "ocr", "video")
     declared = [*project["dependencies"], *(line for name in names for line in extras[name])]
     for name in (*machine.LIBRARIES.values(), "torch", "torchvision", "open_clip_torch", "starlette", "uvicorn",
                  "reverse-geocode"):  # fmt: skip

@@ -13,7 +13,7 @@ from imgsearch import cli, core
 
 HEAVY = {
     "torch", "torchvision", "open_clip", "timm", "numpy", "PIL", "pillow_heif", "sqlite_utils", "hnswlib",
-    "huggingface_hub", "tqdm", "rich", "onnxruntime", "onnx", "watchfiles", "scipy", "rapidocr", "cv2",
+    "huggingface_hub", "tqdm", "rich", "onnxruntime", "onnx", "watchfiles", "scipy", "rapidocr", "cv2", "av",
 }  # fmt: skip
 
 RUN = """
@@ -52,7 +52,7 @@ PACKAGES = (
 OWNERS = {
     "torch": "models", "open_clip": "models", "onnxruntime": "models", "onnx": "models", "hnswlib": "store",
     "sqlite_utils": "store", "watchfiles": "indexing", "scipy": "photos", "reverse_geocode": "photos",
-    "rapidocr": "photos", "cv2": "photos",
+    "rapidocr": "photos", "cv2": "photos", "av": "photos",
 }  # fmt: skip
 
 TOP = Path(core.__path__[0])

@@ -216,7 +216,7 @@ def test_many_threads_may_ask_at_once(tmp_path):
 
 def test_many_come_in_the_order_they_were_asked_for(tmp_path, thumbnails):
     names = ["lemon", "missing", "banana", "carrots"]
-    found = list(thumbnails.jpegs([(str(ALBUM / f"{name}.jpg"), None) for name in names], 48))
+    found = list(thumbnails.jpegs([(str(ALBUM / f"{name}.jpg"), None, None) for name in names], 48))
     alone = [thumbnails.jpeg(str(ALBUM / f"{name}.jpg"), None, 48) for name in names if name != "missing"]
     assert [found[0], *found[2:]] == alone
     assert isinstance(found[1], SkipPhoto) and found[1].reason == "vanished before it was read"
@@ -224,7 +224,7 @@ def test_many_come_in_the_order_they_were_asked_for(tmp_path, thumbnails):
 
 def test_a_caller_that_stops_early_leaves_nothing_running(tmp_path):
     with Thumbnails(str(tmp_path / "cache")) as thumbnails:
-        for _ in thumbnails.jpegs([(str(GOOD), None)] * 200, 300):
+        for _ in thumbnails.jpegs([(str(GOOD), None, None)] * 200, 300):
             break
     with pytest.raises(PoolClosed):
         thumbnails.jpeg(str(GOOD), None, 64)

@@ -35,6 +35,7 @@ def index(
     preprocess_from: str | None,
     exclude: tuple[str, ...],
     hidden: bool,
+    video: bool | None,
     decode: Literal["fast", "exact"],
     batch_size: int | None,
     workers: int | None,
@@ -72,7 +73,7 @@ def index(
         reading.require_library()
     stop, received = threading.Event(), Received()
     progress = Progress(as_json=as_json, quiet=quiet, verbose=verbose, stop=stop)
-    plan = IndexPlan(absolute(paths), exclude, hidden, dry_run, decode, batch_size, workers, time_limit, ocr)
+    plan = IndexPlan(absolute(paths), exclude, hidden, video, dry_run, decode, batch_size, workers, time_limit, ocr)
 
     def say(message: str) -> None:
         if not quiet:

@@ -28,6 +28,7 @@ def watch(
     model: str | None,
     exclude: tuple[str, ...],
     hidden: bool,
+    video: bool | None,
     decode: Literal["fast", "exact"],
     workers: int | None,
     poll: float,
@@ -61,7 +62,7 @@ def watch(
     for path in folders:
         if os.path.lexists(path) and not os.path.isdir(path):
             raise UsageError(f"{printable(path)}: not a folder", hint="watch the folder it is in")
-    plan = IndexPlan(folders, exclude, hidden, decode=decode, workers=workers)
+    plan = IndexPlan(folders, exclude, hidden, video, decode=decode, workers=workers)
     stop, received = threading.Event(), Received()
     with orderly_stop(stop, received), contextlib.closing(Watcher()) as changes:
         voice = _Voice(stop, poll, as_json=as_json, quiet=quiet, verbose=verbose)

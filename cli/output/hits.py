@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from imgsearch.core.paths import path_fields, printable
+from imgsearch.core.paths import clock, path_fields, printable
 
 from . import render
 
@@ -40,6 +40,7 @@ FACTS = (
     "country_code",
     "rating",
     "is_damaged",
+    "duration_seconds",
 )
 """What `--metadata` adds, with `size`, `modified_at` and `keywords`."""
 
@@ -61,6 +62,7 @@ FIELDS = (
     "height",
     "model",
     "region",
+    "at",
     "text",
     "text_source",
     "line",
@@ -136,7 +138,8 @@ class HitPrinter:
     def _print_row(self, hit: Hit) -> None:
         found_by = shown_text(hit)
         text = f"  {printable(found_by)!r}" if found_by else ""
-        more = f"  (+{len(hit.members)} more)" if hit.members else ""
+        more = f"  at {clock(hit.place.at)}" if hit.place.at is not None else ""
+        more += f"  (+{len(hit.members)} more)" if hit.members else ""
         score = f"{hit.score:7.3f}"
         if math.isnan(hit.score):  # listed by date
             score = f"{printable(taken_at(hit) or '').replace('T', ' ')[:16]:16}"
@@ -203,6 +206,8 @@ def hit_record(hit: Hit, *, metadata: bool = False) -> dict[str, object]:
         record["probability"] = round(hit.probability, 6)
     if place.region is not None:
         record["region"] = region_record(place.region)
+    if place.at is not None:
+        record["at"] = round(place.at, 3)
     if place.text is not None:
         record["text"] = place.text
         record["text_source"] = place.text_source
@@ -267,6 +272,7 @@ def facts_line(hit: Hit) -> str:
     parts = [
         str(taken_at(hit) or "").replace("T", " "),
         f"{facts['width']}x{facts['height']} {facts['format']}, {render.size(hit.place.size)}",
+        clock(facts["duration_seconds"]) if facts["duration_seconds"] else "",
         facts["camera"],
         facts["lens"],
         f"{facts['focal_length_mm']:g} mm" if facts["focal_length_mm"] else "",

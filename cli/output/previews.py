@@ -38,7 +38,7 @@ class Previews:
         if not hits:
             return
         with Thumbnails(workers=min(processor_cores(), len(hits))) as thumbnails:
-            pictures = thumbnails.jpegs(((hit.path, hit.place.content_hash) for hit in hits), SIDE)
+            pictures = thumbnails.jpegs(((hit.path, hit.place.content_hash, hit.place.at) for hit in hits), SIDE)
             with contextlib.closing(pictures):
                 for picture in pictures:
                     if isinstance(picture, bytes):

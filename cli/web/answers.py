@@ -66,7 +66,8 @@ def place_record(place: NamedPlace) -> dict[str, Any]:
 
 def _addresses(place: Place) -> dict[str, Any]:
     version = place.content_hash.hex()[:16]
-    return {"id": place.id, "thumbnail": f"/api/photos/{place.id}/thumbnail?v={version}"}
+    moment = "" if place.at is None else f"&at={place.at:.3f}"
+    return {"id": place.id, "thumbnail": f"/api/photos/{place.id}/thumbnail?v={version}{moment}"}
 
 
 def _finite(value: Any) -> Any:

@@ -260,14 +260,17 @@ class Pages:
 
     def _thumbnail(self, request: Request) -> Response:
         place = self._place(_number(request))
-        side = _from_query(request, openapi.THUMBNAIL).get("side", 320)
-        tag = f'"{place.content_hash.hex()[:32]}-{side}"'
+        asked = _from_query(request, openapi.THUMBNAIL)
+        side, at = asked.get("side", 320), asked.get("at")
+        if place.facts["duration_seconds"] is None:
+            at = None
+        tag = f'"{place.content_hash.hex()[:32]}-{side}{"" if at is None else f"-{at}"}"'
         headers = {"cache-control": THUMBNAIL_CACHING, "etag": tag}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
         _require_as_indexed(place)
         try:
-            data = self._thumbnails.jpeg(place.path, place.content_hash, side)
+            data = self._thumbnails.jpeg(place.path, place.content_hash, side, at)
         except SkipPhoto as skipped:
             raise Refused(410, skipped.reason) from skipped
         except PoolClosed:

@@ -34,6 +34,12 @@ _IDS: Schema = {"type": "array", "items": _ID, "maxItems": 64}
 _CHOSEN: Schema = {**_IDS, "minItems": 1, "maxItems": MAX_CHOSEN}
 _LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 60}
 _OFFSET: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_OFFSET, "default": 0}
+MAX_SECONDS = 1_000_000
+_MOMENT: Schema = {
+    "type": "number",
+    "minimum": 0,
+    "description": "Only of a video: the moment that was found, in seconds.",
+}
 _REGION: Schema = {
     "type": "array",
     "items": {"type": "number", "minimum": 0, "maximum": 1},
@@ -94,6 +100,7 @@ NOTE = _object({"photos": _CHOSEN, "text": {**_TEXT, "maxLength": MAX_CHARACTERS
 BROWSE: dict[str, Schema] = {**FILTERS, "limit": _LIMIT, "offset": {**_OFFSET, "maximum": MAX_PHOTOS}}
 THUMBNAIL: dict[str, Schema] = {
     "side": {"type": "integer", "enum": list(SIDES), "default": 320},
+    "at": {"type": "number", "minimum": 0, "maximum": MAX_SECONDS, "description": "Of a video: the moment to show."},
     "v": {"type": "string", "maxLength": 64, "description": "Any text, to make the address of another version differ."},
 }
 
@@ -171,8 +178,14 @@ def from_query(pairs: list[tuple[str, str]], schema: dict[str, Schema]) -> dict[
         elif name in values:
             values[name] = [text]  # given twice, which no type allows
         else:
-            values[name] = int(text) if kind == "integer" and re.fullmatch(r"-?[0-9]{1,19}", text, re.ASCII) else text
+            values[name] = _number(text) if kind in ("integer", "number") else text
     return values
+
+
+def _number(text: str) -> int | float | str:
+    if re.fullmatch(r"-?[0-9]{1,19}", text, re.ASCII):
+        return int(text)
+    return float(text) if re.fullmatch(r"[0-9]{1,9}\.[0-9]{1,6}", text, re.ASCII) else text
 
 
 # ---- The document ----------------------------------------------------------------------------------------------------
@@ -273,7 +286,7 @@ def document() -> dict[str, Any]:
 def _hits() -> Schema:
     return _object(
         {
-            "hits": {"type": "array", "items": {**_ANY, "properties": {"region": _REGION}}},
+            "hits": {"type": "array", "items": {**_ANY, "properties": {"region": _REGION, "at": _MOMENT}}},
             "more": {"type": "boolean", "description": "Whether a larger offset may find more."},
             "seconds": {"type": "number"},
             "phrases": {

@@ -30,6 +30,7 @@ LIBRARIES = {
     "pillow_heif": "pillow-heif",
     "pillow_jxl": "pillow-jxl-plugin",
     "rawpy": "rawpy",
+    "av": "av",
     "onnxruntime": "onnxruntime",
     "hnswlib": "hnswlib",
     "sqlite_utils": "sqlite-utils",
@@ -274,7 +275,12 @@ def codecs(probes: Libraries) -> Iterator[Finding]:
         yield report(f"this pillow was built without {', '.join(lacking)}", fix)
     if not pillow["littlecms2"]:
         yield warning("this pillow was built without littlecms2: colours are not converted to sRGB", fix)
-    others = {"pillow_heif": ("HEIC and HEIF", ""), "rawpy": ("RAW", "raw"), "pillow_jxl": ("JPEG XL", "jxl")}
+    others = {
+        "pillow_heif": ("HEIC and HEIF", ""),
+        "rawpy": ("RAW", "raw"),
+        "pillow_jxl": ("JPEG XL", "jxl"),
+        "av": ("videos", "video"),
+    }
     for module, (kind, extra) in others.items():
         name, answer = LIBRARIES[module], probes[module].answer()
         version = version_of(name)

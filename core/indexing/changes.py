@@ -14,10 +14,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
-from imgsearch.core.paths import printable
+from imgsearch.core.paths import has_video_extension, printable
 from imgsearch.core.photos.codecs import codecs
 from imgsearch.core.photos.walk import FolderWalk, Listing, Walk, named_photo
 from imgsearch.core.store.catalog import Catalog
@@ -35,6 +35,9 @@ RETRIED_STAGES = ("walk", "read", "memory")
 LOST_SHARE = 0.2
 LOST_PHOTOS = 50
 
+# Why the video of a Live Photo is no photo of its own.
+OF_LIVE_PHOTO = "the video of a Live Photo"
+
 
 @dataclass(frozen=True, slots=True)
 class IndexPlan:
@@ -44,6 +47,8 @@ class IndexPlan:
     """Absolute paths of files and folders. Empty: every root of the index."""
     exclude: tuple[str, ...] = ()
     hidden: bool = False
+    video: bool | None = None
+    """Whether to index videos. None: as before."""
     dry_run: bool = False
     decode: Literal["fast", "exact"] = "fast"
     batch_size: int | None = None
@@ -143,7 +148,7 @@ class TodoList:
         photo = todo.photo
         beside = [[s.relpath, s.size, s.mtime_ns] for s in photo.sidecars]
         stat = [photo.size, photo.mtime_ns, photo.inode]
-        place = [photo.root, photo.relpath, *stat, beside, photo.pair, photo.named]
+        place = [photo.root, photo.relpath, *stat, beside, photo.pair, photo.named, photo.video]
         row = json.dumps([todo.root_id, todo.is_change, todo.failed_before, place])
         self._connection.execute("insert into todo values (?)", (row,))
         self._count += 1
@@ -157,9 +162,9 @@ class TodoList:
     def __iter__(self) -> Iterator[Todo]:
         for (item,) in self._connection.execute("select item from todo order by rowid"):
             root_id, is_change, failed_before, place = json.loads(item)
-            root, relpath, size, mtime_ns, inode, beside, pair, named = place
+            root, relpath, size, mtime_ns, inode, beside, pair, named, video = place
             sidecars = tuple(Sidecar(*sidecar) for sidecar in beside)
-            photo = Photo(root, relpath, size, mtime_ns, inode, sidecars, pair, named)
+            photo = Photo(root, relpath, size, mtime_ns, inode, sidecars, pair, named, video)
             yield Todo(root_id, photo, is_change, failed_before)
 
 
@@ -198,11 +203,13 @@ class Survey:
         self._kept_by_name: set[int] = set()
         """Ids of photos that were indexed by name, not found by a walk."""
         self._missing: list[_Missing] = []
+        self._with_videos = False
+        """Whether the root that is looked at is indexed with its videos."""
         self.batch = Batch()
 
     def run(self, todo: TodoList) -> None:
         """Put the files to read into `todo`. Raises UsageError for a path that does not exist."""
-        rules = Rules(self._plan.exclude, self._plan.hidden)
+        rules = Rules(self._plan.exclude, self._plan.hidden, self._plan.video)
         chosen = targets(self._store, self._plan.paths, rules, dry_run=self._plan.dry_run)
         places = [(target.root.id, target.start) for target in chosen if target.photo is None]
         with closing(FolderDigests(self._catalog, places, self._space_id)) as digests:
@@ -250,6 +257,9 @@ class Survey:
         walk = walk_of(self._catalog, target, Walk)
         with_failures = frozenset(self._catalog.failures.folders_below(root.id, os.fsencode(start)))
         visited: set[bytes] = set()
+        self._with_videos = bool(target.rules.video)
+        # Videos of earlier runs, which wanted them: this one does not see them.
+        videos = {} if self._with_videos else self._catalog.photos.videos_of(root.id)
         lost: list[tuple[int, str]] = []
         unreadable: set[tuple[bytes, bytes]] = set()
         for found in walk.listings():
@@ -259,6 +269,10 @@ class Survey:
                 unreadable.add(self._walk_failure(root, found))
                 continue
             folder = os.fsencode(found.relpath)
+            if folder in videos:
+                found = found.without(videos[folder])
+                if not found:
+                    continue
             visited.add(folder)
             self._on_event(Event("walking", count=self._summary.found))
             failures = self._catalog.failures.in_folder(root.id, folder) if folder in with_failures else {}
@@ -318,7 +332,11 @@ class Survey:
         still_failing = {}
         for at, name in enumerate(found.names):
             failure = failures.get(os.fsencode(name))
-            if failure and failure.stage not in RETRIED_STAGES and self._is_same_failure(failure, found.photo(at)):
+            if (
+                failure
+                and failure.stage not in RETRIED_STAGES
+                and self._is_same_failure(failure, self._as_wanted(found.photo(at)))
+            ):
                 still_failing[name] = failure
         return still_failing
 
@@ -369,6 +387,7 @@ class Survey:
                 continue
             self._summary.found += 1
             known, failure = known_photos.get(name), failures.get(name)
+            photo = self._as_wanted(photo, known)
             failed_before = failure.reason if failure and self._is_same_failure(failure, photo) else None
             if failure and failed_before and failure.stage not in RETRIED_STAGES:
                 self._count_failure(failure)
@@ -376,6 +395,7 @@ class Survey:
                 known
                 and known.has_vectors
                 and _is_unchanged(known, photo)
+                and not (photo.video and known.pair != pair_name(photo))
                 and name in inodes.get(photo.inode, {name})  # otherwise another file of this folder now has its name
             ):
                 self._summary.unchanged += 1
@@ -388,6 +408,12 @@ class Survey:
                 is_change = known is not None and known.state == "present" and not _is_unchanged(known, photo)
                 todo.append(Todo(root.id, photo, is_change, failed_before))
 
+    def _as_wanted(self, photo: Photo, known: KnownPhoto | None = None) -> Photo:
+        """The photo with whether a video is wanted there: in this root, or because it was once given by name."""
+        if not has_video_extension(photo.relpath):
+            return photo
+        return replace(photo, video=self._with_videos or photo.named or bool(known and known.named))
+
     def _is_being_written(self, photo: Photo) -> bool:
         now, min_age = time.time_ns(), self._plan.min_age_seconds * 1e9
         times = [photo.mtime_ns, *(sidecar.mtime_ns for sidecar in photo.sidecars)]
@@ -396,6 +422,8 @@ class Survey:
     def _is_same_failure(self, failure: KnownFailure, photo: Photo) -> bool:
         if (failure.size, failure.mtime_ns, failure.codecs) != (photo.size, photo.mtime_ns, codecs()):
             return False
+        if failure.is_silent and photo.video:
+            return failure.reason == OF_LIVE_PHOTO and photo.pair is not None and not photo.named
         return not (failure.is_silent and photo.named)
 
     def _missing_from(
@@ -493,7 +521,7 @@ def folders_of(store: Store, plan: IndexPlan) -> dict[str, bool]:
     An offline root gives only its own folder. Raises UsageError for a path that does not exist.
     """
     found: dict[str, bool] = {}
-    for target in targets(store, plan.paths, Rules(plan.exclude, plan.hidden), dry_run=True):
+    for target in targets(store, plan.paths, Rules(plan.exclude, plan.hidden, plan.video), dry_run=True):
         root = target.root
         if target.photo is not None or root.kind == "files":
             folders = store.catalog.photos.folders_below(root.id, b"")
@@ -518,6 +546,7 @@ def walk_of(catalog: Catalog, target: Target, kind: type[W]) -> W:
         target.start,
         exclude=rules.exclude,
         hidden=rules.hidden,
+        video=bool(rules.video),
         elsewhere=[*_roots_inside(catalog, root), *_identity(os.path.dirname(catalog.path))],
         others=_other_roots(catalog, root),
     )

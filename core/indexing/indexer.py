@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from imgsearch.core.errors import IndexDamaged
+from imgsearch.core.errors import IndexDamaged, UsageError
 from imgsearch.core.late import LateModule
 from imgsearch.core.models.onnx_embedder import OnnxEmbedder
 from imgsearch.core.models.phrases import neutral_phrases
 from imgsearch.core.paths import has_picture_extension, is_network_filesystem, printable
 from imgsearch.core.photos import gazetteer
-from imgsearch.core.photos.codecs import codecs
+from imgsearch.core.photos.codecs import codecs, version_of
 from imgsearch.core.store.calibration import CALIBRATION_VERSION, Calibration, calibrate, sampled
 from imgsearch.core.store.catalog import Catalog
 from imgsearch.core.store.records import NewPhoto, Space, region_keys, text_key
@@ -29,7 +29,7 @@ from imgsearch.core.store.store import Batch, RunProgress, Store
 from imgsearch.core.types import CarriedText, Embedder, NotAPicture, Region, Skipped, SkipPhoto
 
 from . import reading
-from .changes import Event, IndexPlan, Listener, Summary, Survey, Todo, TodoList
+from .changes import OF_LIVE_PHOTO, Event, IndexPlan, Listener, Summary, Survey, Todo, TodoList
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from imgsearch.core.photos import preprocess
-    from imgsearch.core.photos.decode_pool import DecodePool
+    from imgsearch.core.photos.decode_pool import DecodedPhoto, DecodePool
     from imgsearch.core.types import Squares, Vectors
 else:  # not needed where nothing is new
     np, preprocess = LateModule("numpy"), LateModule("imgsearch.core.photos.preprocess")
@@ -52,6 +52,8 @@ DEFAULT_BATCH = 32
 NAMED_AT_ONCE = 1_000
 # A file that takes longer than this no longer holds up those behind it.
 PATIENCE_SECONDS = 0.5
+# The video of a Live Photo takes three seconds. A longer one of the same name is a video of its own.
+LIVE_SECONDS = 6.0
 
 __all__ = ["Event", "IndexPlan", "Summary", "run"]
 
@@ -65,8 +67,10 @@ class _Prepared:
     """None: not a picture, and its name did not claim so."""
     squares: Squares | None
     regions: tuple[Region, ...]
-    """Of a panorama: what each square shows."""
+    """Of a panorama or a video: what each square shows."""
     seconds: float
+    nothing: str = "not a picture"
+    """Why there is no result."""
 
 
 def run(
@@ -84,8 +88,10 @@ def run(
     `embedder` returns the model and its `ModelSpec` as JSON; it is called at most once. `space` is the space that
     model's vectors belong to if that is known without loading it. Set `stop` to stop after the current batch.
     `workers` read the photos; without any, the run starts its own. Raises UsageError for a path that cannot be indexed
-    at all.
+    at all, and where videos are asked for without the library for them.
     """
+    if plan.video and version_of("av") == "none":
+        raise UsageError("--video needs a library that is not installed", hint="pip install 'imgsearch-cli[video]'")
     with contextlib.ExitStack() as stack:
 
         def readers() -> DecodePool:
@@ -153,7 +159,7 @@ class _Loop:
         self.on_event(Event("planned", count=len(todo)))
         if self.plan.dry_run:
             for item in todo:
-                if has_picture_extension(item.photo.relpath) or item.photo.named:
+                if has_picture_extension(item.photo.relpath) or item.photo.named or item.photo.video:
                     reason = "changed" if item.is_change else "new"
                     self.on_event(Event("would_index", path=item.photo.path, reason=reason))
                     self.summary.new += not item.is_change
@@ -249,7 +255,10 @@ class _Loop:
         try:
             draft_side = preprocess.draft_side(recipe) if self.plan.decode == "fast" else 0
             read = self.workers.read(photo, recipe, draft_side=draft_side, known=known, regions=True)
-            if read.squares is None and read.regions and not known.has_regions(read.content_hash, read.regions):
+            duration = read.facts.duration_seconds
+            if duration is not None and photo.pair and not photo.named and duration <= LIVE_SECONDS:
+                return _Prepared(todo, None, None, (), time.perf_counter() - started, OF_LIVE_PHOTO)
+            if read.squares is None and not known.has_regions(read):
                 read = self.workers.read(photo, recipe, draft_side=draft_side, regions=True)
             result = NewPhoto(photo, read.content_hash, read.size, read.mtime_ns, read.facts)
             squares, regions = read.squares, read.regions
@@ -279,7 +288,7 @@ class _Loop:
         result = item.result
         if result is None:
             self.summary.not_pictures += 1
-            nothing = Skipped(item.todo.photo.path, "decode", "not a picture")
+            nothing = Skipped(item.todo.photo.path, "decode", item.nothing)
             self._batch.failures.append((item.todo.root_id, item.todo.photo, nothing, True))
             self.on_event(Event("passed", path=item.todo.photo.path))
             return
@@ -472,10 +481,14 @@ class _Contents:
         with self._lock:
             return isinstance(content_hash, bytes) and self._catalog.vectors.has(self._space_id, "image", content_hash)
 
-    def has_regions(self, content_hash: bytes, regions: Sequence[Region]) -> bool:
-        """Whether these regions have vectors, too. An older imgsearch made none."""
+    def has_regions(self, read: DecodedPhoto) -> bool:
+        """Whether its regions have vectors, too. An older imgsearch made none. Which moments a video has is not known
+        without its frames."""
+        regions = self._catalog.regions
         with self._lock:
-            return self._catalog.regions.are_whole(self._space_id, content_hash, regions)
+            if read.facts.duration_seconds is not None:
+                return regions.are_complete(self._space_id, read.content_hash)
+            return not read.regions or regions.are_whole(self._space_id, read.content_hash, read.regions)
 
     def close(self) -> None:
         self._catalog.close()

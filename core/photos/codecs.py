@@ -11,7 +11,7 @@ DECODER_VERSION = 2
 @functools.cache
 def codecs() -> str:
     """The versions in one line. A failure that was recorded with another line is tried again."""
-    names = ("pillow", "pillow-heif", "pillow-jxl-plugin", "rawpy")
+    names = ("pillow", "pillow-heif", "pillow-jxl-plugin", "rawpy", "av")
     return " ".join([f"imgsearch-decode/{DECODER_VERSION}"] + [f"{name}/{version_of(name)}" for name in names])
 
 

@@ -10,11 +10,8 @@ import errno
 import functools
 import hashlib
 import io
-import math
 import os
-import re
 import stat
-import struct
 import threading
 import warnings
 import zlib
@@ -26,19 +23,17 @@ from typing import Any, BinaryIO
 import numpy as np  # noqa: TID253 - this module is itself imported late
 from PIL import Image, UnidentifiedImageError  # noqa: TID253
 
-from imgsearch.core.paths import extension, has_picture_extension, is_raw, mtime_ns, printable
+from imgsearch.core.paths import extension, has_picture_extension, has_video_extension, is_raw, mtime_ns
 from imgsearch.core.types import Facts, NotAPicture, Sidecar, SkipPhoto
 
-from . import jxl, libtiff, truncated
+from . import jxl, libtiff, truncated, video
 from .colour import to_rgb
 from .exif import Tags, read_tags, tags_in
 from .facts import facts_of
 from .header import Header, SidecarContent, header_of, is_upright_in_decoder, read_sidecars
+from .reasons import MAX_PIXELS, reason_of, too_large, unreadable
 from .sniff import JXL, RAW, TIFF_SIGNATURES, Format, sniff
 
-MAX_PIXELS = 2 * 89_478_485
-"""Pillow's own limit (it refuses at twice its warning), also for decoders that Pillow does not check."""
-MAX_REASON_CHARACTERS = 200
 # Below this short side a preview shows less than the model can see, and the RAW data is developed instead.
 MIN_PREVIEW_SIDE = 384
 # From this short side on a RAW is developed at half size: four times as fast, and still large enough.
@@ -56,6 +51,8 @@ class Picture:
     facts: Facts
     image: Image.Image | None
     """RGB, upright. None if the hash was known and the pixels were not needed."""
+    moments: tuple[video.Moment, ...] = ()
+    """Of a video: first that of `image`, then the others in order of time."""
 
 
 Room = Callable[[int], contextlib.AbstractContextManager[None]]
@@ -73,33 +70,44 @@ def read_picture(
     known: Container[bytes] = frozenset(),
     draft_side: int = 0,
     named: bool = False,
+    is_video: bool = False,
+    at: float | None = None,
+    moments: bool = False,
     room: Room = _any_room,
 ) -> Picture:
     """The picture in a file, read from one descriptor.
 
     `draft_side` allows a faster, coarser decode whose short side has at least that many pixels (or all of them); 0 is
-    exact. `room` is entered with the number of pixels in the header. Raises `NotAPicture` for another kind of file
-    that has neither the name of a picture nor `named`, and `SkipPhoto` with a reason if it cannot be decoded.
+    exact. `is_video` allows a video, `at` is the moment of it to read, by default the middle, and `moments` asks for
+    all that stand for it. `room` is entered with the number of pixels in the header. Raises `NotAPicture` for another
+    kind of file that has neither the name of a picture nor `named`, and `SkipPhoto` with a reason if it cannot be
+    decoded.
     """
     _silence_decoders()
-    claimed = named or has_picture_extension(path)
+    is_video = (is_video or named) and has_video_extension(path)
+    claimed = named or is_video or has_picture_extension(path)
     with _opened(path, claimed=claimed) as file:
         before = os.fstat(file.fileno())
         try:
-            kind = sniff(file, path, claimed=claimed)
+            kind = sniff(file, path, claimed=claimed, video=is_video)
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]
             beside = read_sidecars(path, sidecars)
             task = _Task(file, path, beside, draft_side, facts_only=digest in known, room=room)
-            facts, image = _decode(task, kind)
+            frames: tuple[video.Moment, ...] = ()
+            if kind.is_video:
+                facts, frames = _read_video(task, kind, at=at, moments=moments)
+                image = frames[0].image if frames else None
+            else:
+                facts, image = _decode(task, kind)
         except (NotAPicture, SkipPhoto):
             _refuse_if_changed(file, before)
             raise
         except (Exception, MemoryError) as error:
             _refuse_if_changed(file, before)
-            raise _skip(error) from None
+            raise reason_of(error) from None
         _refuse_if_changed(file, before)
-        return Picture(digest, before.st_size, mtime_ns(before), facts, image)
+        return Picture(digest, before.st_size, mtime_ns(before), facts, image, frames)
 
 
 # The file
@@ -133,7 +141,7 @@ def _opened(path: str, *, claimed: bool) -> Iterator[BinaryIO]:
             raise SkipPhoto("read", "not a regular file") from None
         if not claimed:
             raise NotAPicture(path) from None
-        raise _unreadable(error) from None
+        raise unreadable(error) from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise SkipPhoto("read", "not a regular file")
@@ -330,11 +338,7 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
 
 def _refuse_bomb(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise SkipPhoto("decode", _too_large(width * height))
-
-
-def _too_large(pixels: int) -> str:
-    return f"{math.ceil(pixels / 1e6):,} megapixels, over the limit of {MAX_PIXELS // 1_000_000}"
+        raise SkipPhoto("decode", too_large(width * height))
 
 
 _preparing = threading.Lock()
@@ -528,57 +532,14 @@ def _register_jxl() -> None:
             JpegXLImagePlugin.DECODE_THREADS = 0
 
 
-# Reasons
+# Videos
 
 
-_OUT_OF_MEMORY = re.compile(r"out of memory|not enough memory|cannot allocate memory|bad_alloc", re.IGNORECASE)
+def _read_video(task: _Task, kind: Format, **which: Any) -> tuple[Facts, tuple[video.Moment, ...]]:
+    def room(width: int, height: int) -> contextlib.AbstractContextManager[None]:
+        _refuse_bomb(width, height)
+        return task.room(width * height * video.FRAMES_IN_MEMORY)
 
-
-def _skip(error: BaseException) -> SkipPhoto:
-    is_out_of_memory = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
-    if is_out_of_memory or _OUT_OF_MEMORY.search(str(error)):
-        return SkipPhoto("memory", "not enough memory to decode it")
-    # A wrong offset in a header makes a seek fail, which is not an error of the disk.
-    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL, errno.EOVERFLOW):
-        return _unreadable(error)
-    return SkipPhoto("decode", _reason(error))
-
-
-def _unreadable(error: Exception) -> SkipPhoto:
-    number = getattr(error, "errno", None)
-    if number in (errno.EACCES, errno.EPERM):
-        return SkipPhoto("read", "permission denied")
-    if number in (errno.ENOENT, errno.ENOTDIR):
-        return SkipPhoto("read", "vanished before it was read")
-    if number == errno.ELOOP:
-        return SkipPhoto("read", "a symbolic link loop")
-    message = os.strerror(number).lower() if number else _one_line(str(error))
-    return SkipPhoto("read", f"cannot be read: {message}")
-
-
-def _reason(error: BaseException) -> str:
-    """Why it failed, in one line."""
-    if isinstance(error, Image.DecompressionBombError):
-        pixels = re.search(r"\((\d+) pixels\)", str(error))
-        return _too_large(int(pixels[1])) if pixels else "too many pixels"
-    message = _one_line(str(error))
-    if not message or isinstance(error, _CODE_ERRORS):
-        return f"damaged or not supported ({type(error).__name__})"
-    if isinstance(error, EOFError) or re.search(
-        r"truncat|unexpected end|not enough image data|end of file", message, re.I
-    ):
-        return message if message.lower().startswith("truncated:") else f"truncated: {message}"
-    return f"damaged or not supported: {message}"
-
-
-# Errors whose message is about the decoder's code, not about the file.
-_CODE_ERRORS = (
-    ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError, UnicodeError, struct.error,
-)  # fmt: skip
-_BYTES = re.compile(r"\bb(['\"])((?:\\.|[^\\])*?)\1")
-_ADDRESS = re.compile(r"<[^<>]* object at 0x[0-9a-f]+>|0x[0-9a-f]{6,}", re.IGNORECASE)
-
-
-def _one_line(text: str) -> str:
-    plain = _BYTES.sub(lambda match: "" if "\\" in match[2] else match[2], _ADDRESS.sub("", text)).strip()
-    return printable(" ".join(plain.split()))[:MAX_REASON_CHARACTERS].rstrip(" :")
+    return video.read_video(
+        task.file, kind.name, task.sidecars, side=task.draft_side, facts_only=task.facts_only, room=room, **which
+    )

@@ -19,17 +19,17 @@ import time
 from collections.abc import Callable, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from imgsearch.core.errors import ImgsearchError
 from imgsearch.core.late import LateModule
-from imgsearch.core.paths import processor_cores
+from imgsearch.core.paths import has_video_extension, processor_cores
 from imgsearch.core.types import DECODE_SECONDS, Facts, NotAPicture, Photo, Recipe, Region, SkipPhoto, Stage, TextLine
 
 from .decode_worker import LIMIT_BYTES, Channel, ChannelClosed, ChannelTimeout, facts_from
 from .ocr import INSTALL
-from .regions import regions_for
+from .regions import WHOLE, regions_for
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +41,8 @@ else:
 # The model computes on all cores, each of its steps on all at once: a decoder that took one from it would hold up the
 # others too. So decoders work while it waits for them, and a batch that is being embedded has the machine.
 NICENESS = 10
+# Many pictures are decoded of a video: its time limit is that of so many.
+PICTURES_OF_VIDEO = 5
 # On top of the time limit, reading a file may take as long as a slow network disk needs for it.
 SLOWEST_BYTES_PER_SECOND = 1_000_000
 START_SECONDS = 60.0
@@ -74,7 +76,7 @@ class DecodedPhoto:
     squares: Squares | None
     """uint8, (n, height, width, 3); None if the content was known and no pixels were needed."""
     regions: tuple[Region, ...] = ()
-    """Of a panorama whose regions were asked for: what each square shows."""
+    """Of a panorama or a video whose regions were asked for: what each square shows."""
 
     @property
     def square(self) -> Squares | None:
@@ -99,6 +101,14 @@ class ReadText:
     """SHA-256 over all bytes of the file that was read."""
     lines: tuple[TextLine, ...]
     """From top to bottom."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """Seconds that a worker may take, first until all bytes are hashed, then for the pixels."""
+
+    reading: float
+    decoding: float
 
 
 class PoolClosed(Exception):
@@ -166,13 +176,15 @@ class DecodePool:
         """The photo as `decode.read_picture` and `preprocess.square` make it, without their risks.
 
         `known` is asked whether the pixels of these contents are needed at all. With `regions`, a panorama has a square
-        for each of its regions, unless the recipe puts the whole picture into one. Raises NotAPicture, SkipPhoto (also
+        for each of its regions, unless the recipe puts the whole picture into one, and a video one for each of its
+        moments. Raises NotAPicture, SkipPhoto (also
         for a decoder that crashed or took too long), and PoolClosed.
         """
         task = {
             "path": photo.path,
             "sidecars": [[sidecar.relpath, sidecar.size, sidecar.mtime_ns] for sidecar in photo.sidecars],
             "named": photo.named,
+            "video": (photo.video or photo.named) and has_video_extension(photo.path),
             "draft_side": draft_side,
             "recipe": dataclasses.asdict(recipe),
             "regions": regions,
@@ -181,12 +193,14 @@ class DecodePool:
             task, photo.size, lambda record, data: _read_of(record, data, recipe, has_regions=regions), known
         )
 
-    def thumbnail(self, path: str, side: int) -> Thumbnail:
-        """The photo as a JPEG: upright, sRGB, whole, neither side longer than `side`, without metadata.
+    def thumbnail(self, path: str, side: int, at: float | None = None) -> Thumbnail:
+        """The photo as a JPEG: upright, sRGB, whole, neither side longer than `side`, without metadata. Of a video, the
+        frame at that many seconds, by default in the middle.
 
         Raises SkipPhoto for what cannot be read or decoded, and PoolClosed.
         """
-        return self._whole({"path": path, "thumbnail": side}, _thumbnail_of)
+        task = {"path": path, "thumbnail": side, "at": at, "video": has_video_extension(path)}
+        return self._whole(task, _thumbnail_of)
 
     def text(self, path: str) -> ReadText:
         """The lines of text in the upright photo, read at `ocr.MAX_SIDE`. Needs the extra [ocr].
@@ -208,22 +222,23 @@ class DecodePool:
 
     def _answer(self, task: dict[str, Any], size: int, take: _Take[T], known: Container[bytes] = frozenset()) -> T:
         """The result of a task on a file of `size` bytes, as `take` returns it."""
-        reading = self.seconds + size / SLOWEST_BYTES_PER_SECOND
+        seconds = self.seconds * (PICTURES_OF_VIDEO if task.get("video") else 1)
+        limits = _Limits(seconds + size / SLOWEST_BYTES_PER_SECOND, seconds)
         try:
-            return self._read(task, take, reading, known)
+            return self._read(task, take, limits, known)
         except _WorkerDied:  # the file may not be the reason: out of memory, or a kill
             try:
                 with self._alone_once():
-                    return self._read({**task, "alone": True}, take, reading, known)
+                    return self._read({**task, "alone": True}, take, limits, known)
             except _WorkerDied as died:
                 raise SkipPhoto(died.stage, died.reason) from None
 
-    def _read(self, task: dict[str, Any], take: _Take[T], reading: float, known: Container[bytes]) -> T:
+    def _read(self, task: dict[str, Any], take: _Take[T], limits: _Limits, known: Container[bytes]) -> T:
         """Raises _WorkerDied if the worker did; another one takes the next task."""
         worker = self._ready()
         is_well = False
         try:
-            read = self._converse(worker, task, take, reading, known)
+            read = self._converse(worker, task, take, limits, known)
             is_well = True
             return read
         except (NotAPicture, SkipPhoto):
@@ -235,8 +250,8 @@ class DecodePool:
             raise worker.cause_of_death() from None
         except ChannelTimeout:
             if worker.is_reading:  # the disk is slow, not the file
-                raise SkipPhoto("read", f"given up after {reading:.0f} seconds of reading") from None
-            raise SkipPhoto("decode", f"given up after {self.seconds:g} seconds of decoding") from None
+                raise SkipPhoto("read", f"given up after {limits.reading:.0f} seconds of reading") from None
+            raise SkipPhoto("decode", f"given up after {limits.decoding:g} seconds of decoding") from None
         finally:
             self._give_back(worker, is_well=is_well)
 
@@ -277,16 +292,16 @@ class DecodePool:
         worker.end()
 
     def _converse(
-        self, worker: _Process, task: dict[str, Any], take: _Take[T], reading: float, known: Container[bytes]
+        self, worker: _Process, task: dict[str, Any], take: _Take[T], limits: _Limits, known: Container[bytes]
     ) -> T:
         """Send the task, answer the worker's questions, return its result."""
         with contextlib.ExitStack() as held:
-            patience, is_alone = reading, bool(task.get("alone"))
+            patience, is_alone = limits.reading, bool(task.get("alone"))
             worker.is_reading = True
             worker.channel.send({**task, "alarm": _alarm(patience)})
             while True:
                 record, data = worker.channel.receive(patience)
-                patience = self.seconds
+                patience = limits.decoding
                 match record.get("ask"):
                     case "known":
                         worker.is_reading = False  # all its bytes are hashed
@@ -296,7 +311,7 @@ class DecodePool:
                             raise ChannelClosed  # it asks again
                         held.enter_context(self._alone_once())
                         answer = is_alone = True
-                        patience = reading  # a second attempt reads the file again
+                        patience = limits.reading  # a second attempt reads the file again
                     case _:
                         return _taken(record, data, take)
                 worker.channel.send({"yes": answer, "alarm": _alarm(patience)})
@@ -335,6 +350,8 @@ def _read_of(record: dict[str, Any], data: bytes, recipe: Recipe, *, has_regions
     picture, squares = record["picture"], None
     facts = facts_from(picture["facts"])
     regions = regions_for(facts, recipe) if has_regions else ()
+    if moments := record.get("moments") if has_regions else None:
+        regions = tuple(replace(WHOLE, at=float(seconds)) for seconds in moments)
     if "squares" in record:
         squares = np.frombuffer(data, np.uint8).reshape(len(regions) or 1, *recipe.size, 3)
     content_hash, size, mtime_ns = _bytes(picture, "content_hash"), int(picture["size"]), int(picture["mtime_ns"])

@@ -3,12 +3,12 @@
 It talks to the process that started it over a socket, in frames of JSON followed by raw bytes. There are no pickles, so
 that a hostile picture that takes over this process cannot run code in the other one. It never imports torch.
 
-    indexing -> {"path", "sidecars", "named", "draft_side", "recipe", "regions"},
-                {"path", "thumbnail": side}, or {"path", "ocr": true}
+    indexing -> {"path", "sidecars", "named", "video", "draft_side", "recipe", "regions"},
+                {"path", "thumbnail": side, "at"}, or {"path", "ocr": true}
     worker   -> {"ask": "known", "content_hash"}     indexing -> {"yes": whether it has a vector already}
     worker   -> {"ask": "alone"}                     indexing -> {"yes": true}, once no other photo is that large
-    worker   -> {"picture": ...} and the squares' bytes, or {"skipped": [stage, reason]}, or {"nothing": true},
-                {"thumbnail": content hash} and a JPEG's bytes,
+    worker   -> {"picture": ..., "squares": count, "moments": seconds} and the squares' bytes, or
+                {"skipped": [stage, reason]}, or {"nothing": true}, {"thumbnail": content hash} and a JPEG's bytes,
                 {"lines": [[text, score, x, y, width, height] ...], "content_hash"}, or {"broken": why it reads no text}
 """
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 MAX_RECORD_BYTES = 16 << 20
 MAX_DATA_BYTES = 128 << 20
-"""A square of 6,600 pixels a side, or all of a panorama at 1,300; no model asks for more."""
+"""A square of 6,600 pixels a side, or all of a panorama at 1,300, or of a video at 800; no model asks for more."""
 
 # Memory per pixel until it is upright RGB: decoder, conversion and rotation each copy 4 bytes.
 # Measured: 9 for a TIFF with alpha, 18 for a JPEG 2000.
@@ -210,11 +210,12 @@ def _write_nothing() -> None:
 class _Worker:
     def __init__(self, channel: Channel, share: int, alone: int) -> None:
         # Pillow and numpy; in memory before it is measured
-        from imgsearch.core.photos import decode, preprocess, regions
+        from imgsearch.core.photos import decode, preprocess, regions, video
 
         self._read_picture = decode.read_picture
         self._square, self._square_of = preprocess.square, preprocess.square_of
         self._regions_for = regions.regions_for
+        self._load, self._has_video = video.load, False
         decode.use_one_thread()
         self._channel = channel
         self._share, self._alone = share, alone
@@ -224,6 +225,8 @@ class _Worker:
 
     def answer(self, task: dict[str, Any]) -> None:
         self._is_alone = bool(task.get("alone"))
+        if task.get("video"):
+            self._load_video()
         self._limit_memory(self._alone if self._is_alone else self._share)
         self._pixels = 0
         try:
@@ -233,6 +236,13 @@ class _Worker:
         except SkipPhoto as skipped:
             record, data = {"skipped": [skipped.stage, skipped.reason]}, b""
         self._channel.send(record, data)
+
+    def _load_video(self) -> None:
+        if not self._has_video:  # its libraries are in memory before that is measured again
+            with suppress(SkipPhoto):
+                self._load()
+            self._base = _address_space()
+            self._has_video = True
 
     def _read(self, task: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         """A decoder without enough memory reports that, or calls the picture damaged. A picture that is large enough
@@ -258,6 +268,8 @@ class _Worker:
             known=_Known(self._channel),
             draft_side=task["draft_side"],
             named=task["named"],
+            is_video=task["video"],
+            moments=task["regions"],
             room=self._room,
         )
         record = picture_record(picture)
@@ -268,11 +280,13 @@ class _Worker:
         with _resizing():
             squares = [self._square(picture.image, recipe)]
             squares += [self._square_of(picture.image, region, recipe) for region in regions]
-        return {"picture": record, "squares": len(squares)}, b"".join(square.tobytes() for square in squares)
+            squares += [self._square(moment.image, recipe) for moment in picture.moments[1:]]
+        record = {"picture": record, "squares": len(squares), "moments": [each.seconds for each in picture.moments]}
+        return record, b"".join(square.tobytes() for square in squares)
 
     def _thumbnail(self, task: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         side = task["thumbnail"]
-        picture = self._read_picture(task["path"], draft_side=side, named=True, room=self._room)
+        picture = self._read_picture(task["path"], draft_side=side, named=True, at=task["at"], room=self._room)
         assert picture.image is not None
         with _resizing():
             return {"thumbnail": picture.content_hash.hex()}, _jpeg(picture.image, side)

@@ -29,7 +29,7 @@ def facts_of(header: Header, sidecars: Sequence[SidecarContent] = ()) -> Facts:
     beside = Xmp.merged([Xmp.parse(each.data) for each in sidecars if extension(each.name) == ".xmp"])
     exported = _takeout(sidecars)
     taken_at, offset, date_from = _taken(tags, embedded, beside, header.iptc, exported) or (None, None, None)
-    make, model = _camera(tags)
+    make, model = camera_of(text_of(tags.main, 0x010F), text_of(tags.main, 0x0110))
     its_place = beside.place or _exif_place(tags.gps) or embedded.place or exported.place
     latitude, longitude, altitude = its_place or (None, None, None)
     keywords, keyword_texts = keywords_of(header, embedded, beside, sidecars)
@@ -150,7 +150,7 @@ def _taken(
         (exported.taken_at, "", "takeout"),
     )
     for text, offset, source in stated:
-        if moment := _moment(text):
+        if moment := moment_of(text):
             return moment[0], moment[1] or _offset(offset), source
     return None
 
@@ -167,7 +167,8 @@ def _iptc_date(iptc: Iptc) -> str:
     return "-".join(date.groups()) + (f"T{time[1]}:{time[2]}:{time[3]}{time[4] or ''}" if time else "")
 
 
-def _moment(text: str) -> tuple[str, str | None] | None:
+def moment_of(text: str) -> tuple[str, str | None] | None:
+    """A date and time as ISO 8601, and its offset if it has one."""
     found = _DATE.fullmatch(text.strip())
     if not found:
         return None
@@ -191,9 +192,9 @@ def _offset(text: str) -> str | None:
 # Names
 
 
-def _camera(tags: Tags) -> tuple[str | None, str | None]:
-    make = _name(text_of(tags.main, 0x010F))
-    model = _name(text_of(tags.main, 0x0110))
+def camera_of(stated_make: str, stated_model: str) -> tuple[str | None, str | None]:
+    """Make and model as stated in a header, the model without the make."""
+    make, model = _name(stated_make), _name(stated_model)
     if make and model:
         model = _without_make(make.split(), model.split())
     return make, model

@@ -1,4 +1,6 @@
-"""The squares of a panorama, a long screenshot or a scanned strip, of which a centre crop shows only a small part."""
+"""The squares of a panorama, a long screenshot or a scanned strip, of which a centre crop shows only a small part.
+
+The frames of a video are regions too: the whole picture, at a moment."""
 
 from __future__ import annotations
 
@@ -13,6 +15,11 @@ MIN_OVERLAP = 1 / 3
 MAX_SQUARES = 25
 """Per picture, an odd number. From 17:1 on the overlap is smaller, and from 25:1 on there are gaps."""
 
+MAX_MOMENTS = 64
+"""Frames per video."""
+MAX_PARTS = max(MAX_SQUARES, MAX_MOMENTS)
+"""The most vectors that one photo has."""
+
 WHOLE = Region(0.0, 0.0, 1.0, 1.0)
 _DIGITS = 6
 
@@ -23,12 +30,12 @@ def is_panorama(width: int, height: int) -> bool:
 
 
 def regions_for(facts: Facts, recipe: Recipe) -> tuple[Region, ...]:
-    """What each square of a panorama shows to a model with this recipe; empty for another photo.
+    """What each square of a panorama shows to a model with this recipe; empty for another photo or a video.
 
     The whole picture is one region if the model sees all of it, and if the file lacks its end: which part of the
     picture its lines are is not known exactly.
     """
-    if not is_panorama(facts.width, facts.height):
+    if facts.duration_seconds is not None or not is_panorama(facts.width, facts.height):
         return ()
     if recipe.resize_mode != "shortest" or facts.is_damaged:
         return (WHOLE,)

@@ -18,11 +18,13 @@ SNIFFED_BYTES = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A picture format: Pillow's name for it, `RAW` or `JXL`."""
+    """A picture format: Pillow's name for it, `RAW` or `JXL`. Or a video format: `MP4`, `MOV`, `3GP`, `MKV`, `WEBM` or
+    `AVI`."""
 
     name: str
     is_certain: bool = True
     """False: only the file's extension says so."""
+    is_video: bool = False
 
 
 RAW = Format("RAW")
@@ -81,6 +83,7 @@ _RAW_SIGNATURES = (
 )
 _HEIF_BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs".split())
 _AVIF_BRANDS = frozenset(b"avif avis".split())
+_QUICKTIME_ATOMS = frozenset((b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"))
 _BMP_HEADER_SIZES = (12, 16, 40, 52, 56, 64, 108, 124)
 
 # Known files that are not raster pictures, for a helpful reason.
@@ -101,15 +104,17 @@ _OTHER_KINDS: tuple[tuple[bytes, str], ...] = (
 )
 
 
-def sniff(file: BinaryIO, path: str, *, claimed: bool) -> Format:
+def sniff(file: BinaryIO, path: str, *, claimed: bool, video: bool = False) -> Format:
     """The format of a file, by its first bytes.
 
-    `claimed`: the user or the file's name says that it is a picture. Raises NotAPicture for an unclaimed file that is
-    something else, and SkipPhoto with a reason for a claimed one.
+    `claimed`: the user or the file's name says that it is a picture. `video`: it may also be a video. Raises
+    NotAPicture for an unclaimed file that is something else, and SkipPhoto with a reason for a claimed one.
     """
     head = file.read(SNIFFED_BYTES)
     if found := _by_signature(head, file, path):
         return found
+    if video and (name := _video(head)):
+        return Format(name, is_video=True)
     if not claimed:
         raise NotAPicture(path)
     if not head:
@@ -121,7 +126,7 @@ def sniff(file: BinaryIO, path: str, *, claimed: bool) -> Format:
         raise SkipPhoto("decode", "vector drawing (SVG) is not supported")
     if found := _by_weak_signature(head, path):
         return found
-    raise SkipPhoto("decode", _what_else(head))
+    raise SkipPhoto("decode", "not a video, or of a format that is not supported" if video else _what_else(head))
 
 
 def _by_signature(head: bytes, file: BinaryIO, path: str) -> Format | None:
@@ -155,6 +160,16 @@ def _by_brand(head: bytes) -> Format | None:
     if major in _HEIF_BRANDS or (major in (b"mif1", b"msf1", b"miaf") and not brands & _AVIF_BRANDS):
         return Format("HEIF")
     return None
+
+
+def _video(head: bytes) -> str | None:
+    if head[4:8] == b"ftyp":
+        return "MOV" if head[8:12] == b"qt  " else "3GP" if head[8:10] == b"3g" else "MP4"
+    if head[4:8] in _QUICKTIME_ATOMS:
+        return "MOV"
+    if head.startswith(b"\x1aE\xdf\xa3"):
+        return "WEBM" if b"webm" in head[:64] else "MKV"
+    return "AVI" if head[:4] == b"RIFF" and head[8:12] == b"AVI " else None
 
 
 def _by_weak_signature(head: bytes, path: str) -> Format | None:

@@ -1,7 +1,7 @@
 """Thumbnails: small JPEGs of photos, made by worker processes and cached.
 
-The cache has one file per content hash and side, readable only by the owner. On a full or read-only disk there is no
-cache, which is not an error.
+The cache has one file per content hash, side and moment of a video, readable only by the owner. On a full or read-only
+disk there is no cache, which is not an error.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ class Thumbnails:
         if workers:
             workers.close()
 
-    def jpeg(self, path: str, content_hash: bytes | None, side: int) -> bytes:
-        """The photo upright, in sRGB, whole, its longer side `side` pixels or what it has, without metadata.
+    def jpeg(self, path: str, content_hash: bytes | None, side: int, at: float | None = None) -> bytes:
+        """The photo upright, in sRGB, whole, its longer side `side` pixels or what it has, without metadata. Of a
+        video, the frame at that many seconds, by default in the middle.
 
         With a content hash it comes from the cache if possible, even if the file is gone. Raises SkipPhoto
         for what cannot be read or decoded, ValueError for a side that is not 1 to 4096, workers.PoolClosed after
@@ -65,19 +66,22 @@ class Thumbnails:
         """
         if not 1 <= side <= MAX_SIDE:
             raise ValueError(f"a thumbnail of {side} pixels")
-        if content_hash is not None and (kept := self._cache.find(content_hash, side)):
+        if content_hash is not None and (kept := self._cache.find(content_hash, side, at)):
             return kept
-        made = self._started().thumbnail(path, side)
-        self._cache.keep(made.content_hash, side, made.jpeg)  # by the hash that was read: the file may have changed
+        made = self._started().thumbnail(path, side, at)
+        self._cache.keep(made.content_hash, side, at, made.jpeg)  # by the hash that was read: the file may have changed
         return made.jpeg
 
-    def jpegs(self, photos: Iterable[tuple[str, bytes | None]], side: int) -> Generator[bytes | SkipPhoto, None, None]:
-        """`jpeg` for each (path, content hash), in order, several at once; SkipPhoto for a photo without one."""
+    def jpegs(
+        self, photos: Iterable[tuple[str, bytes | None, float | None]], side: int
+    ) -> Generator[bytes | SkipPhoto, None, None]:
+        """`jpeg` for each (path, content hash, moment), in order, several at once; SkipPhoto for a photo without
+        one."""
         waiting: deque[Future[bytes | SkipPhoto]] = deque()
         pool = ThreadPoolExecutor(self._count, thread_name_prefix="thumbnails")
         try:
-            for path, content_hash in photos:
-                waiting.append(pool.submit(self._jpeg_or_reason, path, content_hash, side))
+            for path, content_hash, at in photos:
+                waiting.append(pool.submit(self._jpeg_or_reason, path, content_hash, side, at))
                 if len(waiting) > LOOKAHEAD * self._count:
                     yield waiting.popleft().result()
             while waiting:
@@ -85,9 +89,9 @@ class Thumbnails:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # after ^C, do not wait for a file that hangs
 
-    def _jpeg_or_reason(self, path: str, content_hash: bytes | None, side: int) -> bytes | SkipPhoto:
+    def _jpeg_or_reason(self, path: str, content_hash: bytes | None, side: int, at: float | None) -> bytes | SkipPhoto:
         try:
-            return self.jpeg(path, content_hash, side)
+            return self.jpeg(path, content_hash, side, at)
         except SkipPhoto as skipped:
             return skipped
 
@@ -102,7 +106,7 @@ class Thumbnails:
 
 
 class _Cache:
-    """Files `ab/abcd...-320.jpg` in a folder of their own."""
+    """Files `ab/abcd...-320.jpg` in a folder of their own, and `ab/abcd...-320-4000.jpg` of a video at four seconds."""
 
     def __init__(self, folder: str, max_bytes: int) -> None:
         self._folder = folder
@@ -111,8 +115,8 @@ class _Cache:
         """Approximate bytes in the folder; other processes write there too."""
         self._counting = threading.Lock()
 
-    def find(self, content_hash: bytes, side: int) -> bytes | None:
-        path = self._path(content_hash, side)
+    def find(self, content_hash: bytes, side: int, at: float | None) -> bytes | None:
+        path = self._path(content_hash, side, at)
         with contextlib.suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             with open(descriptor, "rb") as file:
@@ -124,8 +128,8 @@ class _Cache:
             os.unlink(path)  # truncated by a crash of the machine
         return None
 
-    def keep(self, content_hash: bytes, side: int, jpeg: bytes) -> None:
-        path = self._path(content_hash, side)
+    def keep(self, content_hash: bytes, side: int, at: float | None, jpeg: bytes) -> None:
+        path = self._path(content_hash, side, at)
         with contextlib.suppress(OSError):
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
@@ -133,9 +137,10 @@ class _Cache:
                 file.write(jpeg)
             self._make_room(len(jpeg))
 
-    def _path(self, content_hash: bytes, side: int) -> str:
+    def _path(self, content_hash: bytes, side: int, at: float | None) -> str:
         name = content_hash.hex()
-        return os.path.join(self._folder, name[:2], f"{name}-{side}.jpg")
+        moment = "" if at is None else f"-{round(1_000 * at)}"
+        return os.path.join(self._folder, name[:2], f"{name}-{side}{moment}.jpg")
 
     def _make_room(self, added: int) -> None:
         """Delete the oldest if the cache is too large."""
@@ -157,7 +162,7 @@ class _Cache:
 
 
 # A complete thumbnail, or a partial one of a killed process.
-_OURS = re.compile(r"[0-9a-f]{64}-\d+\.jpg(\.[0-9a-f]{16})?|\.[0-9a-f]{16}\.new")
+_OURS = re.compile(r"[0-9a-f]{64}-\d+(-\d+)?\.jpg(\.[0-9a-f]{16})?|\.[0-9a-f]{16}\.new")
 
 
 def _files(folder: str) -> Iterator[tuple[float, int, str]]:

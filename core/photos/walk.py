@@ -32,6 +32,7 @@ from imgsearch.core.paths import (
     PICTURE_EXTENSIONS,
     RAW_EXTENSIONS,
     extension,
+    has_video_extension,
     inode,
     is_raw,
     mtime_ns,
@@ -74,7 +75,7 @@ class Listing:
     mtimes_ns: list[int]
     inodes: list[int]
     beside: Mapping[str, _Beside]
-    """Name -> sidecars and, for a RAW file, the relpath of its pair; only for files that have any."""
+    """Name -> sidecars and, for a RAW file or a video, the relpath of its pair; only for files that have any."""
 
     def photo(self, at: int) -> Photo:
         name, prefix = self.names[at], self.relpath + "/" if self.relpath else ""
@@ -106,8 +107,8 @@ class Walk:
 
     `start`: the relative path of a subfolder to walk instead of the whole root. `exclude`: gitignore patterns relative
     to the root; they override `.imgsearchignore` files, also with `!`. Raises UsageError for an invalid pattern.
-    `elsewhere`: (device, inode) of folders not to enter. `others`: real paths of folders not to enter through a link.
-    Iterate a walk, or its `listings`, only once.
+    `video`: also look for sidecars and pairs of videos. `elsewhere`: (device, inode) of folders not to enter.
+    `others`: real paths of folders not to enter through a link. Iterate a walk, or its `listings`, only once.
     """
 
     folders: int
@@ -123,6 +124,7 @@ class Walk:
         *,
         exclude: Sequence[str] = (),
         hidden: bool = False,
+        video: bool = False,
         follow_links: bool = True,
         elsewhere: Iterable[tuple[int, int]] = (),
         others: Sequence[str] = (),
@@ -134,6 +136,7 @@ class Walk:
         self._base = root if root.endswith("/") else root + "/"
         self._exclude = exclude_rules(exclude)
         self._hidden = hidden
+        self._video = video
         self._follow_links = follow_links
         self._others = tuple(f"{other.rstrip('/')}/" for other in others)
         self._seen: set[tuple[int, int]] = set(elsewhere)
@@ -243,6 +246,8 @@ class Walk:
                 else:
                     folder.folders.append(_Folder(prefix + name, rules, folder.linked))
         folder.files = _in_order(files)
+        if self._video and not folder.has_companions:
+            folder.has_companions = any(map(has_video_extension, folder.files))
 
     def _kind(self, entry: os.DirEntry[str]) -> str:
         """`folder`, `link` (to a folder), `file` (link to a file), `nowhere` (broken link) or `other`."""
@@ -259,7 +264,7 @@ class Walk:
         return "link" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
 
     def _stat_files(self, folder: _Folder, entries: _Entries) -> Iterator[Listing | Skipped]:
-        companions = _Companions(folder.files) if folder.has_companions else None
+        companions = _Companions(folder.files, video=self._video) if folder.has_companions else None
         names = [name for name in folder.files if name not in companions.sidecar_files] if companions else folder.files
         try:
             stats = [entries[name].stat() for name in names]
@@ -422,7 +427,7 @@ def named_photo(path: str) -> Photo | Skipped:
     try:
         companions = _companions_of(folder, os.stat(folder).st_mtime_ns)
     except OSError:  # in some folders files can be opened but not listed
-        companions = _Companions([])
+        companions = _Companions([], video=True)
     return Photo(
         folder,
         name,
@@ -432,6 +437,7 @@ def named_photo(path: str) -> Photo | Skipped:
         tuple(_sidecars(base, "", companions.sidecars(name))),
         companions.pair(name),
         named=True,
+        video=has_video_extension(name),
     )
 
 
@@ -454,9 +460,11 @@ class _Folder:
 
 
 class _Companions:
-    """Which files of a folder belong together: sidecars, and pairs of RAW and JPEG."""
+    """Which files of a folder belong together: sidecars, pairs of RAW and JPEG, and with `video` those of a video and
+    JPEG."""
 
-    def __init__(self, names: Collection[str]) -> None:
+    def __init__(self, names: Collection[str], *, video: bool) -> None:
+        self._video = video
         self.sidecar_files: set[str] = set()
         """Including those without a photo."""
         self._sidecars: dict[str, list[str]] = {}
@@ -479,14 +487,15 @@ class _Companions:
     def sidecars(self, name: str) -> list[str]:
         """`beach.txt` and `beach.xmp`, then `beach.jpg.txt` and `beach.jpg.xmp`, then `beach.jpg.json` of a Takeout."""
         stem, ending = os.path.splitext(name)
-        if not (self._sidecars or self._takeout) or ending.lower() not in PICTURE_EXTENSIONS:
+        if not (self._sidecars or self._takeout) or not (ending.lower() in PICTURE_EXTENSIONS or self._is_video(name)):
             return []
         exported = self._takeout.get(name)
         return [*self._sidecars.get(stem, ()), *self._sidecars.get(name, ()), *([exported] if exported else ())]
 
     def pair(self, name: str) -> str | None:
-        """For a RAW file, the picture of the same shot: first by exact spelling, then by the most common format."""
-        if not is_raw(name):
+        """For a RAW file, the picture of the same shot, and for a video the one of its name: first by exact spelling,
+        then by the most common format."""
+        if not (is_raw(name) or self._is_video(name)):
             return None
         stem = os.path.splitext(name)[0]
         return min(
@@ -495,12 +504,16 @@ class _Companions:
             default=None,
         )
 
+    def _is_video(self, name: str) -> bool:
+        return self._video and has_video_extension(name)
+
 
 @lru_cache(maxsize=1)
 def _companions_of(folder: str, mtime_ns: int) -> _Companions:
     """Cached for the next file of the same folder: `imgsearch index *.jpg` names thousands."""
     with os.scandir(folder) as scan:
-        return _Companions(sorted((entry.name for entry in scan if _is_file(entry)), key=os.fsencode))
+        names = sorted((entry.name for entry in scan if _is_file(entry)), key=os.fsencode)
+    return _Companions(names, video=True)
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

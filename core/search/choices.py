@@ -8,7 +8,7 @@ SearchIn = Literal["image", "text", "any"]
 SortBy = Literal["score", "date", "path", "size"]
 GroupBy = Literal["duplicates", "burst", "day", "place", "town"]
 Orientation = Literal["landscape", "portrait", "square"]
-Has = Literal["gps", "caption", "date", "damage"]
+Has = Literal["gps", "caption", "date", "damage", "video"]
 MethodName = Literal["scaled", "and", "lerp", "slerp", "add", "product", "weicom", "basic", "basic-style", "pdv"]
 
 METHODS: tuple[MethodName, ...] = get_args(MethodName)

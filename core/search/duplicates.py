@@ -230,10 +230,13 @@ def _rows(store: Store, filters: Filters) -> list[tuple[Any, ...]]:
 
 
 def _slots(store: Store, view: View, contents: dict[bytes, list[_File]]) -> dict[bytes, int]:
-    """The slots of pictures, without RAW files that have a JPEG of the same shot: they belong together."""
-    paired = store.catalog.photos.paired_contents()
+    """The slots of pictures, without RAW files that have a JPEG of the same shot: they belong together. Also without
+    videos: one of their frames does not tell whether the rest is equal."""
+    left_out = store.catalog.photos.paired_contents() | store.catalog.photos.video_contents()
     slots = store.catalog.vectors.slots_by_key(view.space.id, "image")
-    return {key: slot for key, slot in slots.items() if key in contents and key not in paired and slot < len(view.rows)}
+    return {
+        key: slot for key, slot in slots.items() if key in contents and key not in left_out and slot < len(view.rows)
+    }
 
 
 def _file_as_indexed(path: str, size: object, mtime: object) -> tuple[int, int] | None:

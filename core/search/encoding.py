@@ -303,13 +303,15 @@ class _Encoding:
         return (self._cached_vector(path, content_hash) if vector is None else vector), content_hash, known_path
 
     def _stored(self, content_hash: bytes) -> Vectors | None:
-        slot = self._store.catalog.vectors.slot_of(self._view.space.id, "image", content_hash)
+        catalog, space_id = self._store.catalog, self._view.space.id
+        slot = catalog.vectors.slot_of(space_id, "image", content_hash)
         if slot is None:
             return None
-        if not 0 <= slot < len(self._view.rows):
+        slots = catalog.regions.slots_of_moments(space_id, content_hash) or [slot]
+        if not all(0 <= each < len(self._view.rows) for each in slots):
             raise self._store.damaged_vector()
-        self._store.verify_checksums(self._view, [slot])
-        return np.array(self._view.rows[slot])
+        self._store.verify_checksums(self._view, slots)
+        return _mean(self._view.rows[slots])
 
     def _cached_vector(self, path: str, content_hash: bytes) -> Vectors:
         if content_hash not in self._outside:
@@ -331,11 +333,12 @@ class _Encoding:
         photo = Photo(os.path.dirname(path), os.path.basename(path), os.stat(path).st_size, 0, 0, named=True)
         try:
             with DecodePool(1, niceness=0) as workers:  # the file may be hostile
-                read = workers.read(photo, embedder.recipe, draft_side=draft_side(embedder.recipe))
+                read = workers.read(photo, embedder.recipe, draft_side=draft_side(embedder.recipe), regions=True)
         except SkipPhoto as skipped:
             raise QueryError(f"{printable(path)}: {skipped.reason}", hint="use another picture") from skipped
-        assert read.square is not None
-        vector: Vectors = embedder.embed_images(read.square[None])[0]
+        assert read.squares is not None
+        is_video = read.facts.duration_seconds is not None
+        vector = _mean(embedder.embed_images(read.squares if is_video else read.squares[:1]))
         if not np.isfinite(vector).all():
             raise QueryError(f"{printable(path)}: the model returned no valid vector", hint="use another picture")
         return vector, read.content_hash
@@ -354,6 +357,11 @@ def correct_hubness(store: Store, space: Space, *, is_on: bool) -> None:
 def unit(vector: Vectors) -> Vectors:
     norm = float(np.linalg.norm(vector))
     return np.asarray(vector / np.float32(norm if norm > 1e-9 else 1.0), np.float32)
+
+
+def _mean(vectors: Vectors) -> Vectors:
+    """The vector of a picture, or of the moments of a video."""
+    return np.array(vectors[0]) if len(vectors) == 1 else unit(vectors.mean(axis=0))
 
 
 def variants(text: str, identity: SpaceIdentity) -> tuple[str, ...]:

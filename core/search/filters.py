@@ -20,6 +20,7 @@ from functools import lru_cache
 from imgsearch.core.errors import UsageError
 from imgsearch.core.paths import MAX_INTEGER
 from imgsearch.core.store.place_names import IS_LOCATED
+from imgsearch.core.store.region_table import IS_VIDEO
 from imgsearch.core.store.store import Store
 
 from .filter_dates import IS_DATED, in_months, on_days, taken_between
@@ -271,7 +272,13 @@ _IS_CAPTIONED = """
 """
 """The keywords are also stored as one searchable text, which is not a caption."""
 
-_HAS = {"gps": IS_LOCATED, "caption": _IS_CAPTIONED, "date": IS_DATED, "damage": "p.is_damaged = 1"}
+_HAS = {
+    "gps": IS_LOCATED,
+    "caption": _IS_CAPTIONED,
+    "date": IS_DATED,
+    "damage": "p.is_damaged = 1",
+    "video": IS_VIDEO,
+}
 
 
 def _is_called(make: object, model: object, names: str) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np  # noqa: TID253
 
 from imgsearch.core.paths import processor_cores
-from imgsearch.core.photos.regions import MAX_SQUARES
+from imgsearch.core.photos.regions import MAX_PARTS
 from imgsearch.core.store.graphs import HNSW_EF, Graph
 from imgsearch.core.store.vectors import fault_in
 from imgsearch.core.types import Modality
@@ -109,7 +109,7 @@ class Scorer:
 
     def slots_of(self, photos: int, modality: Modality) -> int:
         """How many of the best slots certainly belong to that number of photos, because a panorama has several."""
-        return photos + (min(self._region_count, (MAX_SQUARES - 1) * photos) if modality == "image" else 0)
+        return photos + (min(self._region_count, (MAX_PARTS - 1) * photos) if modality == "image" else 0)
 
     # ---- What a query scores over the whole collection
 

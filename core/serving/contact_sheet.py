@@ -21,7 +21,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from imgsearch.core.errors import UsageError
-from imgsearch.core.paths import printable, replacing
+from imgsearch.core.paths import clock, printable, replacing
 from imgsearch.core.types import SkipPhoto
 
 if TYPE_CHECKING:
@@ -59,9 +59,9 @@ class Card:
 def cards(hits: Sequence[Hit], thumbnails: Thumbnails) -> Iterator[Card]:
     """The hits with their thumbnails, in order."""
     side = SIDE if len(hits) <= MANY else SIDE_OF_MANY
-    smalls = list(thumbnails.jpegs(((hit.path, hit.place.content_hash) for hit in hits), side))
+    smalls = list(thumbnails.jpegs(map(_shown, hits), side))
     needed = [hit for hit, small in zip(hits, smalls, strict=True) if _needs_large(hit) and isinstance(small, bytes)]
-    larges = thumbnails.jpegs(((hit.path, hit.place.content_hash) for hit in needed), LARGE_SIDE)
+    larges = thumbnails.jpegs(map(_shown, needed), LARGE_SIDE)
     room = MAX_LARGE_BYTES
     with contextlib.closing(larges):
         for hit, small in zip(hits, smalls, strict=True):
@@ -72,6 +72,10 @@ def cards(hits: Sequence[Hit], thumbnails: Thumbnails) -> Iterator[Card]:
             if isinstance(large, bytes):
                 room -= len(large)
             yield Card(hit, small, large=large if isinstance(large, bytes) else None)
+
+
+def _shown(hit: Hit) -> tuple[str, bytes, float | None]:
+    return hit.path, hit.place.content_hash, hit.place.at
 
 
 def facts_of(hits: Sequence[Hit], options: SearchOptions, *, made_at: str) -> dict[str, str]:
@@ -175,10 +179,16 @@ def _picture(card: Card, name: str, about: str) -> str:
     shows = " data-shows=1" if card.hit.place.facts.get("format") in SHOWN_BY_BROWSERS else ""
     taken = _lines(card.hit).get("Taken")
     return (
-        f'<a class="photo" href="{_text(file_url(card.hit.path))}" rel="noreferrer" data-name="{_text(name)}" '
-        f'data-about="{_text(about)}"{shows}{large}><img src="{_data_url(card.thumbnail)}" decoding="async" '
+        f'<a class="photo" href="{_text(file_url(card.hit.path) + _moment(card.hit))}" rel="noreferrer" '
+        f'data-name="{_text(name)}" data-about="{_text(about)}"{shows}{large}>'
+        f'<img src="{_data_url(card.thumbnail)}" decoding="async" '
         f'alt="{_text(f"{name}, {taken}" if taken else name)}">{_frame(card.hit)}</a>'
     )
+
+
+def _moment(hit: Hit) -> str:
+    """Where a browser starts to play a video (Media Fragments URI)."""
+    return "" if hit.place.at is None else f"#t={hit.place.at:.3f}"
 
 
 def _frame(hit: Hit) -> str:
@@ -210,11 +220,19 @@ def _lines(hit: Hit) -> dict[str, str]:
         "Camera": str(facts.get("camera") or ""),
         "Place": _place(facts),
         "Size": f"{facts['width']} × {facts['height']} {facts.get('format') or ''}" if facts.get("width") else "",
+        "Video": _video(hit),
         "Keywords": ", ".join(hit.place.keywords),
         "Group": f"and {len(hit.members)} more like it" if hit.members else "",
         "Caption": (hit.place.text if hit.line is None else hit.line.text) or "",
     }
     return {label: text[:MAX_TEXT] for label, text in known.items() if text.strip()}
+
+
+def _video(hit: Hit) -> str:
+    """`0:04 of 1:30`."""
+    length = hit.place.facts.get("duration_seconds")
+    times = [clock(each) for each in (hit.place.at, length) if each is not None]
+    return " of ".join(times)
 
 
 def _place(facts: Mapping[str, Any]) -> str:

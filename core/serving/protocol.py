@@ -139,6 +139,8 @@ def _hit(record: object) -> Hit:
     except ValueError as error:
         raise ProtocolError(f"malformed message: {error}") from error
     place.region = _region(vars(place).get("region"))
+    if vars(place).get("at") is not None:
+        _field(vars(place), "at", float)
     if (line := cast(Record, record).get("line")) is not None:
         line = SimpleNamespace(
             text=_field(line, "text", str), source=_field(line, "source", str), region=_region(line.get("region"))

@@ -40,6 +40,7 @@ class Consistency:
                 or typeof(size) <> 'integer' or size < 0 or typeof(mtime_ns) <> 'integer'
                 or typeof(width) <> 'integer' or typeof(height) <> 'integer' or width < 1 or height < 1
                 or state not in ('present', 'gone', 'excluded') or not json_valid(keywords)
+                or duration_seconds not between 0 and 1000000
             """
         )
 

@@ -185,7 +185,7 @@ def _photo_record(place: Place, texts: Sequence[CarriedText]) -> dict[str, Any]:
 
 
 def _region_records(store: Store, view: View, regions: Sequence[StoredRegion]) -> dict[str, Any]:
-    """What a panorama's own vector shows, and its other regions with their vectors."""
+    """What a panorama's or video's own vector shows, and its other regions with their vectors."""
     own, *others = (_numbers(each.region) for each in regions)
     vectors = _rows(store, view, [each.slot for each in regions[1:]]).tolist() if others else []
     return {
@@ -195,7 +195,7 @@ def _region_records(store: Store, view: View, regions: Sequence[StoredRegion]) -
 
 
 def _numbers(region: Region) -> list[float]:
-    return [region.x, region.y, region.width, region.height]
+    return [region.x, region.y, region.width, region.height, *([] if region.at is None else [region.at])]
 
 
 @contextlib.contextmanager

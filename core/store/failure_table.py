@@ -83,14 +83,22 @@ class FailureTable:
             },
             pk=("root_id", "folder", "name"),
         )
-        # The photo indexed here had other bytes, which are gone now.
+        # The photo indexed here had other bytes, which are gone now; or it is the video of a Live Photo, whose picture
+        # came later.
         self._db.execute(
             """
             update photos set state = 'gone'
             where root_id = :root and folder = :folder and name = :name
-                and (size <> :size or mtime_ns <> :mtime_ns)
+                and (size <> :size or mtime_ns <> :mtime_ns or :is_silent)
             """,
-            {"root": root_id, "folder": folder, "name": name, "size": photo.size, "mtime_ns": photo.mtime_ns},
+            {
+                "root": root_id,
+                "folder": folder,
+                "name": name,
+                "size": photo.size,
+                "mtime_ns": photo.mtime_ns,
+                "is_silent": is_silent,
+            },
         )
 
     def delete(self, root_id: int, folder: bytes, name: bytes) -> None:

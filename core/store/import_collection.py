@@ -23,14 +23,14 @@ from imgsearch.core.errors import ImgsearchError, ModelError
 from imgsearch.core.models.registry import ModelSpec
 from imgsearch.core.paths import naming, printable
 from imgsearch.core.photos.codecs import codecs
-from imgsearch.core.photos.regions import MAX_SQUARES
+from imgsearch.core.photos.regions import MAX_PARTS
 from imgsearch.core.types import MODALITIES, Region, SpaceIdentity, TextLine
 
 from .export_collection import FORMAT_NAME, PHOTOS_AT_ONCE, VERSION, Progress, parquet_schema, pyarrow
 from .notes import NOTE, as_note
 from .reading_table import OCR, Reading
 from .records import as_region, region_keys, text_key
-from .schema import MAX_DIM
+from .schema import MAX_DIM, PLACE_COLUMNS
 from .store import Batch, Store
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ MAX_LINE_BYTES = 64 << 20
 MAX_TEXT_CHARACTERS = 1 << 20
 MAX_HEADER_BYTES = 1 << 20
 MAX_ROW_GROUP_BYTES = 4 << 30
+LATER_COLUMNS = frozenset(("is_damaged", "date_from", "duration_seconds", *PLACE_COLUMNS))
+"""Columns that older exports lack."""
 # A unit vector of float32 that was computed in half precision is this near to length 1.
 NORM_TOLERANCE = 1e-3
 CONTENT_BYTES = 32
@@ -294,7 +296,7 @@ def _photo_item(record: Any, values: Any, dim: int, where: str) -> Item:
     if own is not None:
         regions.append(_region(own, where))
         others = record.get("regions") or []
-        if not isinstance(others, list) or len(others) >= MAX_SQUARES:
+        if not isinstance(others, list) or len(others) >= MAX_PARTS:
             raise BadExport(f"{where}: not a list of regions")
         for other in others:
             place, vector = (other.get("region"), other.get("vector")) if isinstance(other, dict) else (None, None)
@@ -444,8 +446,9 @@ def _read_parquet(path: str) -> Incoming:
         identity, model, photos = _identity(_parsed(head, "header"))
         sizes = (about.row_group(number).total_byte_size for number in range(about.num_row_groups))
         kinds = [parquet_schema(arrow, identity.dim, has_regions=has_regions) for has_regions in (False, True)]
-        older = kinds[0].remove(kinds[0].get_field_index("is_damaged"))  # before that was recorded
-        if not any(table.schema_arrow.equals(kind) for kind in (*kinds, older)):
+        for name in LATER_COLUMNS.difference(table.schema_arrow.names):
+            kinds = [kind.remove(kind.get_field_index(name)) for kind in kinds]
+        if not any(table.schema_arrow.equals(kind) for kind in kinds):
             raise BadExport("its columns are not those of an export")
         if any(not 0 <= size <= MAX_ROW_GROUP_BYTES for size in sizes):
             raise BadExport("its parts are too large")

@@ -14,7 +14,7 @@ from .failure_table import FailureTable
 from .note_table import NoteTable
 from .reading_table import ReadingTable
 from .records import FolderColumns, KnownPhoto, NewPhoto, at_or_below, below, now, pair_name, sidecar_stamp, split
-from .region_table import HAS_REGIONS
+from .region_table import HAS_REGIONS, IS_VIDEO
 from .schema import FACT_COLUMNS, PLACE_COLUMNS
 
 # Read at once, so that no read transaction is open while the caller works on them.
@@ -205,6 +205,10 @@ class PhotoTable:
         """The content hashes of RAW files that have the same shot beside them in another format."""
         return set(self._db.column("select distinct content_hash from photos where pair is not null"))
 
+    def video_contents(self) -> set[bytes]:
+        """The content hashes of the videos."""
+        return set(self._db.column(f"select distinct content_hash from photos p where {IS_VIDEO}"))  # noqa: S608
+
     def without_vectors(self, space_id: str) -> list[int]:
         """Ids of the present photos that have no vector in a space, or a text without one. Files with a failure are
         left out."""
@@ -237,6 +241,17 @@ class PhotoTable:
                 space=space_id,
             )
         }
+
+    def videos_of(self, root_id: int) -> dict[bytes, set[str]]:
+        """The names of a root's videos that were not given by name, by folder."""
+        rows = self._db.rows(
+            f"select folder, name from photos p where root_id = :root and {IS_VIDEO} and not named",  # noqa: S608
+            root=root_id,
+        )
+        found: dict[bytes, set[str]] = {}
+        for folder, name in rows:
+            found.setdefault(folder, set()).add(os.fsdecode(name))
+        return found
 
     def damaged(self) -> list[int]:
         """Ids of the present photos that are damaged, by path."""

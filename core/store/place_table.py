@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from imgsearch.core.paths import MAX_INTEGER
@@ -91,7 +92,7 @@ class PlaceTable:
             where not exists (select 1 from regions g where g.space_id = :space and g.key = v.key) {condition}
             union all
             select {_COLUMNS}, r.path, v.slot, ifnull(m.slot, -1), null, null,
-                json_array(g.x, g.y, g.width, g.height)
+                json_array(g.x, g.y, g.width, g.height, g.seconds)
             from json_each(:slots) s
             cross join vectors v on v.space_id = :space and v.slot = s.value and v.modality = 'image'
             cross join regions g on g.space_id = :space and g.key = v.key
@@ -275,7 +276,8 @@ class PlaceTable:
             pair=self._pair(values["folder"], values["pair"]),
             slot=slot,
             whole_slot=whole_slot,
-            region=None if region == WHOLE else region,
+            region=None if region is None or replace(region, at=None) == WHOLE else region,
+            at=None if region is None else region.at,
             text=text,
             text_source=source,
         )

@@ -122,7 +122,7 @@ class ReadingTable:
         """The contents of present photos of online roots that are still to be read, each with one of its photos.
 
         Those that failed count only if another `reader` did, and those that did not look like text if that was decided
-        by other `rules`, or with `everything`.
+        by other `rules`, or with `everything`. Videos are not read.
         """
         found: dict[bytes, int] = {}
         for scope in scopes:
@@ -132,7 +132,8 @@ class ReadingTable:
             rows = self._db.rows(
                 """
                 select p.content_hash, min(p.id) from photos p cross join roots r on r.id = p.root_id
-                where p.root_id = :root and p.state = 'present' and r.state = 'online' and (
+                where p.root_id = :root and p.state = 'present' and r.state = 'online'
+                    and p.duration_seconds is null and (
                     :path = x'' or p.folder = :path or (p.folder >= :low and p.folder < :high)
                     or (p.folder = :folder and p.name = :name)
                 ) and not exists (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ class Root:
     note: str | None = None
     exclude: tuple[str, ...] = ()
     hidden: bool = False
+    video: bool = False
     ocr: bool = False
     """Whether runs of `index` also read the text in its pictures."""
 
@@ -157,6 +159,8 @@ class Place:
     """Where that is a region's: the slot of the whole picture. Else -1."""
     region: Region | None = None
     """What that vector shows, if it is not the whole picture."""
+    at: float | None = None
+    """Of a video: when what that vector shows is shown, in seconds."""
     text: str | None = None
     text_source: str | None = None
 
@@ -196,8 +200,9 @@ def text_key(text: str) -> bytes:
 
 
 def region_key(content_hash: bytes, region: Region) -> bytes:
-    """The key of the vector of a part of a picture."""
+    """The key of the vector of a part of a picture, or of a moment of a video."""
     place = f"{region.x:.6f} {region.y:.6f} {region.width:.6f} {region.height:.6f}"
+    place += "" if region.at is None else f" {region.at:.6f}"
     return hashlib.sha256(content_hash + place.encode("ascii")).digest()
 
 
@@ -207,12 +212,19 @@ def region_keys(content_hash: bytes, regions: Sequence[Region]) -> tuple[bytes, 
 
 
 def as_region(values: Sequence[object]) -> Region | None:
-    """Four numbers as a part of a picture if they describe one, else None."""
-    if len(values) != 4 or not all(isinstance(value, int | float) and 0 <= value <= 1 for value in values):
+    """Four numbers as a part of a picture, or five as a moment of a video, if they describe one; else None. The fifth
+    may be None."""
+    sides, moment = values[:4], values[4] if len(values) == 5 else None
+    if len(sides) != 4 or len(values) > 5:
         return None
-    x, y, width, height = (float(value) for value in values)  # type: ignore[arg-type]
-    is_inside = x + width <= 1 + 1e-5 and y + height <= 1 + 1e-5
-    return Region(x, y, width, height) if width > 0 and height > 0 and is_inside else None
+    if not all(isinstance(value, int | float) and 0 <= value <= 1 for value in sides):
+        return None
+    if moment is not None and not (isinstance(moment, int | float) and 0 <= moment < math.inf):
+        return None
+    x, y, width, height = (float(value) for value in sides)  # type: ignore[arg-type]
+    if not (width > 0 and height > 0 and x + width <= 1 + 1e-5 and y + height <= 1 + 1e-5):
+        return None
+    return Region(x, y, width, height, None if moment is None else float(moment))
 
 
 def sidecar_stamp(photo: Photo) -> str:

@@ -1,12 +1,12 @@
-"""The regions of panoramas: which parts of which contents the vectors of a space show."""
+"""The regions of panoramas and the moments of videos: which parts of which contents the vectors of a space show."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from imgsearch.core.photos.regions import PANORAMA_ASPECT, WHOLE, regions_of
+from imgsearch.core.photos.regions import MAX_MOMENTS, PANORAMA_ASPECT, WHOLE, regions_of
 from imgsearch.core.types import Region
 
 from .database import Database
@@ -15,9 +15,14 @@ from .records import as_region, region_key, region_keys
 IS_PANORAMA = f"max(p.width, p.height) > {PANORAMA_ASPECT} * min(p.width, p.height)"
 """Whether a photo `p` is a panorama, as `regions.is_panorama` has it. `panoramas` is the index for it."""
 
+IS_VIDEO = "p.duration_seconds is not null"
+"""Whether a photo `p` is a video. `videos` is the index for it."""
+
+HAS_PARTS = (IS_PANORAMA, IS_VIDEO)
+
 HAS_REGIONS = f"""
     (
-        not ({IS_PANORAMA}) or (
+        not ({" or ".join(HAS_PARTS)}) or (
             exists (select 1 from regions g where g.space_id = :space and g.content_hash = p.content_hash)
             and not exists (
                 select 1 from regions g
@@ -29,7 +34,7 @@ HAS_REGIONS = f"""
         )
     )
 """  # noqa: S608 - a condition of ours
-"""Whether all regions of a photo `p` have vectors in that space. True for a photo that is not a panorama."""
+"""Whether all regions of a photo `p` have vectors in that space. True for one that is neither panorama nor video."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +57,10 @@ class RegionTable:
         for content_hash, parts in regions.items():
             self._db.execute("delete from regions where space_id = ? and content_hash = ?", (space_id, content_hash))
             self._db.executemany(
-                "insert or replace into regions (space_id, key, content_hash, x, y, width, height) "
-                "values (?, ?, ?, ?, ?, ?, ?)",
+                "insert or replace into regions (space_id, key, content_hash, x, y, width, height, seconds) "
+                "values (?, ?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (space_id, key, content_hash, part.x, part.y, part.width, part.height)
+                    (space_id, key, content_hash, part.x, part.y, part.width, part.height, part.at)
                     for key, part in zip(region_keys(content_hash, parts), parts, strict=True)
                 ],
             )
@@ -69,6 +74,32 @@ class RegionTable:
                 content=content_hash,
             )
             is not None
+        )
+
+    def are_complete(self, space_id: str, content_hash: bytes) -> bool:
+        """Whether the space has regions of that content, and a vector of each."""
+        return bool(
+            self._db.value(
+                """
+                select count(*) > 0 and count(*) = count(v.slot) from regions g
+                left join vectors v on v.space_id = :space and v.modality = 'image' and v.key = g.key
+                where g.space_id = :space and g.content_hash = :content
+                """,
+                space=space_id,
+                content=content_hash,
+            )
+        )
+
+    def slots_of_moments(self, space_id: str, content_hash: bytes) -> list[int]:
+        """The slots of the moments of a video; none for another content."""
+        return self._db.column(
+            """
+            select v.slot from regions g
+            cross join vectors v on v.space_id = :space and v.modality = 'image' and v.key = g.key
+            where g.space_id = :space and g.content_hash = :content and g.seconds is not null
+            """,
+            space=space_id,
+            content=content_hash,
         )
 
     def are_whole(self, space_id: str, content_hash: bytes, regions: Sequence[Region]) -> bool:
@@ -88,11 +119,11 @@ class RegionTable:
         """The regions of these photos that have a vector, by the id of the photo: that of the whole picture first."""
         rows = self._db.rows(
             """
-            select p.id, g.key, v.slot, g.x, g.y, g.width, g.height from json_each(:ids) i
+            select p.id, g.key, v.slot, g.x, g.y, g.width, g.height, g.seconds from json_each(:ids) i
             cross join photos p on p.id = i.value
             cross join regions g on g.space_id = :space and g.content_hash = p.content_hash
             cross join vectors v on v.space_id = :space and v.modality = 'image' and v.key = g.key
-            order by p.id, g.key <> g.content_hash, g.x, g.y
+            order by p.id, g.key <> g.content_hash, g.x, g.y, g.seconds
             """,
             space=space_id,
             ids=json.dumps(list(photo_ids)),
@@ -105,24 +136,26 @@ class RegionTable:
         return found
 
     def any(self, space_id: str) -> bool:
-        """Whether the space has a panorama."""
+        """Whether the space has a panorama or a video."""
         return self._db.value("select 1 from regions where space_id = :space limit 1", space=space_id) is not None
 
     def count_photos_without(self, space_id: str) -> int:
-        """The number of present panoramas with a vector of the whole picture in that space, but not of all regions."""
-        return self._db.count(
+        """The number of present photos with a vector of the whole picture in that space, but not of all regions."""
+        queries = (
             f"""
-            select count(*) from photos p
+            select p.id from photos p
             cross join vectors v on v.space_id = :space and v.modality = 'image' and v.key = p.content_hash
-            where {IS_PANORAMA} and p.state = 'present' and not {HAS_REGIONS}
-            """,  # noqa: S608 - conditions of ours
-            space=space_id,
+            where {condition} and p.state = 'present' and not {HAS_REGIONS}
+            """  # noqa: S608 - conditions of ours
+            for condition in HAS_PARTS
         )
+        return len({photo_id for query in queries for photo_id in self._db.column(query, space=space_id)})
 
     def wrong(self, space_id: str) -> list[bytes]:
         """The contents whose regions are not those of the picture, or not all of them, or parts of nothing."""
         rows = self._db.rows(
-            "select content_hash, key, x, y, width, height from regions where space_id = :space", space=space_id
+            "select content_hash, key, x, y, width, height, seconds from regions where space_id = :space",
+            space=space_id,
         )
         found: dict[bytes, dict[bytes, Region | None]] = {}
         for content_hash, key, *place in rows:
@@ -131,10 +164,16 @@ class RegionTable:
             f"""
             select distinct content_hash, width, height from photos p
             where {IS_PANORAMA} and typeof(width) = 'integer' and typeof(height) = 'integer' and min(width, height) > 0
+                and not ({IS_VIDEO})
             """  # noqa: S608 - a condition of ours
         )
         expected = {content_hash: regions_of(width, height) for content_hash, width, height in pictures}
-        return [content for content, regions in found.items() if not _are_sound(content, regions, expected)]
+        videos = set(self._db.column(f"select content_hash from photos p where {IS_VIDEO}"))  # noqa: S608
+        return [
+            content
+            for content, regions in found.items()
+            if not (_are_moments if content in videos else _are_sound)(content, regions, expected)
+        ]
 
     def delete(self, space_id: str, contents: Iterable[bytes]) -> None:
         """Delete the regions of these contents, so that the next run makes them again."""
@@ -164,3 +203,16 @@ def _are_sound(
     if regions is None:  # of a picture that no photo here has yet
         return all(each and key in (content_hash, region_key(content_hash, each)) for key, each in found.items())
     return found == dict(zip(region_keys(content_hash, regions), regions, strict=True))
+
+
+def _are_moments(content_hash: object, found: Mapping[bytes, Region | None], _: object) -> bool:
+    """Whether these can be the moments of a video. Which they are is known from its frames only."""
+    if not isinstance(content_hash, bytes) or len(content_hash) != 32 or content_hash not in found:
+        return False
+    return len(found) <= MAX_MOMENTS and all(
+        each is not None
+        and each.at is not None
+        and replace(each, at=None) == WHOLE
+        and key in (content_hash, region_key(content_hash, each))
+        for key, each in found.items()
+    )

@@ -24,7 +24,7 @@ class RootTable:
 
     def all(self) -> list[Root]:
         rows = self._db.rows(
-            "select id, path, kind, device, state, note, exclude, hidden, ocr from roots order by path"
+            "select id, path, kind, device, state, note, exclude, hidden, video, ocr from roots order by path"
         )
         return [
             Root(
@@ -37,13 +37,14 @@ class RootTable:
                 tuple(map(str, parsed_json(r[6], list) or ())),
                 bool(r[7]),
                 bool(r[8]),
+                bool(r[9]),
             )
             for r in rows
         ]
 
-    def set_rules(self, root_id: int, exclude: Sequence[str], hidden: bool) -> None:
+    def set_rules(self, root_id: int, exclude: Sequence[str], *, hidden: bool, video: bool) -> None:
         """Set what later walks of this root skip."""
-        self.update(root_id, exclude=json.dumps(list(exclude)), hidden=int(hidden))
+        self.update(root_id, exclude=json.dumps(list(exclude)), hidden=int(hidden), video=int(video))
 
     def add(self, path: str, kind: str, device: int | None) -> int:
         cursor = self._db.execute(

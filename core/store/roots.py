@@ -33,10 +33,16 @@ class Rules:
 
     exclude: tuple[str, ...] = ()
     hidden: bool = False
+    video: bool | None = None
+    """Whether videos are indexed. None: as it was."""
 
     @classmethod
     def of(cls, root: Root) -> Rules:
-        return cls(root.exclude, root.hidden)
+        return cls(root.exclude, root.hidden, root.video)
+
+    def in_root(self, root: Root) -> Rules:
+        """These rules, with those that were not given as the root has them."""
+        return replace(self, video=root.video) if self.video is None else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,7 @@ class _Resolver:
             ):
                 if not relpath:
                     return self._whole(root)
-                return [Target(root, relpath, Rules.of(root) if self._rules == Rules() else self._rules)]
+                return [Target(root, relpath, Rules.of(root) if self._rules == Rules() else self._rules.in_root(root))]
         if self._dry_run:
             same = self._at(path)
             made = Root(same.id if same else -1, path, "folder", device_of(self._store, path), "online")
@@ -128,13 +134,14 @@ class _Resolver:
 
     def _whole(self, root: Root) -> list[Target]:
         """A root looked at from its top: its rules are those typed now, and it takes in what it can."""
+        rules = self._rules.in_root(root)
         if not self._dry_run:
-            if Rules.of(root) != self._rules:
+            if Rules.of(root) != rules:
                 with self._catalog.transaction():
-                    self._catalog.roots.set_rules(root.id, self._rules.exclude, self._rules.hidden)
+                    self._catalog.roots.set_rules(root.id, rules.exclude, hidden=rules.hidden, video=bool(rules.video))
             self._take_in(root)
         inside = [Target(other, rules=Rules.of(other)) for other in self._catalog.roots.all() if within(root, other)]
-        return [Target(self.current(root), rules=self._rules), *inside]
+        return [Target(self.current(root), rules=rules), *inside]
 
     def _take_in(self, root: Root) -> None:
         for child in self._catalog.roots.all():

@@ -207,6 +207,13 @@ MIGRATIONS: tuple[str, ...] = (
     ) without rowid;
     alter table roots add column ocr integer not null default 0;
     """,
+    """
+    -- Videos. Their regions are moments: `seconds` from the start, and the whole picture.
+    alter table roots add column video integer not null default 0;
+    alter table photos add column duration_seconds real;
+    alter table regions add column seconds real;
+    create index videos on photos (content_hash) where duration_seconds is not null;
+    """,
 )
 # Identifies the file as a catalogue of ours, for `file` and for check_version.
 APPLICATION_ID = 0x494D4753  # "IMGS"
@@ -233,6 +240,7 @@ FACT_COLUMNS = (
     "altitude_m",
     "rating",
     "is_damaged",
+    "duration_seconds",
 )
 
 PLACE_COLUMNS = ("place", "place_district", "place_region", "country", "country_code")

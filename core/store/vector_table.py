@@ -9,7 +9,7 @@ from imgsearch.core.types import Modality
 
 from .database import Database
 from .records import NewVector
-from .region_table import IS_PANORAMA
+from .region_table import HAS_PARTS
 
 
 class VectorTable:
@@ -196,15 +196,19 @@ class VectorTable:
             )
             for table, key, modality, which in kinds
         )
-        return not any(lacking) and not self._db.rows(
-            f"""
-            select content_hash from photos p where {IS_PANORAMA}
-            except
-            select content_hash from regions where space_id = :space
-            order by 1 limit 1
-            """,  # noqa: S608 - a condition of ours
-            space=space_id,
+        without_regions = (
+            self._db.rows(
+                f"""
+                select content_hash from photos p where {condition}
+                except
+                select content_hash from regions where space_id = :space
+                order by 1 limit 1
+                """,  # noqa: S608 - a condition of ours
+                space=space_id,
+            )
+            for condition in HAS_PARTS
         )
+        return not any(lacking) and not any(without_regions)
 
     def count_present(self, space_id: str) -> tuple[int, int]:
         """The numbers of present photos and of their texts that have a vector in that space."""

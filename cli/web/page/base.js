@@ -40,6 +40,15 @@ export function say(text, isBad = false) {
 
 export const counted = (count) => `${count} ${count === 1 ? "photo" : "photos"}`;
 export const nameOf = (photo) => photo.path.slice(photo.path.lastIndexOf("/") + 1);
+// A time in a video: 1:05, 1:02:05.
+export function clock(seconds) {
+  const two = (number) => String(number).padStart(2, "0");
+  const [hours, minutes, rest] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, Math.floor(seconds) % 60];
+  return hours ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
+}
+
+// Of a video: "0:04 of 1:30". Of a photo: empty.
+export const momentOf = (photo) => [photo.at, photo.duration_seconds].filter((each) => each != null).map(clock).join(" of ");
 export const thumbnail = (photo, side) => `${photo.thumbnail}&side=${side}`;
 
 export function icon(name) {

@@ -1,6 +1,6 @@
 // The grid of photos.
 
-import { MIDDLE, SVG, $, make, state, nameOf, thumbnail, icon } from "./base.js";
+import { MIDDLE, SVG, $, make, state, clock, momentOf, nameOf, thumbnail, icon } from "./base.js";
 import { showAsked } from "./chips.js";
 import { span } from "./days.js";
 import { look, describe } from "./look.js";
@@ -33,7 +33,8 @@ export function spanTitle(span) {
 }
 
 function card(photo, at) {
-  const image = make("img", { loading: "lazy", decoding: "async", alt: nameOf(photo) });
+  const moment = momentOf(photo);
+  const image = make("img", { loading: "lazy", decoding: "async", alt: moment ? `${nameOf(photo)}, video, ${moment}` : nameOf(photo) });
   const figure = make("figure", { class: "card", "data-id": photo.id });
   const ratio = photo.width && photo.height ? photo.width / photo.height : 1;
   const shown = Math.min(WIDEST, Math.max(NARROWEST, ratio));
@@ -60,6 +61,7 @@ function card(photo, at) {
   }
   figure.append(open, checkbox(photo, at), text);
   if (photo.members) figure.append(make("span", { class: "badge" }, `+${photo.members.length}`));
+  if (moment) figure.append(make("span", { class: "badge" }, `▶ ${clock(photo.at ?? photo.duration_seconds)}`));
   return figure;
 }
 

@@ -1,6 +1,6 @@
 // One photo, large, with what is known about it.
 
-import { SMALL, LARGE, SVG, $, make, state, call, copy, nameOf, thumbnail } from "./base.js";
+import { SMALL, LARGE, SVG, $, make, state, call, copy, momentOf, nameOf, thumbnail } from "./base.js";
 import { frame, isMarked, mark, focusCard } from "./cards.js";
 import { moreLike } from "./chips.js";
 import { load } from "./query.js";
@@ -52,7 +52,7 @@ export function describe(photo) {
   const facts = {
     Score: photo.score == null ? "" : `${photo.score.toFixed(4)} (${photo.method})`,
     Taken: (photo.taken_at || "").replace("T", " "), Size: photo.width ? `${photo.width} × ${photo.height} ${photo.format || ""}` : "",
-    Camera: photo.camera, Lens: photo.lens, Place: place, Stars: photo.rating,
+    Video: momentOf(photo), Camera: photo.camera, Lens: photo.lens, Place: place, Stars: photo.rating,
     Keywords: (photo.keywords || []).join(", "), Path: photo.path,
   };
   const lines = Object.entries(facts).filter(([, value]) => value !== null && value !== undefined && value !== "");
