@@ -136,7 +136,7 @@ def test_every_filter_of_the_api_is_a_filter_of_the_library():
     from imgsearch.cli.web import openapi
 
     assert set(openapi.FILTERS) == {each.name for each in fields(Filters)}
-    own = {"text", "pictures", "not", "more_like", "less_like", "filters", "limit", "offset"}
+    own = {"text", "natural", "pictures", "not", "more_like", "less_like", "filters", "limit", "offset"}
     assert set(openapi.SEARCH["properties"]) - own <= {each.name for each in fields(SearchOptions)}
     methods = openapi.SEARCH["properties"]["method"]["enum"]
     assert methods == [name for name in choices.METHODS if name != choices.CHANGE_METHOD]
