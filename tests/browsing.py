@@ -36,6 +36,11 @@ if not IS_LONG:
 SCREENSHOTS = os.environ.get("IMGSEARCH_SCREENSHOTS")
 
 
+def is_refusal(message):
+    is_missing_photo = "/api/photos/" in message.location["url"] and "status of 404" in message.text
+    return REFUSED.search(message.text) or is_missing_photo
+
+
 @contextlib.contextmanager
 def chromium():
     with sync_playwright() as driver:
@@ -53,7 +58,7 @@ def shown(browser, link, scheme="light", width=1280, height=860, *, name):
     context.set_default_timeout(MILLISECONDS)
     page = context.new_page()
     complaints: list[str] = []
-    page.on("console", lambda message: REFUSED.search(message.text) or complaints.append(message.text))
+    page.on("console", lambda message: is_refusal(message) or complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
     page.on("request", lambda sent: sent.headers.get("referer") and complaints.append(sent.headers["referer"]))

@@ -235,6 +235,7 @@ class Pages:
                 "roots": [{"path": printable(r.path), "state": r.state, "photos": n} for r, n in about.roots],
                 "cameras": [{"camera": name, "photos": count} for name, count in about.cameras],
                 "edition": about.edition,
+                "progress": about.progress and {"done": about.progress.done, "total": about.progress.planned},
             }
         )
 
@@ -245,7 +246,8 @@ class Pages:
 
     def _places(self, request: Request) -> Response:
         asked = _from_query(request, openapi.FILTERS)
-        return answer({"places": [place_record(place) for place in self._library.places(filters_from_json(asked))]})
+        places = [place_record(place) for place in self._library.places(filters_from_json(asked))]
+        return answer({"places": places, "hint": None if places else self._library.hint_on_places()})
 
     def _photos(self, request: Request) -> Response:
         asked = _from_query(request, openapi.BROWSE)

@@ -257,8 +257,8 @@ def document() -> dict[str, Any]:
                 _query_parameters(FILTERS),
             ),
             "/api/places": _operation(
-                "The towns where photos were taken, with their numbers, most first",
-                _json(_list_of("places")),
+                "The towns where photos were taken, with their numbers, most first. `hint` says why there are none",
+                _json(_object({**_list_of("places")["properties"], "hint": {"type": ["string", "null"]}}, ("places",))),
                 (422, 503),
                 _query_parameters(FILTERS),
             ),

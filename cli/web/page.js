@@ -1,12 +1,13 @@
 // The gallery: queries the API and shows photos. Texts of photos are inserted as text, never as markup.
 
-import { restore, sayWeight, showFilters } from "./page/address.js";
+import { isElsewhere, restore, sayWeight, showFilters } from "./page/address.js";
 import { $, state } from "./page/base.js";
 import { mark, focusCard, beside } from "./page/cards.js";
 import { showAbout } from "./page/changes.js";
 import { showAsked, bring, moreLike } from "./page/chips.js";
-import { showDays, showDay } from "./page/days.js";
-import { close, acts } from "./page/look.js";
+import { showDays } from "./page/days.js";
+import { close, acts, lookAtAddress } from "./page/look.js";
+import { showView } from "./page/places.js";
 import { load } from "./page/query.js";
 import { clearPicked, pick } from "./page/selection.js";
 
@@ -16,11 +17,9 @@ const soon = () => { clearTimeout(later); later = setTimeout(() => load(true, "r
 $("ask").addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(later); showAsked(); load(true); });
 $("words").addEventListener("input", () => { state.phrases = []; showAsked(); if (!$("words").value) soon(); });
 $("weight").addEventListener("input", () => { sayWeight(); soon(); });
-addEventListener("popstate", (event) => {
-  if (!event.state) return;
-  close();
-  restore(event.state);
-  load(true, "");
+addEventListener("popstate", async () => {
+  if (isElsewhere()) { close(); await restore(); await load(true, ""); }
+  lookAtAddress();
 });
 $("filters").addEventListener("input", soon);
 $("filters").addEventListener("submit", (event) => event.preventDefault());
@@ -30,8 +29,8 @@ $("pick").addEventListener("click", () => $("file").click());
 $("file").addEventListener("change", () => { bring($("file").files[0]); $("file").value = ""; });
 $("home").addEventListener("click", (event) => {
   event.preventDefault();
-  $("words").value = ""; state.pictures = []; state.day = ""; state.liked.clear(); state.disliked.clear();
-  $("filters").reset(); clearTimeout(later); showDay(); showAsked(); load(true);
+  $("words").value = ""; state.pictures = []; state.day = state.place = state.view = ""; state.liked.clear(); state.disliked.clear();
+  $("filters").reset(); clearTimeout(later); showView(); showAsked(); load(true);
 });
 
 const hasFile = (event) => [...(event.dataTransfer?.types || [])].includes("Files");
@@ -72,16 +71,10 @@ addEventListener("keydown", (event) => {
     m: () => moreLike(photo), l: () => mark(photo, "like"), d: () => mark(photo, "dislike"), x: () => pick(at),
   });
   else if (!isLooking && event.target === document.body) keys.ArrowDown = () => focusCard(0);
+  const isActing = event.target.closest("button, a, summary"); // which the space bar presses
+  if (isLooking && !isActing) keys[" "] = acts.play;
   if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
 });
 
-// What was asked before the page was loaded again: once the folders are known that can be chosen.
-function askAgain() {
-  if (history.state) {
-    const kept = history.state.pictures.map(({ src, ...rest }) => (src?.startsWith("blob:") ? rest : { src, ...rest })); // such an address ends with its page
-    restore({ ...history.state, pictures: kept });
-  }
-  showAsked();
-}
-
-Promise.all([showAbout().then(askAgain), showDays()]).finally(() => load(true, "replace"));
+// Once the folders are known that can be chosen.
+Promise.all([showAbout().then(restore), showDays()]).finally(() => load(true, "").then(lookAtAddress));

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from imgsearch.core.photos import gazetteer
 from imgsearch.core.places import CATALOG
 from imgsearch.core.search.filters import Filters, condition
 from imgsearch.core.store.files import SALVAGED
 from imgsearch.core.store.place_names import NamedPlace, by_town
 from imgsearch.core.store.records import Place, Root
-from imgsearch.core.store.store import Store
+from imgsearch.core.store.store import RunProgress, Store
 
 if TYPE_CHECKING:
     from imgsearch.core.types import CarriedText
@@ -34,6 +35,8 @@ class Summary:
     """Each with its number of photos, most first."""
     edition: int
     """Changes with every commit to the index."""
+    progress: RunProgress | None
+    """How far a run is that fills the index at this moment."""
 
 
 class Library:
@@ -92,6 +95,17 @@ class Library:
             chosen = condition(filters, store=store)
             return by_town(store.catalog.place_names.all(chosen.sql, **chosen.parameters))
 
+    def hint_on_places(self) -> str | None:
+        """Why there are no place names, and what to do about it; None if there are some."""
+        with self._reading() as store:
+            located, named = store.catalog.place_names.count()
+        if named:
+            return None
+        if not located:
+            return "No places: none of the photos has coordinates (GPS)."
+        what = "imgsearch index" if gazetteer.version() else f"{gazetteer.INSTALL}, then: imgsearch index"
+        return f"No places yet: {located:,} photos have coordinates, but no names for them. Find these with: {what}"
+
     def summary(self) -> Summary:
         with self._reading() as store:
             roots = tuple((root, store.catalog.photos.count_present(root.id)) for root in store.catalog.roots.all())
@@ -101,6 +115,7 @@ class Library:
                 roots=roots,
                 cameras=tuple(store.catalog.places.cameras(MAX_CAMERAS)),
                 edition=store.catalog.edition(),
+                progress=store.progress(),
             )
 
 

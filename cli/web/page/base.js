@@ -12,9 +12,9 @@ export const make = (tag, attributes = {}, ...inside) => {
 
 // The current query. Pictures: {photo} or {upload}, each with a label and a URL.
 export const state = {
-  pictures: [], liked: new Map(), disliked: new Map(), day: "", // asked
+  pictures: [], liked: new Map(), disliked: new Map(), day: "", place: "", view: "", address: null, // asked
   picked: new Map(), // selected, by id
-  photos: [], passed: 0, more: true, asking: 0, busy: false, failed: false, edition: null, phrases: [], // answered
+  photos: [], passed: 0, more: true, asking: 0, busy: false, failed: false, edition: null, progress: null, phrases: [], // answered
   at: -1, photo: null, isStale: false, // looked at
 };
 

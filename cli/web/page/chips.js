@@ -3,6 +3,7 @@
 import { SMALL, $, make, state, call, say, nameOf, thumbnail } from "./base.js";
 import { showDay } from "./days.js";
 import { close } from "./look.js";
+import { showPlace } from "./places.js";
 import { split, load } from "./query.js";
 
 export function showAsked() {
@@ -16,8 +17,9 @@ export function showAsked() {
     }
   }
   if (state.day) chips.push(chip(null, state.day, () => { state.day = ""; showDay(); }));
+  if (state.place) chips.push(chip(null, state.place, () => { state.place = ""; showPlace(); }));
   for (const { words, filters } of state.phrases) {
-    const each = chip(null, `${filters.name ? "named" : "taken"}: ${words}`, () => dropPhrase(words));
+    const each = chip(null, `${filters.name ? "named" : filters.place || filters.near ? "place" : "taken"}: ${words}`, () => dropPhrase(words));
     each.title = `To search for these words instead, put them in quotes: "${words}"`;
     chips.push(each);
   }
@@ -35,10 +37,14 @@ function chip(src, label, drop) {
 }
 
 // The words without a phrase that became a filter. A minus may stand inside it, and stays.
-export function dropPhrase(words) {
+export function withoutPhrase(text, words) {
   const escaped = words.split(" ").map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
   const inside = new RegExp(escaped.join("((?:\\s+-\\S+)*)\\s+"), "u");
-  $("words").value = $("words").value.replace(inside, (...found) => found.slice(1, escaped.length).join("")).replace(/\s+/g, " ").trim();
+  return text.replace(inside, (...found) => found.slice(1, escaped.length).join("")).replace(/\s+/g, " ").trim();
+}
+
+export function dropPhrase(words) {
+  $("words").value = withoutPhrase($("words").value, words);
   state.phrases = state.phrases.filter((phrase) => phrase.words !== words);
 }
 

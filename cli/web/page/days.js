@@ -12,11 +12,11 @@ const FULL_DAY = 4; // average photos per day from which each day has a heading
 export let span = 10; // of a date: the day, or only the month where a day has few photos
 
 export async function showDays() {
-  const { days } = await call("/api/days").catch(() => ({ days: [] }));
-  span = days.reduce((sum, { photos }) => sum + photos, 0) < FULL_DAY * days.length ? 7 : 10;
-  const length = days.length > ALL_DAYS ? 7 : 10;
+  const { days: found } = await call("/api/days").catch(() => ({ days: [] }));
+  span = found.reduce((sum, { photos }) => sum + photos, 0) < FULL_DAY * found.length ? 7 : 10;
+  const length = found.length > ALL_DAYS ? 7 : 10;
   const spans = new Map();
-  for (const { day, photos } of days) spans.set(day.slice(0, length), (spans.get(day.slice(0, length)) || 0) + photos);
+  for (const { day, photos } of found) spans.set(day.slice(0, length), (spans.get(day.slice(0, length)) || 0) + photos);
   const most = Math.max(...spans.values());
   const groups = new Map(); // the days of each month, or the months of each year
   for (const [day, count] of [...spans].slice(0, MAX_BARS)) {
@@ -44,26 +44,27 @@ function bar(day, count, most) {
   return button;
 }
 
-const bars = () => [...$("days").querySelectorAll("button")];
+// Of the buttons in an element one is reached by Tab, the others from there by the arrows.
+export function roving(id) {
+  const buttons = () => [...$(id).querySelectorAll("button")];
+  const reach = (wanted) => { for (const button of buttons()) button.tabIndex = button === wanted ? 0 : -1; };
+  $(id).addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    const all = buttons();
+    const next = all[all.indexOf(event.target) + step];
+    if (!step || !next) return;
+    event.preventDefault();
+    event.stopPropagation();
+    reach(next);
+    next.focus();
+  });
+  return { buttons, reach };
+}
 
-// One of them is reached by Tab, the others from there by the arrows.
+const days = roving("days");
+
 export function showDay() {
-  const all = bars();
+  const all = days.buttons();
   for (const button of all) button.setAttribute("aria-pressed", String(button.dataset.day === state.day));
-  reach(all.find((button) => button.dataset.day === state.day) || all[0]);
+  days.reach(all.find((button) => button.dataset.day === state.day) || all[0]);
 }
-
-function reach(wanted) {
-  for (const button of bars()) button.tabIndex = button === wanted ? 0 : -1;
-}
-
-$("days").addEventListener("keydown", (event) => {
-  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-  const all = bars();
-  const next = all[all.indexOf(event.target) + step];
-  if (!step || !next) return;
-  event.preventDefault();
-  event.stopPropagation();
-  reach(next);
-  next.focus();
-});

@@ -1,6 +1,7 @@
 // One photo, large, with what is known about it.
 
-import { SMALL, LARGE, SVG, $, make, state, call, copy, momentOf, nameOf, thumbnail } from "./base.js";
+import { forgetPhoto, openPhoto, rememberPhoto } from "./address.js";
+import { SMALL, LARGE, SVG, $, make, state, call, copy, momentOf, nameOf, say, thumbnail } from "./base.js";
 import { frame, isMarked, mark, focusCard } from "./cards.js";
 import { moreLike } from "./chips.js";
 import { load } from "./query.js";
@@ -23,8 +24,10 @@ function lookAt(photo) {
   $("told").textContent = "";
   describe(photo);
   showTexts(photo);
+  if (playing) { $("slide").textContent = nameOf(photo); fadeIn(); }
   $("look").querySelector(".prev").hidden = !state.photos[state.at - 1];
   $("look").querySelector(".next").hidden = !state.photos[state.at + 1];
+  rememberPhoto(photo, !$("look").open);
   if (!$("look").open) $("look").showModal();
 }
 
@@ -78,13 +81,59 @@ export function close() {
 
 $("look").addEventListener("close", () => {
   $("large").removeAttribute("src");
+  if (playing) play(false);
   const at = state.at;
-  if (state.isStale) { state.isStale = false; load(true); } else focusCard(at);
+  if (state.isStale) { state.isStale = false; load(true, "replace"); return; }
+  forgetPhoto();
+  focusCard(at);
+});
+
+// The photo that the address names, which need not be among those on the page.
+export async function lookAtAddress() {
+  const id = openPhoto();
+  if (!id) { close(); return; }
+  const at = state.photos.findIndex((photo) => photo.id === id);
+  if (at >= 0) { look(at); return; }
+  const photo = await call(`/api/photos/${id}`).catch(() => null);
+  if (openPhoto() !== id) return;
+  state.at = -1;
+  if (photo) lookAt(photo); else { say(`no photo ${id} is in the index`, true); forgetPhoto(); }
+}
+
+// ---- slideshow
+
+const SLIDE_MS = 4000;
+let playing = false, timer = 0;
+
+function play(isOn, said = isOn ? "slideshow runs" : "slideshow stopped") {
+  playing = isOn;
+  clearTimeout(timer);
+  $("look").classList.toggle("playing", isOn);
+  $("look").querySelector(".play").setAttribute("aria-pressed", String(isOn));
+  $("slide").textContent = said;
+  if (isOn) timer = setTimeout(step, SLIDE_MS);
+}
+
+function step() {
+  if (document.hidden || state.busy) { timer = setTimeout(step, SLIDE_MS); return; }
+  if (state.photos[state.at + 1]) look(state.at + 1); else play(false, "slideshow stopped: this is the last photo");
+}
+
+function fadeIn() {
+  if (!matchMedia("(prefers-reduced-motion: reduce)").matches) $("large").animate({ opacity: [0, 1] }, 500);
+}
+
+// Each photo is shown as long, however long it takes to come.
+for (const event of ["load", "error"]) $("large").addEventListener(event, () => {
+  if (!playing) return;
+  clearTimeout(timer);
+  timer = setTimeout(step, SLIDE_MS);
 });
 
 export const acts = {
   more: (photo) => moreLike(photo), like: (photo) => mark(photo, "like"), dislike: (photo) => mark(photo, "dislike"),
   prev: () => look(state.at - 1), next: () => look(state.at + 1), close,
+  play: () => play(!playing),
   pick: (photo) => { pickPhoto(photo); describe(photo); },
   copy: (photo) => {
     const tell = (text) => { $("told").textContent = text; };

@@ -1,9 +1,10 @@
 // The query: what is asked, and the pages of its answer.
 
-import { asked, remember } from "./address.js";
+import { remember } from "./address.js";
 import { $, state, call, post, say, counted } from "./base.js";
 import { show } from "./cards.js";
 import { showAsked } from "./chips.js";
+import { hideTries, showTries } from "./tries.js";
 
 const PAGE = 60;
 
@@ -17,7 +18,7 @@ export function split(typed) {
   return { text, not: not.filter(Boolean) };
 }
 
-export function filters() {
+export function narrowing() {
   const found = {};
   for (const [name, value] of new FormData($("filters"))) {
     const text = value.trim();
@@ -25,10 +26,11 @@ export function filters() {
     found[name] = ["camera", "root", "keyword", "orientation"].includes(name) ? [text] : text;
   }
   if (state.day) found.after = found.before = state.day;
+  if (state.place) found.place = [state.place];
   return found;
 }
 
-function question() {
+export function question() {
   const { text, not } = split($("words").value);
   const asked = { pictures: state.pictures.map(({ photo, upload }) => (photo ? { photo } : { upload })) };
   if (text) Object.assign(asked, { text, natural: true });
@@ -70,6 +72,7 @@ export async function load(isNew, how = "push") {
     show(found.photos, found.isTimeline);
     say(found.said);
     none(state.photos.length ? "" : found.said);
+    if (!state.photos.length) showTries();
   } catch (error) {
     if (number !== state.asking) return;
     state.more = false;
@@ -88,7 +91,7 @@ export async function load(isNew, how = "push") {
 }
 
 export async function search(asked, offset) {
-  const answer = await post("/api/search", { ...asked, filters: filters(), limit: PAGE, offset });
+  const answer = await post("/api/search", { ...asked, filters: narrowing(), limit: PAGE, offset });
   const count = offset + answer.hits.length;
   const ms = Math.max(1, Math.round(answer.seconds * 1000));
   const isTimeline = answer.hits.some((hit) => hit.score === null); // nothing was left to rank by
@@ -99,20 +102,32 @@ export async function search(asked, offset) {
 }
 
 async function browse(offset) {
-  const wanted = new URLSearchParams({ limit: PAGE, offset });
-  for (const [name, value] of Object.entries(filters())) for (const each of [value].flat()) wanted.append(name, each);
-  const { photos } = await call(`/api/photos?${wanted}`);
+  const photos = await listed(narrowing(), PAGE, offset);
   return {
     photos, more: photos.length === PAGE, isTimeline: true,
     said: offset + photos.length ? `${isFiltered() ? "Photos" : "All photos"}, newest first` : "no photos",
   };
 }
 
-const isFiltered = () => Object.keys(filters()).length + state.phrases.length > 0;
+async function listed(filters, limit, offset) {
+  const wanted = new URLSearchParams({ limit, offset });
+  for (const [name, value] of Object.entries(filters)) for (const each of [value].flat()) wanted.append(name, each);
+  return (await call(`/api/photos?${wanted}`)).photos;
+}
+
+// Whether this query would find something with these filters.
+export async function finds(asked, filters) {
+  const { text, ...rest } = asked || {};
+  if (!text && !rest.pictures?.length && !rest.more_like) return (await listed(filters, 1, 0)).length > 0;
+  return (await post("/api/search", { ...asked, filters, limit: 1 })).hits.length > 0;
+}
+
+const isFiltered = () => Object.keys(narrowing()).length + state.phrases.length > 0;
 
 // The message in place of photos, and the buttons for it.
 function none(text, isBad = false) {
   $("none").hidden = !text;
+  hideTries();
   $("said").classList.toggle("hidden", Boolean(text)); // where only a screen reader needs to hear it
   $("none").classList.toggle("bad", isBad);
   $("none").querySelector("p").textContent = text && (isBad ? text : isFiltered() ? `${text} within these filters` : text);
