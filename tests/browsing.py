@@ -92,7 +92,7 @@ def names(page):
 
 def axe(page, where):
     expect(page.locator("[aria-busy]")).to_have_count(0)
-    page.evaluate("Promise.all(document.getAnimations().map((each) => each.finished))")
+    page.evaluate("Promise.allSettled(document.getAnimations().map((each) => each.finished))")
     found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
     return [
         (where, each["id"], each["impact"], [node["html"][:120] for node in each["nodes"][:3]])
