@@ -8,7 +8,9 @@ import itertools
 import math
 import os
 import random
+import re
 import sqlite3
+import unicodedata
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, date, datetime, timedelta
@@ -582,11 +584,45 @@ def has(draw) -> Asked:
     return tuple(asked), is_wanted
 
 
+def text_contains() -> st.SearchStrategy[Asked]:
+    typed = (
+        "caption",
+        "CAPTION 7",
+        "caption 1*",
+        "ete",
+        "Été",
+        "hot dog",
+        "dog*",
+        "dog hot",
+        "beach, house",
+        "y",
+        "strass*",
+    )
+
+    def words_of(text: str) -> list[str]:
+        plain = unicodedata.normalize("NFD", text.lower())
+        return re.findall(r"[^\W_]+", "".join(each for each in plain if not unicodedata.combining(each)))
+
+    def is_in(pattern: str, text: str) -> bool:
+        *first, last = words_of(pattern)
+        words = words_of(text)
+        starts = [at for at in range(len(words) - len(first)) if words[at : at + len(first)] == first]
+        ends = [words[at + len(first)] for at in starts]
+        return any(end.startswith(last) if pattern.endswith("*") else end == last for end in ends)
+
+    def meaning(chosen: list[str]) -> Asked:
+        return tuple(chosen), lambda shot: all(
+            any(is_in(pattern, each.text) for each in shot.facts.texts) for pattern in chosen
+        )
+
+    return st.lists(st.sampled_from(typed), min_size=1, max_size=2).map(meaning)
+
+
 def strategies(library: Library) -> dict[str, st.SearchStrategy[Asked]]:
     return {
         "after": after(), "before": before(), "near": near(), "place": place(), "camera": camera(), "lens": lens(),
         "keyword": keyword(), "rating": rating(), "glob": glob_of(library), "under": under_of(library),
-        "month": month(), "on": on(), "name": name(),
+        "month": month(), "on": on(), "name": name(), "text_contains": text_contains(),
         "root": root_of(library), "ext": ext(), "min_size": min_size(), "orientation": orientation(), "has": has(),
     }  # fmt: skip
 

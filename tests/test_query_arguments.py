@@ -59,6 +59,7 @@ def test_every_option_of_a_search_and_every_filter_is_filled_from_an_argument():
         after="2024", before="2025", camera=("a",), lens=("b",), near="1,2,3km", place=("a",), rating="4",
         keyword=("c",), under=("d",), glob=("e",), month=("7",), on=("12-25",), name=("h",),
         ext=("f",), min_size="1MP", orientation=("square",), has=("gps",), root=("g",),
+        text_contains=("i",),
     ).options(statistics=False)  # fmt: skip
     for each in fields(Options):
         assert getattr(options, each.name) != getattr(Options(), each.name), each.name
