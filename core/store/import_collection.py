@@ -12,6 +12,7 @@ import json
 import os
 import re
 import stat
+import tokenize
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -421,7 +422,7 @@ def _array(archive: zipfile.ZipFile, name: str, kind: str, dim: int | None = Non
         if np.lib.format.read_magic(file) != (1, 0):
             raise ValueError
         shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file, max_header_size=1_000)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError):
         raise BadExport(f"{name}: not an array") from None
     tail = () if dim is None else (dim,)
     size = np.dtype(kind).itemsize * (dim or 1)
