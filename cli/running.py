@@ -204,7 +204,7 @@ def run_reading(
         if not quiet:
             progress.say(message)
 
-    with orderly_stop(stop, received):
+    with orderly_stop(stop, received):  # until the summary is printed
         try:
             summary = read_texts(
                 folder,
@@ -218,13 +218,13 @@ def run_reading(
             )
         finally:
             progress.close()
-    if progress.is_deserted:
-        raise BrokenPipeError
-    if as_json:
-        render.emit_json(read_record(summary))
-        render.flush()
-    elif not quiet:
-        render.say(read_line(summary))
+        if progress.is_deserted:
+            raise BrokenPipeError
+        if as_json:
+            render.emit_json(read_record(summary))
+            render.flush()
+        elif not quiet:
+            render.say(read_line(summary))
     if summary.was_stopped:
         say(STOPPED_READING)
         return 128 + (received.number or signal.SIGINT)

@@ -80,17 +80,18 @@ def index(
             progress.say(message)
 
     choice = ModelChoice(model, weights, preprocess_from, device, precision, offline, say)
-    with _opened(index, is_rehearsal=dry_run, wait=wait, say=say) as store, orderly_stop(stop, received):
-        try:
-            for line in store.repairs:
-                say(line)
-            summary = _run(store, choice, plan, progress, stop, received)
-            folder, may_read = store.folder, _may_read(store, plan, summary)
-        finally:
-            progress.close()
-    if progress.is_deserted:
-        raise BrokenPipeError
-    code = _report(summary, plan, received, as_json=as_json, quiet=quiet)
+    with orderly_stop(stop, received):  # until the summary is printed
+        with _opened(index, is_rehearsal=dry_run, wait=wait, say=say) as store:
+            try:
+                for line in store.repairs:
+                    say(line)
+                summary = _run(store, choice, plan, progress, stop, received)
+                folder, may_read = store.folder, _may_read(store, plan, summary)
+            finally:
+                progress.close()
+        if progress.is_deserted:
+            raise BrokenPipeError
+        code = _report(summary, plan, received, as_json=as_json, quiet=quiet)
     if choice.loaded is not None and not summary.was_stopped:
         from imgsearch.cli.loading import export_towers
 
