@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np  # noqa: TID253
 
 from .filters import EARTH_RADIUS_KM
-from .matched_lines import MatchedLine
 from .relevance import near_copies
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from imgsearch.core.store.records import Place
     from imgsearch.core.types import Modality, Vectors
 
+    from .matched_lines import MatchedLine
     from .options import SearchOptions
     from .scoring import Scores
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from imgsearch.core.errors import QueryError
+from imgsearch.core.store.reading_table import OCR
 from imgsearch.core.store.store import Store, View
 from imgsearch.core.types import Embedder
 
@@ -16,8 +17,6 @@ from .explain import Explanation, Timings
 from .filters import Filters, condition
 from .grammar import Query
 from .grouping import Hit
-from .listing import listed
-from .matched_lines import patterns_of, with_lines
 from .options import SearchOptions
 from .ranking import Batch, Ranker
 from .scorer import Scorer
@@ -209,6 +208,8 @@ class _Search:
 
     def _listed(self, scorer: Scorer, query: Query, *, explain: bool) -> _Answer:
         """The answer to a query of filters alone."""
+        from .listing import listed
+
         with self._timings.of("search"):
             chosen = self._condition(query.phrases)
             hits = self._with_lines(listed(query, self._options, chosen, self._store, scorer.view))
@@ -240,7 +241,12 @@ class _Search:
             yield _Answer(self._with_lines(ranking.hits), explanation)
 
     def _with_lines(self, hits: list[Hit]) -> list[Hit]:
-        return with_lines(hits, self._store, patterns_of(self._options.filters.text_contains))
+        typed = self._options.filters.text_contains
+        if not typed and all(hit.place.text_source != OCR for hit in hits):
+            return hits
+        from .matched_lines import patterns_of, with_lines
+
+        return with_lines(hits, self._store, patterns_of(typed))
 
 
 def _filters_of(phrases: Sequence[Phrase]) -> Filters:

@@ -30,7 +30,6 @@ from imgsearch.core.paths import fsync_path, printable
 from imgsearch.core.places import CATALOG, PORTABLE, remember_index
 from imgsearch.core.types import CarriedText, Modality, Photo, Region, Skipped, SpaceIdentity
 
-from . import text_index
 from .calibration import Calibration
 from .catalog import Catalog
 from .files import SALVAGED
@@ -348,6 +347,8 @@ class Store:
 
     def update_text_index(self) -> None:
         """Bring the full-text index up to date."""
+        from . import text_index
+
         text_index.update(self.catalog, self.folder)
 
     def update_graphs(self, space: Space, stop: Callable[[], bool] = lambda: False) -> bool:
