@@ -164,7 +164,7 @@ _INDEX = Command(
         ),
         Option(
             "ocr", "--ocr",
-            "Then read the text in photos that look like text. Remembered for the folder. Needs the extra [ocr].",
+            "Also read the text in photos that look like text. Remembered for the folder. Needs the extra [ocr].",
             type=bool, off="--no-ocr", is_common=True,
         ),
         DEVICE, PRECISION, OFFLINE, WAIT, DRY_RUN, JSON, QUIET, VERBOSE, INDEX,

@@ -171,7 +171,7 @@ HIDDEN = flag(
 VIDEO = Option(
     "video",
     "--video",
-    "Index videos, too: mp4, mov, mkv, webm, avi. Remembered for the folder.",
+    "Also index videos: mp4, mov, mkv, webm, avi. Remembered for the folder. Needs the extra [video].",
     type=bool,
     off="--no-video",
     group=FILTERS,

@@ -28,7 +28,6 @@ from imgsearch.core.store.records import NewPhoto, Space, region_keys, text_key
 from imgsearch.core.store.store import Batch, RunProgress, Store
 from imgsearch.core.types import CarriedText, Embedder, NotAPicture, Region, Skipped, SkipPhoto
 
-from . import reading
 from .changes import OF_LIVE_PHOTO, Event, IndexPlan, Listener, Summary, Survey, Todo, TodoList
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ CHECKPOINT_SECONDS = 2.0
 # Decoded squares waiting for the model: enough to ride out one slow file, small enough to stay in memory.
 LOOKAHEAD_BATCHES = 3
 DEFAULT_BATCH = 32
-# Place names of so many photos are one transaction: a twentieth of a second.
+# The number of photos whose place names are one transaction: a twentieth of a second.
 NAMED_AT_ONCE = 1_000
 # A file that takes longer than this no longer holds up those behind it.
 PATIENCE_SECONDS = 0.5
@@ -153,7 +152,9 @@ class _Loop:
         with self._timed("walk"):
             survey.run(todo)
         if self.plan.ocr is not None and not self.plan.dry_run:
-            reading.remember(self.store, self.plan.paths, ocr=self.plan.ocr)
+            from .reading import remember
+
+            remember(self.store, self.plan.paths, ocr=self.plan.ocr)
         self._batch = survey.batch
         self._planned = len(todo)
         self.on_event(Event("planned", count=len(todo)))

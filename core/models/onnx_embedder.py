@@ -37,7 +37,7 @@ else:
 BATCH_SIZE = 16
 """Each photo is a run of its own, so a larger batch is no faster. A small one lets embedding begin earlier."""
 MEASURE_FROM_PHOTOS = 5_000
-"""A run of so many photos takes a minute or more; importing torch and comparing takes about ten seconds, once."""
+"""A run of that size takes a minute or more; importing torch and comparing takes about ten seconds, once."""
 MEASURED_PHOTOS = 64
 GPU_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """What the drivers of NVIDIA, AMD and of GPUs under Windows' Linux make."""

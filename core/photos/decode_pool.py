@@ -41,7 +41,7 @@ else:
 # The model computes on all cores, each of its steps on all at once: a decoder that took one from it would hold up the
 # others too. So decoders work while it waits for them, and a batch that is being embedded has the machine.
 NICENESS = 10
-# Many pictures are decoded of a video: its time limit is that of so many.
+# Many frames of a video are decoded, so its time limit is that of a photo times this.
 PICTURES_OF_VIDEO = 5
 # On top of the time limit, reading a file may take as long as a slow network disk needs for it.
 SLOWEST_BYTES_PER_SECOND = 1_000_000
