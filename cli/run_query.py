@@ -253,7 +253,6 @@ def _suggest_places(asked: QueryArguments) -> None:
     """Where nothing was found at a place: names of the index that are spelled like it."""
     if not asked.place:
         return
-    from imgsearch.core.paths import printable
     from imgsearch.core.search.place_names import near_spellings
 
     from .loading import open_store
