@@ -15,6 +15,7 @@ from browsing import AXE, BROWSER, answered, axe, chromium, names, search, shown
 from gallery import index, opened
 from playwright.sync_api import expect
 
+from imgsearch.core.photos import gazetteer
 from imgsearch.core.store.store import PROGRESS, Store
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
@@ -197,8 +198,8 @@ def test_an_address_of_a_photo_that_is_gone_says_so(page):
 # --------------------------------------------------------------------------------------- places
 
 
+@pytest.mark.skipif(gazetteer.version() is None, reason="the extra [places] is not installed")
 def test_photos_are_browsed_by_place(page):
-    pytest.importorskip("reverse_geocode", reason="the extra [places] is not installed")
     view = page.get_by_role("button", name="By place")
     view.click()
     expect(page.locator("#days")).to_be_hidden()

@@ -259,6 +259,7 @@ def test_damaged_data_does_not_stop_a_run(imgsearch, tmp_path, monkeypatch, data
     (package / "__init__.py").write_text("raise SystemExit('it is not imported')")
     (package / "geocode.gz").write_bytes(data)
     monkeypatch.syspath_prepend(tmp_path / "packages")
+    monkeypatch.delitem(sys.modules, gazetteer.PACKAGE, raising=False)
     monkeypatch.setattr(gazetteer, "gazetteer", gazetteer.gazetteer.__wrapped__)
     write_photo(tmp_path / "photos" / "porto.jpg", *WHERE["porto"])
     done = imgsearch("index", "photos")

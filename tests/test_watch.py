@@ -290,12 +290,17 @@ class Watching:
         self.process, self.index = process, index
         self.told: list[dict] = []
         self._lines: queue.Queue = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         for line in self.process.stdout:
             self._lines.put(json.loads(line))
         self._lines.put(None)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self._reader.join(PATIENCE_SECONDS)  # before what it reads is closed
 
     def next(self, event: str) -> dict:
         """The next thing of this kind that it tells."""
@@ -326,12 +331,12 @@ class Watching:
 def watch(index: Path, *arguments: object, stderr=None):
     command = [*PROGRAM, "watch", *map(str, arguments), "--model", "builtin", "--json", "--index", str(index)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process:
+        watched = Watching(process, index)
         try:
-            watched = Watching(process, index)
             watched.next("watching")
             yield watched
         finally:
-            process.kill()
+            watched.kill()
 
 
 def present(index: Path) -> dict[str, bytes]:
@@ -674,7 +679,7 @@ def test_it_is_killed_in_the_middle_and_the_next_one_goes_on(photos, tmp_path):
         for number in range(60):
             (photos / f"{number}.jpg").write_bytes(picture(number))
         watched.next("photo")
-        watched.process.kill()
+        watched.kill()
     with watch(index, photos):
         pass
     is_like_new(index, photos, tmp_path / "fresh")
