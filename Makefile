@@ -85,8 +85,10 @@ completions: $(STAMP)
 	$(BIN)/imgsearch --show-completion zsh >completions/_imgsearch
 	$(BIN)/imgsearch --show-completion fish >completions/imgsearch.fish
 
+# With the pages of help.
 manual: $(STAMP)
 	$(BIN)/imgsearch --show-manual >docs/imgsearch.1
+	$(BIN)/python -m imgsearch.cli.help_pages >cli/help.txt
 
 # Compares with rclip, which is installed into its own environment in .bench/ (3 GB). Takes a quarter of an hour on an
 # idle machine. DATA=FOLDER uses about 1,000 small photos of your own. bench-long: a million vectors, an hour, 15 GB.

@@ -6,17 +6,15 @@ import errno
 import gc
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from imgsearch.core import config
+from imgsearch import __version__
 from imgsearch.core.errors import ImgsearchError
 
-from . import fast_path, settings
-from .command_table import COMMANDS, PROGRAM
 from .output import render
 
+TYPE_CHECKING = False  # importing typing takes as long as printing help
 if TYPE_CHECKING:
-    import sqlite3
+    from typing import Any, NoReturn
 
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
@@ -75,9 +73,12 @@ def exit_code(arguments: list[str]) -> int:
                 return _explain(error, as_json=as_json)
         # Only a command that opened an index gets here. A plain SQLITE_ERROR is SQL of ours that is wrong.
         if type(error).__module__ == "sqlite3" and getattr(error, "sqlite_errorname", "") != "SQLITE_ERROR":
+            import sqlite3
+
             from imgsearch.core.store.connection import as_index_error
 
-            known = as_index_error(cast("sqlite3.Error", error))
+            assert isinstance(error, sqlite3.Error)
+            known = as_index_error(error)
             render.print_error(known, as_json=as_json)
             return known.exit_code
         _report_bug()
@@ -85,49 +86,49 @@ def exit_code(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> object:
-    """Plain queries and requests for help do without typer, which takes as long to load as a warm answer."""
-    if arguments[:1] == ["query"] and arguments[1:] not in (["--help"], ["-h"]):
-        fast_path.refuse_dashed_words(arguments[1:])
-        asked = fast_path.read(arguments[1:], settings.settings_for(arguments[:1], arguments))
-        if asked is not None:
-            from .run_query import answer
+    """What is asked most is answered without typer, which takes longer to load than a warm answer."""
+    match arguments:
+        case ["--complete", *topic]:  # by the shells, on every TAB
+            return _offer(topic)
+        case ["--version" | "-V"]:
+            render.emit(f"imgsearch {__version__}")
+            return 0
+        case [] | [*_, "-h" | "--help"] if page := _help(arguments or ["-h"]):
+            render.emit(page)
+            return 0
+        case ["query", *typed]:
+            from . import fast_path, settings
 
-            return answer(asked)
-    if arguments[:1] == ["--complete"]:  # by the shells, on every TAB
-        return _offer(arguments[1:])
-    page = _help(arguments)
-    if page is not None:
-        render.emit(page)
-        return 0
+            fast_path.refuse_dashed_words(typed)
+            asked = fast_path.read(typed, settings.settings_for(["query"], arguments))
+            if asked is not None:
+                from .run_query import answer
+
+                return answer(asked)
     from .verbs import run
 
     return run(arguments)
 
 
+def _help(arguments: list[str]) -> str | None:
+    from . import help_text
+
+    return help_text.prepared(arguments)
+
+
 def _offer(arguments: list[str]) -> int:
     """TOPIC TYPED INDEX: print one name per line. Errors are silent: the user is in the middle of a command."""
+    from imgsearch.core import config
     from imgsearch.core.store.completion_values import completion_values
 
     topic, typed, index = (*arguments, "", "", "")[:3]
     try:
-        configured = [str(each.value) for each in settings.settings_for((), ()) if each.key == "index"]
-        names = completion_values(topic, typed, index or next(iter(configured), None))
+        names = completion_values(topic, typed, index or config.index())
     except (ImgsearchError, OSError, ValueError):
         return 1
     for name in names:
         render.emit(name)
     return 0
-
-
-def _help(arguments: list[str]) -> str | None:
-    """The help page that these arguments ask for and nothing else."""
-    *words, last = arguments or ["-h"]
-    command = COMMANDS.get(" ".join(words)) if words else PROGRAM
-    if command is None or last not in ("-h", "--help"):
-        return None
-    from .help_pages import page
-
-    return page(command, is_long=last == "--help")
 
 
 def _explain(error: Any, *, as_json: bool) -> int:
@@ -136,6 +137,8 @@ def _explain(error: Any, *, as_json: bool) -> int:
     command = getattr(getattr(error, "ctx", None), "command_path", "imgsearch")
     message = message[0].lower() + message[1:].rstrip(".")
     if _is_setting(error):
+        from imgsearch.core import config
+
         message = f"{config.path()}: {message}"
     render.print_error(ImgsearchError(message, hint=f"see: {command} --help"), as_json=as_json)
     return 2

@@ -1,27 +1,38 @@
-"""The help of a command as plain text: `-h` shows the most common options, `--help` all of them, in groups."""
+"""The help of a command as plain text: `-h` shows the most common options, `--help` all of them, in groups.
+
+`python -m imgsearch.cli.help_pages` prints all pages, for `help.txt` (see `help_text`).
+"""
 
 from __future__ import annotations
 
 import re
 import sys
-import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from .command_table import COMMANDS, Command, within
+from .command_table import COMMANDS, PROGRAM, Command, within
+from .help_text import PAGE, folded
 from .options import GROUPS, HELP, Argument, Option
-from .output import render
 
-MIN_COLUMNS, MAX_COLUMNS = 40, 100
-"""Columns of text, however wide the terminal."""
-TERM_COLUMNS = 26
-"""Of the column with names; what is longer stands on a line of its own."""
 MAX_SHORT = 12
 """A command with no more options shows all of them in its short help."""
 
 
 def page(command: Command, *, is_long: bool) -> str:
     """What `imgsearch COMMAND --help` prints, or with `-h` the short form of it."""
-    width = min(max(render.columns(sys.stdout), MIN_COLUMNS), MAX_COLUMNS)
+    return folded(source(command, is_long=is_long))
+
+
+def all_pages(commands: Mapping[str, Command] = COMMANDS) -> str:
+    """The sources of all pages, each after the arguments that it answers."""
+    return "".join(
+        f"{PAGE}{' '.join([*command.words, option])}\n{source(command, is_long=option == '--help')}\n"
+        for command in (PROGRAM, *commands.values())
+        for option in ("-h", "--help")
+    )
+
+
+def source(command: Command, *, is_long: bool) -> str:
+    """A page before its lines are folded: `name<TAB>text` for an entry, `<TAB>text` for a paragraph."""
     commands = [] if command.name and not command.is_group else within(command.name, COMMANDS)
     said, examples = _split(command.text() if is_long or command.is_group else command.summary)
     shown = (
@@ -31,10 +42,10 @@ def page(command: Command, *, is_long: bool) -> str:
     )
     sections = [
         ("", [f"Usage: {usage(command)}"]),
-        *(("", _filled(paragraph, width)) for paragraph in said),
-        ("Commands", _entries(((each.words[-1], each.summary) for each in commands), width)),
-        ("Arguments", _entries(((argument_name(each), each.help) for each in command.arguments), width)),
-        *_groups(shown, width),
+        *(("", [_entry("", paragraph)]) for paragraph in said),
+        ("Commands", [_entry(each.words[-1], each.summary) for each in commands]),
+        ("Arguments", [_entry(argument_name(each), each.help) for each in command.arguments]),
+        *_groups(shown),
     ]
     if len(shown) < len(command.options):
         sections.append(("", [f"All options: imgsearch {command.name} --help"]))
@@ -63,14 +74,14 @@ def option_name(option: Option) -> str:
     return f"{names} {option.values}".rstrip()
 
 
-def _groups(options: Iterable[Option], width: int) -> Iterator[tuple[str, list[str]]]:
+def _groups(options: Iterable[Option]) -> Iterator[tuple[str, list[str]]]:
     """Named sections; without names where there is only one."""
     everything = [*options, *HELP]
     by_group = {group: [each for each in everything if each.group == group] for group in GROUPS}
     filled = {group: members for group, members in by_group.items() if members}
     for group, members in filled.items():
         title = group if len(filled) > 1 else "Options"
-        yield title, _entries(((option_name(each), each.sentence) for each in members), width)
+        yield title, [_entry(option_name(each), each.sentence) for each in members]
 
 
 def _split(text: str) -> tuple[list[str], list[str]]:
@@ -80,17 +91,9 @@ def _split(text: str) -> tuple[list[str], list[str]]:
     return [each for each in paragraphs if not each.startswith("  ")], examples
 
 
-def _entries(entries: Iterable[tuple[str, str]], width: int) -> list[str]:
-    """Names in one column, what they are for in the next."""
-    lines = []
-    for name, text in entries:
-        folded = _filled(text, width - TERM_COLUMNS)
-        if len(name) > TERM_COLUMNS - 4:
-            lines += [f"  {name}", *(" " * TERM_COLUMNS + line for line in folded)]
-        else:
-            lines += [f"  {name}".ljust(TERM_COLUMNS) + folded[0], *(" " * TERM_COLUMNS + line for line in folded[1:])]
-    return lines
+def _entry(name: str, text: str) -> str:
+    return f"{name}\t{' '.join(text.split())}"
 
 
-def _filled(text: str, width: int) -> list[str]:
-    return textwrap.wrap(" ".join(text.split()), max(width, 20), break_on_hyphens=False, break_long_words=False) or [""]
+if __name__ == "__main__":
+    sys.stdout.write(all_pages())

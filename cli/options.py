@@ -2,7 +2,7 @@
 
 Every option is declared once. Derived from these tables: what typer parses (`verbs`), the quick reading of `query`
 (`fast_path`), help (`help_pages`), completion scripts, the manual page, the keys of the configuration file (`settings`)
-and the schema of the web API. Imports only light modules: every start of the program loads this one.
+and the schema of the web API. Imports only light modules: every query loads this one.
 """
 
 from __future__ import annotations

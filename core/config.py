@@ -10,24 +10,30 @@ A key is the long name of an option without its dashes. Options that are typed o
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
 
 from .errors import ConfigError
-from .paths import printable, replacing
-from .places import config_folder
+from .paths import printable
+from .places import config_folder, is_index_given
+
+TYPE_CHECKING = False  # every TAB imports this, and typing takes longer than the rest
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
 
 VARIABLE = "IMGSEARCH_CONFIG"
 MAX_BYTES = 1 << 20
 
 
-class Setting(NamedTuple):
+class Setting:
     """One value of the file, as TOML has it: a string, a number, a boolean, a date or a list of them."""
 
-    table: tuple[str, ...]
-    """The words of a command; () stands for all."""
-    key: str
-    value: Any
+    __slots__ = ("key", "table", "value")
+
+    def __init__(self, table: tuple[str, ...], key: str, value: Any) -> None:
+        self.table = table
+        """The words of a command; () stands for all."""
+        self.key = key
+        self.value = value
 
     @property
     def name(self) -> str:
@@ -74,6 +80,13 @@ def load() -> list[Setting]:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         reason = str(error) or "nested too deeply"
         raise _broken(path() or "", f"is not TOML: {reason[:1].lower()}{reason[1:]}") from error
+
+
+def index() -> str | None:
+    """The index that the file names, if nothing nearer names one. Raises ConfigError as `load` does."""
+    if is_index_given():
+        return None
+    return next((str(each.value) for each in load() if not each.table and each.key == "index"), None)
 
 
 def _settings(table: tuple[str, ...], values: dict[str, Any]) -> Iterator[Setting]:
@@ -125,6 +138,8 @@ def change(table: Sequence[str], key: str, value: Any) -> None:
 
 def write(where: str, written: str) -> None:
     """Whole or not at all, and where a link leads. Raises ConfigError."""
+    from .writing import replacing
+
     target = os.path.realpath(where)
     try:
         os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)

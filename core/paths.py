@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import contextlib
+import binascii
 import os
-import unicodedata
-from collections.abc import Iterator
-from typing import BinaryIO
+
+TYPE_CHECKING = False  # importing typing takes longer than this module
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 RAW_EXTENSIONS = frozenset(
     ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 "
@@ -46,6 +46,8 @@ def on_disk(path: str) -> str:
     """
     if os.path.lexists(path) or path.isascii():
         return path
+    import unicodedata
+
     found = ""
     for part in path.split("/"):
         spellings = (part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD")))
@@ -91,7 +93,7 @@ def path_fields(path: str, key: str = "path") -> dict[str, str]:
     raw = os.fsencode(path)
     return {
         key: raw.decode("utf-8", errors="replace"),
-        f"{key}_b64": base64.b64encode(raw).decode("ascii"),
+        f"{key}_b64": binascii.b2a_base64(raw, newline=False).decode("ascii"),
     }
 
 
@@ -191,44 +193,3 @@ def clock(seconds: float) -> str:
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
-
-
-@contextlib.contextmanager
-def naming(path: str) -> Iterator[None]:
-    """Name the file in an OSError raised on a descriptor."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            error.filename = path
-        raise
-
-
-@contextlib.contextmanager
-def replacing(path: str, *, mode: int = 0o600, is_durable: bool = True) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` at the end. If anything fails, what was there stays as it was."""
-    unfinished = os.path.join(os.path.dirname(path), f".{os.urandom(8).hex()}.new")
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        with open(os.open(unfinished, flags, mode), "wb") as file:
-            yield file
-            file.flush()
-            if is_durable:
-                os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(unfinished)
-        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, unfinished):
-            error.filename, error.filename2 = path, None
-        raise
-
-
-def fsync_path(path: str) -> None:
-    """Flush a file or folder to disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with naming(path):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

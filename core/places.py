@@ -5,12 +5,11 @@ Every start of the program imports this, so on Linux it computes what platformdi
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 
 from .errors import StoreError, UsageError
-from .paths import printable, replacing
+from .paths import printable
 
 CATALOG = "catalog.sqlite3"
 PORTABLE = ".imgsearch"
@@ -75,6 +74,10 @@ def known_indexes() -> list[str]:
 
 def remember_index(folder: str) -> None:
     """Add a folder to the known indexes, which shells complete. Errors are ignored."""
+    import contextlib
+
+    from .writing import replacing
+
     listed = [*known_indexes(), folder]
     with contextlib.suppress(OSError):
         os.makedirs(data_folder(), mode=0o700, exist_ok=True)

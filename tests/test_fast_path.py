@@ -1,14 +1,17 @@
 """Arguments of a query that are read without typer mean what typer reads from them."""
 
+import os
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import pytest
 import typer.main
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import imgsearch
 from imgsearch.cli import fast_path, run_query, verbs
 from imgsearch.core.search.query_arguments import QueryArguments
 
@@ -74,6 +77,68 @@ PIECES = st.one_of(
 def test_whatever_is_typed_means_the_same(arguments):
     found = quickly(arguments)
     assert found is None or found == by_typer(arguments)
+
+
+# ------------------------------------------------------------------------------------------- what is not imported
+
+START = {"imgsearch", "imgsearch.cli", "imgsearch.cli.app", "imgsearch.cli.output", "imgsearch.cli.output.hints",
+         "imgsearch.cli.output.render", "imgsearch.core", "imgsearch.core.errors", "imgsearch.core.paths"}  # fmt: skip
+TAB = {*START, "imgsearch.core.config", "imgsearch.core.places", "imgsearch.core.store",
+       "imgsearch.core.store.completion_values"}  # fmt: skip
+SLOW = {"contextlib", "dataclasses", "enum", "importlib.metadata", "inspect", "json", "pathlib", "re", "textwrap",
+        "typing"}  # fmt: skip
+"""Of the standard library: each takes a twentieth to a third of the time that Python needs to start."""
+LOADED = """
+import sys
+sys.path[:0] = sys.argv[1:2]
+from imgsearch.cli import app
+try:
+    app.main(sys.argv[2:])
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+
+
+@pytest.fixture
+def loaded(tmp_path):
+    """The modules that a command leaves loaded, in a process without site-packages and what they load."""
+    top = Path(imgsearch.__file__).parent
+    package = tmp_path / "path" / "imgsearch"
+    package.mkdir(parents=True)
+    for name, path in (("__init__.py", top / "__init__.py"), *((n, imgsearch_part(n)) for n in ("cli", "core"))):
+        (package / name).symlink_to(path)
+
+    def loaded(*arguments):
+        command = [sys.executable, "-I", "-S", "-c", LOADED, str(package.parent), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return done.stdout, set(done.stderr.splitlines()[-1].split())
+
+    return loaded
+
+
+def imgsearch_part(name):
+    return os.path.realpath(getattr(__import__(f"imgsearch.{name}"), name).__path__[0])
+
+
+@pytest.mark.parametrize(
+    ("line", "modules"),
+    [
+        ("--version", START),
+        ("-V", START),
+        ("", {*START, "imgsearch.cli.help_text"}),
+        ("-h", {*START, "imgsearch.cli.help_text"}),
+        ("query --help", {*START, "imgsearch.cli.help_text"}),
+        ("roots move -h", {*START, "imgsearch.cli.help_text"}),
+        ("--complete indexes", TAB),
+        ("--complete cameras", TAB | {"imgsearch.core.store.connection"}),
+        ("--complete places x", TAB | {"imgsearch.core.store.connection", "imgsearch.core.store.folding"}),
+    ],
+)
+def test_what_is_asked_most_loads_next_to_nothing(loaded, line, modules):
+    out, names = loaded(*line.split())
+    assert out or line.startswith("--complete")
+    assert {name for name in names if name.startswith("imgsearch")} == modules
+    assert names & SLOW == set()
 
 
 def test_a_plain_query_loads_no_typer(tmp_path):

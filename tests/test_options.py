@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import textwrap
 from dataclasses import fields
+from pathlib import Path
 from typing import Literal, get_type_hints
 
 import pytest
 
-from imgsearch.cli import settings
+from imgsearch.cli import help_pages, help_text, settings
 from imgsearch.cli.command_table import COMMANDS, PROGRAM
 from imgsearch.cli.commands.eval import EvalArguments
 from imgsearch.cli.options import GROUPS, Argument
@@ -172,6 +174,36 @@ def test_groups_stand_in_one_order(imgsearch):
 def test_help_wins_over_whatever_else_is_typed(imgsearch, line):
     outcome = imgsearch(*line.split())
     assert outcome.code in (0, 2) and (outcome.code == 2 or outcome.out.startswith(b"Usage: imgsearch "))
+
+
+def test_the_prepared_help_is_what_the_table_makes():
+    prepared = Path(help_text.__file__).with_name("help.txt").read_text(encoding="utf-8")
+    assert prepared == help_pages.all_pages(), "run: make manual"
+
+
+@pytest.mark.parametrize("command", [PROGRAM, *COMMANDS.values()], ids=lambda command: command.name)
+def test_prepared_help_equals_the_page_made_from_the_table(command, monkeypatch):
+    for columns in (1, 40, 63, 80, 200):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        for how in ("-h", "--help"):
+            page = help_text.prepared([*command.words, how])
+            assert page == help_pages.page(command, is_long=how == "--help")
+            lines = page.split("\n")
+            assert len(lines) > 5 and "" not in (lines[0], lines[-1]) and "\t" not in page
+
+
+@pytest.mark.parametrize("arguments", [["nosuch", "-h"], ["query", "x", "--help"], ["--help", "--help"], ["-h\n"]])
+def test_no_other_arguments_have_a_prepared_page(arguments):
+    assert help_text.prepared(arguments) is None
+
+
+def test_help_is_folded_as_textwrap_does():
+    texts = [text for line in help_pages.all_pages().split("\n") if (text := line.partition("\t")[2])]
+    assert len(texts) > 300
+    for text in [*texts, "", "a-hyphenated-word-longer-than-any-line " * 3]:
+        for width in (1, 20, 37, 74, 100):
+            expected = textwrap.wrap(text, max(width, 20), break_on_hyphens=False, break_long_words=False)
+            assert help_text._filled(text, width) == (expected or [""])
 
 
 def test_help_of_the_program_loads_no_typer_and_no_command():

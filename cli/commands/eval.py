@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from imgsearch.cli.output import render
 from imgsearch.core.evaluation.loaders import BenchmarkName, Gallery, Join, SharedConcept
-from imgsearch.core.paths import printable, replacing
+from imgsearch.core.paths import printable
+from imgsearch.core.writing import replacing
 
 if TYPE_CHECKING:
     from imgsearch.cli.running import ModelChoice

@@ -45,7 +45,8 @@ def export(*, model: str, file: str, offline: bool, as_json: bool, quiet: bool) 
     from imgsearch.cli.output.progress import Line
     from imgsearch.core.errors import UsageError
     from imgsearch.core.models.model_file import write_model
-    from imgsearch.core.paths import fsync_path, path_fields, printable, replacing, size
+    from imgsearch.core.paths import path_fields, printable, size
+    from imgsearch.core.writing import fsync_path, replacing
 
     if as_json and file == "-":
         raise UsageError("--json cannot be combined with -, which is the model", hint="leave out --json")

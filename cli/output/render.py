@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from imgsearch.core.errors import ImgsearchError
 from imgsearch.core.paths import path_fields, printable
@@ -14,7 +11,11 @@ from imgsearch.core.paths import size as size
 
 from .hints import hint_of
 
+TYPE_CHECKING = False  # importing typing, or json, takes as long as printing help
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import NoReturn, TextIO
+
     from imgsearch.core.store.records import Root
 
 
@@ -27,6 +28,8 @@ def emit(line: str | bytes, end: bytes = b"\n") -> None:
 
 def emit_json(record: Mapping[str, object]) -> None:
     """Print one record; in ASCII on a terminal, where control characters must not have an effect."""
+    import json
+
     emit(json.dumps(record, ensure_ascii=is_terminal()).encode("utf-8", "replace"))
 
 
@@ -102,6 +105,8 @@ def warn(message: str) -> None:
 def print_error(error: ImgsearchError, *, as_json: bool) -> None:
     """Print an error and its hint, under `--quiet` too."""
     if as_json:
+        import json
+
         record = {"error": str(error), "hint": hint_of(error), "exit_code": error.exit_code}
         sys.stderr.write(json.dumps(record, ensure_ascii=True) + "\n")
         return

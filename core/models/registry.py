@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from imgsearch.core.errors import ModelError, UsageError
 from imgsearch.core.late import LateModule
-from imgsearch.core.paths import cache_folder, replacing
+from imgsearch.core.paths import cache_folder
+from imgsearch.core.writing import replacing
 
 if TYPE_CHECKING:
     import difflib

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-from imgsearch.core.paths import fsync_path
+from imgsearch.core.writing import fsync_path
 
 from .onnx_towers import MANIFEST, OnnxTowers
 

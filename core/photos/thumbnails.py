@@ -15,8 +15,9 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from imgsearch.core.paths import cache_folder, replacing
+from imgsearch.core.paths import cache_folder
 from imgsearch.core.types import SkipPhoto
+from imgsearch.core.writing import replacing
 
 from .decode_pool import JPEG_START, DecodePool
 

@@ -21,8 +21,9 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from imgsearch.core.errors import UsageError
-from imgsearch.core.paths import clock, printable, replacing
+from imgsearch.core.paths import clock, printable
 from imgsearch.core.types import SkipPhoto
+from imgsearch.core.writing import replacing
 
 if TYPE_CHECKING:
     from imgsearch.core.photos.thumbnails import Thumbnails

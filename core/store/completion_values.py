@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
 
 from imgsearch.core.places import CATALOG, known_indexes, locate
 
-from .folding import fold
+TYPE_CHECKING = False  # importing typing takes longer than most answers
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
 # 100,000 photos take half of this.
 MAX_SECONDS = 0.06
@@ -46,7 +47,11 @@ def completion_values(topic: str, typed: str = "", index: str | None = None) -> 
     if topic == "roots":  # a portable index stores the roots beside it relative to its own parent folder
         base = os.fsencode(os.path.dirname(folder))
         values = (os.path.normpath(os.path.join(base, value)) for value in values if isinstance(value, bytes))
-    return sorted(_matching(values, typed, fold if topic == "places" else str.casefold), key=str.casefold)
+    if topic == "places":
+        from .folding import fold
+
+        return sorted(_matching(values, typed, fold), key=str.casefold)
+    return sorted(_matching(values, typed), key=str.casefold)
 
 
 def _matching(values: Iterable[object], typed: str, folded: Callable[[str], str] = str.casefold) -> Iterator[str]:

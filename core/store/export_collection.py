@@ -20,8 +20,9 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np  # noqa: TID253
 
 from imgsearch.core.errors import UsageError
-from imgsearch.core.paths import fsync_path, path_fields, printable, replacing
+from imgsearch.core.paths import path_fields, printable
 from imgsearch.core.types import CarriedText, Region
+from imgsearch.core.writing import fsync_path, replacing
 
 from .records import Place
 from .region_table import StoredRegion

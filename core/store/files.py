@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from imgsearch.core.errors import IndexDamaged
-from imgsearch.core.paths import fsync_path, naming
 from imgsearch.core.places import CATALOG
+from imgsearch.core.writing import fsync_path, naming
 
 SALVAGED = f"{CATALOG}.salvaged.new"
 """A salvaged catalogue that is not in its place yet."""

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from imgsearch.core.errors import IndexDamaged, UsageError
 from imgsearch.core.late import LateModule
-from imgsearch.core.paths import fsync_path
 from imgsearch.core.types import MODALITIES, Modality
+from imgsearch.core.writing import fsync_path
 
 from . import seals
 from .files import list_paths, open_regular, replace_file, try_unlink, write_durably

@@ -22,10 +22,11 @@ import numpy as np  # noqa: TID253
 
 from imgsearch.core.errors import ImgsearchError, ModelError
 from imgsearch.core.models.registry import ModelSpec
-from imgsearch.core.paths import naming, printable
+from imgsearch.core.paths import printable
 from imgsearch.core.photos.codecs import codecs
 from imgsearch.core.photos.regions import MAX_PARTS
 from imgsearch.core.types import MODALITIES, Region, SpaceIdentity, TextLine
+from imgsearch.core.writing import naming
 
 from .export_collection import FORMAT_NAME, PHOTOS_AT_ONCE, VERSION, Progress, parquet_schema, pyarrow
 from .notes import NOTE, as_note

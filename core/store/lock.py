@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from imgsearch.core.errors import IndexLocked, IndexUnusable
-from imgsearch.core.paths import naming, printable
+from imgsearch.core.paths import printable
+from imgsearch.core.writing import naming
 
 # How often a waiting writer tries again: soon enough for a person, and next to no work.
 POLL_SECONDS = 0.1

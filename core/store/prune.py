@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from imgsearch.core.errors import IndexDamaged, UsageError
-from imgsearch.core.paths import fsync_path, printable
+from imgsearch.core.paths import printable
+from imgsearch.core.writing import fsync_path
 
 from .records import NewVector, Root, Space, join
 from .recovery import clean_up, orphans

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from imgsearch.core.paths import free_name, fsync_path
+from imgsearch.core.paths import free_name
 from imgsearch.core.places import CATALOG
+from imgsearch.core.writing import fsync_path
 
 from .catalog import Catalog
 from .connection import open_for_salvage

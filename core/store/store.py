@@ -26,9 +26,10 @@ from imgsearch.core.errors import (
     UsageError,
 )
 from imgsearch.core.late import LateModule
-from imgsearch.core.paths import fsync_path, printable
+from imgsearch.core.paths import printable
 from imgsearch.core.places import CATALOG, PORTABLE, remember_index
 from imgsearch.core.types import CarriedText, Modality, Photo, Region, Skipped, SpaceIdentity
+from imgsearch.core.writing import fsync_path
 
 from .calibration import Calibration
 from .catalog import Catalog

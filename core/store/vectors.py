@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 from imgsearch.core.errors import IndexDamaged
 from imgsearch.core.late import LateModule
-from imgsearch.core.paths import fsync_path, naming
 from imgsearch.core.types import Modality
+from imgsearch.core.writing import fsync_path, naming
 
 from .files import open_regular, replace_file
 
