@@ -14,6 +14,7 @@ from PIL import Image
 from imgsearch.core.errors import IndexDamaged, QueryError, UsageError
 from imgsearch.core.indexing import indexer
 from imgsearch.core.models import registry
+from imgsearch.core.search import best as best_rows
 from imgsearch.core.search import composition, encoding, scorer
 from imgsearch.core.search import searcher as search
 from imgsearch.core.search.filters import Filters
@@ -524,6 +525,39 @@ def test_each_block_answers_from_the_current_state_of_the_index(many, monkeypatc
             (gone,) = [p.id for p in reader.catalog.places.of_slots(searcher.view.space.id, [3], include_offline=False)]
             store.catalog.photos.delete([gone])
         assert next(answers)[0].place.relpath != "00003.jpg"
+
+
+@pytest.mark.parametrize("rows_at_once", [64, 8_192])
+def test_queries_that_share_a_pass_find_what_each_finds_alone(many, monkeypatch, rows_at_once):
+    """Blocks end within the best, many equal vectors tie, and filters leave every block a part of its rows or none."""
+    folder, rows = many
+    monkeypatch.setattr(best_rows, "ROWS_AT_ONCE", rows_at_once)
+    rows[100:400] = rows[100]
+    with Store.writing(f"{folder}2", create=True) as store:
+        write(store, rows, range(2_000))
+        searcher = Searcher(store, lambda: Directions(rows))
+        queries = [explicit(str(number), ()) for number in range(0, 2_000, 250)]
+        for chosen in (Filters(), Filters(name=("00[0-9][0-5]*", "01*")), Filters(name=("0199*",))):
+            for limit in (1, 150):
+                options = SearchOptions(limit=limit, filters=chosen, strategy="exact")
+                explained = []
+                together = list(searcher.search_many(queries, options, on_explained=explained.append))
+                for query, hits, explanation in zip(queries, together, explained, strict=True):
+                    alone = searcher.search(query, options)
+                    assert [hit.path for hit in hits] == [hit.path for hit in alone]
+                    assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in alone], abs=1e-6)
+                    plan = explanation.record["plan"]
+                    assert plan["scored"] == plan["allowed"]
+
+
+def test_a_damaged_vector_is_reported_by_queries_that_share_a_pass(many):
+    folder, rows = many
+    with Store.open(folder) as store:
+        space = store.active_space()
+        np.memmap(f"{folder}/spaces/{space.id}/vectors.0.f32", np.float32, "r+", shape=(2_000, 32))[1_500, 3] = np.nan
+        searcher = Searcher(store, lambda: Directions(rows))
+        with pytest.raises(IndexDamaged, match="a vector is damaged"):
+            list(searcher.search_many([explicit(str(number), ()) for number in range(8)]))
 
 
 def test_errors_and_explanations_come_with_the_hits_of_their_query(library, model):

@@ -72,7 +72,7 @@ class Explanation:
                 "modality": options.modality,
                 "vectors": space.slots,
                 "allowed": {modality: int(mask.sum()) for modality, mask in batch.allowed.items()},
-                "scored": {modality: len(each.slots) for modality, each in scored.items()},
+                "scored": {modality: each.count for modality, each in scored.items()},
             },
             "model": space.identity.name,
             "hubness": encoded.corrects_hubness,

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .filter_sql import Condition
     from .scorer import Mask, Slots
 
+# Slots that are looked up beyond the number of hits, where several may belong to one photo.
+SPARE_SLOTS = 8
 # The largest float32: --min-score may be any number, scores are float32.
 MAX_SCORE = 3.4028234e38
 
@@ -94,7 +96,7 @@ class Ranker:
     ) -> Scored:
         """The candidates above all thresholds, with corrected scores on the scale of the modality."""
         options = self._batch.options
-        slots, scores = candidates.slots, candidates.scores
+        slots, scores, count = candidates.slots, candidates.scores, candidates.count
         if query.corrects_hubness:
             best = top(scores, self._candidates(modality))
             slots, scores = slots[best], scores[best] - self._scorer.biases(self._view.rows[slots[best]])
@@ -105,7 +107,7 @@ class Ranker:
         if floor > -math.inf:
             keep = scores >= min(max(floor, -MAX_SCORE), MAX_SCORE)
             slots, scores = slots[keep], scores[keep]
-        found = Scored(slots, scores)
+        found = Scored(slots, scores, count)
         return self._auto_cut(query, modality, found, thresholds) if options.auto_cut else found
 
     def _candidates(self, modality: Modality) -> int:
@@ -140,7 +142,7 @@ class Ranker:
         cutoff = relevance.cutoff(highest, int(np.count_nonzero(mask)))
         thresholds.cuts[modality] = highest, cutoff
         keep = best[own[0] >= cutoff]
-        return Scored(found.slots[keep], found.scores[keep])
+        return Scored(found.slots[keep], found.scores[keep], found.count)
 
     def _relevance(
         self, query: EncodedQuery, modality: Modality, slots: Slots
@@ -162,7 +164,9 @@ class Ranker:
     def _best_photos(self, query: EncodedQuery, found: Scored, count: int) -> list[tuple[float, Place]]:
         """The best photos, each once with its best picture, region or text, ties in order of path."""
         batch = self._batch
-        take = count + len(query.excluded_paths) + len(query.excluded_contents) + 8
+        take = count + len(query.excluded_paths) + len(query.excluded_contents)
+        if self._batch.options.modality != "image" or self._scorer.slots_of(1, "image") > 1:
+            take += SPARE_SLOTS
         where, parameters = (batch.condition.sql, batch.condition.parameters) if batch.condition else ("", {})
         while True:
             taken = top(found.scores, take)
@@ -187,6 +191,8 @@ class Ranker:
     def _is_excluded(self, query: EncodedQuery, place: Place) -> bool:
         if place.path in query.excluded_paths or place.content_hash in query.excluded_contents:
             return True
+        if not query.excluded_copies:
+            return False
         row = self._view.rows[[place.main_slot]]
         return any(bool(relevance.near_copies(row, vector)[0]) for vector in query.excluded_copies)
 

@@ -18,7 +18,7 @@ from imgsearch.core.store.graphs import HNSW_EF, Graph
 from imgsearch.core.store.vectors import fault_in
 from imgsearch.core.types import Modality
 
-from . import relevance, scoring
+from . import best, relevance, scoring
 from .encoding import unit
 from .options import SearchOptions
 from .scoring import Background, EncodedQuery
@@ -45,6 +45,8 @@ GRAPH_SECONDS_PER_QUERY = 2e-3
 
 # Up to this many products with one vector each are faster than one matrix product (bench/search.py).
 ONE_BY_ONE = 3
+# Vectors are copied to be scored, instead of scored where they are, if the filters leave a smaller share of them.
+SPARSE = 1 / 8
 # The size of a graph's shortlist: exact scoring of it finds what an exact scan finds.
 SHORTLIST = 200
 SHORTLIST_PER_HIT = 10
@@ -60,6 +62,8 @@ class Scored:
 
     slots: Slots
     scores: Scores
+    count: int
+    """How many slots were scored: more than are here if only the best are kept."""
     is_shortlist: bool = False
     """Whether they come from graphs, not from a scan."""
 
@@ -158,36 +162,67 @@ class Scorer:
         mask: Mask,
         *,
         shortlist_for: int | None = None,
+        photos: int | None = None,
     ) -> Iterator[Scored]:
-        """For each query its candidates: every allowed slot, or with `shortlist_for` (a number of hits) a shortlist."""
+        """For each query its candidates: every allowed slot, or with `shortlist_for` (a number of hits) a shortlist.
+
+        With `photos`, a scan may leave out slots that do not belong to that number of best photos.
+        """
         graphs = self._loaded(modality) if shortlist_for is not None else []
         lists: list[Slots | None] = [None] * len(queries)
         if graphs and shortlist_for is not None:
             lists = self._shortlists(queries, mask, shortlist_for, graphs, self._shortlist(shortlist_for, modality))
         both = list(zip(queries, backgrounds, strict=True))
-        scanned = self._scan([pair for pair, near in zip(both, lists, strict=True) if near is None], mask)
+        unlisted = [at for at, near in enumerate(lists) if near is None]
+        single = [at for at in unlisted if photos is not None and modality == "image" and queries[at].is_single]
+        kept: dict[int, Scored] = {}
+        if photos is not None and len(single) > ONE_BY_ONE:
+            kept = dict(zip(single, self._best([both[at] for at in single], mask, photos), strict=True))
+        scanned = self._scan([both[at] for at in unlisted if at not in kept], mask)
         listed = [pair for pair, near in zip(both, lists, strict=True) if near is not None]
         rest = [self._scan(listed, mask, part) for part in _uncovered(graphs, len(mask))]
-        for pair, near in zip(both, lists, strict=True):
+        for at, (pair, near) in enumerate(zip(both, lists, strict=True)):
             if near is None:
-                yield next(scanned)
+                yield kept.pop(at) if at in kept else next(scanned)
             else:
                 scores = self._check_finite(self._scores([pair], near)[0])
-                shortlist = Scored(near, scores, is_shortlist=True)
+                shortlist = Scored(near, scores, len(near), is_shortlist=True)
                 yield concatenated([shortlist, *map(next, rest)])
+
+    def _best(
+        self, queries: Sequence[tuple[EncodedQuery, Background | None]], mask: Mask, photos: int
+    ) -> Iterator[Scored]:
+        """For each query the allowed slots that certainly belong to that number of best photos, with their scores."""
+        slots = np.flatnonzero(mask)
+        self._prepare_scan(slots)
+        excluded = max(len(query.excluded_paths) for query, _ in queries)
+        with np.errstate(all="ignore"):
+            directions = [query.directions[0] for query, _ in queries]
+            found = best.best_slots(directions, self.view.rows, slots, self.slots_of(photos + excluded, "image"))
+            for (query, background), near in zip(queries, found, strict=True):
+                products = best.products(query.directions[0], self.view.rows[near])
+                scores = scoring.scores(query, [products], background)
+                yield Scored(near, self._check_finite(scores), len(slots))
 
     def _scan(
         self, queries: Sequence[tuple[EncodedQuery, Background | None]], mask: Mask, part: slice = slice(None)
     ) -> Iterator[Scored]:
         """For each query the allowed slots in a range, with their scores."""
         if queries:
-            if not self._is_faulted_in:
-                self._is_faulted_in = True
-                fault_in(self.view.rows)
             live = np.flatnonzero(mask[part])
             slots = live + part.start if part.start else live
-            for scores in self._scores(queries, part):
-                yield Scored(slots, self._check_finite(scores if len(live) == len(scores) else scores[live]))
+            is_sparse = self._prepare_scan(slots)
+            for scores in self._scores(queries, slots if is_sparse else part):
+                allowed = scores if len(live) == len(scores) else scores[live]
+                yield Scored(slots, self._check_finite(allowed), len(slots))
+
+    def _prepare_scan(self, slots: Slots) -> bool:
+        """Map the vectors, unless so few of them will be scored that it does not pay. Returns whether they are few."""
+        is_sparse = len(slots) < SPARSE * self.view.space.slots
+        if not (is_sparse or self._is_faulted_in):
+            self._is_faulted_in = True
+            fault_in(self.view.rows)
+        return is_sparse
 
     def _scores(self, queries: Sequence[tuple[EncodedQuery, Background | None]], slots: Slots | slice) -> list[Scores]:
         with np.errstate(all="ignore"):  # `_check_finite` reports what a damaged vector gives
@@ -330,6 +365,7 @@ def concatenated(parts: Sequence[Scored]) -> Scored:
     return Scored(
         np.concatenate([part.slots for part in parts]),
         np.concatenate([part.scores for part in parts]),
+        sum(part.count for part in parts),
         is_shortlist=any(part.is_shortlist for part in parts),
     )
 

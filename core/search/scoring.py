@@ -107,6 +107,11 @@ class EncodedQuery:
         return [d for clause in self.clauses for d in clause.directions] + list(self.negatives)
 
     @property
+    def is_single(self) -> bool:
+        """Whether photos are in the order of one dot product, and no number of them that is unknown is excluded."""
+        return len(self.directions) == 1 and not (self._is_combined or self.excluded_copies)
+
+    @property
     def needs_background(self) -> bool:
         """Whether scoring needs statistics over a sample of the collection."""
         return self._is_combined or any(method.needs_background for method in self._methods)
@@ -176,15 +181,16 @@ def background(query: EncodedQuery, products: Sequence[Scores], biases: Scores |
     parts = [c.scores(p, x) for c, p, x in zip(query.clauses, groups, contexts, strict=True)]
     clauses = tuple(Spread.over(part) for part in parts)
     positive = _joined(query, parts, clauses)
+    spread = clauses[0] if positive is parts[0] else Spread.over(positive)
     negatives = tuple(
         replace(Spread.over(p), mean=float(np.median(p)) if len(p) else 0.0)
         for p in _negative_products(query, products)
     )
-    measured = Background(contexts, clauses, Spread.over(positive), negatives, positive, Spread())
-    final = positive - _penalty(query, products, measured)
+    measured = Background(contexts, clauses, spread, negatives, positive, Spread())
+    final = positive - _penalty(query, products, measured) if query.negatives else positive
     if biases is not None:
         final = final - biases
-    return replace(measured, scores=np.sort(final), spread=Spread.over(final))
+    return replace(measured, scores=np.sort(final), spread=spread if final is positive else Spread.over(final))
 
 
 def scores(query: EncodedQuery, products: Sequence[Scores], measured: Background | None) -> Scores:
@@ -218,10 +224,8 @@ def _joined(query: EncodedQuery, parts: Sequence[Scores], spreads: Sequence[Spre
     return query.joined([spread.z(part) for part, spread in zip(parts, spreads, strict=True)])
 
 
-def _penalty(query: EncodedQuery, products: Sequence[Scores], measured: Background) -> Scores | np.float32:
+def _penalty(query: EncodedQuery, products: Sequence[Scores], measured: Background) -> Scores:
     """The penalty of each photo: its highest z-score for a negative, on the scale of the score."""
-    if not query.negatives:
-        return np.float32(0)
     excess = [spread.z(p) for spread, p in zip(measured.negatives, _negative_products(query, products), strict=True)]
     worst = np.clip(np.maximum.reduce(excess), 0, PENALTY_CAP)
     return np.asarray(worst * np.float32(PENALTY * measured.positive.deviation), np.float32)

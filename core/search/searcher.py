@@ -12,6 +12,8 @@ from imgsearch.core.store.reading_table import OCR
 from imgsearch.core.store.store import Store, View
 from imgsearch.core.types import Embedder
 
+from . import relevance
+from .best import ROWS_AT_ONCE
 from .encoding import QueryEncoder
 from .explain import Explanation, Timings
 from .filters import Filters, condition
@@ -19,7 +21,7 @@ from .grammar import Query
 from .grouping import Hit
 from .options import SearchOptions
 from .ranking import Batch, Ranker
-from .scorer import Scorer
+from .scorer import BACKGROUND, Scorer
 from .scoring import EncodedQuery
 
 if TYPE_CHECKING:
@@ -157,14 +159,14 @@ class _Search:
             return [self._listed(scorer, queries[0], explain=explain)]
         with self._timings.of("prepare"):
             encoded: list[EncodedQuery | tuple[Query, QueryError]] = []
-            widest = 1
+            widest = 0
             for query in queries:
                 if encoded and len(encoded) >= self._size(scorer.view, widest):
                     break
                 if query.phrases != phrases or not query.has_positive_part:
                     break
                 one = self._encode(query, scorer.view, keep_errors=keep_errors)
-                if isinstance(one, EncodedQuery):
+                if isinstance(one, EncodedQuery) and not (one.is_single and not self._options.group):
                     widest = max(widest, len(one.directions))
                 encoded.append(one)
             usable = [one for one in encoded if isinstance(one, EncodedQuery)]
@@ -173,8 +175,9 @@ class _Search:
         return [next(answers) if isinstance(one, EncodedQuery) else _Answer([], error=one) for one in encoded]
 
     def _size(self, view: View, widest: int) -> int:
-        """The number of queries in a block."""
-        by_scores = MAX_SCORES // max(1, view.space.slots * (widest + 1))
+        """The number of queries in a block, whose widest query that needs all scores has that number of directions."""
+        at_once = min(view.space.slots, BACKGROUND + ROWS_AT_ONCE)
+        by_scores = MAX_SCORES // max(1, view.space.slots * (widest + 1) if widest else at_once)
         by_hits = MAX_HITS // max(1, min(self._options.rank_depth(), view.space.slots))
         return max(1, min(by_scores, by_hits))
 
@@ -226,8 +229,14 @@ class _Search:
                 modality: scorer.backgrounds(queries, modality, is_wanted=needs_all) for modality in batch.allowed
             }
         shortlist_for = options.rank_depth() if batch.use_graph else None
+        # How many of the best photos the hits are chosen from. A group may be of any size.
+        photos = None if options.group else options.rank_depth()
+        if photos is not None and (options.auto_cut or any(query.corrects_hubness for query in queries)):
+            photos = max(relevance.CANDIDATES, 2 * photos)
         found = {
-            modality: scorer.candidates(queries, measured[modality], modality, mask, shortlist_for=shortlist_for)
+            modality: scorer.candidates(
+                queries, measured[modality], modality, mask, shortlist_for=shortlist_for, photos=photos
+            )
             for modality, mask in batch.allowed.items()
         }
         ranker = Ranker(self._store, scorer, batch)

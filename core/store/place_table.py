@@ -32,6 +32,9 @@ _PLACE_COLUMNS = (
     *PLACE_COLUMNS,
 )
 
+_FACTS = (*FACT_COLUMNS, *PLACE_COLUMNS)
+_FIRST_FACT = len(_PLACE_COLUMNS) - len(_FACTS)
+
 _COLUMNS = ", ".join(f"p.{column}" for column in _PLACE_COLUMNS)
 
 _DAY = (
@@ -257,23 +260,23 @@ class PlaceTable:
         return texts
 
     def _place(self, row: Sequence[Any]) -> Place:
-        values = dict(zip(_PLACE_COLUMNS, row, strict=False))
+        number, folder, name, content_hash, size, mtime_ns, state, keywords, pair = row[:_FIRST_FACT]
         root, slot, whole_slot, text, source, part = row[len(_PLACE_COLUMNS) :]
         region = as_region(parsed_json(part, list) or ())
-        relpath = join(values["folder"], values["name"])
+        relpath = join(folder, name)
         if not is_inside(relpath):
             raise leads_out(os.fsdecode(root), relpath)
         return Place(
-            id=values["id"],
+            id=number,
             root=self._roots.absolute(root),
             relpath=relpath,
-            content_hash=values["content_hash"],
-            size=_whole(values["size"]),
-            mtime_ns=_whole(values["mtime_ns"]),
-            state=values["state"],
-            facts={column: _fact(column, values[column]) for column in (*FACT_COLUMNS, *PLACE_COLUMNS)},
-            keywords=tuple(map(str, parsed_json(values["keywords"], list) or ())),
-            pair=self._pair(values["folder"], values["pair"]),
+            content_hash=content_hash,
+            size=_whole(size),
+            mtime_ns=_whole(mtime_ns),
+            state=state,
+            facts=_facts(row[_FIRST_FACT:]),
+            keywords=tuple(map(str, parsed_json(keywords, list) or ())),
+            pair=self._pair(folder, pair),
             slot=slot,
             whole_slot=whole_slot,
             region=None if region is None or replace(region, at=None) == WHOLE else region,
@@ -296,6 +299,15 @@ def _fact(column: str, value: object) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) and column not in WHOLE_FACTS else None
     return value if isinstance(value, int) and abs(value) <= MAX_INTEGER else None
+
+
+def _facts(values: Sequence[Any]) -> dict[str, Any]:
+    known = ((column, value) for column, value in zip(_FACTS, values, strict=False) if value is not None)
+    return _NO_FACTS | {column: _fact(column, value) for column, value in known}
+
+
+_NO_FACTS = {column: _fact(column, None) for column in _FACTS}
+"""What a photo without any has: most of them are unknown for most photos, and need no look."""
 
 
 def _whole(value: object) -> int:

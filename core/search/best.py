@@ -1,0 +1,105 @@
+"""The best rows for many queries that share one pass over the vectors.
+
+The products of a block of rows are compared with what is best so far while they are in the processor's cache, and then
+dropped: keeping all of them, to partition them later, takes as long as the multiplication.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np  # noqa: TID253
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from imgsearch.core.types import Vectors
+
+    Scores = NDArray[np.float32]
+    Slots = NDArray[np.int64]
+
+# Rows multiplied at once (bench/search.py).
+ROWS_AT_ONCE = 8_192
+# What is kept per query, as a multiple of what is wanted, before the rest is dropped.
+SLACK = 4
+# How much the products of equal rows differ at most: how they are rounded depends on their place in the block.
+ROUNDING = 1e-6
+
+
+def best_slots(directions: Sequence[Vectors], rows: Vectors, slots: Slots, count: int) -> list[Slots]:
+    """For each direction the slots of the `count` highest dot products, and of all that tie with the last of them.
+
+    Only `slots`, which are in order, are multiplied. NaN counts as highest.
+    """
+    queries = np.stack(directions).astype(np.float32, copy=False)
+    best = _Best(len(queries), count)
+    for chosen, block in _blocks(rows, slots):
+        best.add(chosen, queries @ block.T)
+    return best.each()
+
+
+def products(direction: Vectors, rows: Vectors) -> Scores:
+    """The dot products of some rows: equal for equal rows, which BLAS does not promise."""
+    found: Scores = np.einsum("ij,j->i", rows, direction.astype(np.float32, copy=False))
+    return found
+
+
+def _blocks(rows: Vectors, slots: Slots) -> Iterator[tuple[Slots, Vectors]]:
+    for start in range(0, len(slots), ROWS_AT_ONCE):
+        chosen = slots[start : start + ROWS_AT_ONCE]
+        first, last = int(chosen[0]), int(chosen[-1])
+        is_range = last - first == len(chosen) - 1
+        yield chosen, rows[first : last + 1] if is_range else rows[chosen]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Products that may be among the best: parallel arrays."""
+
+    queries: Slots
+    slots: Slots
+    products: Scores
+
+
+class _Best:
+    """The best so far. `_cuts`: float32 (queries,), the lowest product that can still be among them."""
+
+    def __init__(self, queries: int, count: int) -> None:
+        self._count = count
+        self._cuts = np.full(queries, -np.inf, np.float32)
+        self._found: list[_Found] = []
+
+    def add(self, slots: Slots, products: Scores) -> None:
+        """`products`: float32 (queries, slots)."""
+        if not self._found and len(slots) > self._count:
+            below = len(slots) - self._count
+            self._cuts = np.partition(products, below, axis=1)[:, below] - np.float32(ROUNDING)
+        at = np.flatnonzero(~(products < self._cuts[:, None]))
+        queries, columns = np.divmod(at, len(slots))
+        self._found.append(_Found(queries, slots[columns], products.ravel()[at]))
+        if sum(len(found.queries) for found in self._found) > SLACK * self._count * len(self._cuts):
+            self._drop_the_rest()
+
+    def _drop_the_rest(self) -> None:
+        queries, slots, products = (
+            np.concatenate([getattr(found, name) for found in self._found]) for name in ("queries", "slots", "products")
+        )
+        order = np.argsort(queries, kind="stable")  # fast, because it joins a few sorted runs
+        queries, slots, products = queries[order], slots[order], products[order]
+        ends = np.searchsorted(queries, np.arange(1, len(self._cuts)))
+        for at, own in enumerate(np.split(products, ends)):
+            if len(own) > self._count:
+                cut = np.partition(own, len(own) - self._count)[len(own) - self._count]
+                self._cuts[at] = cut - np.float32(ROUNDING)
+        keep = ~(products < self._cuts[queries])
+        self._found = [_Found(queries[keep], slots[keep], products[keep])]
+
+    def each(self) -> list[Slots]:
+        if not self._found:
+            return [np.zeros(0, np.int64)] * len(self._cuts)
+        self._drop_the_rest()
+        (found,) = self._found
+        at = np.searchsorted(found.queries, np.arange(1, len(self._cuts)))
+        return np.split(found.slots, at)
