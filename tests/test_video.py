@@ -93,6 +93,21 @@ def test_without_video_nothing_changes_and_its_videos_are_excluded(imgsearch, cl
     assert len(imgsearch("query", "fruit", "--has", "video", "-l").lines) == 3
 
 
+def test_without_a_folder_the_option_is_for_every_root(imgsearch, clips):
+    imgsearch("index", clips, "--exclude", "old.avi", "--model", "builtin")
+    assert imgsearch("index", "--video", "--json").records[-1]["new"] == 2
+    assert imgsearch("index", "--json").records[-1]["unchanged"] == 8  # it is remembered, and so is the exclusion
+    assert imgsearch("index", "--no-video", "--json").records[-1]["excluded"] == 2
+
+
+def test_in_a_folder_of_a_root_the_option_leaves_the_exclusions_alone(imgsearch, clips):
+    (clips / "day").mkdir()
+    for name in SHOTS:
+        (clips / name).rename(clips / "day" / name)
+    imgsearch("index", clips, "--exclude", "old.avi", "--model", "builtin")
+    assert imgsearch("index", clips / "day", "--video", "--json").records[-1]["new"] == 2
+
+
 def test_a_video_given_by_name_is_indexed_and_kept(imgsearch, clips):
     assert "indexed 1 photo" in imgsearch("index", clips / "old.avi", "--model", "builtin").err
     imgsearch("index", clips)

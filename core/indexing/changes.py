@@ -56,9 +56,13 @@ class IndexPlan:
     seconds: float = DECODE_SECONDS
     """Time limit for decoding one file."""
     ocr: bool | None = None
-    """Whether later runs also read the text in the pictures of these roots; None leaves it as it is."""
+    """Whether later runs also read the text in pictures. None: as before."""
     min_age_seconds: float = 0
     """A file modified more recently than this may still be incomplete, and is left to a later run."""
+
+    @property
+    def rules(self) -> Rules:
+        return Rules(self.exclude, self.hidden, self.video, self.ocr)
 
 
 @dataclass(slots=True)
@@ -209,8 +213,7 @@ class Survey:
 
     def run(self, todo: TodoList) -> None:
         """Put the files to read into `todo`. Raises UsageError for a path that does not exist."""
-        rules = Rules(self._plan.exclude, self._plan.hidden, self._plan.video)
-        chosen = targets(self._store, self._plan.paths, rules, dry_run=self._plan.dry_run)
+        chosen = targets(self._store, self._plan.paths, self._plan.rules, dry_run=self._plan.dry_run)
         places = [(target.root.id, target.start) for target in chosen if target.photo is None]
         with closing(FolderDigests(self._catalog, places, self._space_id)) as digests:
             self._check_named([target for target in chosen if target.photo], todo)
@@ -521,7 +524,7 @@ def folders_of(store: Store, plan: IndexPlan) -> dict[str, bool]:
     An offline root gives only its own folder. Raises UsageError for a path that does not exist.
     """
     found: dict[str, bool] = {}
-    for target in targets(store, plan.paths, Rules(plan.exclude, plan.hidden, plan.video), dry_run=True):
+    for target in targets(store, plan.paths, plan.rules, dry_run=True):
         root = target.root
         if target.photo is not None or root.kind == "files":
             folders = store.catalog.photos.folders_below(root.id, b"")

@@ -151,10 +151,6 @@ class _Loop:
         survey = Survey(self.store, self.plan, space_id, self.summary, self.on_event, self.stop)
         with self._timed("walk"):
             survey.run(todo)
-        if self.plan.ocr is not None and not self.plan.dry_run:
-            from .reading import remember
-
-            remember(self.store, self.plan.paths, ocr=self.plan.ocr)
         self._batch = survey.batch
         self._planned = len(todo)
         self.on_event(Event("planned", count=len(todo)))

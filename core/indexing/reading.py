@@ -105,20 +105,6 @@ def scopes_of(store: Store, paths: Sequence[str], *, remembered: bool = False) -
     return list(dict.fromkeys(found))
 
 
-def remember(store: Store, paths: Sequence[str], *, ocr: bool) -> None:
-    """Set OCR on or off for the roots at or below these absolute paths, or without any for all roots. The store is open
-    for writing."""
-    chosen = [
-        root
-        for root in store.catalog.roots.all()
-        if root.ocr != ocr and (not paths or any(_is_below(path, root) for path in paths))
-    ]
-    if chosen:
-        with store.catalog.transaction():
-            for root in chosen:
-                store.catalog.roots.update(root.id, ocr=int(ocr))
-
-
 def _is_below(path: str, root: Root) -> bool:
     """Whether a root is that folder, or is in it."""
     return root.path == path or within(Root(-1, path, "folder", None, "online"), root) is not None

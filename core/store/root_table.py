@@ -42,9 +42,9 @@ class RootTable:
             for r in rows
         ]
 
-    def set_rules(self, root_id: int, exclude: Sequence[str], *, hidden: bool, video: bool) -> None:
-        """Set what later walks of this root skip."""
-        self.update(root_id, exclude=json.dumps(list(exclude)), hidden=int(hidden), video=int(video))
+    def set_rules(self, root_id: int, exclude: Sequence[str], *, hidden: bool, video: bool, ocr: bool) -> None:
+        """Set how later runs index this root."""
+        self.update(root_id, exclude=json.dumps(list(exclude)), hidden=int(hidden), video=int(video), ocr=int(ocr))
 
     def add(self, path: str, kind: str, device: int | None) -> int:
         cursor = self._db.execute(

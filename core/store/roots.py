@@ -29,20 +29,27 @@ MAX_SAMPLED_PHOTOS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a walk skips; stored with a root for the runs that do not name it."""
+    """How a root is indexed; stored with it for the runs that do not name it."""
 
     exclude: tuple[str, ...] = ()
     hidden: bool = False
     video: bool | None = None
     """Whether videos are indexed. None: as it was."""
+    ocr: bool | None = None
+    """Whether runs also read the text in pictures. None: as it was."""
 
     @classmethod
     def of(cls, root: Root) -> Rules:
-        return cls(root.exclude, root.hidden, root.video)
+        return cls(root.exclude, root.hidden, root.video, root.ocr)
 
     def in_root(self, root: Root) -> Rules:
         """These rules, with those that were not given as the root has them."""
-        return replace(self, video=root.video) if self.video is None else self
+        video = root.video if self.video is None else self.video
+        return replace(self, video=video, ocr=root.ocr if self.ocr is None else self.ocr)
+
+    def in_unnamed(self, root: Root) -> Rules:
+        """For a root that was not named: its own rules, but `video` and `ocr` as they were given."""
+        return replace(self, exclude=root.exclude, hidden=root.hidden).in_root(root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +67,14 @@ def targets(store: Store, paths: Sequence[str], rules: Rules, *, dry_run: bool =
 
     Raises UsageError for a path that is not there.
     """
+    resolver = _Resolver(store, rules, dry_run)
     if not paths:
-        return [Target(root, rules=Rules.of(root)) for root in store.catalog.roots.all()]
+        return [resolver.unnamed(root) for root in store.catalog.roots.all()]
     known = {root.path for root in store.catalog.roots.all()}
     folders = [path for path in paths if os.path.isdir(path) or path in known]
     for path in paths:
         if path not in folders and not os.path.lexists(path):
             raise UsageError(f"{printable(path)}: no such file or folder", hint="give folders or pictures that exist")
-    resolver = _Resolver(store, rules, dry_run)
     chosen: list[Target] = []
     # From the top down, so that a folder finds the root that was made for one above it.
     for path in sorted(folders, key=lambda path: (len(os.path.realpath(path)), path)):
@@ -98,13 +105,21 @@ class _Resolver:
             ):
                 if not relpath:
                     return self._whole(root)
-                return [Target(root, relpath, Rules.of(root) if self._rules == Rules() else self._rules.in_root(root))]
+                rules = self._rules
+                has_own = bool(rules.exclude or rules.hidden)
+                return [Target(root, relpath, rules.in_root(root) if has_own else rules.in_unnamed(root))]
         if self._dry_run:
             same = self._at(path)
             made = Root(same.id if same else -1, path, "folder", device_of(self._store, path), "online")
             inside = [other for other in self._catalog.roots.all() if other.kind == "folder" and within(made, other)]
-            return [Target(made, rules=self._rules), *(Target(other, rules=Rules.of(other)) for other in inside)]
+            return [Target(made, rules=self._rules), *map(self.unnamed, inside)]
         return self._whole(self._new_root(path, "folder"))
+
+    def unnamed(self, root: Root) -> Target:
+        """All of a root that was not named."""
+        rules = self._rules.in_unnamed(root)
+        self._keep(rules, root)
+        return Target(root, rules=rules)
 
     def file(self, path: str) -> Target:
         photo = named_photo(path)
@@ -135,13 +150,18 @@ class _Resolver:
     def _whole(self, root: Root) -> list[Target]:
         """A root looked at from its top: its rules are those typed now, and it takes in what it can."""
         rules = self._rules.in_root(root)
+        self._keep(rules, root)
         if not self._dry_run:
-            if Rules.of(root) != rules:
-                with self._catalog.transaction():
-                    self._catalog.roots.set_rules(root.id, rules.exclude, hidden=rules.hidden, video=bool(rules.video))
             self._take_in(root)
-        inside = [Target(other, rules=Rules.of(other)) for other in self._catalog.roots.all() if within(root, other)]
+        inside = [self.unnamed(other) for other in self._catalog.roots.all() if within(root, other)]
         return [Target(self.current(root), rules=rules), *inside]
+
+    def _keep(self, rules: Rules, root: Root) -> None:
+        if not self._dry_run and Rules.of(root) != rules:
+            with self._catalog.transaction():
+                self._catalog.roots.set_rules(
+                    root.id, rules.exclude, hidden=rules.hidden, video=bool(rules.video), ocr=bool(rules.ocr)
+                )
 
     def _take_in(self, root: Root) -> None:
         for child in self._catalog.roots.all():
