@@ -176,6 +176,11 @@ def test_the_film_of_a_live_photo_belongs_to_its_photo(imgsearch, photos):
     shutil.copy(ALBUM / "kiwi.jpg", photos / "IMG_1.JPG")
     imgsearch("index")
     assert [Path(line).name for line in imgsearch("query", "fruit", "--has", "video", "-l").lines] == ["IMG_2.mov"]
+    imgsearch("index", photos / "IMG_1.mov")
+    os.utime(photos / "IMG_1.mov", (1, 1))
+    imgsearch("index")
+    names = [Path(line).name for line in imgsearch("query", "fruit", "--has", "video", "-l").lines]
+    assert sorted(names) == ["IMG_1.mov", "IMG_2.mov"]  # it was given by name
 
 
 def test_without_the_library_the_option_says_what_to_install(imgsearch, photos, monkeypatch):

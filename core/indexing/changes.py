@@ -412,10 +412,11 @@ class Survey:
                 todo.append(Todo(root.id, photo, is_change, failed_before))
 
     def _as_wanted(self, photo: Photo, known: KnownPhoto | None = None) -> Photo:
-        """The photo with whether a video is wanted there: in this root, or because it was once given by name."""
+        """A video with whether it is wanted there: in this root, or because it was once given by name."""
         if not has_video_extension(photo.relpath):
             return photo
-        return replace(photo, video=self._with_videos or photo.named or bool(known and known.named))
+        is_named = photo.named or bool(known and known.named)
+        return replace(photo, video=self._with_videos or is_named, named=is_named)
 
     def _is_being_written(self, photo: Photo) -> bool:
         now, min_age = time.time_ns(), self._plan.min_age_seconds * 1e9
