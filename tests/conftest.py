@@ -247,6 +247,8 @@ class Rigged(JpegImagePlugin.JpegImageFile):
             ctypes.string_at(0)
         if order == b"abort":
             os.abort()
+        if order == b"kill":
+            os.kill(os.getpid(), signal.SIGKILL)
         if order == b"leave":
             os._exit(0)
         if order == b"hang":

@@ -205,6 +205,30 @@ def test_a_decoder_that_crashes_costs_its_file_and_is_not_tried_again(imgsearch,
     assert (failure["path"], failure["stage"]) == (str(crashing), "ocr")
 
 
+def test_a_reader_that_is_killed_is_tried_again_by_the_next_run(imgsearch, papers, rigged, monkeypatch, tmp_path):
+    """As by a system that runs out of memory."""
+    plug_ins = os.environ["PYTHONPATH"]
+    page(tmp_path / "letter.jpg", "A letter from home")
+    rigged(papers / "large.jpg", "kill", tmp_path / "letter.jpg")
+    monkeypatch.delenv("PYTHONPATH")
+    assert imgsearch("index", papers, "--model", "builtin").code == 0
+    monkeypatch.setenv("PYTHONPATH", plug_ins)
+    killed = imgsearch("ocr", "--all", "--json")
+    assert killed.code == 3 and killed.records[-1]["skipped"] == 1
+    monkeypatch.delenv("PYTHONPATH")
+    assert read_paths(imgsearch("ocr", "--all", "--json")) == ["large.jpg"]
+
+
+def test_without_a_folder_the_option_is_for_every_root(imgsearch, papers):
+    assert imgsearch("index", papers, "--model", "builtin").code == 0
+    assert "invoice.jpg" in read_paths(imgsearch("index", "--ocr", "--json"))
+    page(papers / "new.jpg", "A letter from home")
+    assert read_paths(imgsearch("index", "--json")) == ["new.jpg"]
+    page(papers / "later.jpg", "Another letter")
+    assert read_paths(imgsearch("index", "--no-ocr", "--json")) == []
+    assert read_paths(imgsearch("index", "--json")) == []
+
+
 def test_export_and_import_carry_what_was_read(imgsearch, read_papers, tmp_path, monkeypatch):
     assert imgsearch("export", tmp_path / "all.jsonl").code == 0
     monkeypatch.setenv("IMGSEARCH_INDEX", str(tmp_path / "second"))

@@ -28,7 +28,7 @@ from imgsearch.core.store.roots import within
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import SkipPhoto, TextLine
 
-from .changes import Event, Listener
+from .changes import RETRIED_STAGES, Event, Listener
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -198,10 +198,13 @@ class _Run:
             return set(unread)
         calibration = store.calibration(space)
         neutral = self.embed(space, neutral_phrases()) if calibration is None else calibration.phrases
-        rows = view.rows[[slots[each.content_hash] for each in known]]
-        likeness = text_likeness(rows, self.embed(space, TEXT_PHRASES), neutral)
-        unlikely = {each for each, value in zip(known, likeness, strict=True) if value < THRESHOLD}
-        return set(unread) - unlikely
+        texts = self.embed(space, TEXT_PHRASES)
+        likely = set(unread)
+        for start in range(0, len(known), ROWS_AT_ONCE):
+            some = known[start : start + ROWS_AT_ONCE]
+            likeness = text_likeness(view.rows[[slots[each.content_hash] for each in some]], texts, neutral)
+            likely -= {each for each, value in zip(some, likeness, strict=True) if value < THRESHOLD}
+        return likely
 
     # reading
 
