@@ -51,6 +51,8 @@ CHECKPOINT_SECONDS = 5.0
 # How often the derived files are brought up to date, which takes longer the larger the index is.
 REFRESH_SECONDS = 60.0
 MAX_TEXT_CHARACTERS = 20_000
+# Vectors in memory to tell which pictures look like text: 20 MB at 512 dimensions.
+ROWS_AT_ONCE = 10_000
 
 TEXT_PHRASES = (
     "a page of text",
@@ -309,8 +311,8 @@ def _outcome(pool: DecodePool, todo: _Todo, reader: str) -> _Outcome:
     try:
         found = pool.text(todo.path)
     except SkipPhoto as skipped:
-        # A file that cannot be opened may be there again tomorrow, and the next `index` looks for it.
-        is_lasting = skipped.stage != "read"
+        # A file that cannot be opened may be there again tomorrow, and there may be more memory.
+        is_lasting = skipped.stage not in RETRIED_STAGES
         failed = Reading(todo.content_hash, "failed", reader, reason=skipped.reason)
         return _Outcome(todo, failed if is_lasting else None, skipped)
     if found.content_hash != todo.content_hash:
