@@ -166,6 +166,12 @@ class PlaceName:
     country_code: str
     """ISO 3166: `ES`."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that the place is called, the smallest first."""
+        stated = self.place_district, self.place, self.place_region, self.country, self.country_code
+        return tuple(name for name in stated if name)
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:

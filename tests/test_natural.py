@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
+import sqlite3
 from typing import get_args
 
 import pytest
@@ -15,6 +17,9 @@ from imgsearch.core.photos import gazetteer
 from imgsearch.core.search import natural
 from imgsearch.core.search.choices import GroupBy
 from imgsearch.core.search.grammar import Query, parse
+from imgsearch.core.search.place_words import with_places
+from imgsearch.core.search.query_arguments import QueryArguments
+from imgsearch.core.store.store import Store
 
 from conftest import ALBUM, cpu_seconds
 from pictures import exif_block
@@ -275,6 +280,7 @@ def test_a_place_of_the_index_in_a_query_is_a_filter(travels):
     assert found("in Portugal") == (["banana", "lemon"], "--place Portugal")
     assert found("yellow in Porto and in Paris") == (["banana", "lime"], "--text yellow --place Porto --place Paris")
     assert found("fruit near Lisbon") == (["lemon"], "--text fruit --near 38.7131,-9.1278,25km")
+    assert found("fruit near Lisbon near Porto")[1] == "--text 'fruit near Porto' --near 38.7131,-9.1278,25km"
     assert found("fruit in Berlin") == (every, "--text 'fruit in Berlin'")
     assert found("Paris Hilton")[0] == found("a paris dress")[0] == found("fruit in paris style")[0] == every
     assert found('a poster "in Paris"')[0] == found("dog in it")[0] == found("near Portugal")[0] == every
@@ -286,3 +292,21 @@ def test_a_place_of_the_index_in_a_query_is_a_filter(travels):
         ("fruit in Porto", "banana.jpg"),
         ("fruit near Paris", "lime.jpg"),
     ]
+
+
+@pytest.mark.skipif(gazetteer.version() is None, reason="the extra [places] is not installed")
+def test_many_places_in_a_query_are_looked_up_in_time(travels, tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "index" / "catalog.sqlite3")) as database, database:
+        columns = [row[1] for row in database.execute("pragma table_info(photos)") if row[1] not in ("id", "name")]
+        listed = ", ".join(columns)
+        database.execute(
+            f"""
+            with recursive numbers (number) as (select 1 union all select number + 1 from numbers where number < 20000)
+            insert into photos (name, {listed})
+            select cast(number || '.jpg' as blob), {listed} from numbers, (select * from photos where place = 'Porto')
+            """
+        )
+    with Store.open(str(tmp_path / "index")) as store, cpu_seconds(1.5):
+        for how in ("in Porton, ", "near Portugal, ", "near Porto, ", "in Porto, "):
+            typed = (how * natural.MAX_CHARACTERS)[: natural.MAX_CHARACTERS]
+            with_places(QueryArguments(words=(typed,), natural=True).query(), store)

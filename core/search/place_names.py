@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,6 +15,7 @@ from imgsearch.core.store.folding import fold
 from imgsearch.core.store.place_names import NamedPlace, centre_of
 from imgsearch.core.store.schema import PLACE_COLUMNS
 from imgsearch.core.store.store import Store
+from imgsearch.core.types import PlaceName
 
 from .filter_sql import MAX_NAME_BYTES, Parameters, refused
 
@@ -33,20 +34,20 @@ class PlacesFound:
     longitude: float
 
 
+def places_called(typed: str, store: Store) -> Iterator[PlaceName]:
+    """The places of the index that `--place` finds by that name, some of them twice. Needs no extra."""
+    places = store.catalog.place_names.by_name()
+    for reading in _readings(typed):
+        yield from (place for place in places.get(reading[0], ()) if _is_called(place.names, [reading]))
+
+
 def places_named(typed: str, store: Store) -> PlacesFound | None:
-    """The places of the index that `--place` finds by that name; None if there is none. Needs no extra."""
-    found = first_named([typed], store)
-    return found[1] if found else None
-
-
-def first_named(names: Sequence[str], store: Store) -> tuple[str, PlacesFound] | None:
-    """The first of the names that is one of a place of the index."""
-    places = store.catalog.place_names.all()
-    for name in names:
-        readings = _readings(name)
-        if found := [place for place in places if _is_called(place.names, readings)]:
-            return name, PlacesFound(tuple(found), *centre_of(found))
-    return None
+    """The same with their centre; None if there is none."""
+    if next(places_called(typed, store), None) is None:
+        return None
+    readings = _readings(typed)
+    found = [place for place in store.catalog.place_names.all() if _is_called(place.names, readings)]
+    return PlacesFound(tuple(found), *centre_of(found)) if found else None
 
 
 def near_spellings(typed: Sequence[str], store: Store) -> list[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from imgsearch.core.store.folding import fold
 
 from .grammar import Query
 from .natural import PLACE, Phrase, is_quoted, joined, may_name_place
-from .place_names import PlacesFound, first_named
+from .place_names import places_called, places_named
 
 if TYPE_CHECKING:
     from imgsearch.core.store.store import Store
@@ -41,12 +42,18 @@ def with_places(query: Query, store: Store) -> Query:
     phrases: list[Phrase] = []
     parts: list[str] = []
     at = 0
+    filters = cache(partial(_filters, store))
+    is_near = False
     for match in PLACE.finditer(query.text):
-        found = first_named(list(_names(query.text, match.end())), store) if match.start() >= at else None
-        values = _filters(match["how"].lower(), *found) if found else None
-        if not found or not values or is_quoted(query.text, match.start()):
+        how = match["how"].lower()
+        if match.start() < at or is_quoted(query.text, match.start()) or (how == "near" and is_near):
             continue
-        end = match.end() + len(found[0])
+        names = _names(query.text, match.end())
+        name, values = next(((name, found) for name in names if (found := filters(how, name))), (None, None))
+        if name is None or values is None:
+            continue
+        is_near |= how == "near"
+        end = match.end() + len(name)
         phrases.append(Phrase(" ".join(query.text[match.start() : end].split()), values))
         parts.append(query.text[at : match.start()])
         at = end
@@ -68,10 +75,12 @@ def _names(text: str, start: int) -> Iterator[str]:
             yield name
 
 
-def _filters(how: str, name: str, found: PlacesFound) -> tuple[tuple[str, str | tuple[str, ...]], ...] | None:
+def _filters(store: Store, how: str, name: str) -> tuple[tuple[str, str | tuple[str, ...]], ...] | None:
+    """None for what is no place of the index."""
+    places = places_called(name, store)
     if how == "in":
-        return (("place", (name,)),)
+        return (("place", (name,)),) if next(places, None) else None
     town = fold(name.partition(",")[0])
-    if not any(town == fold(each or "") for place in found.places for each in (place.place, place.place_district)):
-        return None  # near a region or a country is nowhere
-    return (("near", f"{found.latitude:.4f},{found.longitude:.4f},{NEAR_KM}km"),)
+    is_town = any(town == fold(each or "") for place in places for each in (place.place, place.place_district))
+    found = places_named(name, store) if is_town else None  # near a region or a country is nowhere
+    return (("near", f"{found.latitude:.4f},{found.longitude:.4f},{NEAR_KM}km"),) if found else None

@@ -10,6 +10,7 @@ from typing import Any
 from imgsearch.core.types import PlaceName
 
 from .database import Database
+from .folding import fold
 from .schema import PLACE_COLUMNS
 
 DATA = "place_data"
@@ -19,25 +20,13 @@ IS_LOCATED = "p.latitude between -90 and 90 and p.longitude between -180 and 180
 
 
 @dataclass(frozen=True, slots=True)
-class NamedPlace:
+class NamedPlace(PlaceName):
     """A place that photos of the index have."""
 
-    place: str | None
-    """None: only the country is known."""
-    place_district: str | None
-    place_region: str | None
-    country: str
-    country_code: str | None
     photos: int
     latitude: float
     """The mean of its photos."""
     longitude: float
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All that it is called, the smallest first."""
-        stated = self.place_district, self.place, self.place_region, self.country, self.country_code
-        return tuple(name for name in stated if name)
 
     @property
     def filter(self) -> str:
@@ -51,6 +40,8 @@ class PlaceNameTable:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._by_name: tuple[int, dict[str, list[PlaceName]]] = (-1, {})
+        """With the edition of the catalogue that it is of."""
 
     def start(self, data: str) -> None:
         """Call before `lacking`. If the names in the catalogue come from other data, all of them are made again."""
@@ -89,26 +80,35 @@ class PlaceNameTable:
         )
         return row
 
+    def by_name(self) -> Mapping[str, Sequence[PlaceName]]:
+        """The places of the present photos of online roots, by each of their names as `fold` makes it."""
+        edition = self._db.edition()
+        if self._by_name[0] != edition:
+            found: dict[str, list[PlaceName]] = {}
+            for row in self._db.rows(f"select distinct {_NAMES} {_VISIBLE}"):
+                place = PlaceName(*_decoded(row))
+                for name in set(map(fold, place.names)):
+                    found.setdefault(name, []).append(place)
+            self._by_name = edition, found
+        return self._by_name[1]
+
     def all(self, where: str = "true", **parameters: Any) -> list[NamedPlace]:
         """The places of the present photos of online roots that match an SQL condition on `p` and `r`, those with most
         photos first."""
         rows = self._db.rows(
             f"""
-            select {", ".join(map(_text, PLACE_COLUMNS))}, count(*), avg(latitude),
+            select {_NAMES}, count(*), avg(latitude),
                 avg(longitude), avg(case when longitude < 0 then longitude + 360 else longitude end),
                 max(longitude) - min(longitude) > 180
-            from photos p join roots r on r.id = p.root_id
-            where p.state = 'present' and r.state = 'online' and {IS_LOCATED} and typeof(p.country) = 'text'
-                and ({where})
+            {_VISIBLE} and ({where})
             group by 1, 2, 3, 4, 5
-            """,  # noqa: S608 - conditions of ours, values by parameter
+            """,
             **parameters,
         )
         found = []
         for *names, photos, latitude, longitude, from_0_to_360, is_split in rows:
-            place, district, region, country, code = map(_decoded, names)
             east = (from_0_to_360 + 180) % 360 - 180 if is_split else longitude
-            found.append(NamedPlace(place, district, region, country or "", code, photos, latitude, east))
+            found.append(NamedPlace(*_decoded(names), photos, latitude, east))
         return sorted(found, key=_most_photos_first)
 
 
@@ -148,5 +148,16 @@ def _text(column: str) -> str:
     return f"case when typeof(p.{column}) = 'text' then cast(p.{column} as blob) end"
 
 
-def _decoded(name: bytes | None) -> str | None:
-    return None if name is None else name.decode("utf-8", "replace")
+_NAMES = ", ".join(map(_text, PLACE_COLUMNS))
+_VISIBLE = f"""
+    from photos p join roots r on r.id = p.root_id
+    where p.state = 'present' and r.state = 'online' and {IS_LOCATED} and typeof(p.country) = 'text'
+"""
+
+
+def _decoded(columns: Sequence[bytes | None]) -> tuple[str | None, str | None, str | None, str, str]:
+    """The first five fields of a place."""
+    place, district, region, country, code = (
+        None if each is None else each.decode("utf-8", "replace") for each in columns
+    )
+    return place, district, region, country or "", code or ""
