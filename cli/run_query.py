@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from imgsearch.core.errors import UsageError
+from imgsearch.core.errors import ImgsearchError, UsageError
 from imgsearch.core.paths import printable
 from imgsearch.core.serving import protocol
 
@@ -39,7 +40,8 @@ BYTES_AT_ONCE = 1 << 20
 def answer(asked: QueryArguments) -> int:
     """The command `imgsearch query`. Returns the exit code."""
     code = _answer(asked)
-    _mention_filters(asked)
+    with contextlib.suppress(ImgsearchError):  # it has been answered; with filters it may be no valid query
+        _mention_filters(asked)
     return code
 
 

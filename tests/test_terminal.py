@@ -228,9 +228,12 @@ def test_a_date_in_the_words_gets_a_hint_that_quiet_leaves_out(screen, indexed):
         (["fruit", "july", "2023", "-q"], False),
         (["fruit", "july", "2023", "--natural"], False),
         (["a", "summer", "dress"], False),
+        (["without", "dogs", "july", "2023"], False),  # which as filters would only exclude
     ):
         shown.start("query", *arguments)
-        assert (hint in shown.end()) == is_hinted, arguments
+        seen = shown.end()
+        assert (hint in seen) == is_hinted, arguments
+        assert "only excludes" not in seen
 
 
 @pytest.mark.parametrize("columns", [20, 40, 80])
