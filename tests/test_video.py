@@ -7,7 +7,12 @@ import io
 import os
 import random
 import shutil
+import signal
 import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -332,3 +337,68 @@ def test_flipped_bytes_never_crash_the_reader(tmp_path, ending):
         path.write_bytes(damaged)
         with contextlib.suppress(SkipPhoto, NotAPicture):
             assert moments(path).moments
+
+
+# ---- Crashes
+
+
+@contextlib.contextmanager
+def killed_while_it_decodes(path: Path, number: int) -> Iterator[list[int]]:
+    """Processes of ours that have the file open are sent the signal, and listed."""
+    killed: list[int] = []
+    is_over = threading.Event()
+
+    def strike() -> None:
+        while not is_over.wait(0.01):
+            for process in children() - set(killed):
+                with contextlib.suppress(OSError):  # it has ended meanwhile
+                    if path not in files_of(process):
+                        continue
+                    time.sleep(0.05)  # its bytes are hashed
+                    os.kill(process, signal.SIGSTOP)
+                    if path in files_of(process) and "libavcodec" in Path(f"/proc/{process}/maps").read_text():
+                        killed.append(process)
+                        os.kill(process, number)
+                    os.kill(process, signal.SIGCONT)
+
+    thread = threading.Thread(target=strike)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def children() -> set[int]:
+    listed = [file.read_text() for file in Path("/proc/self/task").glob("*/children")]
+    return {int(process) for each in listed for process in each.split()}
+
+
+def files_of(process: int) -> set[Path]:
+    folder = f"/proc/{process}/fd"
+    return {Path(os.readlink(f"{folder}/{name}")) for name in os.listdir(folder)}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for the process in /proc")
+def test_a_crash_in_the_middle_of_a_film_costs_the_film_alone(imgsearch, clips):
+    film = video(clips / "long.mkv", [(photo.stem, 15) for photo in sorted(ALBUM.glob("*.jpg"))[:10]], rate=25)
+    with killed_while_it_decodes(film, signal.SIGSEGV) as killed:
+        done = imgsearch("index", clips, "--video", "--model", "builtin", "--json")
+    assert (done.code, len(killed)) == (3, 2)  # it was tried twice
+    assert (done.records[-1]["new"], done.records[-1]["skipped"]) == (9, 1)
+    (failure,) = imgsearch("failures", "--json").records
+    assert failure == {"path": str(film), "stage": "decode", "reason": "its decoder crashed (SIGSEGV)"}
+    for name, shots in SHOTS.items():  # its neighbours have their own vectors
+        (hit, *_) = imgsearch("query", "--image", ALBUM / f"{shots[0][0]}.jpg", "--has", "video", "--json").records
+        assert Path(hit["path"]).name == name
+
+    os.utime(film, (1, 1))
+    with killed_while_it_decodes(film, signal.SIGKILL) as killed:
+        assert imgsearch("index").code == 3
+    assert len(killed) == 2
+    (failure,) = imgsearch("failures", "--json").records
+    assert (failure["path"], failure["stage"]) == (str(film), "memory")
+    assert imgsearch("index", "--json").records[-1]["new"] == 1  # memory may have run out, so it is tried again
+    assert imgsearch("failures").lines == []
+    assert imgsearch("check", "--deep").code == 0
