@@ -1,11 +1,11 @@
 """Tests that `index` keeps its promises when it is killed at random moments, with queries in between.
 
-python bench/kill.py [--photos DIR] [--kills 100] [--signal KILL|INT|TERM|HUP|mixed] [--seed 0]
+python bench/kill.py [--photos DIR] [--kills 100] [--signal KILL|INT|TERM|HUP|mixed] [--seed 0] [--ocr]
 
 An uninterrupted index of the same folder is the reference. After every kill the index must open and answer, have no
 vector twice and none of another picture, and have lost at most one checkpoint; an orderly stop loses nothing. In the
-end it must equal the reference. The first broken promise stops the test with exit code 1, prints the seed, and keeps
-the folder.
+end it must equal the reference, with --ocr also in the text in pictures. The first broken promise stops the test with
+exit code 1, prints the seed, and keeps the folder.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ MARK = "IMGSEARCH_BENCH_RUN"
 
 # The promise: a checkpoint is 256 photos, and a batch of the model may come on top. Said here, not imported.
 MAX_LOST = 256 + 32
+MAX_LOST_TEXTS = 64
 # How long a process that lost its parent may take to end, and an orderly stop to finish one batch, for which it may
 # first have to load the model. Both are deadlines on a busy machine; the table has the seconds they really took.
 STRAY_SECONDS = 30.0
@@ -56,6 +57,7 @@ SIGNALS = {"KILL": signal.SIGKILL, "INT": signal.SIGINT, "TERM": signal.SIGTERM,
 RESULTS = ("photo", "skipped", "passed")
 # Dealt like cards, so that a few kills already meet every kind.
 MOMENTS = ("any time", "a photo", "a photo", "a commit", "a commit", "the end")
+OCR_MOMENTS = ("a photo", "a commit", "the end", "a text", "a text", "a text")
 MIXED = ("KILL", "KILL", "KILL", "INT", "TERM", "HUP")
 
 WORDS = ("a red apple", "milk in a carton", "something green", "a slice of melon")
@@ -178,6 +180,8 @@ class Snapshot:
     failures: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     """By relpath: stage, reason, whether it is silent."""
     vectors: dict[tuple[str, bytes], np.ndarray] = field(default_factory=dict)
+    readings: dict[bytes, tuple[Any, ...]] = field(default_factory=dict)
+    """By content hash: whether the text in it was read, the text, and where its lines are."""
     tail: int = 0
     """Vectors on disk that no commit names."""
     unfinished: tuple[str, ...] = ("nothing is indexed",)
@@ -204,14 +208,17 @@ def snapshot(index: Path) -> Snapshot:
         if not spaces:
             require(not photos, "photos, but no space that their vectors could be in")
             return Snapshot(failures=failures)
-        vectors = _vectors(store, spaces[0])
-        _check_pairing(store, spaces[0], photos, vectors)
+        vectors, readings = _vectors(store, spaces[0]), _readings(store)
+        present = {facts[0] for facts in photos.values()}
+        read = {row[1] for content, row in readings.items() if row[1] and content in present}
+        _check_pairing(store, spaces[0], photos, vectors, read)
         size = max((path.stat().st_size for path in index.glob("spaces/*/vectors.*")), default=0)
         return Snapshot(
             photos=photos,
             gone=gone,
             failures=failures,
             vectors=vectors,
+            readings=readings,
             tail=size // (spaces[0].identity.dim * 4) - spaces[0].slots,
             unfinished=tuple(_unfinished(store, spaces[0], vectors)),
             calibration=store.calibration(spaces[0]),
@@ -222,7 +229,7 @@ def _photos(store: Store) -> tuple[dict[str, tuple[Any, ...]], frozenset[str]]:
     columns = ", ".join(("size", "mtime_ns", "sidecars", "keywords", "pair", *FACT_COLUMNS))
     texts: dict[int, list[tuple[str, str]]] = {}
     for photo, text, source in store.catalog.rows(
-        "select photo_id, text, source from photo_texts join texts using (key)"
+        "select photo_id, text, source from photo_texts join texts using (key) where source != 'ocr'"
     ):
         texts.setdefault(photo, []).append((text, source))
     present, gone = {}, set()
@@ -234,6 +241,15 @@ def _photos(store: Store) -> tuple[dict[str, tuple[Any, ...]], frozenset[str]]:
         else:
             gone.add(join(folder, name))
     return present, frozenset(gone)
+
+
+def _readings(store: Store) -> dict[bytes, tuple[Any, ...]]:
+    rows = store.catalog.rows
+    of_photos = "select id, text from photos join photo_texts on photo_id = id join texts using (key)"
+    kept = rows(f"{of_photos} where source = 'ocr' order by id")
+    right = rows("select id, text from photos join readings using (content_hash) where text is not null order by id")
+    require(kept == right, "photos with a text that was not read in them, or without one that was")
+    return {row[0]: row[1:] for row in rows("select content_hash, state, text, places from readings")}
 
 
 def _vectors(store: Store, space: Space) -> dict[tuple[str, bytes], np.ndarray]:
@@ -248,14 +264,17 @@ def _vectors(store: Store, space: Space) -> dict[tuple[str, bytes], np.ndarray]:
 
 
 def _check_pairing(
-    store: Store, space: Space, photos: dict[str, tuple[Any, ...]], vectors: dict[tuple[str, bytes], np.ndarray]
+    store: Store,
+    space: Space,
+    photos: dict[str, tuple[Any, ...]],
+    vectors: dict[tuple[str, bytes], np.ndarray],
+    read: set[str],
 ) -> None:
     """Every photo and text has its vector, and what a scan takes for live is what the catalogue says is."""
     pictures = {("image", facts[0]) for facts in photos.values()}
     texts = {
         ("text", hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
-        for facts in photos.values()
-        for text, _ in facts[-1]
+        for text in read.union(*([text for text, _ in facts[-1]] for facts in photos.values()))
     }
     require(not (pictures | texts) - vectors.keys(), "photos or texts without a vector")
     view = store.view()
@@ -290,10 +309,12 @@ class Reference:
         self._rows: dict[str, set[tuple[Any, ...]]] = {}
         self._failures: dict[str, set[tuple[Any, ...]]] = {}
         self._vectors: dict[tuple[str, bytes], np.ndarray] = {}
+        self._readings: dict[bytes, tuple[Any, ...]] = {}
 
     def learn(self, found: Snapshot) -> None:
         self.now = found
         self._vectors |= found.vectors
+        self._readings |= found.readings
         for rows, new in ((self._rows, found.photos), (self._failures, found.failures)):
             for relpath, row in new.items():
                 rows.setdefault(relpath, set()).add(row)
@@ -305,6 +326,8 @@ class Reference:
             require(row in self._rows.get(relpath, ()), f"{relpath!r}: facts or texts of another photo: {row}")
         for relpath, failure in found.failures.items():
             require(failure in self._failures.get(relpath, ()), f"{relpath!r}: a failure of its own: {failure}")
+        for content, reading in found.readings.items():
+            require(reading == self._readings.get(content), f"another reading of {content.hex()}: {reading}")
         self._check_vectors(found)
 
     def _check_vectors(self, found: Snapshot) -> None:
@@ -317,16 +340,19 @@ class Reference:
         """A finished index is the reference's equal; one that lived through a change may also know what was before."""
         _require_same("photos", found.photos, self.now.photos)
         _require_same("failures", found.failures, self.now.failures)
+        readings = {content: found.readings.get(content) for content in self.now.readings}
+        _require_same("readings", readings, self.now.readings)
         require(not self.now.vectors.keys() - found.vectors.keys(), "vectors are missing")
         self._check_vectors(found)
         require(not found.unfinished, f"a run that ended by itself left this: {'; '.join(found.unfinished)}")
         if is_fresh:
+            require(found.readings.keys() == self.now.readings.keys(), "more readings than the uninterrupted index has")
             require(not found.gone, f"gone, though nothing was deleted: {sorted(found.gone)[:3]}")
             require(found.vectors.keys() == self.now.vectors.keys(), "more vectors than the uninterrupted index has")
             require(_is_close(found.calibration, self.now.calibration), "another calibration")
 
 
-def _require_same(what: str, found: dict[str, Any], right: dict[str, Any]) -> None:
+def _require_same(what: str, found: dict[Any, Any], right: dict[Any, Any]) -> None:
     for name in sorted(found.keys() | right.keys()):
         same = found.get(name) == right.get(name)
         require(same, f"other {what}: {name!r} is {found.get(name)} where {right.get(name)} is right")
@@ -354,14 +380,18 @@ class Result:
 class Run:
     """One `index` as a process of its own session, with what it has reported so far."""
 
-    def __init__(self, photos: Path, index: Path, errors: Path) -> None:
+    def __init__(self, photos: Path, index: Path, errors: Path, *, ocr: bool) -> None:
         self.index = index
+        self.last_event = "ocr_done" if ocr else "done"
         self.errors = errors
         self.mark = uuid.uuid4().hex
         self.planned: int | None = None
         self.results: list[Result] = []
         self.saved = 0
         """Number of results before the last checkpoint that was reported."""
+        self.texts: list[str] = []
+        """Photos whose text was read."""
+        self.saved_texts = 0
         self.checkpoints = 0
         self.last = ""
         """Kind of the last event."""
@@ -370,7 +400,8 @@ class Run:
         self.started = time.time()
         with open(errors, "wb") as stderr:
             self.process = subprocess.Popen(
-                [*PROGRAM, "index", str(photos), "--json", "--model", "builtin", "--index", str(index)],
+                [*PROGRAM, "index", str(photos), "--json", "--model", "builtin", "--index", str(index)]
+                + ["--ocr"] * ocr,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -392,8 +423,10 @@ class Run:
         if kind == "planned":
             self.planned = event["count"]
         elif kind == "checkpoint":
-            self.saved = len(self.results)
+            self.saved, self.saved_texts = len(self.results), len(self.texts)
             self.checkpoints += 1
+        elif kind == "read":
+            self.texts.append(path_of(event))
         elif kind in RESULTS and self.planned is not None:
             self.results.append(Result(kind, path_of(event), now))
             self.seconds["last result"] = now - self.started
@@ -409,7 +442,11 @@ class Run:
 
     @property
     def has_ended(self) -> bool:
-        return self.last in ("done", "stopped")
+        return self.is_done or self.last in ("stopped", "ocr_stopped")
+
+    @property
+    def is_done(self) -> bool:
+        return self.last == self.last_event
 
     def phase(self) -> str:
         """What it is at, as far as its events tell."""
@@ -417,6 +454,8 @@ class Run:
             return "leaving"
         if not self.results and (self.planned is None or self.planned):
             return "starting"
+        if "reading" in self.seconds:
+            return "reading text"
         if self.has_all:
             return "last commit" if self.last in RESULTS else "finishing"
         return "after a checkpoint" if self.last == "checkpoint" else "indexing"
@@ -505,7 +544,14 @@ def moment(kind: str, generator: random.Random, usual: dict[str, float]) -> Mome
         return Moment(kind, lambda run: True, generator.uniform(0, usual["done"]))
     if kind == "a photo":
         share = generator.uniform(0, 0.9)
-        return Moment(kind, lambda run: bool(run.results) and len(run.results) > share * (run.planned or 0))
+
+        def has_come(run: Run) -> bool:
+            return bool(run.texts) or (bool(run.results) and len(run.results) > share * (run.planned or 0))
+
+        return Moment(kind, has_come)
+    if kind == "a text":
+        count = generator.randint(1, 30)
+        return Moment(kind, lambda run: len(run.texts) >= count, generator.uniform(0, 1))
     if kind == "the end":
         if generator.random() < 0.5:
             written = _when_written("spaces/*/[hs]*", generator.randint(1, 4))  # graphs, slot map
@@ -553,6 +599,7 @@ class Tally:
     checkpoints: int = 0
     lost: list[int] = field(default_factory=list)
     """Photos, per kill without an orderly stop."""
+    lost_texts: list[int] = field(default_factory=list)
     oldest: float = 0.0
     """Seconds before the kill that the oldest lost photo was reported."""
     stopped: list[float] = field(default_factory=list)
@@ -579,7 +626,8 @@ class Trial:
         self.wanted_at_work: int = arguments.at_work
         self.life: int = arguments.life
         self.signals = self.dealt(MIXED if arguments.signal == "mixed" else (arguments.signal,))
-        self.moments = self.dealt(MOMENTS)
+        self.has_ocr: bool = arguments.ocr
+        self.moments = self.dealt(OCR_MOMENTS if self.has_ocr else MOMENTS)
         self.has_words: bool = not arguments.no_words
         self.tally = Tally()
         self.reference = Reference()
@@ -588,6 +636,7 @@ class Trial:
         self.disk: dict[str, bytes] = {}
         self.known: list[str] = []
         """Relpaths that were committed when the index was last looked at."""
+        self.known_readings: set[bytes] = set()
         # Ours too: what is read in this process is read as the program would.
         os.environ.pop("IMGSEARCH_INDEX", None)
         os.environ.update(
@@ -614,7 +663,7 @@ class Trial:
         )
 
     def start(self, index: Path | None = None) -> Run:
-        return Run(self.photos, index or self.index, self.work / "stderr")
+        return Run(self.photos, index or self.index, self.work / "stderr", ocr=self.has_ocr)
 
     # the loop
 
@@ -628,6 +677,7 @@ class Trial:
             self.finish(is_fresh=is_fresh, is_last=self.is_enough)
             if self.is_enough:
                 return
+            self.known_readings = set()
             is_fresh = self.wanted - self.kills < self.life or self.random.random() < 0.7
             if is_fresh:
                 shutil.rmtree(self.index)
@@ -651,7 +701,7 @@ class Trial:
         self.disk = contents(self.photos)
         run = self.start(index)
         code = run.wait()
-        require(code in (0, 3) and run.last == "done", f"uninterrupted: exit {code}, {run.complaints()[-400:]}")
+        require(code in (0, 3) and run.is_done, f"uninterrupted: exit {code}, {run.complaints()[-400:]}")
         self.usual = run.seconds
         found = snapshot(index)
         require(found.photos and not found.unfinished, f"uninterrupted: {found.unfinished}")
@@ -660,7 +710,7 @@ class Trial:
         self.reference.answers = self.answers(index, self.has_words)
         print(
             f"reference: {len(found.photos)} photos, {len(found.vectors)} vectors, {len(found.failures)} failures, "
-            f"{run.checkpoints} checkpoints, {run.seconds['done']:.1f} s",
+            f"{len(run.texts)} read, {run.checkpoints} checkpoints, {max(run.seconds.values()):.1f} s",
             flush=True,
         )
 
@@ -690,10 +740,13 @@ class Trial:
         how = f"{name}{' twice' if second else ''}{' to the group' if is_group else ''}"
         print(
             f"{self.kills:4}  {how:20} {when.name:9} {self.phase:19} {len(run.results):5} of {run.planned or 0:5} "
-            f"reported, {len(found.photos):5} kept, {len(lost):3} lost",
+            f"reported, {len(found.photos):5} kept, {len(lost):3} lost; "
+            f"{len(run.texts):4} read, {len(found.readings):4} known, {self.tally.lost_texts[-1]:2} lost",
             flush=True,
         )
-        return bool(found.unfinished) or found.photos.keys() != self.reference.now.photos.keys()
+        now = self.reference.now
+        is_partial = found.photos.keys() != now.photos.keys() or found.readings.keys() != now.readings.keys()
+        return bool(found.unfinished) or is_partial
 
     def strike(self, run: Run, number: signal.Signals, second: float | None, *, is_group: bool) -> None:
         is_early = run.is_starting()
@@ -709,7 +762,7 @@ class Trial:
         self.tally.checkpoints += run.checkpoints
         self.tally.signals[number.name] += 1
         if number == signal.SIGKILL:
-            require(code == -number or run.last == "done", f"exit {code} after SIGKILL: {run.complaints()[-400:]}")
+            require(code == -number or run.is_done, f"exit {code} after SIGKILL: {run.complaints()[-400:]}")
             self.phase = run.phase()
         else:
             self.check_stopped(run, number, code, is_early=is_early, is_working=is_working, is_sole=second is None)
@@ -725,7 +778,7 @@ class Trial:
     ) -> None:
         """The contract of exit codes. A signal that finds Python starting or leaving ends it as any program."""
         allowed = {128 + number}
-        if run.last == "done":
+        if run.is_done:
             allowed |= {0, 3}
         if is_early or run.has_ended:
             allowed |= {-number}
@@ -735,7 +788,7 @@ class Trial:
 
     def check_ended(self, run: Run) -> None:
         code = run.wait()
-        require(code in (0, 3) and run.last == "done", f"exit {code}, not interrupted: {run.complaints()[-1500:]}")
+        require(code in (0, 3) and run.is_done, f"exit {code}, not interrupted: {run.complaints()[-1500:]}")
         require("Traceback" not in run.complaints(), f"not interrupted, and yet: {run.complaints()[-1500:]}")
         self.tally.outlived = max(self.tally.outlived, run.outliving())
         self.tally.checkpoints += run.checkpoints
@@ -765,7 +818,20 @@ class Trial:
         require(not [name for name in self.known if name not in found.photos and name in self.disk], "photos vanished")
         self.count_phase(run, found)
         self.known = sorted(found.photos)
+        self.check_texts(run, found)
         return found
+
+    def check_texts(self, run: Run, found: Snapshot) -> None:
+        """Nothing is read twice, and what was read before the last checkpoint is kept."""
+        contents = [self.disk.get(os.path.relpath(path, self.photos), b"") for path in run.texts]
+        require(self.known_readings.isdisjoint(contents), "a text is read again")
+        lost = [content for content in contents if content not in found.readings]
+        is_kept = set(contents[: run.saved_texts]) <= found.readings.keys()
+        require(is_kept, "texts before a reported checkpoint are lost")
+        require(len(lost) <= MAX_LOST_TEXTS, f"{len(lost)} texts lost: more than a checkpoint")
+        require(self.known_readings <= found.readings.keys(), "readings vanished")
+        self.known_readings = set(found.readings)
+        self.tally.lost_texts.append(len(lost))
 
     def count_phase(self, run: Run, found: Snapshot) -> None:
         written = max((path.stat().st_mtime for path in self.index.glob("spaces/*/vectors.*")), default=0.0)
@@ -798,7 +864,7 @@ class Trial:
             self.check_ended(run)
         again = self.start()
         self.check_ended(again)
-        require(again.planned == 0 and not again.results, f"a further run reads {again.planned} files again")
+        require(again.planned == 0 and not (again.results or again.texts), "a further run reads files again")
         self.reference.compare(snapshot(self.index), is_fresh=is_fresh)
         self.compare_answers(self.answers(self.index, self.has_words and is_last))
         self.known, self.touched = sorted(self.reference.now.photos), set()
@@ -812,7 +878,7 @@ class Trial:
         pictures = [str(self.photos / name) for name in names[:: max(1, len(names) // 5)][:5]]
         typed = [*pictures, *WORDS, f"in a carton like {pictures[0]}"] if has_words else pictures
         found = self.answer(index, typed, "--include-reference")
-        if has_words and any(row[-1] for row in self.reference.now.photos.values()):
+        if has_words and (self.has_ocr or any(row[-1] for row in self.reference.now.photos.values())):
             captions = self.answer(index, [WORDS[0], CAPTIONS[0]], "--modality", "any")
             found |= {f"{query} (any)": hits for query, hits in captions.items()}
         self.tally.checks["queries compared"] += len(found)
@@ -916,6 +982,8 @@ class Trial:
         yield f"{'checkpoints':22} {tally.checkpoints}, all kept"
         lost = tally.lost or [0]
         yield f"{'photos lost by a kill':22} most {max(lost)}, mean {sum(lost) / len(lost):.1f}"
+        if any(tally.lost_texts):
+            yield f"{'texts lost by a kill':22} most {max(tally.lost_texts)}"
         yield f"{'oldest work lost':22} {tally.oldest:.1f} s"
         if tally.stopped:
             yield f"{'orderly stops':22} {len(tally.stopped)}, slowest {max(tally.stopped):.1f} s"
@@ -937,9 +1005,12 @@ def main() -> int:
     parser.add_argument("--life", type=int, default=5, help="kills before a run may finish (default: 5)")
     parser.add_argument("--signal", choices=[*SIGNALS, "mixed"], default="KILL")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ocr", action="store_true", help="read the text in pictures too")
     parser.add_argument("--no-words", action="store_true", help="only picture queries, which load no model")
     parser.add_argument("--keep", action="store_true", help="do not delete the folder")
     arguments = parser.parse_args()
+    if arguments.ocr and arguments.signal != "KILL":
+        parser.error("--ocr is for --signal KILL")
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup's, which the runs would take over
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
     started = time.time()
