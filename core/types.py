@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Literal, Protocol
+
+from imgsearch.core.light_dataclass import dataclass
 
 if TYPE_CHECKING:
     import numpy as np

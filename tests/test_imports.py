@@ -41,7 +41,7 @@ def test_light_commands_load_nothing_heavy(arguments):
 
 # --------------------------------------------------------------------------------------- the order of the packages
 
-LIGHT = ("errors", "types", "paths", "writing", "places", "config", "late", "cache")
+LIGHT = ("errors", "types", "paths", "writing", "places", "config", "late", "cache", "light_dataclass")
 """Modules beside the packages: the standard library only, and everyone may import them."""
 
 PACKAGES = (

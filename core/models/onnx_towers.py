@@ -13,11 +13,12 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from imgsearch.core.late import LateModule
+from imgsearch.core.light_dataclass import dataclass, replace
 from imgsearch.core.paths import cache_folder, processor_cores
 from imgsearch.core.photos.codecs import version_of
 from imgsearch.core.types import Embedder, Recipe, SpaceIdentity

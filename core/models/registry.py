@@ -10,11 +10,12 @@ import contextlib
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from imgsearch.core.errors import ModelError, UsageError
 from imgsearch.core.late import LateModule
+from imgsearch.core.light_dataclass import dataclass
 from imgsearch.core.paths import cache_folder
 from imgsearch.core.writing import replacing
 

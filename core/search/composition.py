@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np  # noqa: TID253
 
 from imgsearch.core.errors import UsageError
+from imgsearch.core.light_dataclass import dataclass
 
 from .choices import MethodName
 

@@ -6,12 +6,12 @@ import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np  # noqa: TID253
 
 from imgsearch.core.errors import QueryError
+from imgsearch.core.light_dataclass import replace
 from imgsearch.core.models.onnx_towers import QueryEmbedder
 from imgsearch.core.models.phrases import word_list
 from imgsearch.core.paths import mtime_ns, printable

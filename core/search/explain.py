@@ -6,9 +6,10 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+from imgsearch.core.light_dataclass import dataclass
 from imgsearch.core.paths import printable
 
 from . import grammar

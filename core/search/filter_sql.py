@@ -5,9 +5,9 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from imgsearch.core.errors import UsageError
+from imgsearch.core.light_dataclass import dataclass
 from imgsearch.core.paths import printable
 
 SqlValue = str | int | float | bytes | None

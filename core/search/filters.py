@@ -13,11 +13,12 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import date
 from functools import lru_cache
 
 from imgsearch.core.errors import UsageError
+from imgsearch.core.light_dataclass import dataclass
 from imgsearch.core.paths import MAX_INTEGER
 from imgsearch.core.store.place_names import IS_LOCATED
 from imgsearch.core.store.region_table import IS_VIDEO

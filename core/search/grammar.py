@@ -15,10 +15,11 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from imgsearch.core.errors import QueryError, UsageError
+from imgsearch.core.light_dataclass import dataclass, replace
 from imgsearch.core.paths import has_picture_extension
 
 from .picture_names import (

@@ -6,10 +6,11 @@ import datetime
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np  # noqa: TID253
+
+from imgsearch.core.light_dataclass import dataclass, replace
 
 from .filters import EARTH_RADIUS_KM
 from .relevance import near_copies

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from imgsearch.core.light_dataclass import replace
 
 from .explain import LISTED
 from .grouping import Hit, arrange

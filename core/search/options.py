@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from imgsearch.core.errors import QueryError, UsageError
+from imgsearch.core.light_dataclass import dataclass
 
 from . import composition
 from .choices import CHANGE_METHOD, DEFAULT_METHOD, GroupBy, SearchIn, SortBy

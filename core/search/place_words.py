@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
+from imgsearch.core.light_dataclass import replace
 from imgsearch.core.store.folding import fold
 
 from .grammar import Query

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np  # noqa: TID253
 
+from imgsearch.core.light_dataclass import dataclass, replace
 from imgsearch.core.store.records import Place
 from imgsearch.core.types import Modality
 

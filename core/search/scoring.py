@@ -8,11 +8,11 @@ same scale, capped at a number of standard deviations.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np  # noqa: TID253
 
+from imgsearch.core.light_dataclass import dataclass, replace
 from imgsearch.core.store.calibration import low_end
 
 from .composition import Context, Method, Spread

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from imgsearch.core.errors import QueryError
+from imgsearch.core.light_dataclass import dataclass
 from imgsearch.core.store.reading_table import OCR
 from imgsearch.core.store.store import Store, View
 from imgsearch.core.types import Embedder

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imgsearch.core.late import LateModule
+from imgsearch.core.light_dataclass import dataclass
 
 if TYPE_CHECKING:
     import numpy as np

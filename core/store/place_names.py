@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple
 from typing import Any
 
+from imgsearch.core.light_dataclass import dataclass, replace
 from imgsearch.core.types import PlaceName
 
 from .database import Database

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from imgsearch.core.light_dataclass import dataclass
 from imgsearch.core.types import TextLine
 
 from .database import Database

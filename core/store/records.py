@@ -7,11 +7,11 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from imgsearch.core.errors import IndexDamaged
+from imgsearch.core.light_dataclass import dataclass
 from imgsearch.core.paths import printable
 from imgsearch.core.types import Facts, Modality, Photo, Region, SpaceIdentity
 

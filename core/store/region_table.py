@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 
+from imgsearch.core.light_dataclass import dataclass, replace
 from imgsearch.core.photos.regions import MAX_MOMENTS, PANORAMA_ASPECT, WHOLE, regions_of
 from imgsearch.core.types import Region
 

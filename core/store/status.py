@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from imgsearch.core.light_dataclass import dataclass
 
 if TYPE_CHECKING:
     from .reading_table import ReadingCounts

@@ -13,7 +13,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from imgsearch.core.errors import (
@@ -26,6 +26,7 @@ from imgsearch.core.errors import (
     UsageError,
 )
 from imgsearch.core.late import LateModule
+from imgsearch.core.light_dataclass import dataclass
 from imgsearch.core.paths import printable
 from imgsearch.core.places import CATALOG, PORTABLE, remember_index
 from imgsearch.core.types import CarriedText, Modality, Photo, Region, Skipped, SpaceIdentity
