@@ -150,13 +150,13 @@ def test_status_is_one_object(imgsearch, indexed):
     assert (record["photos"], record["gone"], record["offline"], record["failed"]) == (6, 0, 0, 0)
     assert (record["model"], record["dim"], record["hnsw_covers_all"]) == ("builtin", 256, True)
     assert record["roots"][0]["path"] == str(indexed) and record["bytes"] > 0
-    assert record["spaces"][0]["hnsw_vectors"] == 4
-    assert "hnsw     4 vectors in graphs, the others are scanned" in imgsearch("status").lines
+    assert record["spaces"][0]["hnsw_vectors"] == 6
+    assert "hnsw     6 of 6 vectors in graphs" in imgsearch("status").lines
 
 
-def test_status_says_that_a_small_index_needs_no_graph(imgsearch, indexed, monkeypatch):
-    monkeypatch.delenv("IMGSEARCH_HNSW_SLOTS")
-    assert "hnsw     none needed: every vector is scanned" in imgsearch("status").lines
+def test_status_says_that_there_are_no_graphs(imgsearch, indexed, monkeypatch):
+    monkeypatch.setenv("IMGSEARCH_HNSW_SLOTS", "0")
+    assert "hnsw     no graphs: every vector is scanned" in imgsearch("status").lines
 
 
 def test_prune_says_what_it_does(imgsearch, indexed):

@@ -177,7 +177,7 @@ def test_verbose_prints_how_a_query_was_answered(indexed, photos, options, why):
 
 
 def test_verbose_prints_the_use_of_graphs(indexed):
-    assert "HNSW graphs gave shortlists (--ann): 6 of 6" in indexed("query", "a lemon", "--ann", "-v").err
+    assert "HNSW graphs of 6 vectors gave shortlists (--ann): 6 of 6" in indexed("query", "a lemon", "--ann", "-v").err
     assert "HNSW graphs" in indexed("similar", "photos/lemon.jpg", "--ann", "-v").err
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from imgsearch.core.search.filters import Filters
 from imgsearch.core.search.grammar import Query, explicit, parse
 from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.search.searcher import Searcher
+from imgsearch.core.store.graphs import Graph
 from imgsearch.core.store.prune import compact
 from imgsearch.core.store.records import NewPhoto
 from imgsearch.core.store.store import Batch, Store
@@ -415,6 +417,60 @@ def test_a_graph_is_never_written_again_but_for_damage_which_costs_it_alone(many
         assert [best(searcher, n, strategy="ann") for n in (5, 2_400)] == ["00005.jpg", "02400.jpg"]
 
 
+def test_the_last_graph_grows_by_a_twentieth_at_a_time(tmp_path, monkeypatch):
+    rows = unit_rows(3_000)
+    monkeypatch.delenv("IMGSEARCH_HNSW_SLOTS")
+    covered = []
+    with Store.writing(str(tmp_path / "index"), create=True) as store:
+        write(store, rows, range(2_000))
+        for end in range(2_000, 2_300, 10):  # thirty small runs
+            if end > 2_000:
+                write(store, rows, range(end - 10, end))
+            store.update_graphs(store.active_space())
+            assert store.is_up_to_date(store.active_space())
+            covered.append(sum(store.status().in_graphs.values()))
+        (graph,) = store.graphs.of(store.active_space(), "image")
+        assert sorted(set(covered)) == [2_000, 2_100, 2_210] and graph.upto == 2_210
+        searcher = Searcher(store, lambda: Directions(rows))
+        for number in (3, 2_050, 2_209, 2_210, 2_289):
+            assert best(searcher, number, strategy="ann") == f"{number:05}.jpg"
+
+
+def test_a_young_graph_does_not_grow(many):
+    folder, rows = many
+    with Store.writing(folder) as store:
+        write(store, rows, range(2_000, 2_500))
+        assert store.update_graphs(store.active_space())
+        write(store, rows, range(2_500, 2_900))
+        *full, last = store.graphs.of(store.active_space(), "image")
+        full[0].remove()  # what is missing is made all the same
+        for age, upto in ((0, 2_500), (599, 2_500), (-60, 2_900), (601, 2_900)):
+            os.utime(last.path, (time.time() - age,) * 2)
+            assert store.update_graphs(store.active_space(), min_age_seconds=600)
+            assert last.upto == upto and full[0].exists()
+
+
+def test_a_graph_that_is_replaced_while_it_is_loaded_is_not_used(many, monkeypatch):
+    folder, rows = many
+    with Store.writing(folder) as store:
+        write(store, rows, range(2_000, 2_500))
+        store.update_graphs(store.active_space())
+        space = store.active_space()
+        graph = store.graphs.of(space, "image")[2]
+        is_ours = Graph.is_ours
+
+        def and_then_it_grows(self: Graph) -> bool:
+            answer = is_ours(self)
+            monkeypatch.setattr(Graph, "is_ours", is_ours)
+            write(store, rows, range(2_500, 3_000))
+            store.update_graphs(store.active_space())
+            return answer
+
+        monkeypatch.setattr(Graph, "is_ours", and_then_it_grows)
+        assert not graph.load(space.generation)
+        assert graph.load(space.generation) and graph.upto == 3_000
+
+
 def test_a_lost_vector_takes_only_the_graph_that_holds_it(many):
     folder, _ = many
     with Store.writing(folder) as store:
@@ -449,24 +505,24 @@ def test_graphs_of_earlier_versions_and_of_other_ranges_go_with_the_next_writer(
         assert best(searcher, 1_700, strategy="ann") == "01700.jpg"
     with Store.writing(folder) as store:
         assert store.update_graphs(store.active_space())
-        assert store.status().in_graphs == {store.active_space().id: 1_500}
+        assert store.status().in_graphs == {store.active_space().id: 2_000}
         names = [name for name in os.listdir(top) if name.startswith("hnsw")]
-        assert sorted(names) == ["hnsw.image.0", "hnsw.image.0.json"]
+        assert sorted(names) == [f"hnsw.image.{number}" for number in ("0", "0.json", "1", "1.json")]
 
 
 def test_a_range_with_few_vectors_of_a_modality_is_scanned(many, monkeypatch):
     folder, rows = many
     with Store.writing(folder) as store:
         space = store.active_space()
-        texts = {bytes([255, n]) * 16: rows[n] for n in range(124)}
-        write(store, rows, range(2_000, 2_876))
+        texts = {bytes([255, n]) * 16: rows[n] for n in range(49)}
+        write(store, rows, range(2_000, 2_951))
         store.commit(store.active_space(), Batch(texts=texts), codecs="")
         space = store.active_space()
         assert space.slots == 3_000 and store.update_graphs(space)
         assert not any(graph.exists() for graph in store.graphs.of(space, "text"))
         store.save_slots(space)
         assert store.is_up_to_date(space)
-        monkeypatch.setattr("imgsearch.core.store.graphs.HNSW_SHARE", 0.124)
+        monkeypatch.setattr("imgsearch.core.store.graphs.TAIL_SHARE", 0.049)
         assert not store.is_up_to_date(space)
 
 
@@ -491,7 +547,7 @@ def test_loaded_graphs_are_kept_while_they_are_what_lies_on_the_disk(many):
         before = dict(searcher._scorer._graphs)
         with Store.writing(folder) as store:
             write(store, rows, range(2_000, 2_010))
-            first, second = store.graphs.of(store.active_space(), "image")
+            first, second, _ = store.graphs.of(store.active_space(), "image")
             second.remove()
             store.update_graphs(store.active_space())
         assert best(searcher, 2_005, strategy="ann") == "02005.jpg"

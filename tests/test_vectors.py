@@ -48,12 +48,20 @@ def test_a_slot_map_of_another_edition_is_stale(tmp_path):
     assert loaded.mask("text").tolist() == [False, False, True, False]
 
 
+def build(graph: Graph, rows: np.ndarray, slots: range, **options: object) -> bool:
+    graph.create(len(slots))
+    return graph.add(rows, slots, upto=slots.stop, generation=0, **options)
+
+
 def test_a_graph_finds_what_an_exact_scan_of_its_slots_finds(tmp_path):
     rows = unit_rows(4000, 32)
     graph = Graph(str(tmp_path / "hnsw.image.1"), 32, 1000, 4000)
-    assert graph.build(rows, range(1000, 4000, 2), generation=0)
-    assert graph.is_valid(0) and not graph.is_valid(1)
-    assert graph.load(0) and not graph.load(1)
+    assert build(graph, rows, range(1000, 3600, 2))
+    assert graph.is_valid(0) and not graph.is_valid(1) and graph.upto == 3600
+    assert graph.load(0, room=200) and not graph.load(1)
+    assert graph.add(rows, range(3600, 4000, 2), upto=4000, generation=0)
+    graph = Graph(graph.path, 32, 1000, 9000)
+    assert graph.load(0) and graph.upto == 4000 and graph.slots() == set(range(1000, 4000, 2))
     queries = unit_rows(100, 32, seed=9)
     exact = np.argsort(-(queries @ rows[1000::2].T), axis=1)[:, :10] * 2 + 1000
     found = graph.nearest(queries, 10)
@@ -64,7 +72,7 @@ def test_a_graph_finds_what_an_exact_scan_of_its_slots_finds(tmp_path):
 def test_a_stopped_graph_leaves_nothing(tmp_path):
     looks = iter([False, True])
     graph = Graph(str(tmp_path / "hnsw.image.0"), 8, 0, 3000)
-    assert not graph.build(unit_rows(3000, 8), range(3000), generation=0, stop=lambda: next(looks))
+    assert not build(graph, unit_rows(3000, 8), range(3000), stop=lambda: next(looks))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -74,7 +82,7 @@ def test_a_damaged_graph_is_never_given_to_hnswlib(tmp_path):
     def loads(first: int = 0) -> bool:
         return Graph(str(path), 8, first, first + 50).load(0)
 
-    Graph(str(path), 8, 0, 50).build(unit_rows(50, 8), range(50), generation=0)
+    build(Graph(str(path), 8, 0, 50), unit_rows(50, 8), range(50))
     assert loads()
     sound = path.read_bytes()
     data = bytearray(sound)
@@ -91,7 +99,7 @@ def test_a_damaged_graph_is_never_given_to_hnswlib(tmp_path):
 
 def test_a_graph_whose_json_file_claims_other_slots_is_not_loaded(tmp_path):
     path = tmp_path / "hnsw.image.0"
-    Graph(str(path), 8, 0, 50).build(unit_rows(50, 8), range(50), generation=0)
+    build(Graph(str(path), 8, 0, 50), unit_rows(50, 8), range(50))
     note = tmp_path / "hnsw.image.0.json"
     assert not Graph(str(path), 8, 50, 100).load(0)
     for claim in ({"first": 50, "upto": 100}, {"upto": 100}, {"generation": 1}):

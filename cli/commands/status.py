@@ -137,7 +137,10 @@ def _ocr_line(counts: dict[str, int]) -> str:
 def _graphs_line(record: dict[str, Any]) -> str:
     if not record["hnsw_covers_all"]:
         return "incomplete: `imgsearch index` makes the graphs that are missing"
-    vectors = sum(space["hnsw_vectors"] for space in record["spaces"] if space["is_active"])
-    return (
-        f"{vectors:,} vectors in graphs, the others are scanned" if vectors else "none needed: every vector is scanned"
+    active = [space for space in record["spaces"] if space["is_active"]]
+    covered, vectors = (sum(space[key] for space in active) for key in ("hnsw_vectors", "vectors"))
+    if not covered:
+        return "no graphs: every vector is scanned"
+    return f"{covered:,} of {render.count(vectors, 'vector')} in graphs" + (
+        "; others are scanned" * (covered < vectors)
     )

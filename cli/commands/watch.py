@@ -112,7 +112,7 @@ class _Watcher:
         from dataclasses import replace
 
         from imgsearch.cli.loading import waiting
-        from imgsearch.core.indexing.watch import CheckResult
+        from imgsearch.core.indexing.watch import GRAPH_AGE_SECONDS, CheckResult
         from imgsearch.core.store.store import Store
 
         voice = self._voice
@@ -126,7 +126,7 @@ class _Watcher:
             if plan is None:
                 return CheckResult(seconds=seconds)
             space = self._choice.known_space(store)
-            plan = replace(plan, min_age_seconds=check.min_age_seconds)
+            plan = replace(plan, min_age_seconds=check.min_age_seconds, graph_age_seconds=GRAPH_AGE_SECONDS)
             voice.begin(is_first=self._is_first)
             summary = run_index(store, self._choice, plan, space, voice.tell, voice.stop, self._received)
         voice.end(summary, is_first=self._is_first)

@@ -52,7 +52,7 @@ class QueryLog:
             for modality, count in plan["scored"].items()
         )
         stages = ", ".join(f"{stage} {1000 * seconds:.1f}" for stage, seconds in record["seconds"].items())
-        how = f"{self._plan(plan['strategy'], has_filters=self._has_filters or 'phrases' in record)}: {scored}"
+        how = f"{self._plan(plan, has_filters=self._has_filters or 'phrases' in record)}: {scored}"
         if plan["strategy"] == "list":
             how = "nothing scanned; listed by time, photos"
         return [
@@ -62,11 +62,12 @@ class QueryLog:
             f"milliseconds: {stages}; {1000 * (time.perf_counter() - self._began):.1f} since the start",
         ]
 
-    def _plan(self, strategy: str, *, has_filters: bool) -> str:
+    def _plan(self, plan: dict[str, Any], *, has_filters: bool) -> str:
         """What was scanned, and why."""
         asked = self._strategy
-        if strategy == "graph":
-            return "HNSW graphs gave shortlists " + ("(--ann)" if asked == "ann" else "(faster here)")
+        if plan["strategy"] == "graph":
+            covered = f"HNSW graphs of {render.count(sum(plan['in_graphs'].values()), 'vector')} gave shortlists "
+            return covered + ("(--ann)" if asked == "ann" else "(faster here)")
         if asked == "exact":
             why = "--exact"
         elif asked == "ann":

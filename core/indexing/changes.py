@@ -59,6 +59,8 @@ class IndexPlan:
     """Whether later runs also read the text in pictures. None: as before."""
     min_age_seconds: float = 0
     """A file modified more recently than this may still be incomplete, and is left to a later run."""
+    graph_age_seconds: float = 0
+    """An HNSW graph written more recently than this does not grow."""
 
     @property
     def rules(self) -> Rules:

@@ -411,7 +411,8 @@ class _Loop:
             return  # a stale slot map tells the next run to finish
         self._calibrate(self.space)
         with self._timed("write"):
-            self.store.update_graphs(self.space, self.stop.is_set)
+            age = self.plan.graph_age_seconds
+            self.store.update_graphs(self.space, self.stop.is_set, min_age_seconds=age)
             if self.stop.is_set():
                 return
             self.store.update_text_index()

@@ -40,6 +40,8 @@ FULL_CHECK_SECONDS = 3600.0
 POLL_SECONDS = 60.0
 # After a check that failed, for example because the disk was full.
 RETRY_SECONDS = 15.0
+# An HNSW graph grows no more often, so that photos that come one by one do not write it again and again.
+GRAPH_AGE_SECONDS = 600.0
 # Spend at most a fifth of the time checking, however large the collection is and however often it changes.
 REST = 4.0
 

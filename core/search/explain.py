@@ -74,6 +74,9 @@ class Explanation:
                 "vectors": space.slots,
                 "allowed": {modality: int(mask.sum()) for modality, mask in batch.allowed.items()},
                 "scored": {modality: each.count for modality, each in scored.items()},
+                "in_graphs": {
+                    modality: scorer.graph_vectors(modality) for modality, each in scored.items() if each.is_shortlist
+                },
             },
             "model": space.identity.name,
             "hubness": encoded.corrects_hubness,
@@ -121,6 +124,7 @@ class Explanation:
                 "vectors": view.space.slots,
                 "allowed": {},
                 "scored": {},
+                "in_graphs": {},
             },
             "model": view.space.identity.name,
             "hubness": False,
@@ -146,7 +150,9 @@ class Explanation:
         lines.append(f"method: {r['method']}")
         plan = r["plan"]
         for modality, scored in plan["scored"].items():
-            how = "shortlists of the HNSW graphs" if plan["strategy"] == "graph" else "every vector scanned"
+            how = "every vector scanned"
+            if covered := plan["in_graphs"].get(modality):
+                how = f"shortlists of HNSW graphs that cover {covered:,} of {plan['vectors']:,} vectors"
             lines.append(f"plan: {how}; {scored:,} of {plan['allowed'][modality]:,} {modality}s that match the filters")
         lines.append(f"model: {r['model']}" + ("; corrected for hubness" if r["hubness"] else ""))
         c = r["calibration"]

@@ -285,6 +285,10 @@ class Scorer:
                     self._graphs[graph.path] = graph if is_loaded else None
         return [loaded for graph in graphs if (loaded := self._graphs[graph.path]) is not None]
 
+    def graph_vectors(self, modality: Modality) -> int:
+        """How many vectors the graphs used here cover. The others are scanned."""
+        return sum(map(len, self._loaded(modality)))
+
     def _shortlist(self, hits: int, modality: Modality) -> int:
         """The size of a graph's shortlist."""
         return max(SHORTLIST, SHORTLIST_PER_HIT * hits, 2 * self.slots_of(hits, modality))

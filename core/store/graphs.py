@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,11 +34,12 @@ if TYPE_CHECKING:
 else:
     np = LateModule("numpy")
 
-# The slots that one graph covers. It is made once all of them are taken and is never added to, so that storing a photo
-# costs the same in a large index. Fewer vectors, and the last ones, are scanned in some milliseconds (bench/search.py).
+# The slots that one graph covers. The last graph grows until all of its slots are taken; the others are never written
+# again, so that storing a photo costs the same in a large index.
 HNSW_SLOTS = 131_072
-# A modality that holds a smaller share of those slots is scanned.
-HNSW_SHARE = 1 / 8
+# A graph is made, or grows, once it lacks this share of the space's vectors, or of HNSW_SLOTS if there are more. Fewer
+# are scanned, in half a millisecond at most (bench/search.py).
+TAIL_SHARE = 1 / 20
 # Links per node, candidates while building, and candidates while searching: the least that finds 0.99 of what a scan
 # finds in HNSW_SLOTS pictures' vectors for queries in words, from across the modality gap (bench/hnsw.py).
 HNSW_M = 16
@@ -52,7 +54,7 @@ _GRAPH_FILE = re.compile(r"hnsw\.(?:image|text)(?:\.\d+)?(?:\.json)?")
 
 
 def graph_slots() -> int:
-    """How many slots a graph covers; 0: no graphs are made or used.
+    """How many slots a graph covers at most; 0: no graphs are made or used.
 
     `$IMGSEARCH_HNSW_SLOTS` sets it, for experiments and for tests with small indexes. Graphs of other sizes are
     replaced.
@@ -70,6 +72,7 @@ class GraphInfo:
     """What the JSON file beside a graph says of it."""
 
     count: int
+    upto: int
     generation: int
     mtime_ns: object
     key: object
@@ -86,15 +89,21 @@ class Graph:
     seal covers both. A graph without a valid seal is never given to hnswlib: it could crash it, or do worse.
     """
 
-    def __init__(self, path: str, dim: int, first: int, upto: int) -> None:
+    def __init__(self, path: str, dim: int, first: int, end: int) -> None:
         self.path = path
         self.info_path = f"{path}.json"
         self.dim = dim
         self.first = first
-        self.upto = upto
-        """It covers the slots of its modality in `first <= slot < upto`."""
+        self.end = end
+        """Its range of slots is `first <= slot < end`."""
         self._index: Any = None
-        self._seal: object = None
+        self._loaded: GraphInfo | None = None
+
+    @property
+    def upto(self) -> int:
+        """It covers the slots of its modality in `first <= slot < upto`: the loaded graph, or else the files."""
+        info = self._loaded or self.info()
+        return info.upto if info else self.first
 
     @staticmethod
     def available() -> bool:
@@ -117,14 +126,16 @@ class Graph:
                 size = os.fstat(file.fileno()).st_size
         except (OSError, ValueError, RecursionError, IndexDamaged):
             return None
-        expected = {"dim": self.dim, "first": self.first, "upto": self.upto, "bytes": size}
+        expected = {"dim": self.dim, "first": self.first, "bytes": size}
         if not isinstance(record, dict) or any(record.get(key) != value for key, value in expected.items()):
             return None
-        count, generation = record.get("count"), record.get("generation")
-        if not (isinstance(count, int) and isinstance(generation, int) and count >= 0 and generation >= 0):
+        count, upto, generation = (record.get(name) for name in ("count", "upto", "generation"))
+        if not (isinstance(count, int) and isinstance(upto, int) and isinstance(generation, int)):
+            return None
+        if count < 0 or generation < 0 or not self.first < upto <= self.end:
             return None
         mtime_ns, key, sha256, seal = (record.get(name) for name in ("mtime_ns", "key", "sha256", "seal"))
-        return GraphInfo(count, generation, mtime_ns, key, sha256, seal, record)
+        return GraphInfo(count, upto, generation, mtime_ns, key, sha256, seal, record)
 
     def finish_rename(self) -> None:
         """Rename the JSON file too, if a process was killed after it had renamed the graph."""
@@ -159,8 +170,13 @@ class Graph:
     def exists(self) -> bool:
         return os.path.lexists(self.path) or os.path.lexists(self.info_path)
 
-    def load(self, generation: int) -> bool:
-        """Load the graph; False if it is missing, of another generation, damaged, or another user's."""
+    def is_younger(self, seconds: float) -> bool:
+        """Whether the graph was written less than `seconds` ago."""
+        return 0 <= time.time() - os.stat(self.path).st_mtime < seconds
+
+    def load(self, generation: int, *, room: int = 0) -> bool:
+        """Load the graph, with room for more vectors. False if it is missing, of another generation, damaged, another
+        user's, or replaced meanwhile."""
         import hnswlib
 
         info = self.info()
@@ -168,40 +184,50 @@ class Graph:
             return False
         index = hnswlib.Index(space="ip", dim=self.dim)
         try:
-            index.load_index(self.path, max_elements=info.count)
+            index.load_index(self.path, max_elements=info.count + room)
         except RuntimeError:
             return False
-        self._index = index
-        self._seal = info.seal
-        return True
+        self._index, self._loaded = index, info
+        return self.is_current()
 
     def is_current(self) -> bool:
         """Whether the loaded graph is the one on disk."""
         info = self.info()
-        return self._index is not None and info is not None and info.seal == self._seal
+        return self._loaded is not None and info is not None and info.seal == self._loaded.seal
 
     def slots(self) -> set[int]:
         """The slots that are in the loaded graph."""
         return set(self._index.get_ids_list())
 
-    def build(
-        self, rows: Vectors, slots: Sequence[int], *, generation: int, stop: Callable[[], bool] = lambda: False
-    ) -> bool:
-        """Build and save the graph of those slots of `rows`. Returns False, with nothing written, if `stop` did."""
+    def create(self, room: int) -> None:
+        """Start an empty graph with room for so many vectors."""
         import hnswlib
 
-        index = hnswlib.Index(space="ip", dim=self.dim)
-        index.init_index(max_elements=len(slots), M=HNSW_M, ef_construction=HNSW_EF_CONSTRUCTION)
+        self._index, self._loaded = hnswlib.Index(space="ip", dim=self.dim), None
+        self._index.init_index(max_elements=room, M=HNSW_M, ef_construction=HNSW_EF_CONSTRUCTION)
+
+    def add(
+        self,
+        rows: Vectors,
+        slots: Sequence[int],
+        *,
+        upto: int,
+        generation: int,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Add those slots of `rows` to a graph with room for them, which then covers the slots before `upto`, and save
+        it. Returns False, with nothing written, if `stop` ended it early."""
         numbers = np.asarray(slots, np.int64)
         for start in range(0, len(numbers), HNSW_ROWS_AT_ONCE):
             if stop():
                 return False
             chosen = numbers[start : start + HNSW_ROWS_AT_ONCE]
-            index.add_items(rows[chosen], chosen.astype(np.uint64))
-        self._save(index, generation)
+            self._index.add_items(rows[chosen], chosen.astype(np.uint64))
+        self._save(upto, generation)
         return True
 
-    def _save(self, index: Any, generation: int) -> None:
+    def _save(self, upto: int, generation: int) -> None:
+        index = self._index
         temporary = f"{self.path}.new"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
@@ -215,7 +241,7 @@ class Graph:
             "dim": self.dim,
             "count": index.get_current_count(),
             "first": self.first,
-            "upto": self.upto,
+            "upto": upto,
             "generation": generation,
             "bytes": size,
             "mtime_ns": os.stat(temporary).st_mtime_ns,
@@ -269,29 +295,31 @@ class Graphs:
         self._catalog = catalog
 
     def of(self, space: Space, modality: Modality) -> list[Graph]:
-        """One for each full range of slots, whether or not it exists. The slots after the last range are scanned."""
+        """One for each range of slots, whether or not it exists."""
         span = graph_slots()
         path = os.path.join(self._folder, "spaces", space.id, f"hnsw.{modality}.")
         return [
             Graph(f"{path}{number}", space.identity.dim, number * span, (number + 1) * span)
-            for number in range(space.slots // span if span else 0)
+            for number in range(-(-space.slots // span) if span else 0)
         ]
 
     def all_of(self, space: Space) -> list[Graph]:
         return [graph for modality in MODALITIES for graph in self.of(space, modality)]
 
-    def is_due(self, space: Space, modality: Modality, graph: Graph) -> bool:
-        """Whether its range holds enough vectors for a graph to pay."""
-        enough = max(1, int((graph.upto - graph.first) * HNSW_SHARE))
-        return len(self._slots_of(space, modality, graph, limit=enough)) == enough
+    def is_due(self, space: Space, modality: Modality, graph: Graph, *, is_usable: bool = False) -> bool:
+        """Whether it lacks enough vectors of its range: of all of them, unless the graph there `is_usable`."""
+        enough = max(1, int(min(space.slots, graph.end - graph.first) * TAIL_SHARE))
+        start = graph.upto if is_usable else graph.first
+        return len(self._catalog.vectors.in_range(space.id, modality, start, graph.end, enough)) == enough
 
     def are_complete(self, space: Space) -> bool:
-        """Whether every graph that is due covers the space's current vectors. The rest is scanned."""
+        """Whether no graph is missing or out of date. The vectors in none are scanned."""
         return self._all_due(space, lambda graph: _covers(graph, space))
 
     def are_up_to_date(self, space: Space) -> bool:
-        """Whether every graph that can be made here is there and ours."""
-        # In this order: most collections have no graphs, and need not load hnswlib.
+        """Whether every graph that can be made here is there and ours. It may have to grow; the next run that stores
+        something sees to that."""
+        # In this order: it does not load hnswlib if all is well.
         return self._all_due(space, lambda graph: graph.is_valid(space.generation)) or not Graph.available()
 
     def _all_due(self, space: Space, is_right: Callable[[Graph], bool]) -> bool:
@@ -306,8 +334,16 @@ class Graphs:
         infos = [graph.info() for graph in self.all_of(space)]
         return sum(info.count for info in infos if info and info.generation == space.generation)
 
-    def update(self, space: Space, rows: Callable[[], Vectors], stop: Callable[[], bool] = lambda: False) -> bool:
-        """Build the graphs that are due and not valid. `rows` gives the space's vectors.
+    def update(
+        self,
+        space: Space,
+        rows: Callable[[], Vectors],
+        stop: Callable[[], bool] = lambda: False,
+        *,
+        min_age_seconds: float = 0,
+    ) -> bool:
+        """Make the graphs that are due, or let them grow. `rows` gives the space's vectors. A graph that was written
+        less than `min_age_seconds` ago does not grow.
 
         Returns False without hnswlib, or if `stop` ended it early.
         """
@@ -317,21 +353,26 @@ class Graphs:
             return True
         if not Graph.available():
             return False
-        vectors = rows()
         for modality in MODALITIES:
             for graph in self.of(space, modality):
-                if graph.is_valid(space.generation):
+                is_usable = graph.is_valid(space.generation)
+                if is_usable and graph.is_younger(min_age_seconds):
                     continue
-                if not self.is_due(space, modality, graph):
+                if self.is_due(space, modality, graph, is_usable=is_usable):
+                    if not self._grow(space, modality, graph, rows(), stop):
+                        return False
+                elif not is_usable:
                     graph.remove()
-                    continue
-                slots = self._slots_of(space, modality, graph)
-                if not graph.build(vectors, slots, generation=space.generation, stop=stop):
-                    return False
         return True
 
-    def _slots_of(self, space: Space, modality: Modality, graph: Graph, limit: int = -1) -> list[int]:
-        return self._catalog.vectors.in_range(space.id, modality, graph.first, graph.upto, limit)
+    def _grow(self, space: Space, modality: Modality, graph: Graph, rows: Vectors, stop: Callable[[], bool]) -> bool:
+        """Add what is missing to the graph on disk, or make it anew. False if `stop` ended it early."""
+        end = min(graph.end, space.slots)
+        slots = self._catalog.vectors.in_range(space.id, modality, graph.upto, end)
+        if not graph.load(space.generation, room=len(slots)):
+            slots = self._catalog.vectors.in_range(space.id, modality, graph.first, end)
+            graph.create(len(slots))
+        return graph.add(rows, slots, upto=end, generation=space.generation, stop=stop)
 
     def stale_files(self, space: Space) -> list[str]:
         """Files of ranges that are not used: an earlier version's, or of another `$IMGSEARCH_HNSW_SLOTS`."""
@@ -345,7 +386,8 @@ class Graphs:
     def remove_covering(self, space: Space, slots: Sequence[int], end: int) -> None:
         """Delete the graphs that cover any of these slots, or slots from `end` on."""
         for graph in self.all_of(space):
-            if graph.upto > end or any(isinstance(slot, int) and graph.first <= slot < graph.upto for slot in slots):
+            upto = graph.upto if graph.info() else graph.end
+            if upto > end or any(isinstance(slot, int) and graph.first <= slot < upto for slot in slots):
                 graph.remove()
 
     def _files(self, space: Space) -> list[str]:

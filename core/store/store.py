@@ -343,7 +343,7 @@ class Store:
         slots.save(self.slots_path(space), edition)
 
     def refresh_slots(self, space: Space) -> None:
-        """Write the slot map after a small change, unless a graph is due: a stale map tells the next run to make it."""
+        """Write the slot map after a small change, unless a graph is missing: a stale map tells the next run to make it."""
         if self.graphs.are_up_to_date(space):
             self.save_slots(space)
 
@@ -353,9 +353,16 @@ class Store:
 
         text_index.update(self.catalog, self.folder)
 
-    def update_graphs(self, space: Space, stop: Callable[[], bool] = lambda: False) -> bool:
-        """Build the graphs that are due and not valid. False without hnswlib, or if `stop` ended it early."""
-        return self.graphs.update(space, lambda: self.vectors(space).rows(space.slots), stop)
+    def update_graphs(
+        self, space: Space, stop: Callable[[], bool] = lambda: False, *, min_age_seconds: float = 0
+    ) -> bool:
+        """Make the graphs that are due, or let them grow, but none that is younger than `min_age_seconds`.
+
+        False without hnswlib, or if `stop` ended it early.
+        """
+        return self.graphs.update(
+            space, lambda: self.vectors(space).rows(space.slots), stop, min_age_seconds=min_age_seconds
+        )
 
     # calibration
 
