@@ -529,7 +529,7 @@ _EVAL = Command(
         MODEL._replace(help="A model, as for `imgsearch index`. Default: the model of the index."),
         COMPOSE,
         WEIGHT,
-        EXACT._replace(default=True, help="Scan every vector (the default), or use HNSW graphs where they exist."),
+        EXACT._replace(default=True, help="Scan every vector (the default), or use HNSW graphs."),
         Option(
             "metrics", "--metrics",
             "Comma-separated list of recall@K, hit_rate@K, share_found@K, precision@K, mrr, mrr@K, map@K, ndcg@K, "

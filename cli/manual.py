@@ -56,7 +56,7 @@ ENVIRONMENT = (
     ("IMGSEARCH_CONFIG", "The configuration file; none if empty."),
     (
         "IMGSEARCH_HNSW_SLOTS",
-        "The number of vectors from which HNSW graphs are built; 0 is never. Default: 131072.",
+        "How many vectors one HNSW graph covers at most; 0: no graphs. Default: 131072.",
     ),
     ("NO_COLOR", "If not empty, no colours. Overrides the next two; --preview still draws in colours."),
     ("CLICOLOR_FORCE", "If not empty and not 0, colours in a pipe too, but never with --json, -l, -0 and --fields."),

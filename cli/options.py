@@ -223,7 +223,7 @@ GROUP = Option(
 EXACT = Option(
     "exact",
     "--exact",
-    "Scan every vector, or use HNSW graphs where they exist. Default: the faster one.",
+    "Scan every vector, or use HNSW graphs. Default: the faster one.",
     type=bool,
     off="--ann",
 )

@@ -618,6 +618,8 @@ def test_a_broken_file_is_checked_again_when_fixed(photos, tmp_path, imgsearch):
         assert watched.next("photo")["path"] == str(photos / "half.jpg")
         watched.next("done")
         assert imgsearch("failures", "--json").records == []
+    (space,) = imgsearch("status", "--json").records[0]["spaces"]
+    assert (space["vectors"], space["hnsw_vectors"]) == (7, 6), "a graph grows at most every ten minutes"
 
 
 def test_a_root_that_goes_away_is_offline_and_watched_again_when_it_is_back(photos, tmp_path):

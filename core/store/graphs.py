@@ -56,7 +56,7 @@ _GRAPH_FILE = re.compile(r"hnsw\.(?:image|text)(?:\.\d+)?(?:\.json)?")
 def graph_slots() -> int:
     """How many slots a graph covers at most; 0: no graphs are made or used.
 
-    `$IMGSEARCH_HNSW_SLOTS` sets it, for experiments and for tests with small indexes. Graphs of other sizes are
+    `$IMGSEARCH_HNSW_SLOTS` sets it, for experiments and for tests with small indexes. Graphs of other ranges are
     replaced.
     """
     given = os.environ.get("IMGSEARCH_HNSW_SLOTS")

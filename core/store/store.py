@@ -343,7 +343,8 @@ class Store:
         slots.save(self.slots_path(space), edition)
 
     def refresh_slots(self, space: Space) -> None:
-        """Write the slot map after a small change, unless a graph is missing: a stale map tells the next run to make it."""
+        """Write the slot map after a small change, unless a graph is missing: a stale map tells the next run to make
+        one."""
         if self.graphs.are_up_to_date(space):
             self.save_slots(space)
 
