@@ -256,6 +256,8 @@ def test_prune_forgets_what_is_gone_and_compacts_its_vectors(folder, photos, mod
         assert sorted(os.listdir(f"{folder}/spaces/{space.id}")) == [
             "hnsw.image.0",
             "hnsw.image.0.json",
+            "hnsw.image.1",
+            "hnsw.image.1.json",
             "slots.u8",
             "vectors.1.f32",
         ]
