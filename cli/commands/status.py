@@ -141,6 +141,5 @@ def _graphs_line(record: dict[str, Any]) -> str:
     covered, vectors = (sum(space[key] for space in active) for key in ("hnsw_vectors", "vectors"))
     if not covered:
         return "no graphs: every vector is scanned"
-    return f"{covered:,} of {render.count(vectors, 'vector')} in graphs" + (
-        "; others are scanned" * (covered < vectors)
-    )
+    others = "; the others are scanned" if covered < vectors else ""
+    return f"{covered:,} of {render.count(vectors, 'vector')} in graphs{others}"
