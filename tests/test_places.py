@@ -354,7 +354,7 @@ def test_shells_are_offered_the_places_of_the_index(travels):
 def test_a_place_has_a_centre(travels):
     with Store.open(str(travels)) as store:
         found = places_named("porto", store)
-        assert {place.place for place in found.places} == {"Porto", "Vila Nova de Gaia"}
+        assert {place.name.place for place in found.places} == {"Porto", "Vila Nova de Gaia"}
         assert (found.latitude, found.longitude) == pytest.approx((41.1368, -8.6115), abs=1e-3)
         assert places_named("Alfama", store).places[0].photos == 1
         assert places_named("Spain", store) is None

@@ -53,10 +53,10 @@ def shown(place: Place) -> dict[str, Any]:
 def place_record(place: NamedPlace) -> dict[str, Any]:
     """A place of photos, and the value of the filter `place` that finds them."""
     return {
-        "place": place.place,
-        "place_region": place.place_region,
-        "country": place.country,
-        "country_code": place.country_code,
+        "place": place.name.place,
+        "place_region": place.name.place_region,
+        "country": place.name.country,
+        "country_code": place.name.country_code,
         "filter": place.filter,
         "photos": place.photos,
         "latitude": round(place.latitude, 5),

@@ -46,13 +46,15 @@ def places_named(typed: str, store: Store) -> PlacesFound | None:
     if next(places_called(typed, store), None) is None:
         return None
     readings = _readings(typed)
-    found = [place for place in store.catalog.place_names.all() if _is_called(place.names, readings)]
+    found = [place for place in store.catalog.place_names.all() if _is_called(place.name.names, readings)]
     return PlacesFound(tuple(found), *centre_of(found)) if found else None
 
 
 def near_spellings(typed: Sequence[str], store: Store) -> list[str]:
     """Names of the index that are spelled like those typed, without those that it has as typed."""
-    known = {fold(name): name for place in store.catalog.place_names.all() for name in place.names if len(name) > 2}
+    known = {
+        fold(name): name for place in store.catalog.place_names.all() for name in place.name.names if len(name) > 2
+    }
     found: dict[str, None] = {}
     for name in dict.fromkeys(fold(part) for each in typed for part in (each, *each.split(","))):
         if name not in known:

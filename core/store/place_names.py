@@ -21,9 +21,10 @@ IS_LOCATED = "p.latitude between -90 and 90 and p.longitude between -180 and 180
 
 
 @dataclass(frozen=True, slots=True)
-class NamedPlace(PlaceName):
+class NamedPlace:
     """A place that photos of the index have."""
 
+    name: PlaceName
     photos: int
     latitude: float
     """The mean of its photos."""
@@ -32,7 +33,7 @@ class NamedPlace(PlaceName):
     @property
     def filter(self) -> str:
         """What finds exactly the photos of this town with --place; without a town, all of the country."""
-        stated = [name for name in (self.place, self.place_region, self.country) if name]
+        stated = [name for name in (self.name.place, self.name.place_region, self.name.country) if name]
         return next((name for name in stated if "," in name), ", ".join(stated))
 
 
@@ -87,7 +88,7 @@ class PlaceNameTable:
         if self._by_name[0] != edition:
             found: dict[str, list[PlaceName]] = {}
             for row in self._db.rows(f"select distinct {_NAMES} {_VISIBLE}"):
-                place = PlaceName(*_decoded(row))
+                place = _decoded(row)
                 for name in set(map(fold, place.names)):
                     found.setdefault(name, []).append(place)
             self._by_name = edition, found
@@ -109,20 +110,18 @@ class PlaceNameTable:
         found = []
         for *names, photos, latitude, longitude, from_0_to_360, is_split in rows:
             east = (from_0_to_360 + 180) % 360 - 180 if is_split else longitude
-            found.append(NamedPlace(*_decoded(names), photos, latitude, east))
+            found.append(NamedPlace(_decoded(names), photos, latitude, east))
         return sorted(found, key=_most_photos_first)
 
 
 def by_town(places: Sequence[NamedPlace]) -> list[NamedPlace]:
     """The same with the districts of each town as one."""
-    towns: dict[tuple[str | None, ...], list[NamedPlace]] = {}
+    towns: dict[PlaceName, list[NamedPlace]] = {}
     for each in places:
-        towns.setdefault((each.place, each.place_region, each.country, each.country_code), []).append(each)
+        towns.setdefault(replace(each.name, place_district=None), []).append(each)
     found = []
-    for parts in towns.values():
-        latitude, longitude = centre_of(parts)
-        photos = sum(part.photos for part in parts)
-        found.append(replace(parts[0], place_district=None, photos=photos, latitude=latitude, longitude=longitude))
+    for town, parts in towns.items():
+        found.append(NamedPlace(town, sum(part.photos for part in parts), *centre_of(parts)))
     return sorted(found, key=_most_photos_first)
 
 
@@ -141,7 +140,7 @@ def centre_of(places: Sequence[NamedPlace]) -> tuple[float, float]:
 
 
 def _most_photos_first(place: NamedPlace) -> tuple[object, ...]:
-    return -place.photos, place.place or "", place.place_district or "", place.country
+    return -place.photos, place.name.place or "", place.name.place_district or "", place.name.country
 
 
 def _text(column: str) -> str:
@@ -156,9 +155,8 @@ _VISIBLE = f"""
 """
 
 
-def _decoded(columns: Sequence[bytes | None]) -> tuple[str | None, str | None, str | None, str, str]:
-    """The first five fields of a place."""
+def _decoded(columns: Sequence[bytes | None]) -> PlaceName:
     place, district, region, country, code = (
         None if each is None else each.decode("utf-8", "replace") for each in columns
     )
-    return place, district, region, country or "", code or ""
+    return PlaceName(place, district, region, country or "", code or "")
