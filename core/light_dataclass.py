@@ -7,7 +7,7 @@ checkers see the standard library's, and its `fields`, `asdict` and `replace` wo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,45 +21,45 @@ else:
         return lambda cls: _with_shared_methods(cls, methods)
 
     def replace(record: Any, /, **changes: Any) -> Any:
-        return type(record)(**{name: getattr(record, name) for name in record.__slots__} | changes)
+        return type(record)(**{name: getattr(record, name) for name in record.__match_args__} | changes)
 
 
 def _with_shared_methods(cls: type, methods: dict[str, Any]) -> type:
     """Raises TypeError for what only the standard library's can do."""
-    if cls.__bases__ != (object,) or hasattr(cls, "__post_init__"):
-        raise TypeError("use dataclasses.dataclass for classes with a base or with __post_init__")
-    names = tuple(cls.__annotations__)
+    base: Any = cls.__base__
+    if len(cls.__bases__) > 1 or (base is not object and "_names" not in vars(base)) or hasattr(cls, "__post_init__"):
+        raise TypeError("use dataclasses.dataclass for classes with other bases or with __post_init__")
+    types = cls.__annotations__
+    known = getattr(base, "_types", {})
+    if types.keys() & known.keys():
+        raise TypeError("use dataclasses.dataclass to declare a field of the base again")
     namespace = {name: value for name, value in cls.__dict__.items() if name not in ("__dict__", "__weakref__")}
-    declared = {name: namespace.pop(name) for name in names if name in namespace}
+    declared = {name: namespace.pop(name) for name in types if name in namespace}
     fields = {name: value for name, value in declared.items() if hasattr(value, "default_factory")}
-    namespace = (
-        methods
-        | namespace
-        | {
-            "__slots__": names,
-            "__match_args__": names,
-            "__dataclass_fields__": _Fields(cls, declared),
-            "_defaults": {name: value for name, value in declared.items() if name not in fields},
-            "_declared": fields,
-            "_compared": tuple(name for name in names if name not in fields or fields[name].compare),
-        }
-    )
-    return type(cls.__name__, (), namespace)
+    fields = getattr(base, "_fields", {}) | fields
+    names = (*known, *types)
+    namespace = methods | namespace | {
+        "__slots__": tuple(types),
+        "__match_args__": names,
+        "__dataclass_fields__": _Fields(),
+        "_names": names,
+        "_types": known | types,
+        "_fields": fields,
+        "_defaults": getattr(base, "_defaults", {}) | {n: value for n, value in declared.items() if n not in fields},
+        "_compared": tuple(name for name in names if name not in fields or fields[name].compare),
+    }  # fmt: skip
+    return type(cls.__name__, cls.__bases__, namespace)
 
 
 class _Fields:
     """Those of the same class made by the standard library, when first asked for."""
 
-    def __init__(self, cls: type, declared: dict[str, Any]) -> None:
-        self._annotations, self._declared, self._module = cls.__annotations__, declared, cls.__module__
-
-    def __get__(self, instance: object, owner: type) -> dict[str, Field[Any]]:
+    def __get__(self, instance: object, owner: Any) -> dict[str, Field[Any]]:
         import dataclasses
 
-        same = {"__annotations__": self._annotations, "__module__": self._module, "__doc__": "Has the same fields."}
-        twin: Any = dataclasses.dataclass(type(owner.__name__, (), same | self._declared))
-        found: dict[str, Field[Any]] = twin.__dataclass_fields__
-        owner.__dataclass_fields__ = found  # type: ignore[attr-defined]
+        same = {"__annotations__": owner._types, "__module__": owner.__module__, "__doc__": "Has the same fields."}
+        twin: Any = dataclasses.dataclass(type(owner.__name__, (), same | owner._defaults | owner._fields))
+        owner.__dataclass_fields__ = found = cast("dict[str, Field[Any]]", twin.__dataclass_fields__)
         return found
 
 
@@ -67,7 +67,7 @@ _set = object.__setattr__
 
 
 def _init(self: Any, *values: Any, **named: Any) -> None:
-    names = self.__slots__
+    names = self._names
     if named or len(values) != len(names):
         rest = names[len(values) :]
         given = self._defaults | named
@@ -82,9 +82,9 @@ def _init(self: Any, *values: Any, **named: Any) -> None:
 
 def _made(self: Any, name: str) -> Any:
     """The default value that `dataclasses.field` gives a field."""
-    if name not in self._declared:
+    if name not in self._fields:
         raise TypeError(f"{type(self).__name__}() has no value for {name!r}")
-    field = self._declared[name]
+    field = self._fields[name]
     return field.default_factory() if callable(field.default_factory) else field.default
 
 
@@ -101,7 +101,7 @@ def _compared(self: Any) -> tuple[Any, ...]:
 
 
 def _repr(self: Any) -> str:
-    return f"{type(self).__qualname__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
+    return f"{type(self).__qualname__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self._names)})"
 
 
 def _refuse(self: Any, name: str, *_: object) -> NoReturn:
@@ -112,7 +112,7 @@ def _refuse(self: Any, name: str, *_: object) -> NoReturn:
 
 def _reduce(self: Any) -> tuple[type, tuple[Any, ...]]:
     """For pickle and copy."""
-    return type(self), tuple(getattr(self, name) for name in self.__slots__)
+    return type(self), tuple(getattr(self, name) for name in self._names)
 
 
 _METHODS = {"__init__": _init, "__eq__": _eq, "__repr__": _repr, "__reduce__": _reduce}
