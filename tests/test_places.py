@@ -366,12 +366,12 @@ def test_the_gallery_has_the_towns_and_a_filter_for_each(travels):
     answers = pytest.importorskip("imgsearch.cli.web.answers")
     with contextlib.closing(Library(str(travels))) as library:
         towns = library.places(Filters())
-        assert [(town.place, town.photos) for town in towns] == [
+        assert [(town.name.place, town.photos) for town in towns] == [
             (None, 1), ("Lisbon", 1), ("Porto", 1), ("São Paulo", 1), ("Tromsø", 1), ("Vila Nova de Gaia", 1),
         ]  # fmt: skip
         for town in towns[1:]:
             found = library.photos(Filters(place=(town.filter,)), limit=9, offset=0)
-            assert [photo.facts["place"] for photo in found] == [town.place], "Porto is also the region of Gaia"
+            assert [photo.facts["place"] for photo in found] == [town.name.place], "Porto is also the region of Gaia"
         assert library.places(Filters(place=("Brazil",))) == [towns[3]]
     assert answers.place_record(towns[2]) == {
         "place": "Porto",
