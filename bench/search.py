@@ -1,10 +1,11 @@
-"""Times scans and graphs, for the planner's constants in core/search/searcher.py.
+"""Times scans and graphs, for the planner's constants in core/search/scorer.py.
 
     python bench/search.py                      131,072 x 512: the slots of one graph
     python bench/search.py --count 1048576      8 graphs
 
-The vectors imitate CLIP's as in bench/hnsw.py. The last rows are whole queries by `Searcher`: `exact`, `ann`, and what
-the planner chooses for many at once and for one at a time.
+The vectors imitate CLIP's as in bench/hnsw.py. The last table has whole queries by `Searcher`, in milliseconds: a scan
+of the vectors (`exact`), of their bytes for one query (`scan`), graphs (`ann`), and what the planner chooses (`auto`).
+bench/first_pass.py counts how often the bytes find other first hits.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import Facts, Photo, SpaceIdentity
 
 QUESTIONS = 200
+ALONE = 40
+"""The questions that are also asked one by one."""
 TOGETHER = (1, 2, 3, 4, 8, 16, 32, 64, 200)
 
 
@@ -85,8 +88,11 @@ def main() -> None:
         space = store.active_space()
         assert space is not None
         scans(store.view().rows, questions)
-        graphs(store, questions)
+        started = time.perf_counter()
         store.save_slots(store.active_space())
+        print(f"slot map and bytes      {(time.perf_counter() - started) / space.slots * 1e6:9.2f} us per vector")
+        of_bytes(store, questions)
+        graphs(store, questions)
         whole(store, questions)
 
 
@@ -102,6 +108,14 @@ def scans(rows: np.ndarray, questions: np.ndarray) -> None:
             f"scan, {count:3} together      {cost * 1e3:9.2f} ms   {cost / one:.1f} of one; "
             f"each more {more:.1e} s per float"
         )
+
+
+def of_bytes(store: Store, questions: np.ndarray) -> None:
+    rows = store.byte_rows(store.view())
+    if rows is None:
+        return
+    cost = seconds(lambda: rows.products(questions[0]), 20)
+    print(f"bytes, one query        {cost * 1e3:9.2f} ms   {cost / rows.rows.size:.1e} s per float")
 
 
 def graphs(store: Store, questions: np.ndarray) -> None:
@@ -129,7 +143,10 @@ def graphs(store: Store, questions: np.ndarray) -> None:
 def whole(store: Store, questions: np.ndarray) -> None:
     queries = [explicit(str(number), ()) for number in range(len(questions))]
     found = {}
-    for strategy in ("exact", "ann", "auto"):
+    alone = queries[:ALONE]
+    print(f"\n| strategy | first query | one by one | {len(queries)} in one call, each | recall_at_10 |")
+    print("|---|---|---|---|---|")
+    for strategy in ("exact", "scan", "ann", "auto"):
         searcher = Searcher(store, lambda: Drawn(questions))
         options = SearchOptions(strategy=strategy)
         started = time.perf_counter()
@@ -137,14 +154,12 @@ def whole(store: Store, questions: np.ndarray) -> None:
         cold = time.perf_counter() - started
         assert first
         many = seconds(lambda s=searcher, o=options: list(s.search_many(queries, o)), 3) / len(queries)
-        single = seconds(lambda s=searcher, o=options: [s.search(query, o) for query in queries[:40]], 1) / 40
-        found[strategy] = [{hit.path for hit in hits} for hits in searcher.search_many(queries, options)]
+        single = seconds(lambda s=searcher, o=options: [s.search(query, o) for query in alone], 1) / ALONE
+        answers = [*searcher.search_many(queries, options), *(searcher.search(query, options) for query in alone)]
+        found[strategy] = [{hit.path for hit in hits} for hits in answers]
         right = zip(found["exact"], found[strategy], strict=True)
         recall = np.mean([len(exact & other) / len(exact) for exact, other in right])
-        print(
-            f"{strategy:5}  first {cold * 1e3:8.1f} ms, then one by one {single * 1e3:7.2f} ms each, "
-            f"{len(queries)} in one call {many * 1e3:6.2f} ms each, recall_at_10 {recall:.4f}"
-        )
+        print(f"| {strategy} | {cold * 1e3:.1f} | {single * 1e3:.2f} | {many * 1e3:.2f} | {recall:.4f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from imgsearch import cli, core
 
 HEAVY = {
     "torch", "torchvision", "open_clip", "timm", "numpy", "PIL", "pillow_heif", "sqlite_utils", "hnswlib",
-    "huggingface_hub", "tqdm", "rich", "onnxruntime", "onnx", "watchfiles", "scipy", "rapidocr", "cv2", "av",
+    "simsimd", "huggingface_hub", "tqdm", "rich", "onnxruntime", "onnx", "watchfiles", "scipy", "rapidocr", "cv2", "av",
 }  # fmt: skip
 
 RUN = """
@@ -51,6 +51,7 @@ PACKAGES = (
 
 OWNERS = {
     "torch": "models", "open_clip": "models", "onnxruntime": "models", "onnx": "models", "hnswlib": "store",
+    "simsimd": "store",
     "sqlite_utils": "store", "watchfiles": "indexing", "scipy": "photos", "reverse_geocode": "photos",
     "rapidocr": "photos", "cv2": "photos", "av": "photos",
 }  # fmt: skip

@@ -68,6 +68,8 @@ class QueryLog:
         if plan["strategy"] == "graph":
             covered = f"HNSW graphs of {render.count(sum(plan['in_graphs'].values()), 'vector')} gave shortlists "
             return covered + ("(--ann)" if asked == "ann" else "(faster here)")
+        if plan["strategy"] == "bytes":
+            return "one byte per dimension of all vectors scanned, then the best exactly (faster here)"
         if asked == "exact":
             why = "--exact"
         elif asked == "ann":

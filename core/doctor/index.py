@@ -218,7 +218,7 @@ def _quick_check(store: Store) -> Iterator[Finding]:
     if any(each.is_structural for each in found):
         yield problem("the catalogue is damaged", fix)
     elif parts:
-        report = warning if set(parts) <= {"graph", "slots"} else problem
+        report = warning if set(parts) <= {"graph", "slots", "bytes"} else problem
         yield report("damaged: " + ", ".join(f"{count} of {part}" for part, count in parts.items()), fix)
     else:
         yield ok("no damage found (for a check of every vector: imgsearch check)")

@@ -1,16 +1,19 @@
-"""The best rows for many queries that share one pass over the vectors.
+"""The best rows for a query, without keeping the exact products of all rows.
 
-The products of a block of rows are compared with what is best so far while they are in the processor's cache, and then
-dropped: keeping all of them, to partition them later, takes as long as the multiplication.
+For one query, by approximate products, which name a shortlist that is multiplied exactly. For many queries that share
+one pass over the vectors, block by block: the products of a block are compared with what is best so far while they are
+in the processor's cache, and then dropped. To keep all of them and partition them later takes half as long again as to
+multiply.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np  # noqa: TID253
+
+from imgsearch.core.light_dataclass import dataclass
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +23,12 @@ if TYPE_CHECKING:
     Scores = NDArray[np.float32]
     Slots = NDArray[np.int64]
 
+# The size of a shortlist, and how many times its largest error the products outside are below the last wanted one.
+SHORTLIST = 200
+SHORTLIST_PER_WANTED = 4
+MARGIN = 2
+# A shortlist is at most this part of all rows.
+SCAN_SHARE = 16
 # Rows multiplied at once (bench/search.py).
 ROWS_AT_ONCE = 8_192
 # What is kept per query, as a multiple of what is wanted, before the rest is dropped.
@@ -44,6 +53,29 @@ def products(direction: Vectors, rows: Vectors) -> Scores:
     """The dot products of some rows: equal for equal rows, which BLAS does not promise."""
     found: Scores = np.einsum("ij,j->i", rows, direction.astype(np.float32, copy=False))
     return found
+
+
+def best_by_shortlist(
+    direction: Vectors, rows: Vectors, slots: Slots, about: Scores, count: int
+) -> tuple[Slots, Scores] | None:
+    """At least the `count` slots with the highest dot products, and these products.
+
+    `about`: float32, approximate products of the first of `slots`; the rest are multiplied exactly. How wrong they are
+    is measured on the shortlist: if a row that is not on it could be among the best, it is made longer. None if that
+    would be no better than a scan.
+    """
+    size = max(SHORTLIST, SHORTLIST_PER_WANTED * count)
+    rest = slots[len(about) :]
+    while size * SCAN_SHARE <= len(about):
+        cut = np.partition(about, len(about) - size)[len(about) - size]
+        at = np.flatnonzero(about >= cut)
+        near = np.concatenate([slots[at], rest])
+        exact = products(direction, rows[near])
+        error = np.abs(exact[: len(at)] - about[at]).max()
+        if np.partition(exact, len(exact) - count)[len(exact) - count] > cut + MARGIN * error:
+            return near, exact
+        size *= 4
+    return None
 
 
 def _blocks(rows: Vectors, slots: Slots) -> Iterator[tuple[Slots, Vectors]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 LISTED = "date"
 """The method of a query that has nothing to rank by."""
+PLANS = {
+    "graph": "shortlists of the HNSW graphs",
+    "bytes": "one byte per dimension of every vector scanned, then the best exactly",
+    "scan": "every vector scanned",
+}
+"""What each strategy does."""
 
 
 @dataclass(slots=True)
@@ -69,13 +75,15 @@ class Explanation:
             "parts": list(_parts(encoded, options)),
             "method": encoded.method,
             "plan": {
-                "strategy": "graph" if any(each.is_shortlist for each in scored.values()) else "scan",
+                "strategy": _strategy([each.strategy for each in scored.values()]),
                 "modality": options.modality,
                 "vectors": space.slots,
                 "allowed": {modality: int(mask.sum()) for modality, mask in batch.allowed.items()},
                 "scored": {modality: each.count for modality, each in scored.items()},
                 "in_graphs": {
-                    modality: scorer.graph_vectors(modality) for modality, each in scored.items() if each.is_shortlist
+                    modality: scorer.graph_vectors(modality)
+                    for modality, each in scored.items()
+                    if each.strategy == "graph"
                 },
             },
             "model": space.identity.name,
@@ -150,7 +158,7 @@ class Explanation:
         lines.append(f"method: {r['method']}")
         plan = r["plan"]
         for modality, scored in plan["scored"].items():
-            how = "every vector scanned"
+            how = PLANS[plan["strategy"]]
             if covered := plan["in_graphs"].get(modality):
                 how = f"shortlists of HNSW graphs that cover {covered:,} of {plan['vectors']:,} vectors"
             lines.append(f"plan: {how}; {scored:,} of {plan['allowed'][modality]:,} {modality}s that match the filters")
@@ -170,6 +178,10 @@ class Explanation:
         lines += [f"auto-cut: {_cut_line(cut)}" for cut in r.get("auto_cut", {}).values()]
         lines.append("seconds: " + ", ".join(f"{stage} {seconds:.3f}" for stage, seconds in r["seconds"].items()))
         return lines
+
+
+def _strategy(used: Sequence[str]) -> str:
+    return next((each for each in PLANS if each in used), "scan")
 
 
 def _cut(cut: tuple[float, float] | None) -> dict[str, float | None] | None:

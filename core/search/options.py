@@ -15,7 +15,8 @@ from .composition import Method
 from .filters import Filters
 from .grammar import Query
 
-Strategy = Literal["auto", "exact", "ann"]
+Strategy = Literal["auto", "scan", "exact", "ann"]
+"""Whatever is fastest, without graphs, without bytes too, or with graphs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np  # noqa: TID253
 
@@ -26,6 +26,7 @@ from .scoring import Background, EncodedQuery
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from imgsearch.core.store.byte_vectors import ByteRows
     from imgsearch.core.store.calibration import Calibration
     from imgsearch.core.store.store import Store, View
     from imgsearch.core.types import Vectors
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 # verified and read once, and then costs the same for each query (docs/benchmarks.md).
 SCAN_SECONDS_PER_FLOAT = 1.5e-10
 SCAN_SECONDS_PER_FLOAT_TOGETHER = 2e-11
+BYTES_SECONDS_PER_FLOAT = 6e-11
 GRAPH_LOAD_SECONDS_PER_FLOAT = 3.5e-9
 GRAPH_SECONDS_PER_QUERY = 2e-3
 
@@ -64,8 +66,8 @@ class Scored:
     scores: Scores
     count: int
     """How many slots were scored: more than are here if only the best are kept."""
-    is_shortlist: bool = False
-    """Whether they come from graphs, not from a scan."""
+    strategy: Literal["scan", "bytes", "graph"] = "scan"
+    """How they were found: by scanning all vectors, by scanning their bytes first, or by graphs."""
 
 
 class Scorer:
@@ -163,10 +165,12 @@ class Scorer:
         *,
         shortlist_for: int | None = None,
         photos: int | None = None,
+        use_bytes: bool = False,
     ) -> Iterator[Scored]:
         """For each query its candidates: every allowed slot, or with `shortlist_for` (a number of hits) a shortlist.
 
-        With `photos`, a scan may leave out slots that do not belong to that number of best photos.
+        With `photos`, a scan may leave out slots that do not belong to that number of best photos; with
+        `use_bytes` too, a scan of the bytes may find them.
         """
         graphs = self._loaded(modality) if shortlist_for is not None else []
         lists: list[Slots | None] = [None] * len(queries)
@@ -178,6 +182,9 @@ class Scorer:
         kept: dict[int, Scored] = {}
         if photos is not None and len(single) > ONE_BY_ONE:
             kept = dict(zip(single, self._best([both[at] for at in single], mask, photos), strict=True))
+        elif photos is not None and use_bytes:
+            found = {at: self._best_by_bytes(*both[at], mask, photos) for at in single}
+            kept = {at: scored for at, scored in found.items() if scored is not None}
         scanned = self._scan([both[at] for at in unlisted if at not in kept], mask)
         listed = [pair for pair, near in zip(both, lists, strict=True) if near is not None]
         rest = [self._scan(listed, mask, part) for part in _uncovered(graphs, len(mask))]
@@ -186,7 +193,7 @@ class Scorer:
                 yield kept.pop(at) if at in kept else next(scanned)
             else:
                 scores = self._check_finite(self._scores([pair], near)[0])
-                shortlist = Scored(near, scores, len(near), is_shortlist=True)
+                shortlist = Scored(near, scores, len(near), "graph")
                 yield concatenated([shortlist, *map(next, rest)])
 
     def _best(
@@ -203,6 +210,31 @@ class Scorer:
                 products = best.products(query.directions[0], self.view.rows[near])
                 scores = scoring.scores(query, [products], background)
                 yield Scored(near, self._check_finite(scores), len(slots))
+
+    def _best_by_bytes(
+        self, query: EncodedQuery, background: Background | None, mask: Mask, photos: int
+    ) -> Scored | None:
+        """The same for one query, from the bytes; None if a scan is needed or faster."""
+        slots = np.flatnonzero(mask)
+        if self._byte_rows is None or len(slots) < SPARSE * self.view.space.slots:
+            return None
+        covered = int(np.searchsorted(slots, len(self._byte_rows.rows)))
+        if (len(slots) - covered) * best.SCAN_SHARE > len(slots):
+            return None
+        (direction,) = query.directions
+        with np.errstate(all="ignore"):
+            about = self._byte_rows.products(direction)
+            about = about if covered == len(about) else about[slots[:covered]]
+            count = self.slots_of(photos + len(query.excluded_paths), "image")
+            found = best.best_by_shortlist(direction, self.view.rows, slots, about, count)
+            if found is None:
+                return None
+            scores = scoring.scores(query, [found[1]], background)
+        return Scored(found[0], self._check_finite(scores), len(slots), "bytes")
+
+    @cached_property
+    def _byte_rows(self) -> ByteRows | None:
+        return self._store.byte_rows(self.view)
 
     def _scan(
         self, queries: Sequence[tuple[EncodedQuery, Background | None]], mask: Mask, part: slice = slice(None)
@@ -262,6 +294,8 @@ class Scorer:
         dim = self.view.space.identity.dim
         covered = sum(graph.upto - graph.first for graph in graphs)
         scan = _scan_seconds(self.view.space.slots * dim, count)
+        if count <= ONE_BY_ONE and self._byte_rows is not None:
+            scan = min(scan, count * self.view.space.slots * dim * BYTES_SECONDS_PER_FLOAT)
         ask = _scan_seconds((self.view.space.slots - covered) * dim, count)
         effort = max(1.0, self._shortlist(options.rank_depth(), options.modality) / HNSW_EF)
         ask += len(graphs) * count * effort * GRAPH_SECONDS_PER_QUERY
@@ -370,7 +404,7 @@ def concatenated(parts: Sequence[Scored]) -> Scored:
         np.concatenate([part.slots for part in parts]),
         np.concatenate([part.scores for part in parts]),
         sum(part.count for part in parts),
-        is_shortlist=any(part.is_shortlist for part in parts),
+        parts[0].strategy,
     )
 
 

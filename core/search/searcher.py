@@ -235,7 +235,13 @@ class _Search:
             photos = max(relevance.CANDIDATES, 2 * photos)
         found = {
             modality: scorer.candidates(
-                queries, measured[modality], modality, mask, shortlist_for=shortlist_for, photos=photos
+                queries,
+                measured[modality],
+                modality,
+                mask,
+                shortlist_for=shortlist_for,
+                photos=photos,
+                use_bytes=options.strategy in ("auto", "scan"),
             )
             for modality, mask in batch.allowed.items()
         }

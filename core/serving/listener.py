@@ -110,7 +110,7 @@ class Listener:
             query = asked.query(directory)
             options = asked.options(statistics=statistics)
             if options.strategy == "auto":  # the same as in a process that answers one query
-                options = replace(options, strategy="exact")
+                options = replace(options, strategy="scan")
             found = self._engine.search(
                 query, options, explain=asked.explain, patience=PATIENCE_SECONDS, on_accept=accept
             )

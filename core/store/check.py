@@ -285,7 +285,8 @@ class _Checks:
         yield from self._others_than(os.path.join(self._store.folder, "spaces"), set(spaces), left)
         for space in spaces.values():
             graphs = [os.path.basename(graph.path) for graph in self._store.graphs.all_of(space)]
-            known = {f"vectors.{space.generation}.f32", "slots.u8", *graphs, *(f"{name}.json" for name in graphs)}
+            known = {f"vectors.{space.generation}.{ending}" for ending in ("f32", "i8", "i8.json")}
+            known |= {"slots.u8", *graphs, *(f"{name}.json" for name in graphs)}
             yield from self._others_than(self._store.space_folder(space.id), known, left)
 
     def _others_than(self, folder: str, known: set[str], left: set[str]) -> Iterator[str]:
@@ -313,6 +314,7 @@ class _Checks:
         sound = () if is_quick else (yield from self._rows(space))
         yield from self._flat(space, sound)
         yield from self._slots(space)
+        yield from self._bytes(space, is_quick=is_quick)
         yield from self._calibration(space)
         yield from self._graphs(space, sound)
 
@@ -387,6 +389,23 @@ class _Checks:
             said = "is damaged"
         if said:
             yield Finding("slots", f"{printable(path)}: {said}", repair.remove_file(path))
+
+    def _bytes(self, space: Space, *, is_quick: bool) -> Iterator[Finding]:
+        """The bytes that are made from the vectors."""
+        kept, flat = self._store.byte_vectors(space), self._store.vectors(space)
+        info, said = kept.info(), ""
+        if info is None:
+            if kept.exists():
+                said = "is damaged; it is not used"
+            elif kept.is_due(space.slots) and self._is_finished(space):
+                said = "is missing"
+        elif info.count > space.slots:
+            said = "has more vectors than the catalogue"
+        elif not is_quick:
+            with contextlib.suppress(IndexDamaged, OSError):  # of the vectors: `_flat` finds it
+                said = "disagrees with the vectors" if kept.differ(flat.blocks(info.count)) else ""
+        if said:
+            yield Finding("bytes", f"{printable(kept.path)}: {said}", lambda _: kept.remove())
 
     def _calibration(self, space: Space) -> Iterator[Finding]:
         try:

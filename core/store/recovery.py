@@ -36,6 +36,7 @@ def clean_up(store: Store) -> list[str]:
             graph.finish_rename()
         for path in store.graphs.stale_files(space):
             try_unlink(path)
+        store.byte_vectors(space).cut(space.slots)  # if the catalogue is an older one that was put back
     removed = [path for path in leftovers(store) if not os.path.isdir(path) and try_unlink(path)]
     if not removed:
         return []
@@ -51,7 +52,8 @@ def leftovers(store: Store) -> list[str]:
         folder = store.space_folder(space.id)
         found += list_paths(folder, lambda name: name.endswith(".new"))
         if _holds_all_vectors(store, space):  # else the catalogue may belong to the other generation
-            beside = {f"vectors.{space.generation + step}.f32" for step in (-1, 1)}
+            endings = ("f32", "i8", "i8.json")
+            beside = {f"vectors.{space.generation + step}.{ending}" for step in (-1, 1) for ending in endings}
             found += list_paths(folder, beside.__contains__)
     return found
 
@@ -77,7 +79,8 @@ def misplaced(store: Store) -> list[str]:
     folders = _own_folders(store)
     files = [text_index.path_of(store.folder)]
     for space in store.catalog.spaces.all():
-        files += [store.vectors(space).path, store.slots_path(space)]
+        byte_vectors = store.byte_vectors(space)
+        files += [store.vectors(space).path, store.slots_path(space), byte_vectors.path, byte_vectors.info_path]
         files += [path for graph in store.graphs.all_of(space) for path in (graph.path, graph.info_path)]
     return [
         path

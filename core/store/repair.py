@@ -23,7 +23,7 @@ from .recovery import put_aside
 from .store import Store
 
 Fix = Callable[[Store], None]
-Part = Literal["catalogue", "photos", "texts", "vectors", "graph", "slots", "files"]
+Part = Literal["catalogue", "photos", "texts", "vectors", "graph", "slots", "bytes", "files"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from imgsearch.core.places import CATALOG, PORTABLE, remember_index
 from imgsearch.core.types import CarriedText, Modality, Photo, Region, Skipped, SpaceIdentity
 from imgsearch.core.writing import fsync_path
 
+from .byte_vectors import ByteRows, ByteVectors
 from .calibration import Calibration
 from .catalog import Catalog
 from .files import SALVAGED
@@ -297,6 +298,7 @@ class Store:
         slots = list(slots)
         end = space.slots if slots_left is None else slots_left
         self.graphs.remove_covering(space, slots, end)  # first: slots from `end` on will get other contents
+        self.byte_vectors(space).cut(end)
         with self.catalog.transaction():
             self.catalog.vectors.delete(space.id, slots)
             if slots_left is not None:
@@ -331,15 +333,18 @@ class Store:
         """Whether the space's derived files were made after the last commit."""
         if space.state != "complete" or self.catalog.get_info("active_space") != space.id:
             return False
-        if not self.graphs.are_up_to_date(space):
+        if not self.graphs.are_up_to_date(space) or self.byte_vectors(space).is_due(space.slots):
             return False
         return SlotMap.is_current(self.slots_path(space), space.slots, self.catalog.edition())
 
     def save_slots(self, space: Space) -> None:
-        """Write the slot map, so that readers need not build it from the catalogue."""
+        """Write the slot map, so that readers need not build it from the catalogue, and the bytes of new vectors."""
         with self.catalog.reading():
             edition = self.catalog.edition()
             slots = SlotMap.build(space.slots, self.catalog.vectors.live_slots(space.id))
+        byte_vectors = self.byte_vectors(space)
+        if byte_vectors.is_due(space.slots):
+            byte_vectors.update(self.vectors(space).rows(space.slots), np.flatnonzero(slots.mask("image")))
         slots.save(self.slots_path(space), edition)
 
     def refresh_slots(self, space: Space) -> None:
@@ -404,6 +409,10 @@ class Store:
                 return View(current, rows, slots, edition)
         raise AssertionError("unreachable")
 
+    def byte_rows(self, view: View) -> ByteRows | None:
+        """The bytes of the view's vectors or of the first of them; None if there are none that can be used."""
+        return self.byte_vectors(view.space).load(view.space.slots)
+
     def verify_checksums(self, view: View, slots: Sequence[int]) -> None:
         """Raises IndexDamaged unless the vectors in these slots are those that were written."""
         crcs = self.catalog.vectors.checksums(view.space.id, slots)
@@ -466,6 +475,10 @@ class Store:
         """The vector file of the space's generation, or of another one."""
         number = space.generation if generation is None else generation
         return FlatVectors(os.path.join(self.space_folder(space.id), f"vectors.{number}.f32"), space.identity.dim)
+
+    def byte_vectors(self, space: Space) -> ByteVectors:
+        path = os.path.join(self.space_folder(space.id), f"vectors.{space.generation}.i8")
+        return ByteVectors(path, space.identity.dim)
 
     def reload(self, space: Space) -> Space:
         """The space as it is now. Raises StoreError if it was removed."""

@@ -7,7 +7,7 @@ import os
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from imgsearch.core.errors import IndexDamaged
 from imgsearch.core.late import LateModule
@@ -89,7 +89,7 @@ class FlatVectors:
             yield start, np.array(rows[start : start + ROWS_AT_ONCE])
 
 
-def fault_in(rows: Vectors) -> None:
+def fault_in(rows: NDArray[Any]) -> None:
     """Map all pages of memory-mapped rows at once, if the system can. One by one, during the first scan, takes longer
     than the scan itself (bench/search.py)."""
     populate_read = 22  # Linux 5.14 and later; the mmap module has a name for it since Python 3.14
