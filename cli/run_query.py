@@ -83,8 +83,7 @@ def _answer(asked: QueryArguments) -> int:
 def _answer_here(
     asked: QueryArguments, printer: HitPrinter, show: Show, on_explained: OnExplained | None, *, statistics: bool
 ) -> int:
-    from imgsearch.core.search.encoding import texts_of
-    from imgsearch.core.search.searcher import Searcher, with_places
+    from imgsearch.core.search.query_texts import texts_of
 
     from .loading import open_store, query_embedder
 
@@ -95,10 +94,14 @@ def _answer_here(
     with open_store(asked.index) as store:
         space = store.space_to_search()
         embedder = query_embedder(space, device=asked.device, offline=asked.offline, history=not asked.no_history)
-        if query:
+        if query and query.reads_places:
+            from imgsearch.core.search.place_words import with_places
+
             query = with_places(query, store)
         if query and (texts := texts_of(query, options, space.identity)):
             embedder.expect("text", sorted(texts))
+        from imgsearch.core.search.searcher import Searcher  # while the tower loads
+
         searcher = Searcher(store, lambda: embedder, store.view(space))
         if query is None:
             blocks = map(_queries, typed_lines(QUERIES_AT_ONCE))

@@ -166,13 +166,6 @@ def _mounts() -> Iterator[tuple[bytes, list[bytes]]]:
         yield fields[4].decode("unicode_escape").encode("latin-1"), fields
 
 
-def cache_folder() -> str:
-    """The user's cache folder, for files that can be made again."""
-    import platformdirs
-
-    return platformdirs.user_cache_dir("imgsearch", appauthor=False)
-
-
 def processor_cores() -> int:
     """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -107,6 +107,15 @@ def config_folder() -> str:
     return platformdirs.user_config_dir(_NAME, appauthor=False)
 
 
+def cache_folder() -> str:
+    """For files that can be made again."""
+    if _IS_LINUX:
+        return _below("XDG_CACHE_HOME", "~/.cache")
+    import platformdirs
+
+    return platformdirs.user_cache_dir(_NAME, appauthor=False)
+
+
 def runtime_folder() -> str:
     """For sockets and the like. Without $XDG_RUNTIME_DIR it is a folder in /tmp with the user's id in its name."""
     if _IS_LINUX:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from imgsearch.core.errors import QueryError
-from imgsearch.core.search import encoding, scoring
+from imgsearch.core.search import encoding, query_texts, scoring
 from imgsearch.core.search.composition import PDV_STEP
 from imgsearch.core.search.filters import Filters
 from imgsearch.core.search.grammar import Query, Term
@@ -183,8 +183,9 @@ def test_pdv_goes_with_from_and_from_with_nothing_else(scene):
 def test_basic_is_its_formula(scene, monkeypatch, method, harris, weight):
     subjects, styles = [f"subject {n}" for n in range(40)], [f"style {n}" for n in range(20)]
     lists = {"subjects": subjects, "styles": styles}
-    monkeypatch.setattr(encoding, "word_list", lists.__getitem__)
-    monkeypatch.setattr(encoding, "CONTEXTS", 10)
+    for module in (encoding, query_texts):
+        monkeypatch.setattr(module, "word_list", lists.__getitem__)
+    monkeypatch.setattr(query_texts, "CONTEXTS", 10)
     embed = scene.searcher._encoder._embedder()
     a, b = (embed.embed_texts(words).astype(np.float64) for words in (subjects, styles))
     image_mean = scene.rows.astype(np.float64).mean(axis=0) * 60 / 260

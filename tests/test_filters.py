@@ -22,8 +22,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imgsearch.core.errors import QueryError, UsageError
+from imgsearch.core.search.filter_conditions import condition
 from imgsearch.core.search.filter_sql import Condition
-from imgsearch.core.search.filters import Filters, condition
+from imgsearch.core.search.filters import Filters
 from imgsearch.core.store.records import NewPhoto, text_key
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import CarriedText, Facts, Photo, PlaceName, SpaceIdentity

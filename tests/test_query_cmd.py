@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
@@ -282,3 +284,37 @@ def test_a_query_says_how_far_an_index_run_is(imgsearch, photos, folder):
     assert imgsearch("index").code == 0
     with Store.writing(folder) as store:
         assert store.progress() is None  # it had nothing left
+
+
+# what it imports
+
+NOT_NEEDED = {
+    "typer", "sqlite_utils", "hnswlib", "PIL", "torch", "platformdirs", "shutil", "html", "calendar",
+    "imgsearch.cli.output.progress", "imgsearch.cli.output.verbose",
+    "imgsearch.core.models.hub", "imgsearch.core.models.loading", "imgsearch.core.models.onnx_embedder",
+    "imgsearch.core.search.filter_conditions", "imgsearch.core.search.listing",
+    "imgsearch.core.search.matched_lines", "imgsearch.core.search.natural", "imgsearch.core.search.place_words",
+    "imgsearch.core.store.check", "imgsearch.core.store.recovery", "imgsearch.core.store.status",
+}  # fmt: skip
+LOADED = """
+import sys
+from imgsearch.cli import app
+try:
+    app.main()
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "runs_a_model"), [("something that nobody asked", True), ("banana", False), ("{album}/lemon.jpg", False)]
+)
+def test_a_query_imports_only_what_it_needs(library, words, runs_a_model):
+    arguments = ["query", words.format(album=library / "photos"), "--index", str(library / "index"), "-n", "1"]
+    if words == "banana":
+        subprocess.run([sys.executable, "-P", "-c", LOADED, *arguments], capture_output=True, timeout=60)
+    done = subprocess.run([sys.executable, "-P", "-c", LOADED, *arguments], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 1
+    loaded = set(done.stderr.splitlines()[-1].split())
+    assert "imgsearch.core.search.searcher" in loaded and loaded & NOT_NEEDED == set()
+    assert ("onnxruntime" in loaded) is runs_a_model

@@ -514,7 +514,7 @@ def test_places_where_no_index_is_searched_for(tmp_path, monkeypatch):
     [{}, {"XDG_RUNTIME_DIR": "/run/x"}, {"XDG_DATA_HOME": "/data"}, {"XDG_CONFIG_HOME": "/c"}, {"HOME": "/h"}],
 )
 def test_folders_are_where_the_platform_has_them(monkeypatch, variables):
-    for name in ("XDG_RUNTIME_DIR", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "IMGSEARCH_INDEX"):
+    for name in ("XDG_RUNTIME_DIR", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "IMGSEARCH_INDEX"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -525,3 +525,4 @@ def test_folders_are_where_the_platform_has_them(monkeypatch, variables):
     data = platformdirs.user_data_dir("imgsearch", appauthor=False)
     assert places.locate(None) == os.path.join(data, "index")
     assert places.config_folder() == platformdirs.user_config_dir("imgsearch", appauthor=False)
+    assert places.cache_folder() == platformdirs.user_cache_dir("imgsearch", appauthor=False)

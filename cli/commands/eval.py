@@ -261,7 +261,7 @@ def _require_model(store: Store, choice: ModelChoice, name: str | None) -> None:
 
 
 def _cached_index(benchmark: str, folder: str, model: str | None) -> str:
-    from imgsearch.core.paths import cache_folder
+    from imgsearch.core.places import cache_folder
 
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]
     slug = re.sub(r"[^\w.-]+", "-", model or "auto")

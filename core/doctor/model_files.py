@@ -14,8 +14,8 @@ from imgsearch.core.errors import ImgsearchError
 from imgsearch.core.models.hub import cached, hub_cache, hub_files, offline_variable
 from imgsearch.core.models.onnx_towers import MANIFEST, SHIPPED, OnnxTowers
 from imgsearch.core.models.registry import ALIASES, BUILTIN, RECOMMENDED, json_file
-from imgsearch.core.paths import cache_folder, size
-from imgsearch.core.places import locate
+from imgsearch.core.paths import size
+from imgsearch.core.places import cache_folder, locate
 from imgsearch.core.store.status import bytes_on_disk
 from imgsearch.core.store.store import Store
 

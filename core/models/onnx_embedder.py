@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from imgsearch.core.errors import ModelError
 from imgsearch.core.late import LateModule
-from imgsearch.core.paths import cache_folder, processor_cores
+from imgsearch.core.paths import processor_cores
+from imgsearch.core.places import cache_folder
 from imgsearch.core.types import Embedder, Recipe, SpaceIdentity
 
 from .hub import Say

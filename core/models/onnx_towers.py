@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from imgsearch.core.late import LateModule
 from imgsearch.core.light_dataclass import dataclass, replace
-from imgsearch.core.paths import cache_folder, processor_cores
+from imgsearch.core.paths import processor_cores
 from imgsearch.core.photos.codecs import version_of
+from imgsearch.core.places import cache_folder
 from imgsearch.core.types import Embedder, Recipe, SpaceIdentity
 
 from .query_cache import QueryCache

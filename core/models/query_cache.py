@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from imgsearch.core.cache import CacheFile
 from imgsearch.core.late import LateModule
-from imgsearch.core.paths import cache_folder
+from imgsearch.core.places import cache_folder
 
 if TYPE_CHECKING:
     import numpy as np

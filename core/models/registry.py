@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from imgsearch.core.errors import ModelError, UsageError
 from imgsearch.core.late import LateModule
 from imgsearch.core.light_dataclass import dataclass
-from imgsearch.core.paths import cache_folder
+from imgsearch.core.places import cache_folder
 from imgsearch.core.writing import replacing
 
 if TYPE_CHECKING:

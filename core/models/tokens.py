@@ -7,9 +7,7 @@ Sennrich et al. 2016, https://arxiv.org/abs/1508.07909.
 
 from __future__ import annotations
 
-import html
 import re
-import string
 from functools import cache
 from itertools import pairwise
 from typing import Literal
@@ -69,10 +67,14 @@ class Tokenizer:
 
 def _cleaned(text: str, clean: Cleaning) -> str:
     if not (text.isascii() and text.isprintable() and "&" not in text):  # other texts need no fixing
+        import html
+
         import ftfy
 
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
     if clean == "canonicalize":
+        import string
+
         text = text.replace("_", " ").translate(str.maketrans("", "", string.punctuation))
     text = " ".join(text.split())
     return text if clean == "whitespace" else text.lower()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np  # noqa: TID253
 
 from imgsearch.core.cache import CacheFile
-from imgsearch.core.paths import cache_folder
+from imgsearch.core.places import cache_folder
 from imgsearch.core.types import NotAPicture, Photo, Recipe, Skipped, SkipPhoto
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from imgsearch.core.paths import cache_folder
+from imgsearch.core.places import cache_folder
 from imgsearch.core.types import SkipPhoto
 from imgsearch.core.writing import replacing
 

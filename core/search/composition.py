@@ -11,17 +11,19 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-import numpy as np  # noqa: TID253
-
 from imgsearch.core.errors import UsageError
+from imgsearch.core.late import LateModule
 from imgsearch.core.light_dataclass import dataclass
 
 from .choices import MethodName
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     Scores = NDArray[np.float32]
+else:  # a query's texts are found before it is needed
+    np = LateModule("numpy")
 
 # Nearly parallel vectors: the sine in slerp's denominator vanishes.
 PARALLEL = 0.9995

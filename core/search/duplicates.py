@@ -31,7 +31,8 @@ from imgsearch.core.store.records import Place
 from imgsearch.core.store.store import Store, View
 from imgsearch.core.types import Photo, Skipped
 
-from .filters import Filters, condition
+from .filter_conditions import condition
+from .filters import Filters
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

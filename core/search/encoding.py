@@ -22,6 +22,7 @@ from . import composition
 from .composition import Context, Method
 from .grammar import Query, Term
 from .options import SearchOptions
+from .query_texts import contexts, texts_of, variants
 from .scoring import Clause, EncodedQuery
 
 if TYPE_CHECKING:
@@ -34,18 +35,12 @@ if TYPE_CHECKING:
 # The weights of --more-like and --less-like (Rocchio's relevance feedback, on centred vectors).
 MORE_LIKE = 0.5
 LESS_LIKE = 0.25
-# BASIC: the contexts that words are embedded in, the share of dimensions that a picture is projected to, the weight of
-# the style words against it, the number of neighbours it is mixed with, and how much nearer ones count more.
-CONTEXTS = 100
+# BASIC: the share of dimensions that a picture is projected to, the weight of the style words against it, the number of
+# neighbours it is mixed with, and how much nearer ones count more.
 PROJECTED_SHARE = 250 / 768
 STYLE_SHARE = 0.2
 NEIGHBOURS = 25
 NEIGHBOUR_SHARPNESS = 0.1
-# Sentences for a single word, and the words that they do not suit.
-SENTENCES = ("{}", "a photo of {}", "a picture of {}")
-SENTENCE_WORDS = frozenset(("photo", "photos", "photograph", "photographs", "picture", "pictures", "image", "images"))
-# The tokenizer of CLIP's English vocabulary, as a space names it.
-ENGLISH_TOKENIZER = "SimpleTokenizer"
 # Texts per call of the embedder, few enough for it to cache them.
 TEXTS_AT_ONCE = 32
 # Vectors of pictures outside the index that are kept: such a picture is often queried again with other words.
@@ -196,7 +191,7 @@ class QueryEncoder:
         if query.terms:
             return a, encoding.words(query) - mean
         assert query.text is not None
-        return a, np.mean([encoding.text(text) for text in _contexts(query.text)], axis=0) - mean
+        return a, np.mean([encoding.text(text) for text in contexts(query.text)], axis=0) - mean
 
 
 class _Encoding:
@@ -364,44 +359,11 @@ def _mean(vectors: Vectors) -> Vectors:
     return np.array(vectors[0]) if len(vectors) == 1 else unit(vectors.mean(axis=0))
 
 
-def variants(text: str, identity: SpaceIdentity) -> tuple[str, ...]:
-    """The texts that are embedded and averaged for words: a single word is put into sentences.
-
-    That improves single words and nothing longer (docs/composition.md). Only for English models: the effect of an
-    English sentence around a foreign word is unknown.
-    """
-    is_english = identity.details.get("tokenizer") == ENGLISH_TOKENIZER
-    is_one_word = text.isascii() and text.isalpha() and text.lower() not in SENTENCE_WORDS
-    return tuple(sentence.format(text) for sentence in SENTENCES) if is_english and is_one_word else (text,)
-
-
 def _direction(vector: NDArray[np.floating], message: str) -> Vectors:
     norm = float(np.linalg.norm(vector))
     if norm < 1e-6:
         raise QueryError(message, hint="leave some of them out")
     return np.asarray(vector / norm, np.float32)
-
-
-def texts_of(query: Query, options: SearchOptions, identity: SpaceIdentity) -> set[str]:
-    """The texts to embed for a query; none for a part with weight 0."""
-    weight = options.weight_for(query)
-    terms = [*query.any_of, *query.all_of, *(query.terms if weight > 0 else ())]
-    wanted = [term.text for term in terms if term.text is not None]
-    if query.text is not None and weight > 0:
-        wanted.append(query.text)
-    needed = {variant for text in wanted for variant in variants(text, identity)} | set(query.negatives)
-    if query.change_from and 0 < weight < 1:
-        needed.add(query.change_from)
-    if 0 < weight < 1 and options.method_for(query).is_projected:
-        needed |= {*word_list("subjects"), *word_list("styles"), *(_contexts(query.text) if query.text else ())}
-    return needed
-
-
-def _contexts(text: str) -> list[str]:
-    """The words with subject words around them (step 4 of BASIC)."""
-    subjects = word_list("subjects")
-    chosen = [subjects[i * len(subjects) // CONTEXTS] for i in range(CONTEXTS)]
-    return [f"{word} {text}" for word in chosen] + [f"{text} {word}" for word in chosen]
 
 
 def _projection(subjects: Vectors, styles: Vectors) -> Vectors:

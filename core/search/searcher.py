@@ -16,7 +16,7 @@ from . import relevance
 from .best import ROWS_AT_ONCE
 from .encoding import QueryEncoder
 from .explain import Explanation, Timings
-from .filters import Filters, condition
+from .filters import Filters
 from .grammar import Query
 from .grouping import Hit
 from .options import SearchOptions
@@ -207,7 +207,11 @@ class _Search:
     def _condition(self, phrases: tuple[Phrase, ...]) -> Condition | None:
         """The filters that were given, and those of the words; None without any."""
         filters = self._options.filters, _filters_of(phrases)
-        return condition(*filters, store=self._store) if any(filters) else None
+        if not any(filters):
+            return None
+        from .filter_conditions import condition
+
+        return condition(*filters, store=self._store)
 
     def _listed(self, scorer: Scorer, query: Query, *, explain: bool) -> _Answer:
         """The answer to a query of filters alone."""

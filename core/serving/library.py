@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from imgsearch.core.photos import gazetteer
 from imgsearch.core.places import CATALOG
-from imgsearch.core.search.filters import Filters, condition
+from imgsearch.core.search.filter_conditions import condition
+from imgsearch.core.search.filters import Filters
 from imgsearch.core.store.files import SALVAGED
 from imgsearch.core.store.place_names import NamedPlace, by_town
 from imgsearch.core.store.records import Place, Root

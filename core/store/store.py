@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -224,6 +223,8 @@ class Store:
 
     def remove_spaces(self, spaces: Sequence[Space]) -> None:
         """Delete spaces and their files. Must not name the active one, which search uses."""
+        import shutil
+
         for space in spaces:
             self.graphs.remove(space)  # first: if the folder stays, a new space must not find them there
         with self.catalog.transaction():
