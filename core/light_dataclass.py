@@ -21,34 +21,26 @@ else:
         return lambda cls: _with_shared_methods(cls, methods)
 
     def replace(record: Any, /, **changes: Any) -> Any:
-        return type(record)(**{name: getattr(record, name) for name in record.__match_args__} | changes)
+        return type(record)(**{name: getattr(record, name) for name in record.__slots__} | changes)
 
 
 def _with_shared_methods(cls: type, methods: dict[str, Any]) -> type:
     """Raises TypeError for what only the standard library's can do."""
-    base: Any = cls.__base__
-    if len(cls.__bases__) > 1 or (base is not object and "_names" not in vars(base)) or hasattr(cls, "__post_init__"):
-        raise TypeError("use dataclasses.dataclass for classes with other bases or with __post_init__")
-    types = cls.__annotations__
-    known = getattr(base, "_types", {})
-    if types.keys() & known.keys():
-        raise TypeError("use dataclasses.dataclass to declare a field of the base again")
+    if cls.__bases__ != (object,) or hasattr(cls, "__post_init__"):
+        raise TypeError("use dataclasses.dataclass for classes with a base or with __post_init__")
+    names = tuple(cls.__annotations__)
     namespace = {name: value for name, value in cls.__dict__.items() if name not in ("__dict__", "__weakref__")}
-    declared = {name: namespace.pop(name) for name in types if name in namespace}
+    declared = {name: namespace.pop(name) for name in names if name in namespace}
     fields = {name: value for name, value in declared.items() if hasattr(value, "default_factory")}
-    fields = getattr(base, "_fields", {}) | fields
-    names = (*known, *types)
     namespace = methods | namespace | {
-        "__slots__": tuple(types),
+        "__slots__": names,
         "__match_args__": names,
         "__dataclass_fields__": _Fields(),
-        "_names": names,
-        "_types": known | types,
         "_fields": fields,
-        "_defaults": getattr(base, "_defaults", {}) | {n: value for n, value in declared.items() if n not in fields},
+        "_defaults": {name: value for name, value in declared.items() if name not in fields},
         "_compared": tuple(name for name in names if name not in fields or fields[name].compare),
     }  # fmt: skip
-    return type(cls.__name__, cls.__bases__, namespace)
+    return type(cls.__name__, (), namespace)
 
 
 class _Fields:
@@ -57,7 +49,11 @@ class _Fields:
     def __get__(self, instance: object, owner: Any) -> dict[str, Field[Any]]:
         import dataclasses
 
-        same = {"__annotations__": owner._types, "__module__": owner.__module__, "__doc__": "Has the same fields."}
+        same = {
+            "__annotations__": owner.__annotations__,
+            "__module__": owner.__module__,
+            "__doc__": "Has the same fields.",
+        }
         twin: Any = dataclasses.dataclass(type(owner.__name__, (), same | owner._defaults | owner._fields))
         owner.__dataclass_fields__ = found = cast("dict[str, Field[Any]]", twin.__dataclass_fields__)
         return found
@@ -67,7 +63,7 @@ _set = object.__setattr__
 
 
 def _init(self: Any, *values: Any, **named: Any) -> None:
-    names = self._names
+    names = self.__slots__
     if named or len(values) != len(names):
         rest = names[len(values) :]
         given = self._defaults | named if named else self._defaults
@@ -101,7 +97,7 @@ def _compared(self: Any) -> tuple[Any, ...]:
 
 
 def _repr(self: Any) -> str:
-    return f"{type(self).__qualname__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self._names)})"
+    return f"{type(self).__qualname__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
 
 
 def _refuse(self: Any, name: str, *_: object) -> NoReturn:
@@ -112,7 +108,7 @@ def _refuse(self: Any, name: str, *_: object) -> NoReturn:
 
 def _reduce(self: Any) -> tuple[type, tuple[Any, ...]]:
     """For pickle and copy."""
-    return type(self), tuple(getattr(self, name) for name in self._names)
+    return type(self), tuple(getattr(self, name) for name in self.__slots__)
 
 
 _METHODS = {"__init__": _init, "__eq__": _eq, "__repr__": _repr, "__reduce__": _reduce}

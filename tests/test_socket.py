@@ -29,7 +29,7 @@ from conftest import ALBUM, PATIENCE_SECONDS, cpu_seconds
 
 RUN = """
 import atexit, os, sys
-atexit.register(lambda: print("\\ncold" if "numpy" in sys.modules else "\\nwarm", file=sys.stderr))
+atexit.register(lambda: print("\\ncold" if "imgsearch.core.store.store" in sys.modules else "\\nwarm", file=sys.stderr))
 from imgsearch.core.serving import protocol
 protocol.ACCEPT_SECONDS = float(os.environ.get("ACCEPT_SECONDS", 60))
 from imgsearch.cli.app import main
