@@ -129,8 +129,8 @@ class Facts:
     taken_offset: str | None = None
     """`+02:00`, if the camera recorded it."""
     date_from: DateFrom | None = None
-    """Where `taken_at` was found. `takeout`: in a JSON file of a Google Takeout, as an instant in UTC. `video`: in the
-    header of a video."""
+    """Where `taken_at` was found. `takeout`: in a JSON file of a Google Takeout. `video`: in the header of a video.
+    These two give an instant in UTC, which becomes local time where the place is known."""
     camera_make: str | None = None
     camera: str | None = None
     lens: str | None = None

@@ -302,7 +302,7 @@ def test_place_names_are_optional(monkeypatch):
     monkeypatch.setattr(machine, "version_of", lambda name: "none")
     (finding,) = machine.places(probes)
     assert (finding.level, "(extra [places]) not installed" in finding.found) == ("note", True)
-    assert finding.fix.endswith(" 'reverse-geocode<1.7,>=1.6.6' 'scipy<2,>=1.11'")
+    assert finding.fix.endswith(" 'reverse-geocode<1.7,>=1.6.6' 'scipy<2,>=1.11' 'tzfpy<3,>=1.0'")
 
 
 def test_place_names_that_cannot_be_loaded_are_a_warning(monkeypatch):
@@ -313,7 +313,7 @@ def test_place_names_that_cannot_be_loaded_are_a_warning(monkeypatch):
         assert (finding.level, said in finding.found) == ("warning", True)
     monkeypatch.setattr(gazetteer, "version", lambda: "1-a")
     (finding,) = machine.places({"scipy.spatial": Said()})
-    assert (finding.level, finding.found) == ("ok", "place names: reverse-geocode 1.6.6, scipy 1.6.6")
+    assert (finding.level, finding.found) == ("ok", "place names: reverse-geocode 1.6.6, scipy 1.6.6, tzfpy 1.6.6")
 
 
 def test_without_torch_it_is_a_light_installation(home, monkeypatch):

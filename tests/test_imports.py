@@ -14,6 +14,7 @@ from imgsearch import cli, core
 HEAVY = {
     "torch", "torchvision", "open_clip", "timm", "numpy", "PIL", "pillow_heif", "sqlite_utils", "hnswlib",
     "simsimd", "huggingface_hub", "tqdm", "rich", "onnxruntime", "onnx", "watchfiles", "scipy", "rapidocr", "cv2", "av",
+    "tzfpy",
 }  # fmt: skip
 
 RUN = """
@@ -53,7 +54,7 @@ OWNERS = {
     "torch": "models", "open_clip": "models", "onnxruntime": "models", "onnx": "models", "hnswlib": "store",
     "simsimd": "store",
     "sqlite_utils": "store", "watchfiles": "indexing", "scipy": "photos", "reverse_geocode": "photos",
-    "rapidocr": "photos", "cv2": "photos", "av": "photos",
+    "tzfpy": "photos", "rapidocr": "photos", "cv2": "photos", "av": "photos",
 }  # fmt: skip
 
 TOP = Path(core.__path__[0])

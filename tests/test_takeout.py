@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from imgsearch.core.photos import takeout
+from imgsearch.core.photos import gazetteer, takeout, timezones
 from imgsearch.core.photos.header import MAX_TAKEOUT_BYTES
 from imgsearch.core.photos.takeout_names import pair
 
@@ -142,8 +142,8 @@ def test_the_cases_have_the_date_place_and_description_that_their_list_says(imgs
     assert found.keys() == wanted.keys()
     for name, case in wanted.items():
         photo = found[name]
-        moment = f"{photo['taken_at']}{photo['taken_offset']}" if photo["taken_at"] else None
-        assert moment == case["taken_at_utc"], name
+        moment = photo["taken_at"] and datetime.fromisoformat(f"{photo['taken_at']}{photo['taken_offset']}")
+        assert moment == (case["taken_at_utc"] and datetime.fromisoformat(case["taken_at_utc"])), name
         assert (photo["latitude"], photo["longitude"]) == (case["latitude"], case["longitude"]), name
         assert [text["text"] for text in photo["texts"]] == ([case["description"]] if case["description"] else []), name
         assert photo["date_from"] == (moment and ("exif" if name.startswith("exif") else "takeout")), name
@@ -198,6 +198,54 @@ def test_the_json_file_of_a_photo_is_a_part_of_it(imgsearch, tmp_path):
     assert "indexed 1 photo" in imgsearch("index").err
     assert facts(imgsearch, photos)["my lemon.jpg"]["taken_at"] is None
     assert "indexed 0 photos, 2 unchanged" in imgsearch("index").err
+
+
+needs_zones = pytest.mark.skipif(
+    gazetteer.version() is None or not timezones.available(), reason="the extra [places] is not installed"
+)
+
+
+@needs_zones
+def test_a_date_in_utc_becomes_the_local_time_of_the_place(imgsearch, tmp_path, monkeypatch):
+    photos = from_album(tmp_path / "photos", "lemon", "banana")
+    new_york = {"latitude": 40.7128, "longitude": -74.006, "altitude": 0.0}
+    (photos / "lemon.jpg.json").write_text(exported("1533956400", geoData=new_york))  # 03:00 in UTC
+    (photos / "banana.jpg.json").write_text(exported("1533956400"))
+
+    def taken() -> list[str]:
+        found = facts(imgsearch, photos)
+        return [f"{found[name]['taken_at']}{found[name]['taken_offset']}" for name in ("lemon.jpg", "banana.jpg")]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(timezones, "available", lambda: False)
+        imgsearch("index", photos)
+        assert taken() == ["2018-08-11T03:00:00+00:00"] * 2
+    assert imgsearch("index", "--json").records[-1]["named_places"] == 1
+    assert taken() == ["2018-08-10T23:00:00-04:00", "2018-08-11T03:00:00+00:00"]
+    (photos / "lemon.jpg.json").write_text(exported("1533956400", geoData=new_york, description="Late"))
+    assert "indexed 1 photo" in imgsearch("index").err  # read again
+    assert taken()[0] == "2018-08-10T23:00:00-04:00"
+    assert imgsearch("query", "fruit", "--on", "2018-08-10", "-l").lines == [str(photos / "lemon.jpg")]
+    assert "indexed 0 photos, 2 unchanged" in imgsearch("index").err and imgsearch("check", "--deep").code == 0
+
+
+@needs_zones
+@pytest.mark.parametrize(
+    ("instant", "where", "local"),
+    [
+        ("2024-03-31T00:59:59", (48.86, 2.29), ("2024-03-31T01:59:59", "+01:00")),
+        ("2024-03-31T01:00:00", (48.86, 2.29), ("2024-03-31T03:00:00", "+02:00")),
+        ("2020-01-01T00:00:00", (27.7, 85.3), ("2020-01-01T05:45:00", "+05:45")),
+        ("2020-01-01T00:00:00", (13.45, 144.8), ("2020-01-01T10:00:00", "+10:00")),
+        ("2020-01-01T00:00:00", (0.0, -30.0), ("2019-12-31T22:00:00", "-02:00")),  # at sea
+        ("1850-01-01T00:00:00", (48.86, 2.29), None),  # before there were time zones
+        ("0001-01-01T00:00:00", (40.71, -74.0), None),
+        ("not a date", (48.86, 2.29), None),
+        ("2020-01-01T00:00:00", (float("nan"), 500.0), None),
+    ],
+)
+def test_local_time(instant, where, local):
+    assert timezones.local_time(instant, *where) == local
 
 
 def test_a_photo_keeps_what_it_says_itself(imgsearch, tmp_path):

@@ -99,7 +99,7 @@ def libraries(probes: Libraries) -> Iterator[Finding]:
 
 
 def places(probes: Libraries) -> Iterator[Finding]:
-    names = ("reverse-geocode", "scipy")
+    names = ("reverse-geocode", "scipy", "tzfpy")
     if version_of(names[0]) == "none":
         found = f"no place names: {names[0]} (extra [places]) not installed; --place finds what earlier runs named"
         yield note(found, install(*map(requirement, names)))

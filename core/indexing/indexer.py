@@ -20,7 +20,7 @@ from imgsearch.core.late import LateModule
 from imgsearch.core.models.onnx_embedder import OnnxEmbedder
 from imgsearch.core.models.phrases import neutral_phrases
 from imgsearch.core.paths import has_picture_extension, is_network_filesystem, printable
-from imgsearch.core.photos import gazetteer
+from imgsearch.core.photos import gazetteer, timezones
 from imgsearch.core.photos.codecs import codecs, version_of
 from imgsearch.core.store.calibration import CALIBRATION_VERSION, Calibration, calibrate, sampled
 from imgsearch.core.store.catalog import Catalog
@@ -366,9 +366,23 @@ class _Loop:
                     self.on_event(Event("notice", reason=str(error)))
                     return
                 ids = [photo_id for photo_id, _, _ in lacking]
+                local = self._local_times(lacking)
                 with self.catalog.transaction():
                     self.catalog.place_names.save(data, dict(zip(ids, names, strict=True)))
+                    self.catalog.place_names.save_local_times(local)
             self.summary.named_places += len(lacking)
+
+    def _local_times(self, located: Sequence[tuple[int, float, float]]) -> dict[int, tuple[str, str]]:
+        """Local times of photos (id, latitude, longitude) whose date is known in UTC only."""
+        in_utc = self.catalog.place_names.in_utc([photo_id for photo_id, _, _ in located])
+        if not in_utc or not timezones.available():
+            return {}
+        times = {
+            photo_id: timezones.local_time(in_utc[photo_id], latitude, longitude)
+            for photo_id, latitude, longitude in located
+            if photo_id in in_utc
+        }
+        return {photo_id: time for photo_id, time in times.items() if time}
 
     def _embed_texts(self) -> None:
         """Embed the texts of this checkpoint that have no vector yet. Equal texts share one."""

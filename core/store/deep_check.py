@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import numpy as np  # noqa: TID253
 
@@ -13,7 +14,7 @@ from imgsearch.core.paths import printable
 from imgsearch.core.photos import preprocess
 from imgsearch.core.photos.decode_pool import DecodePool
 from imgsearch.core.photos.walk import named_photo
-from imgsearch.core.types import Embedder, NotAPicture, Photo, SkipPhoto
+from imgsearch.core.types import Embedder, Facts, NotAPicture, Photo, SkipPhoto
 
 from .records import Place, Space, region_keys, sidecar_stamp, text_key
 from .repair import Finding, forget_vectors, read_again
@@ -100,6 +101,8 @@ class DeepCheck:
         wrong = [column for column in FACT_COLUMNS if getattr(read.facts, column) != place.facts[column]]
         if place.facts["date_from"] is None and "taken_at" not in wrong:
             wrong = [column for column in wrong if column != "date_from"]  # an older version read the photo
+        if "taken_offset" in wrong and _is_same_instant(read.facts, place.facts):  # it was made local time
+            wrong = [column for column in wrong if column not in ("taken_at", "taken_offset")]
         wrong += ["keywords"] if read.facts.keywords != place.keywords else []
         texts = {text_key(text.text) for text in read.facts.texts}
         wrong += ["texts"] if self._catalog.consistency.text_keys(place.id) != texts else []
@@ -138,3 +141,14 @@ class DeepCheck:
                 f"{len(bad)} vectors are not those of their texts",
                 forget_vectors(space, bad),
             )
+
+
+def _is_same_instant(read: Facts, indexed: Mapping[str, Any]) -> bool:
+    """Whether a date in UTC is another way to write what the index has."""
+    if read.taken_offset != "+00:00":
+        return False
+    try:
+        known = datetime.fromisoformat(f"{indexed['taken_at']}{indexed['taken_offset']}")
+        return known == datetime.fromisoformat(f"{read.taken_at}+00:00")
+    except (TypeError, ValueError):  # one of them without an offset, or damaged
+        return False

@@ -325,7 +325,10 @@ class PhotoTable:
 
 
 _PLACE = (*PLACE_COLUMNS, "place_data")
-_IS_AT_SAME_PLACE = "photos.latitude is excluded.latitude and photos.longitude is excluded.longitude"
+_IS_AT_SAME_PLACE = (
+    "photos.latitude is excluded.latitude and photos.longitude is excluded.longitude "
+    "and coalesce(excluded.date_from, '') not in ('takeout', 'video')"  # else made local with the name
+)
 
 HAS_VECTORS = """
     (

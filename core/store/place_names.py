@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
 from typing import Any
 
@@ -58,6 +59,25 @@ class PlaceNameTable:
         return self._db.rows(
             f"select id, latitude, longitude from photos p where place_data is null and {IS_LOCATED} limit :limit",  # noqa: S608
             limit=limit,
+        )
+
+    def in_utc(self, ids: Iterable[int]) -> dict[int, str]:
+        """`taken_at` of those of these photos whose date is known in UTC only, by their ids."""
+        return dict(
+            self._db.rows(
+                """
+                select id, taken_at from photos where id in (select value from json_each(:ids))
+                and date_from in ('takeout', 'video') and taken_offset = '+00:00' and typeof(taken_at) = 'text'
+                """,
+                ids=json.dumps(list(ids)),
+            )
+        )
+
+    def save_local_times(self, times: Mapping[int, tuple[str, str]]) -> None:
+        """Write local times and their offsets, by the id of the photo."""
+        self._db.executemany(
+            "update photos set taken_at = ?, taken_offset = ? where id = ?",
+            [(*time, photo_id) for photo_id, time in times.items()],
         )
 
     def save(self, data: str, names: Mapping[int, PlaceName | None]) -> None:
