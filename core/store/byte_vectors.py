@@ -32,13 +32,15 @@ if TYPE_CHECKING:
 else:
     np = LateModule("numpy")
 
-# With fewer vectors the floats are scanned in about the time that importing simsimd takes (bench/search.py).
-MIN_SLOTS = 32_768
+# With 33,000 vectors a new process is as fast without, with 100,000 it is faster with them (docs/benchmarks.md).
+MIN_SLOTS = 65_536
 # The vectors that centre and scale are measured on. They are measured again once there are GROWTH times as many.
 SAMPLE = 4_096
 GROWTH = 4
 UNIT_ERROR = 1e-2
 LARGEST = 127
+# Fewer bytes are multiplied by one thread: on a busy machine, waiting for a second one takes longer than it saves.
+THREADED_BYTES = 1 << 27
 MAX_INFO_BYTES = 4_096
 
 
@@ -76,7 +78,8 @@ class ByteRows:
         weights = direction * self.scale
         step = max(float(np.abs(weights).max()) / LARGEST, 1e-30)
         steps = np.rint(weights / step).astype(np.int8)[None]
-        sums = simsimd.cdist(steps, self.rows, metric="dot", out_dtype="float32", threads=processor_cores())
+        threads = processor_cores() if self.rows.size >= THREADED_BYTES else 1
+        sums = simsimd.cdist(steps, self.rows, metric="dot", out_dtype="float32", threads=threads)
         return np.asarray(sums).reshape(-1) * np.float32(step) + np.float32(direction @ self.centre)
 
 
