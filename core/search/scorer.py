@@ -6,12 +6,12 @@ For one query the exact scan of the memory-mapped file is usually the fastest.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np  # noqa: TID253
 
+from imgsearch.core.light_dataclass import dataclass
 from imgsearch.core.paths import processor_cores
 from imgsearch.core.photos.regions import MAX_PARTS
 from imgsearch.core.store.graphs import HNSW_EF, Graph

@@ -12,11 +12,11 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from imgsearch.core.errors import IndexDamaged, UsageError
 from imgsearch.core.late import LateModule
+from imgsearch.core.light_dataclass import dataclass
 from imgsearch.core.types import MODALITIES, Modality
 from imgsearch.core.writing import fsync_path
 
@@ -50,7 +50,7 @@ HNSW_ROWS_AT_ONCE = 2_048
 MAX_INFO_BYTES = 4_096
 
 # Without a number: files of a version that made one graph per modality.
-_GRAPH_FILE = re.compile(r"hnsw\.(?:image|text)(?:\.\d+)?(?:\.json)?")
+_GRAPH_FILE = r"hnsw\.(?:image|text)(?:\.\d+)?(?:\.json)?"
 
 
 def graph_slots() -> int:
@@ -392,7 +392,7 @@ class Graphs:
 
     def _files(self, space: Space) -> list[str]:
         folder = os.path.join(self._folder, "spaces", space.id)
-        return list_paths(folder, lambda name: _GRAPH_FILE.fullmatch(name) is not None)
+        return list_paths(folder, lambda name: re.fullmatch(_GRAPH_FILE, name) is not None)
 
 
 def _covers(graph: Graph, space: Space) -> bool:
