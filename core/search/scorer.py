@@ -1,6 +1,7 @@
-"""Scores of photos: an exact scan of the vectors, or a shortlist from the HNSW graphs that is scored exactly.
+"""Scores of photos: an exact scan of the vectors, or a shortlist that is scored exactly.
 
-For one query the exact scan of the memory-mapped file is usually the fastest.
+The shortlist comes from a scan of the vectors' bytes, or from the HNSW graphs. Small collections, and many queries at
+once, are scanned exactly.
 """
 
 from __future__ import annotations
