@@ -134,14 +134,16 @@ def test_without_a_key_there_are_no_graphs_and_search_works(scene, imgsearch, tm
 
 
 def test_a_key_that_others_may_read_is_not_used(scene, tmp_path, monkeypatch):
+    from imgsearch.core.store import seals
     from imgsearch.core.store.graphs import Graph
 
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    assert Graph.available()
     key = tmp_path / "data" / "imgsearch" / "seal.key"
+    assert Graph.available() and not key.exists(), "to ask makes none"
+    assert seals.ensure_key()
     assert (key.stat().st_mode & 0o777, key.stat().st_size) == (0o600, 32)
     key.chmod(0o644)
-    assert not Graph.available()
+    assert not Graph.available() and not seals.ensure_key()
 
 
 def test_a_made_up_fingerprint_leads_nowhere(imgsearch, photos, folder, tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from imgsearch.core.errors import IndexDamaged, UsageError
+from imgsearch.core.store import seals
 from imgsearch.core.store.graphs import HNSW_SLOTS, Graph, graph_slots
 from imgsearch.core.store.vectors import FlatVectors, SlotMap
 
@@ -49,6 +50,7 @@ def test_a_slot_map_of_another_edition_is_stale(tmp_path):
 
 
 def build(graph: Graph, rows: np.ndarray, slots: range, **options: object) -> bool:
+    assert seals.ensure_key()
     graph.create(len(slots))
     return graph.add(rows, slots, upto=slots.stop, generation=0, **options)
 

@@ -112,7 +112,7 @@ class Graph:
             import hnswlib  # noqa: F401
         except ImportError:
             return False
-        return seals.key_id() is not None
+        return seals.is_usable()
 
     def info(self) -> GraphInfo | None:
         """None unless there is a readable one for this range, and the graph has the size that it says."""
@@ -351,7 +351,7 @@ class Graphs:
             try_unlink(path)
         if not self.all_of(space):
             return True
-        if not Graph.available():
+        if not (Graph.available() and seals.ensure_key()):
             return False
         for modality in MODALITIES:
             for graph in self.of(space, modality):

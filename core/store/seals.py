@@ -53,14 +53,28 @@ def _digest(path: str, digest: _Hash | hmac.HMAC) -> str:
     return digest.hexdigest()
 
 
-def _key() -> bytes | None:
-    """32 random bytes in the user's data folder, made on first use. Only the user may be able to read them."""
-    path = os.path.join(data_folder(), "seal.key")
-    try:
+def is_usable() -> bool:
+    """Whether there is a key, or one can be made."""
+    return _key() is not None or not os.path.lexists(_key_path())
+
+
+def ensure_key() -> bool:
+    """Make the user's key if there is none yet: only what writes to an index does. Returns whether there is one."""
+    with contextlib.suppress(OSError):
         os.makedirs(data_folder(), mode=0o700, exist_ok=True)
-        if not os.path.lexists(path):
-            _make_key(path)
-        with open_regular(path) as file:
+        if not os.path.lexists(_key_path()):
+            _make_key(_key_path())
+    return _key() is not None
+
+
+def _key_path() -> str:
+    return os.path.join(data_folder(), "seal.key")
+
+
+def _key() -> bytes | None:
+    """32 random bytes in the user's data folder. Only the user may be able to read them."""
+    try:
+        with open_regular(_key_path()) as file:
             info = os.fstat(file.fileno())
             is_private = info.st_uid == os.getuid() and not info.st_mode & 0o077
             key = file.read(KEY_BYTES)
