@@ -429,11 +429,12 @@ def test_gpu_without_memory_for_one_photo_gives_way_to_the_cpu(tiny: Path, monke
     ]
 
 
-def test_no_memory_at_all_is_an_error(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("reason", ["DefaultCPUAllocator: can't allocate memory", "could not create a primitive"])
+def test_no_memory_at_all_is_an_error(tiny: Path, monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
     model = load(parse(TINY, str(tiny)), device="cpu", precision="fp32")
 
     def features(pictures: Any) -> Any:
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        raise RuntimeError(reason)
 
     monkeypatch.setattr(model, "_image_features", features)
     with pytest.raises(ModelError, match="out of memory for a single item"):

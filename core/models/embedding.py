@@ -406,7 +406,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _is_out_of_memory_text(text: str) -> bool:
-    return bool(re.search(r"out of memory|can't allocate memory|not enough memory|failed to allocate", text, re.I))
+    # The last is what oneDNN, which computes convolutions on the CPU, says for it.
+    said = r"out of memory|can't allocate memory|not enough memory|failed to allocate|could not create a primitive$"
+    return bool(re.search(said, text, re.IGNORECASE | re.MULTILINE))
 
 
 def one_line(error: BaseException) -> str:
