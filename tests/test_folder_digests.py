@@ -17,6 +17,8 @@ from conftest import Counting
 from test_imports import HEAVY, RUN
 from test_indexing import index
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 # In the order of their bytes, which is not that of their characters.
 NAMES = [b"a.jpg", b"b\n.jpg", "\u00e9.jpg".encode(), "\uffee.jpg".encode(), "\U0001f4f7.jpg".encode(), b"\xff.jpg"]
 FOLDERS = ["", "a", "a b", "a/b", "a-b"]

@@ -25,6 +25,8 @@ from imgsearch.core.types import Embedder
 
 from conftest import Counting
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 SPEC = registry.parse("builtin").to_json()
 
 

@@ -20,6 +20,8 @@ from imgsearch.core.store.store import Store
 from test_indexing import index, present
 from test_roots import draw, shown
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 
 @pytest.fixture
 def p(tmp_path: Path) -> Path:

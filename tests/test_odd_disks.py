@@ -13,6 +13,8 @@ from PIL import Image
 from conftest import ALBUM, IS_LONG
 from test_indexing import index, one_vector, present
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 
 @pytest.fixture(params=["NFC", "NFD"])
 def spelled(request, tmp_path) -> tuple[Path, str]:

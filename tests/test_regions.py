@@ -37,6 +37,8 @@ from imgsearch.core.types import Recipe, Region, SpaceIdentity
 from conftest import ALBUM, downgrade, from_album
 from pictures import exif_block, noise
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 SPEC = registry.parse("builtin").to_json()
 RECIPE = Recipe((16, 16), (0.5,) * 3, (0.5,) * 3)
 WIDE, TALL = "wide.jpg", "tall.jpg"

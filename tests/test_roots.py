@@ -14,6 +14,8 @@ from imgsearch.core.store.store import Store
 
 from test_indexing import index, present
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 
 @pytest.fixture
 def p(tmp_path: Path) -> Path:
