@@ -5,13 +5,14 @@
 
 Photos and unit vectors are random; every 5th photo has a text. The script times `Store.commit` with everything that it
 writes and waits for: a few more checkpoints in each index, alternating between them. The time of the graphs is for the
-whole index, divided by its photos.
+whole index, divided by its photos. The exponent is the slope of log(CPU ms) over log(photos) from the row above.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import statistics
 import tempfile
 import time
@@ -119,17 +120,21 @@ def main() -> None:
 
 
 def told(indexes: dict[int, Growing]) -> None:
-    print("| photos | ms per photo | vs. the smallest | CPU ms | kB written | graphs, ms per photo | total |")
-    print("|---|---|---|---|---|---|---|")
-    first = None
+    print(
+        "| photos | ms per photo | vs. the smallest | CPU ms | kB written | graphs, ms per photo | total | exponent |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    first = before = None
     for size, index in indexes.items():
         wall, cpu = (statistics.median(s) / CHECKPOINT_PHOTOS * 1e3 for s in (index.seconds, index.cpu_seconds))
         first = first or wall
         graphs = index.graph_seconds / size * 1e3
         written = statistics.mean(index.written) / CHECKPOINT_PHOTOS / 1e3
+        slope = f"{math.log(cpu / before[1]) / math.log(size / before[0]):.2f}" if before else ""
+        before = (size, cpu)
         print(
             f"| {size:,} | {wall:.3f} | {wall / first:.2f} | {cpu:.3f} | {written:.1f} | {graphs:.3f} "
-            f"| {wall + graphs:.3f} |"
+            f"| {wall + graphs:.3f} | {slope} |"
         )
 
 
