@@ -129,8 +129,8 @@ class Reader:
     def read(self, photo: Photo, recipe: Recipe, **_: object) -> DecodedPhoto:
         with open(photo.path, "rb") as file:
             digest = hashlib.sha256(file.read()).digest()
-        square = np.zeros((*recipe.size, 3), np.uint8)
-        return DecodedPhoto(digest, photo.size, photo.mtime_ns, Facts("JPEG", 32, 24), square)
+        squares = np.zeros((1, *recipe.size, 3), np.uint8)
+        return DecodedPhoto(digest, photo.size, photo.mtime_ns, Facts("JPEG", 32, 24), squares)
 
     def close(self) -> None: ...
 

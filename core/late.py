@@ -6,6 +6,7 @@ Importing numpy takes as long as checking 50,000 files, and a run without change
 from __future__ import annotations
 
 import importlib
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -14,4 +15,8 @@ class LateModule(ModuleType):
     """A stand-in for a module: `np = LateModule("numpy")`."""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(importlib.import_module(self.__name__), name)  # waits if another thread is importing it
+        module = self.__dict__.get("_module")
+        if module is None or sys.modules.get(self.__name__) is not module:
+            module = importlib.import_module(self.__name__)  # waits if another thread is importing it
+            self.__dict__["_module"] = module
+        return getattr(module, name)

@@ -35,7 +35,7 @@ SLOT_TAIL_BYTES = 12
 
 def crc_of(row: Vectors) -> int:
     """The checksum of one vector's bytes, which the catalogue keeps."""
-    return zlib.crc32(np.ascontiguousarray(row, dtype=np.float32).tobytes())
+    return zlib.crc32(np.ascontiguousarray(row, dtype=np.float32).data)
 
 
 class FlatVectors:
