@@ -60,7 +60,8 @@ def pristine(tmp_path_factory, model):
     photos = top / "photos"
     (photos / "more").mkdir(parents=True)
     for path in sorted(ALBUM.glob("*.jpg"))[:24]:
-        shutil.copy(path, photos if path.name < "b" else photos / "more")
+        with Image.open(path) as image:  # small: it is read hundreds of times
+            image.resize((96, 96)).save((photos if path.name < "b" else photos / "more") / path.name)
     for path in sorted(photos.glob("*.jpg"))[:4]:
         path.with_suffix(".txt").write_text(f"a picture of {path.stem}")
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 and no more")
