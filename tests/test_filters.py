@@ -4,6 +4,7 @@ what a catalogue of another user may hold."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import math
 import os
@@ -324,15 +325,18 @@ def name(draw) -> Asked:
     return asked, is_wanted
 
 
+@functools.cache
+def point(place: tuple[float, float]) -> tuple[float, float, float]:
+    north, east = math.radians(place[0]), math.radians(place[1])
+    return math.cos(north) * math.cos(east), math.cos(north) * math.sin(east), math.sin(north)
+
+
 def arc_km(one: tuple[float, float], other: tuple[float, float]) -> float:
     """By vectors, where the code goes by the haversine."""
 
-    def point(place: tuple[float, float]) -> np.ndarray:
-        north, east = math.radians(place[0]), math.radians(place[1])
-        return np.array([math.cos(north) * math.cos(east), math.cos(north) * math.sin(east), math.sin(north)])
-
-    a, b = point(one), point(other)
-    return 6_371.0088 * math.atan2(float(np.linalg.norm(np.cross(a, b))), float(a @ b))
+    (ax, ay, az), (bx, by, bz) = point(one), point(other)
+    cross = math.hypot(ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx)
+    return 6_371.0088 * math.atan2(cross, ax * bx + ay * by + az * bz)
 
 
 @st.composite
@@ -452,6 +456,7 @@ PATTERNS = (
 )  # fmt: skip
 
 
+@functools.cache
 def component_is_like(pattern: str, name: str) -> bool:
     for typed, character in (("[[]", "\x01"), ("[*]", "\x02")):
         pattern = pattern.replace(typed, character)
