@@ -435,7 +435,7 @@ class Bench:
         loading.load_model = lambda spec, **_: by_name[spec.name]
         self.witness = Witness({one.identity.fingerprint: one for one in (model, moved)})
         # One process reads the photos of all runs: starting one takes longer than a run.
-        self._workers = DecodePool(1)
+        self._workers = DecodePool(1, niceness=0)
         indexer.DecodePool = lambda *_, **__: contextlib.nullcontext(self._workers)
         # Checkpoints by number only: calls are counted, so nothing may depend on time.
         assert indexer.CHECKPOINT_PHOTOS and indexer.CHECKPOINT_SECONDS

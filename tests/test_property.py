@@ -110,14 +110,14 @@ class World:
     """The right vectors, by model and content hash."""
     texts: dict[tuple[str, bytes], np.ndarray]
     """By model and key."""
-    workers: DecodePool = field(default_factory=lambda: DecodePool(2))
+    workers: DecodePool = field(default_factory=lambda: DecodePool(2, niceness=0))
 
     def model_of(self, space: Space) -> str:
         return next(name for name, model in self.models.items() if model.identity == space.identity)
 
     def open_workers(self) -> DecodePool:
         if self.workers._is_closed:
-            self.workers = DecodePool(2)
+            self.workers = DecodePool(2, niceness=0)
         return self.workers
 
 
