@@ -35,6 +35,7 @@ from imgsearch.cli import app
 from imgsearch.core.errors import IndexNotFound
 from imgsearch.core.indexing import indexer
 from imgsearch.core.models import registry
+from imgsearch.core.photos import decode_pool
 from imgsearch.core.photos.decode_pool import DecodePool
 from imgsearch.core.search.grammar import explicit
 from imgsearch.core.search.options import SearchOptions
@@ -436,7 +437,7 @@ class Bench:
         self.witness = Witness({one.identity.fingerprint: one for one in (model, moved)})
         # One process reads the photos of all runs: starting one takes longer than a run.
         self._workers = DecodePool(1, niceness=0)
-        indexer.DecodePool = lambda *_, **__: contextlib.nullcontext(self._workers)
+        decode_pool.DecodePool = self._kept_workers
         # Checkpoints by number only: calls are counted, so nothing may depend on time.
         assert indexer.CHECKPOINT_PHOTOS and indexer.CHECKPOINT_SECONDS
         indexer.CHECKPOINT_PHOTOS, indexer.CHECKPOINT_SECONDS = PHOTOS_A_CHECKPOINT, 1e9
@@ -463,6 +464,11 @@ class Bench:
 
     def close(self) -> None:
         self._workers.close()
+
+    def _kept_workers(self, *_: object, **__: object) -> contextlib.nullcontext[DecodePool]:
+        if self._workers._is_closed:  # by a run that was stopped
+            self._workers = DecodePool(1, niceness=0)
+        return contextlib.nullcontext(self._workers)
 
     def _note_commit(self, space: Any) -> None:
         image = self.work / f"image {len(self.images)}"
