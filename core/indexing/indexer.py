@@ -223,14 +223,18 @@ class _Loop:
         from concurrent.futures import ThreadPoolExecutor, wait
 
         futures: deque[Future[_Prepared]] = deque()
+        ready = _SquareCount()
         assert self.space is not None
         known = _Contents(self.store, self.space)
         with contextlib.closing(known), ThreadPoolExecutor(self.workers.count, thread_name_prefix="read") as pool:
             try:
                 for item in todo:
                     futures.append(pool.submit(self._prepare, item, known))
-                    while len(futures) >= lookahead + self.workers.count or _count_ready(futures) > lookahead:
-                        yield from _next_of(futures)
+                    futures[-1].add_done_callback(ready.add)
+                    while len(futures) >= lookahead + self.workers.count or ready.squares > lookahead:
+                        for prepared in _next_of(futures):
+                            ready.remove(prepared)
+                            yield prepared
                 while futures:
                     yield from _next_of(futures)
             finally:
@@ -510,9 +514,24 @@ def _count_squares(items: Sequence[_Prepared]) -> int:
     return sum(len(item.squares) for item in items if item.squares is not None)
 
 
-def _count_ready(futures: Sequence[Future[_Prepared]]) -> int:
-    """The number of squares in memory."""
-    return _count_squares([future.result() for future in futures if future.done() and not future.exception()])
+class _SquareCount:
+    """The number of squares in memory, of files that are ready and not taken yet."""
+
+    def __init__(self) -> None:
+        self.squares = 0
+        self._lock = threading.Lock()
+
+    def add(self, future: Future[_Prepared]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            self._change(_count_squares([future.result()]))
+
+    def remove(self, item: _Prepared | None) -> None:
+        if item is not None:
+            self._change(-_count_squares([item]))
+
+    def _change(self, number: int) -> None:
+        with self._lock:
+            self.squares += number
 
 
 def _next_of(futures: deque[Future[_Prepared]]) -> Iterator[_Prepared | None]:
