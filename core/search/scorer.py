@@ -48,6 +48,8 @@ GRAPH_SECONDS_PER_QUERY = 2e-3
 
 # Up to this many products with one vector each are faster than one matrix product (bench/search.py).
 ONE_BY_ONE = 3
+# So few rows are multiplied by `best.products`, so that their scores do not depend on how they were found.
+FEW_ROWS = 4_096
 # Vectors are copied to be scored, instead of scored where they are, if the filters leave a smaller share of them.
 SPARSE = 1 / 8
 # The size of a graph's shortlist: exact scoring of it finds what an exact scan finds.
@@ -392,7 +394,10 @@ def _products(queries: Sequence[EncodedQuery], rows: Vectors) -> Scores:
     products = np.empty((len(directions), len(rows)), np.float32)
     if len(directions) <= ONE_BY_ONE:
         for direction, row in zip(directions, products, strict=True):
-            np.dot(rows, np.asarray(direction, np.float32), out=row)
+            if len(rows) <= FEW_ROWS:
+                row[:] = best.products(direction, rows)
+            else:
+                np.dot(rows, np.asarray(direction, np.float32), out=row)
     else:
         np.matmul(np.stack(directions), rows.T, out=products)
     return products
