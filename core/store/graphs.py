@@ -359,17 +359,26 @@ class Graphs:
                 if is_usable and graph.is_younger(min_age_seconds):
                     continue
                 if self.is_due(space, modality, graph, is_usable=is_usable):
-                    if not self._grow(space, modality, graph, rows(), stop):
+                    if not self._grow(space, modality, graph, rows(), stop, is_usable=is_usable):
                         return False
                 elif not is_usable:
                     graph.remove()
         return True
 
-    def _grow(self, space: Space, modality: Modality, graph: Graph, rows: Vectors, stop: Callable[[], bool]) -> bool:
-        """Add what is missing to the graph on disk, or make it anew. False if `stop` ended it early."""
+    def _grow(
+        self,
+        space: Space,
+        modality: Modality,
+        graph: Graph,
+        rows: Vectors,
+        stop: Callable[[], bool],
+        *,
+        is_usable: bool,
+    ) -> bool:
+        """Add what is missing to the graph on disk if it `is_usable`, or make it anew. False if `stop` ended it."""
         end = min(graph.end, space.slots)
-        slots = self._catalog.vectors.in_range(space.id, modality, graph.upto, end)
-        if not graph.load(space.generation, room=len(slots)):
+        slots = self._catalog.vectors.in_range(space.id, modality, graph.upto, end) if is_usable else []
+        if not (is_usable and graph.load(space.generation, room=len(slots))):
             slots = self._catalog.vectors.in_range(space.id, modality, graph.first, end)
             graph.create(len(slots))
         return graph.add(rows, slots, upto=end, generation=space.generation, stop=stop)
