@@ -11,15 +11,16 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from imgsearch.core.errors import IndexDamaged
 from imgsearch.core.late import LateModule
 from imgsearch.core.light_dataclass import dataclass
 from imgsearch.core.paths import processor_cores
-from imgsearch.core.writing import fsync_path, naming
+from imgsearch.core.writing import fsync_path
 
-from .files import open_regular, replace_file
+from .files import open_regular, replace_file, write_at
 from .vectors import ROWS_AT_ONCE, fault_in
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class ByteVectors:
             self._make(vectors, pictures)
         else:
             rows = self._mapped(info.count)
-            self._write(self.path, 8 * self.dim + info.count * self.dim, _encoded(rows, vectors, info.count))
+            write_at(self.path, 8 * self.dim + info.count * self.dim, _encoded(rows, vectors, info.count))
             self._save(ByteInfo(self.dim, len(vectors), info.first, info.head))
 
     def _make(self, vectors: Vectors, pictures: NDArray[np.int64]) -> None:
@@ -171,23 +172,9 @@ class ByteVectors:
         temporary = f"{self.path}.new"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-        self._write(temporary, 0, iter([head]))
-        self._write(temporary, len(head), _encoded(rows, vectors, 0))
+        write_at(temporary, 0, chain([head], _encoded(rows, vectors, 0)))
         os.replace(temporary, self.path)  # until the next line the checksum of centre and scale does not match
         self._save(ByteInfo(self.dim, len(vectors), len(vectors), zlib.crc32(head)))
-
-    def _write(self, path: str, offset: int, blocks: Iterator[bytes]) -> None:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            with naming(path):
-                for block in blocks:
-                    data = memoryview(block)
-                    while data:
-                        written = os.pwrite(descriptor, data, offset)
-                        data, offset = data[written:], offset + written
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def _save(self, info: ByteInfo) -> None:
         replace_file(self.info_path, json.dumps({name: getattr(info, name) for name in info.__slots__}).encode())

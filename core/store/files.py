@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 from imgsearch.core.errors import IndexDamaged
@@ -51,6 +51,21 @@ def write_durably(path: str, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_at(path: str, offset: int, blocks: Iterable[bytes]) -> None:
+    """Write blocks one after the other from that offset on, and make them durable. The rest of the file stays."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        with naming(path):
+            for block in blocks:
+                data = memoryview(block)
+                while data:
+                    written = os.pwrite(descriptor, data, offset)
+                    data, offset = data[written:], offset + written
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def list_paths(folder: str, is_wanted: Callable[[str], bool]) -> list[str]:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from imgsearch.core.errors import IndexDamaged
 from imgsearch.core.late import LateModule
 from imgsearch.core.types import Modality
-from imgsearch.core.writing import fsync_path, naming
+from imgsearch.core.writing import fsync_path
 
-from .files import open_regular, replace_file
+from .files import open_regular, replace_file, write_at
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,17 +47,7 @@ class FlatVectors:
 
     def append(self, at: int, rows: Vectors) -> None:
         """Write rows from slot `at` on and make them durable. Rows that an interrupted run left there are replaced."""
-        data = memoryview(np.ascontiguousarray(rows, dtype=np.float32).tobytes())
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            with naming(self.path):
-                offset = at * self.dim * 4
-                while data:
-                    written = os.pwrite(descriptor, data, offset)
-                    data, offset = data[written:], offset + written
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        write_at(self.path, at * self.dim * 4, [np.ascontiguousarray(rows, dtype=np.float32).tobytes()])
         if at == 0:  # the file's name must be durable too, even if an interrupted run made the file
             fsync_path(os.path.dirname(self.path))
 
