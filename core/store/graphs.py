@@ -200,7 +200,7 @@ class Graph:
         return set(self._index.get_ids_list())
 
     def create(self, room: int) -> None:
-        """Start an empty graph with room for so many vectors."""
+        """Start an empty graph with room for that many vectors."""
         import hnswlib
 
         self._index, self._loaded = hnswlib.Index(space="ip", dim=self.dim), None
