@@ -320,6 +320,7 @@ def test_the_part_of_a_panorama_that_was_found_is_framed(browser, tmp_path):
         assert frame["height"] == pytest.approx(whole["height"], abs=4)
         expect(page.locator("svg.region")).to_have_count(1)
         card.locator(".open").click()
+        page.locator("#large").evaluate("picture => picture.decode()")  # once it is loaded
         frame, whole = (page.locator(at).bounding_box() for at in (".stage .region rect", "#large"))
         assert frame["width"] == pytest.approx(whole["width"] / 8, abs=4)
         assert frame["x"] + frame["width"] == pytest.approx(whole["x"] + whole["width"], abs=4)
