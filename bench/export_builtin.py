@@ -1,4 +1,5 @@
-"""Makes the ONNX towers that ship with the built-in model: two small graphs that refer to its weights file.
+"""Makes what ships with the built-in model: its ONNX towers, two small graphs that refer to its weights file, and the
+vectors of the neutral phrases.
 
     python bench/export_builtin.py
 
@@ -20,7 +21,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from imgsearch.core.models import loading, onnx_export, registry
-from imgsearch.core.models.onnx_towers import MANIFEST, TOWERS
+from imgsearch.core.models.onnx_towers import MANIFEST, TOWERS, OnnxTowers
+from imgsearch.core.models.phrases import neutral_phrases, shipped_vectors
 
 WEIGHTS = "open_clip_model.safetensors"
 SUMS = "SHA256SUMS"
@@ -74,6 +76,17 @@ def write_sums(folder: str) -> None:
                 sums.write(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
 
 
+def write_phrases(towers: OnnxTowers, folder: str) -> None:
+    """The vectors of the neutral phrases in half precision, under their name."""
+    for name in os.listdir(folder):
+        if name.startswith("phrases-"):
+            os.unlink(os.path.join(folder, name))
+    phrases = neutral_phrases()
+    path = shipped_vectors(towers.manifest.fingerprint, phrases)
+    np.save(path, towers.embed_texts(phrases).astype(np.float16))
+    print(f"{path}: {os.path.getsize(path):,} bytes")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
@@ -102,6 +115,7 @@ def main() -> None:
         assert not (why := onnx_export.disagreement(made, model, embedder, name)), why
     with open(os.path.join(folder, MANIFEST), "w", encoding="utf-8") as file:
         file.write(made.manifest.to_json() + "\n")
+    write_phrases(made, folder)
     write_sums(folder)
 
 

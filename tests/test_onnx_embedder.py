@@ -13,7 +13,8 @@ import pytest
 
 from imgsearch.cli import loading
 from imgsearch.core.errors import ModelError
-from imgsearch.core.models import onnx_embedder, onnx_towers, registry
+from imgsearch.core.light_dataclass import replace
+from imgsearch.core.models import onnx_embedder, onnx_towers, phrases, registry
 from imgsearch.core.models.onnx_embedder import OnnxEmbedder
 from imgsearch.core.models.onnx_towers import OnnxError, OnnxTowers
 from imgsearch.core.types import SpaceIdentity
@@ -57,6 +58,35 @@ def test_its_vectors_are_those_of_the_model(model) -> None:
     texts = ["a red apple", "", "two dogs on a beach " * 20]
     assert ((embedder.embed_texts(texts) * model.embed_texts(texts)).sum(axis=1) > 0.9999).all()
     assert embedder.embed_images(squares[:0]).shape == (0, model.dim)
+
+
+def test_the_neutral_phrases_ship_with_the_vectors_that_the_tower_gives(monkeypatch, tmp_path: Path) -> None:
+    embedder = found()
+    assert embedder is not None
+    texts = phrases.neutral_phrases()
+    own = OnnxTowers.find(embedder.identity.fingerprint).embed_texts(texts)
+    shipped = phrases.neutral_vectors(embedder.identity, lambda: pytest.fail("they were embedded"))
+    assert shipped.dtype == np.float32
+    assert np.abs(shipped - own).max() < 0.0005  # half precision
+    assert np.abs(np.linalg.norm(shipped, axis=1) - 1).max() < 1e-6
+
+    loads = []
+
+    def load():
+        loads.append(1)
+        return embedder
+
+    another = replace(embedder.identity, fingerprint="another model")
+    assert np.array_equal(phrases.neutral_vectors(another, load), own)
+    monkeypatch.setattr(phrases, "neutral_phrases", lambda: ["one more", *texts])
+    assert len(phrases.neutral_vectors(embedder.identity, load)) == 1 + len(texts)
+    monkeypatch.setattr(phrases, "neutral_phrases", lambda: texts)
+    whole = Path(phrases.shipped_vectors(embedder.identity.fingerprint, texts)).read_bytes()
+    for damaged in (b"", whole[:-1], whole[:60], b"nonsense" * 100):
+        (tmp_path / "damaged.npy").write_bytes(damaged)
+        monkeypatch.setattr(phrases, "shipped_vectors", lambda *of: tmp_path / "damaged.npy")
+        assert np.array_equal(phrases.neutral_vectors(embedder.identity, load), own)
+    assert len(loads) == 6
 
 
 def test_index_and_queries_import_no_torch(tmp_path: Path) -> None:

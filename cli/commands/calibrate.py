@@ -22,7 +22,7 @@ def calibrate(
     from imgsearch.cli.loading import embedder_of, open_to_write
     from imgsearch.core.errors import UsageError
     from imgsearch.core.indexing.indexer import live_pictures, renew_calibration
-    from imgsearch.core.models.phrases import neutral_phrases
+    from imgsearch.core.models.phrases import neutral_vectors
     from imgsearch.core.search.encoding import correct_hubness, corrects_hubness
 
     with open_to_write(index, wait=wait) as store:
@@ -31,7 +31,7 @@ def calibrate(
         if not live:
             raise UsageError("no photos to measure", hint="index some first: imgsearch index FOLDER")
         load = embedder_of(space, device=device, offline=offline)
-        measured = renew_calibration(store, space, live, lambda: load().embed_texts(neutral_phrases()))
+        measured = renew_calibration(store, space, live, lambda: neutral_vectors(space.identity, load))
         if hubness is not None:
             correct_hubness(store, space, is_on=hubness)
         is_on = corrects_hubness(store, space)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from imgsearch.core.errors import IndexDamaged, UsageError
 from imgsearch.core.late import LateModule
 from imgsearch.core.models.onnx_embedder import OnnxEmbedder
-from imgsearch.core.models.phrases import neutral_phrases
+from imgsearch.core.models.phrases import neutral_vectors
 from imgsearch.core.paths import has_picture_extension, is_network_filesystem, printable
 from imgsearch.core.photos import gazetteer, timezones
 from imgsearch.core.photos.codecs import codecs, version_of
@@ -458,11 +458,11 @@ class _Loop:
         live = live_pictures(self.store, space)
         if live and (calibration is None or calibration.is_due(len(live))):
             with self._timed("write"):
-                renew_calibration(self.store, space, live, self._phrases)
+                renew_calibration(self.store, space, live, lambda: self._phrases(space))
 
-    def _phrases(self) -> Vectors:
+    def _phrases(self, space: Space) -> Vectors:
         with self._timed("embed"):
-            return self._load().embed_texts(neutral_phrases())
+            return neutral_vectors(space.identity, self._load)
 
 
 def live_pictures(store: Store, space: Space) -> list[int]:
@@ -472,7 +472,7 @@ def live_pictures(store: Store, space: Space) -> list[int]:
 
 
 def renew_calibration(store: Store, space: Space, live: Sequence[int], phrases: Callable[[], Vectors]) -> Calibration:
-    """Measure a space by its live pictures, at least one; `phrases` embeds the neutral ones where that was not done."""
+    """Measure a space by its live pictures, at least one; `phrases` gives the neutral ones where it has none."""
     try:
         known = store.calibration(space)
     except IndexDamaged:  # the new calibration does not need the old one
