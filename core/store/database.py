@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .connection import as_index_error
 from .records import at_or_below
-
-if TYPE_CHECKING:
-    import sqlite_utils
 
 
 class Database:
@@ -22,13 +18,6 @@ class Database:
         self.path = path
         self._connection = connection
         self._functions: set[str] = set()
-
-    @functools.cached_property
-    def _writer(self) -> sqlite_utils.Database:
-        """Imported late: most runs write no row through it, and the import takes as long as reading 50,000 rows."""
-        import sqlite_utils
-
-        return sqlite_utils.Database(self._connection)
 
     def close(self) -> None:
         self._connection.close()
@@ -121,11 +110,20 @@ class Database:
     def executemany(self, sql: str, parameters: Iterable[Mapping[str, Any] | Sequence[Any]], /) -> None:
         self._connection.executemany(sql, parameters)
 
-    def upsert(self, table: str, row: dict[str, Any], *, pk: str | tuple[str, ...]) -> None:
-        self._writer.table(table).upsert(row, pk=pk)
+    def upsert(self, table: str, row: Mapping[str, Any], *, key: Sequence[str]) -> None:
+        """Insert a row, or change the one that has the same `key` columns."""
+        columns, values = ", ".join(row), ", ".join(f":{column}" for column in row)
+        changes = ", ".join(f"{column} = excluded.{column}" for column in row if column not in key)
+        self.execute(
+            f"insert into {table} ({columns}) values ({values}) "  # noqa: S608 - names of ours
+            f"on conflict ({', '.join(key)}) do update set {changes}",
+            row,
+        )
 
-    def update(self, table: str, row_id: int | str, values: dict[str, Any]) -> None:
-        self._writer.table(table).update(row_id, values)
+    def update(self, table: str, row_id: int | str, values: Mapping[str, Any]) -> None:
+        """Change columns of the row with this `id`."""
+        changes = ", ".join(f"{column} = :{column}" for column in values)
+        self.execute(f"update {table} set {changes} where id = :id", {**values, "id": row_id})  # noqa: S608
 
     def define_function(self, name: str, function: Callable[..., Any]) -> None:
         """Let SQL call a function by that name; a second definition is ignored. Its arguments may be any values that
@@ -139,7 +137,7 @@ class Database:
         return value
 
     def set_info(self, key: str, value: str) -> None:
-        self.upsert("info", {"key": key, "value": value}, pk="key")
+        self.upsert("info", {"key": key, "value": value}, key=("key",))
 
     def edition(self) -> int:
         """Incremented by every transaction."""
@@ -147,7 +145,7 @@ class Database:
 
     def vacuum(self) -> None:
         with self._named_errors():
-            self._writer.vacuum()
+            self._connection.execute("vacuum")
             # Best effort: not worth waiting for a slow reader.
             self._connection.execute("pragma busy_timeout = 100")
             self._connection.execute("pragma wal_checkpoint(truncate)")

@@ -81,7 +81,7 @@ class FailureTable:
                 "is_silent": int(is_silent),
                 "failed_at": now(),
             },
-            pk=("root_id", "folder", "name"),
+            key=("root_id", "folder", "name"),
         )
         # The photo indexed here had other bytes, which are gone now; or it is the video of a Live Photo, whose picture
         # came later.

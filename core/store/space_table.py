@@ -72,7 +72,7 @@ class SpaceTable:
                 "details": json.dumps(identity.details, sort_keys=True),
                 "created_at": now(),
             },
-            pk="id",
+            key=("id",),
         )
 
     def update(self, space_id: str, **values: Any) -> None:
@@ -126,7 +126,7 @@ class SpaceTable:
                 "low_text": calibration.low_text,
                 "phrases": calibration.phrases.astype(np.float32).tobytes(),
             },
-            pk="space_id",
+            key=("space_id",),
         )
 
     def delete_calibration(self, space_id: str) -> None:
