@@ -1,10 +1,10 @@
-"""Makes what ships with the built-in model: its ONNX towers, two small graphs that refer to its weights file, and the
-vectors of the neutral phrases.
+"""Makes what ships with the built-in model: its image tower, a small graph that refers to its weights file; what says
+how numpy runs its text tower from that file; and the vectors of the neutral phrases.
 
     python bench/export_builtin.py
 
-The weights are not copied. Each tensor of a graph refers to its position in open_clip_model.safetensors, where it is in
-half precision, and is widened when it is used. Run this after a change of the built-in model or of FORMAT in
+The weights are not copied. Each tensor of the graph refers to its position in open_clip_model.safetensors, where it is
+in half precision, and is widened when it is used. Run this after a change of the built-in model or of FORMAT in
 `core/models/onnx_towers.py`; tests/test_onnx_towers.py checks the result against the model.
 """
 
@@ -56,15 +56,7 @@ def point_into(graph: onnx.GraphProto, places: dict[bytes, tuple[int, int]]) -> 
         weights.data_location = TensorProto.EXTERNAL
         for key, value in (("location", WEIGHTS), ("offset", place[0]), ("length", place[1])):
             weights.external_data.add(key=key, value=str(value))
-        users = [node for node in graph.node if wide in node.input]
-        if [node.op_type for node in users] == ["Gather"]:  # only the rows of the token table that are used are widened
-            (user,) = users
-            rows = user.output[0]
-            user.input[0], user.output[0] = narrow, f"{rows}.half"
-            at = list(graph.node).index(user) + 1
-            graph.node.insert(at, helper.make_node("Cast", [f"{rows}.half"], [rows], to=TensorProto.FLOAT))
-        else:
-            graph.node.insert(0, helper.make_node("Cast", [narrow], [wide], to=TensorProto.FLOAT))
+        graph.node.insert(0, helper.make_node("Cast", [narrow], [wide], to=TensorProto.FLOAT))
 
 
 def write_sums(folder: str) -> None:
@@ -94,21 +86,20 @@ def main() -> None:
     embedder = loading.load(registry.parse(registry.BUILTIN), device="cpu")
     assert embedder.reload is not None
     model = embedder.reload().eval().requires_grad_(False)
-    places = tensors(os.path.join(folder, WEIGHTS))
-    for name in TOWERS:
-        path = os.path.join(folder, f"{name}.onnx")
-        onnx_export.trace(onnx_export.tower_of(model, embedder, name), path, keep_weights=True)
-        traced = onnx.load(path)
-        point_into(traced.graph, places)
-        onnx.save(traced, path)
-        print(f"{path}: {os.path.getsize(path):,} bytes")
+    path = os.path.join(folder, "image.onnx")
+    onnx_export.trace(onnx_export.tower_of(model, embedder, "image"), path, keep_weights=True)
+    traced = onnx.load(path)
+    point_into(traced.graph, tensors(os.path.join(folder, WEIGHTS)))
+    onnx.save(traced, path)
+    print(f"{path}: {os.path.getsize(path):,} bytes")
     onnx_export.write_merges(embedder.tokenizer, folder)
     made = onnx_export.with_manifest(
         embedder,
         model,
         folder,
         {},
-        only=(*(f"{name}.onnx" for name in TOWERS), "merges.txt", WEIGHTS, *EARLIER.values()),
+        only=("image.onnx", "merges.txt", WEIGHTS, *EARLIER.values()),
+        text_weights=WEIGHTS,
     )
     made.manifest.earlier.update(EARLIER)
     for name in TOWERS:

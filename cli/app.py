@@ -20,6 +20,9 @@ EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 # Python collects garbage after every 700 objects, and there is none during a start: 30 of 445 ms of a refresh.
 GARBAGE_THRESHOLDS = 20_000, 20, 20
+# OpenBLAS, which comes with numpy, starts a thread per core and lets them spin: .1 s of every core, and more than ten
+# times as long for a small product on a busy machine. Only these commands multiply matrices that are large enough.
+MULTIPLYING = "dupes", "eval"
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -28,6 +31,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     _open_closed_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
+    if not set(MULTIPLYING).intersection(arguments[:1]):
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     code = exit_code(arguments)
     if "torch" not in sys.modules:  # torch prints warnings about objects that are left
         gc.freeze()  # a last collection of all modules would take noticeable time

@@ -1,4 +1,4 @@
-"""One file with the ONNX towers of a model, to take them to a machine that has no torch.
+"""One file with the towers of a model, to take them to a machine that has no torch.
 
 An uncompressed tar file: the manifest first, then the files that it lists, in its order. The same towers always make
 the same bytes. A file to import is not trusted: it is read once, in order, in bounded memory, and only regular files
@@ -16,7 +16,7 @@ import re
 import shutil
 import stat
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from imgsearch.core.paths import printable, size
 
 from .onnx_towers import FORMAT, MANIFEST, TOWERS, Manifest, OnnxError, OnnxTowers, towers_folder
 from .registry import BUILTIN, ModelSpec, weights_digest
+from .text_tower import TextConfig
 from .towers_cache import publish, temporary_folder
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def _is_sane(manifest: Manifest) -> bool:
         and recipe.resize_mode in ("shortest", "longest", "squash")
         and type(recipe.fill_color) is int
         and manifest.clean in ("", "lower", "whitespace", "canonicalize")
-        and isinstance(manifest.is_causal, bool)
+        and (manifest.text is None or _is_sane_text(manifest.text, manifest.files))
         and set(manifest.lacking) <= set(TOWERS)
         and all(isinstance(each, str) for pair in texts.items() for each in pair)
         and len(manifest.files) <= MAX_FILES
@@ -256,6 +257,16 @@ def _is_sane(manifest: Manifest) -> bool:
         and set(manifest.sha256) == set(manifest.files)
         and all(type(length) is int and length >= 0 for length in manifest.files.values())
         and all(map(_is_digest, manifest.sha256.values()))
+    )
+
+
+def _is_sane_text(text: TextConfig, files: Mapping[str, int]) -> bool:
+    return (
+        text.weights in files
+        and _is_count(text.heads)
+        and _is_count(text.layers)
+        and text.activation in ("gelu", "quick_gelu")
+        and 0 < text.epsilon < 1
     )
 
 

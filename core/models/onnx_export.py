@@ -1,16 +1,18 @@
-"""Writes the two towers of a loaded model as ONNX files, and keeps those whose vectors agree with the model's."""
+"""Writes the two towers of a loaded model as files, and keeps those whose vectors agree with the model's."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np  # noqa: TID253
+import safetensors.torch
 import torch  # noqa: TID253
 
 from imgsearch.core.photos.decode_pool import memory_available
@@ -25,13 +27,13 @@ from .onnx_towers import (
     OnnxTowers,
     Tower,
     libraries,
-    packed,
     runtime,
     session,
     towers_folder,
 )
 from .phrases import neutral_phrases
 from .registry import weights_digest
+from .text_tower import Activation, TextConfig
 from .towers_cache import publish, temporary_folder
 
 if TYPE_CHECKING:
@@ -48,7 +50,14 @@ NASTY_TEXTS = (
     "sunset " * 100,
 )
 PROBE_SQUARES = 3
+PLAIN_TENSORS = (
+    r"(token_embedding\.weight|positional_embedding|text_projection(\.weight|\.bias)?|ln_final\.(weight|bias)"
+    r"|transformer\.resblocks\.\d+\.(ln_1|ln_2|mlp\.c_fc|mlp\.c_proj|attn\.out_proj)\.(weight|bias)"
+    r"|transformer\.resblocks\.\d+\.attn\.in_proj_(weight|bias))"
+)
+"""The tensors of a text tower that `text_tower` knows."""
 OPSET = 20
+TEXT_WEIGHTS = "text.safetensors"
 # Multiples of the weights' size. On disk: the towers, and the raw export of the larger one. In memory: a second copy of
 # the model, and the exporter's copies of a tower.
 SPACE_NEEDED = 2.5
@@ -89,7 +98,10 @@ def _write(embedder: OpenClipEmbedder, model: Any, folder: str) -> OnnxTowers:
         try:
             if name == "text":
                 write_merges(embedder.tokenizer, folder)
-            _make(tower_of(model, embedder, name), folder, name)
+            if name == "text" and (plain := plain_text(model)):
+                safetensors.torch.save_file(plain[1], os.path.join(folder, TEXT_WEIGHTS))
+            else:
+                _make(tower_of(model, embedder, name), folder, name)
         except (OSError, MemoryError):
             raise
         except Exception as error:  # torch's exporter raises all kinds of errors
@@ -101,7 +113,7 @@ def _write(embedder: OpenClipEmbedder, model: Any, folder: str) -> OnnxTowers:
         if name not in missing and (why := disagreement(towers, model, embedder, name)):
             missing[name] = why
     for name in missing:
-        for file_name in (f"{name}.onnx", f"{name}.onnx.data"):
+        for file_name in (f"{name}.onnx", f"{name}.onnx.data", f"{name}.safetensors"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(folder, file_name))
     towers = with_manifest(embedder, model, folder, missing)
@@ -117,16 +129,18 @@ def with_manifest(
     missing: dict[Tower, str],
     *,
     only: Collection[str] | None = None,
+    text_weights: str = TEXT_WEIGHTS,
 ) -> OnnxTowers:
     """The towers in a folder, with a manifest that is not written yet."""
     names = [name for name in sorted(os.listdir(folder)) if name != MANIFEST and (only is None or name in only)]
+    plain = plain_text(model) if text_weights in names else None
     manifest = Manifest(
         fingerprint=embedder.identity.fingerprint,
         dim=embedder.dim,
         recipe=embedder.recipe,
         context_length=embedder.context_length,
         clean=_cleaning(embedder.tokenizer) or "",
-        is_causal=is_causal(model),
+        text=replace(plain[0], weights=text_weights) if plain else None,
         lacking={str(name): why for name, why in missing.items()},
         files={name: os.path.getsize(os.path.join(folder, name)) for name in names},
         made_with=libraries(),
@@ -140,28 +154,36 @@ def with_manifest(
 # The towers
 
 
-class _Causal(torch.nn.Module):
-    """A causal text tower over one sequence of all texts, in which no token sees another text.
+def plain_text(model: Any) -> tuple[TextConfig, dict[str, torch.Tensor]] | None:
+    """The causal text tower of a model and its weights, if it has only the parts that `text_tower` knows."""
+    if not is_causal(model):
+        return None
+    tower = CausalText(model).tower
+    blocks = tower.transformer.resblocks
+    norms = {(block.ln_1.eps, block.ln_2.eps) for block in blocks} | {(tower.ln_final.eps,) * 2}
+    activations = {_activation(block.mlp.gelu) for block in blocks}
+    if len(norms) > 1 or len(activations) > 1 or not (activation := activations.pop()):
+        return None
+    prefixes = "token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection"
+    is_whole_model = tower is model
+    weights = {
+        name: tensor.float().contiguous()
+        for name, tensor in tower.state_dict().items()
+        if name != "attn_mask" and (not is_whole_model or name.startswith(prefixes))
+    }
+    if not all(map(re.compile(PLAIN_TENSORS).fullmatch, weights)) or blocks[0].attn.in_proj_weight is None:
+        return None
+    return TextConfig(TEXT_WEIGHTS, blocks[0].attn.num_heads, len(blocks), activation, norms.pop()[0]), weights
 
-    Without an axis for the texts the graph is half as long, and the loading time of ONNX Runtime is quadratic in that.
-    """
 
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.causal = CausalText(model)
-
-    def forward(
-        self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, last: torch.Tensor
-    ) -> torch.Tensor:
-        tower = self.causal.tower
-        x = tower.token_embedding(ids) + tower.positional_embedding[positions]
-        for block in tower.transformer.resblocks:
-            x = block(x, attn_mask=mask)
-        return _unit(self.causal.project(tower.ln_final(x[last])))
+def _activation(module: torch.nn.Module) -> Activation | None:
+    if isinstance(module, torch.nn.GELU):
+        return "gelu" if module.approximate == "none" else None
+    return "quick_gelu" if type(module).__name__ == "QuickGELU" else None
 
 
 class _Text(torch.nn.Module):
-    """Any other text tower, always with all tokens."""
+    """A text tower that numpy does not run, always with all tokens."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -205,12 +227,7 @@ def tower_of(model: Any, embedder: OpenClipEmbedder, name: Tower) -> Traceable:
         square = torch.zeros(1, *embedder.recipe.size, 3, dtype=torch.uint8)
         return Traceable(_Image(model, embedder), {"squares": square}, {})
     ids = torch.zeros(2, embedder.context_length, dtype=torch.long)
-    if not is_causal(model):
-        return Traceable(_Text(model), {"ids": ids}, {"ids": {0: "texts"}})
-    inputs = {name: torch.from_numpy(array) for name, array in packed([[1] * 9, [1] * 5]).items()}
-    tokens = {0: "tokens"}
-    axes = {"ids": tokens, "positions": tokens, "mask": {0: "tokens", 1: "seen"}, "last": {0: "texts"}}
-    return Traceable(_Causal(model), inputs, axes)
+    return Traceable(_Text(model), {"ids": ids}, {"ids": {0: "texts"}})
 
 
 def _make(tower: Traceable, folder: str, name: Tower) -> None:

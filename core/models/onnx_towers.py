@@ -1,7 +1,8 @@
 """Embeds a query without torch, whose import alone takes longer than a whole search.
 
-The two towers of a model are ONNX files in the user's cache, written once by `core/models/onnx_export.py` for one
-fingerprint. ONNX Runtime maps their weights into memory instead of reading them. The only file that names onnxruntime.
+The two towers of a model are files in the user's cache, written once by `core/models/onnx_export.py` for one
+fingerprint. ONNX Runtime runs the image tower, and a text tower that is not causal; numpy runs a causal one. Both map
+the weights into memory instead of reading them. The only file that names onnxruntime.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from imgsearch.core.types import Embedder, Recipe, SpaceIdentity
 
 from .query_cache import QueryCache
 from .registry import ModelSpec, config_digest, weights_are
+from .text_tower import TextConfig, TextTower
 from .tokens import Tokenizer
+from .weights_file import WeightsError, WeightsFile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +41,7 @@ else:  # the towers start to load before it is needed
 Tower = Literal["text", "image"]
 TOWERS: tuple[Tower, ...] = ("text", "image")
 
-FORMAT = 1
+FORMAT = 2
 """Files with another format number are made again."""
 SHIPPED = os.path.join(os.path.dirname(__file__), "builtin_model")
 """The towers of the built-in model, made by bench/export_builtin.py."""
@@ -47,8 +50,8 @@ MERGES = "merges.txt"
 
 # A call with more texts is not a user's query, and is not cached.
 MAX_CACHED_TEXTS = 32
-# The most tokens in one run of a tower: each token is compared with all others of the run.
-MAX_TOKENS = 512
+# Texts in one run of a tower of ONNX Runtime.
+TEXTS_AT_ONCE = 8
 
 
 class OnnxError(Exception):
@@ -69,8 +72,8 @@ class Manifest:
     recipe: Recipe
     context_length: int
     clean: str
-    is_causal: bool
-    """No token of a text sees later ones, so that a text may be cut after its end token."""
+    text: TextConfig | None
+    """How numpy runs the text tower. None: it is an ONNX file."""
     lacking: dict[str, str]
     """Missing tower -> reason."""
     files: dict[str, int]
@@ -98,7 +101,8 @@ class Manifest:
         if not all(os.path.basename(name) == name for name in [*record["files"], *record["lacking"]]):
             raise ValueError("a name with a folder")
         recipe: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in record["recipe"].items()}
-        return cls(**{**record, "recipe": Recipe(**recipe)})
+        tower = record["text"] and TextConfig(**record["text"])
+        return cls(**{**record, "recipe": Recipe(**recipe), "text": tower})
 
 
 def towers_folder(fingerprint: str) -> str:
@@ -181,6 +185,10 @@ class OnnxTowers:
     def has(self, tower: Tower) -> bool:
         return tower not in self.manifest.lacking
 
+    def needs_runtime(self, tower: Tower) -> bool:
+        """Whether ONNX Runtime runs the tower."""
+        return tower == "image" or self.manifest.text is None
+
     @property
     def dim(self) -> int:
         """Of the vectors that come out."""
@@ -193,14 +201,12 @@ class OnnxTowers:
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """float32 (n, dim), unit length. Raises OnnxError."""
-        token_lists = [self._tokens(text.encode("utf-8", "replace").decode("utf-8")) for text in texts]
-        vectors = np.empty((len(texts), self.manifest.dim), np.float32)
-        by_length = sorted(range(len(texts)), key=lambda i: len(token_lists[i]))
-        while by_length:
-            count = max(1, MAX_TOKENS // len(token_lists[by_length[-1]]))
-            by_length, chosen = by_length[:-count], by_length[-count:]
-            tokens = [token_lists[i] for i in chosen]
-            vectors[chosen] = self._run("text", **(packed(tokens) if self.manifest.is_causal else self._padded(tokens)))
+        token_lists = [self._tokenizer(text.encode("utf-8", "replace").decode("utf-8")) for text in texts]
+        if self.manifest.text:
+            vectors = self._text_vectors(token_lists)
+        else:
+            parts = [token_lists[start : start + TEXTS_AT_ONCE] for start in range(0, len(texts), TEXTS_AT_ONCE)]
+            vectors = np.concatenate([self._run("text", ids=self._padded(part)) for part in parts])
         return self.translated(vectors, "text")
 
     def embed_images(self, squares: Squares) -> Vectors:
@@ -233,7 +239,13 @@ class OnnxTowers:
             raise OnnxError(self.manifest.lacking[tower])
         with self._loading:
             if tower not in self._towers:
-                self._towers[tower] = session(os.path.join(self.path, f"{tower}.onnx"))
+                if self.needs_runtime(tower):
+                    self._towers[tower] = session(os.path.join(self.path, f"{tower}.onnx"))
+                else:
+                    assert self.manifest.text
+                    with _damage():
+                        file = WeightsFile(os.path.join(self.path, self.manifest.text.weights))
+                    self._towers[tower] = TextTower(file, self.manifest.text)
             return self._towers[tower]
 
     def remove(self) -> None:
@@ -246,15 +258,18 @@ class OnnxTowers:
                     os.unlink(os.path.join(self.path, name))
             os.rmdir(self.path)
 
-    def _tokens(self, text: str) -> list[int]:
-        tokens = self._tokenizer(text)
-        return tokens[: tokens.index(self._tokenizer.end) + 1] if self.manifest.is_causal else tokens
+    def _text_vectors(self, token_lists: Sequence[list[int]]) -> Vectors:
+        tower: TextTower = self.load("text")
+        with _damage(), np.errstate(all="ignore"):
+            vectors = tower([tokens[: tokens.index(self._tokenizer.end) + 1] for tokens in token_lists])
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return self._finite(vectors)
 
-    def _padded(self, token_lists: Sequence[list[int]]) -> dict[str, Any]:
+    def _padded(self, token_lists: Sequence[list[int]]) -> Any:
         ids = np.zeros((len(token_lists), self.manifest.context_length), np.int64)
         for row, tokens in zip(ids, token_lists, strict=True):
             row[: len(tokens)] = tokens
-        return {"ids": ids}
+        return ids
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
@@ -267,7 +282,10 @@ class OnnxTowers:
         return Tokenizer(merges, context_length=self.manifest.context_length, clean=clean)
 
     def _run(self, tower: Tower, **inputs: Any) -> Vectors:
-        vectors = run(self.load(tower), **inputs)
+        return self._finite(run(self.load(tower), **inputs))
+
+    @staticmethod
+    def _finite(vectors: Vectors) -> Vectors:
         if not np.isfinite(vectors).all():
             raise OnnxError("a vector that is not finite", is_damage=True)
         return vectors
@@ -284,19 +302,15 @@ def libraries() -> str:
     return ", ".join(f"{name} {version_of(name)}" for name in ("torch", "open_clip_torch", "onnxruntime"))
 
 
-def packed(token_lists: Sequence[list[int]]) -> dict[str, Any]:
-    """Texts in one sequence, the input of a causal tower: token ids and their positions (tokens), the attention mask
-    (tokens, tokens), and the index of each text's last token (texts)."""
-    lengths = [len(tokens) for tokens in token_lists]
-    text = np.repeat(np.arange(len(lengths)), lengths)
-    positions = np.concatenate([np.arange(length) for length in lengths])
-    sees = (text[:, None] == text) & (positions[:, None] >= positions)
-    return {
-        "ids": np.concatenate(token_lists).astype(np.int64),
-        "positions": positions.astype(np.int64),
-        "mask": np.where(sees, np.float32(0), np.float32(-np.inf)),
-        "last": np.cumsum(lengths).astype(np.int64) - 1,
-    }
+@contextlib.contextmanager
+def _damage() -> Iterator[None]:
+    """Turns what numpy and the weights file raise into OnnxError."""
+    try:
+        yield
+    except MemoryError as error:
+        raise OnnxError("not enough memory") from error
+    except (WeightsError, ValueError, IndexError) as error:  # tensors of other shapes than the tower needs
+        raise OnnxError(str(error), is_damage=True) from error
 
 
 def _onnx_error(error: BaseException) -> OnnxError:
@@ -391,7 +405,7 @@ class QueryEmbedder:
         """Load the tower in the background, unless all `texts` are cached."""
         self._look_up(texts)
         is_needed = tower == "image" or any(text not in self._known for text in texts)
-        if is_needed and self._towers and self._towers.has(tower):
+        if is_needed and self._towers and self._towers.has(tower) and self._towers.needs_runtime(tower):
             with contextlib.suppress(Exception):  # the same error comes when the tower is used
                 runtime()
                 # Not a daemon: onnxruntime aborts a process that exits while it loads.

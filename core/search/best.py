@@ -8,12 +8,13 @@ multiply.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np  # noqa: TID253
 
 from imgsearch.core.light_dataclass import dataclass
+from imgsearch.core.paths import processor_cores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     Scores = NDArray[np.float32]
     Slots = NDArray[np.int64]
+
+Result = TypeVar("Result")
 
 # The size of a shortlist, and how many times its largest error the products outside are below the last wanted one.
 SHORTLIST = 200
@@ -43,10 +46,34 @@ def best_slots(directions: Sequence[Vectors], rows: Vectors, slots: Slots, count
     Only `slots`, which are in order, are multiplied. NaN counts as highest.
     """
     queries = np.stack(directions).astype(np.float32, copy=False)
-    best = _Best(len(queries), count)
-    for chosen, block in _blocks(rows, slots):
-        best.add(chosen, queries @ block.T)
-    return best.each()
+
+    def best_of(part: slice) -> _Best:
+        best = _Best(len(queries), count)
+        for chosen, block in _blocks(rows, slots[part]):
+            best.add(chosen, queries @ block.T)
+        return best
+
+    first, *others = in_parts(best_of, len(slots))
+    for other in others:
+        first.add_all(other)
+    return first.each()
+
+
+def in_parts(work: Callable[[slice], Result], count: int) -> list[Result]:
+    """The results of work on parts of that many rows, in order, on all cores. BLAS has only one thread (cli/app.py)."""
+
+    def quiet(part: slice) -> Result:
+        with np.errstate(all="ignore"):  # it holds for one thread
+            return work(part)
+
+    parts = max(1, min(processor_cores(), count // ROWS_AT_ONCE))
+    if parts == 1:
+        return [quiet(slice(0, count))]
+    from concurrent.futures import ThreadPoolExecutor
+
+    ends = [count * n // parts for n in range(parts + 1)]
+    with ThreadPoolExecutor(parts) as pool:
+        return list(pool.map(quiet, map(slice, ends, ends[1:])))
 
 
 def products(direction: Vectors, rows: Vectors) -> Scores:
@@ -113,6 +140,9 @@ class _Best:
         self._found.append(_Found(queries, slots[columns], products.ravel()[at]))
         if sum(len(found.queries) for found in self._found) > SLACK * self._count * len(self._cuts):
             self._drop_the_rest()
+
+    def add_all(self, other: _Best) -> None:
+        self._found += other._found
 
     def _drop_the_rest(self) -> None:
         queries, slots, products = (

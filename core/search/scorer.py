@@ -392,14 +392,19 @@ def _products(queries: Sequence[EncodedQuery], rows: Vectors) -> Scores:
     """The dot product of each direction of the queries with each row: float32, (directions, rows)."""
     directions = [direction for query in queries for direction in query.directions]
     products = np.empty((len(directions), len(rows)), np.float32)
-    if len(directions) <= ONE_BY_ONE:
+    if len(directions) <= ONE_BY_ONE and len(rows) <= FEW_ROWS:
         for direction, row in zip(directions, products, strict=True):
-            if len(rows) <= FEW_ROWS:
-                row[:] = best.products(direction, rows)
-            else:
-                np.dot(rows, np.asarray(direction, np.float32), out=row)
-    else:
-        np.matmul(np.stack(directions), rows.T, out=products)
+            row[:] = best.products(direction, rows)
+        return products
+
+    def multiply(part: slice) -> None:
+        if len(directions) <= ONE_BY_ONE:
+            for direction, row in zip(directions, products, strict=True):
+                np.dot(rows[part], np.asarray(direction, np.float32), out=row[part])
+        else:
+            np.matmul(np.stack(directions), rows[part].T, out=products[:, part])
+
+    best.in_parts(multiply, len(rows))
     return products
 
 

@@ -1,0 +1,75 @@
+"""Reads a safetensors file with numpy. The library for it is not part of a light installation, and loads more slowly.
+
+Format: https://huggingface.co/docs/safetensors/index#format
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+from typing import TYPE_CHECKING, Any
+
+from imgsearch.core.late import LateModule
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = LateModule("numpy")
+
+# The format itself allows 100 MB, for models with more tensors than any that is read here.
+MAX_HEADER = 10_000_000
+_DTYPES = {"F16": "<f2", "F32": "<f4"}
+
+
+class WeightsError(Exception):
+    """Not a safetensors file, damaged, or without a tensor that is needed."""
+
+
+class WeightsFile:
+    """The tensors of a safetensors file, mapped into memory. Raises WeightsError, also for what OSError means."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            with open(path, "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                head = file.read(8)
+                length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+                if not 2 <= length <= min(MAX_HEADER, size - 8):
+                    raise WeightsError(f"{path} is not a safetensors file, or is cut short")
+                record = json.loads(file.read(length))
+                self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise WeightsError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+        except (ValueError, RecursionError) as error:
+            raise WeightsError(f"{path} has a damaged header") from error
+        self._first = 8 + length
+        self._tensors = record if isinstance(record, dict) else {}
+        metadata = self._tensors.pop("__metadata__", None)
+        self.metadata: dict[str, str] = metadata if isinstance(metadata, dict) else {}
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._tensors)
+
+    def tensor(self, name: str) -> NDArray[np.floating[Any]]:
+        """A view of one tensor, as it is stored: float16 or float32."""
+        if name not in self._tensors:
+            raise WeightsError(f"{self.path} has no tensor {name}")
+        try:
+            entry = self._tensors[name]
+            dtype, shape, (start, end) = np.dtype(_DTYPES[entry["dtype"]]), entry["shape"], entry["data_offsets"]
+            count = 1
+            for length in shape:
+                count *= length if length >= 0 else -1
+            if not 0 <= start <= end or end - start != count * dtype.itemsize:
+                raise ValueError
+            return np.frombuffer(self._data, dtype, count, self._first + start).reshape(shape)
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            raise WeightsError(f"tensor {name} of {self.path} is damaged or of a kind that is not supported") from error
+
+    def floats(self, name: str) -> NDArray[np.float32]:
+        return self.tensor(name).astype(np.float32, copy=False)
