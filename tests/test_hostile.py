@@ -156,11 +156,11 @@ def test_a_made_up_fingerprint_leads_nowhere(imgsearch, photos, folder, tmp_path
     lure.mkdir()
     (lure / "mine.jpg").write_bytes(b"mine")
     for fingerprint in (str(lure)[:16], os.path.relpath(lure, os.path.join(cache_folder(), "light"))):
-        for name in ("text.onnx", "image.onnx", "merges.txt"):
+        for name in ("text.safetensors", "image.onnx", "merges.txt"):
             (lure / name).write_bytes(b"no graph")
         with open(os.path.join(SHIPPED, MANIFEST)) as file:
             record = json.load(file)
-        record |= {"fingerprint": fingerprint, "files": {"text.onnx": 8, "image.onnx": 8, "merges.txt": 8}}
+        record |= {"fingerprint": fingerprint, "files": {"text.safetensors": 8, "image.onnx": 8, "merges.txt": 8}}
         (lure / MANIFEST).write_text(json.dumps(record))
         with closing(sqlite3.connect(os.path.join(folder, "catalog.sqlite3"))) as database, database:
             database.execute("update spaces set fingerprint = ?", [fingerprint])

@@ -129,7 +129,7 @@ def test_export_and_import_through_a_pipe(imgsearch, other_machine: Path, tmp_pa
 def test_a_model_is_imported_once_and_a_damaged_one_again(exported: Path, other_machine: Path) -> None:
     assert read_file(exported).is_new
     assert not read_file(exported).is_new
-    graph = other_machine / FINGERPRINT[:16] / "text.onnx"
+    graph = other_machine / FINGERPRINT[:16] / "open_clip_model.safetensors"
     content = bytearray(graph.read_bytes())
     content[100] ^= 1
     graph.write_bytes(content)
@@ -155,7 +155,7 @@ def test_two_imports_at_once(exported: Path, other_machine: Path) -> None:
 
 def rename_graph(record) -> None:
     for table in ("files", "sha256"):
-        record[table]["../text.onnx"] = record[table].pop("text.onnx")
+        record[table]["../open_clip_model.safetensors"] = record[table].pop("open_clip_model.safetensors")
 
 
 def more_pixels(record) -> None:
@@ -163,11 +163,11 @@ def more_pixels(record) -> None:
 
 
 def other_digest(record) -> None:
-    record["sha256"]["text.onnx"] = "0" * 64
+    record["sha256"]["open_clip_model.safetensors"] = "0" * 64
 
 
 def huge(record) -> None:
-    record["files"]["text.onnx"] = 1 << 70
+    record["files"]["open_clip_model.safetensors"] = 1 << 70
 
 
 def link(members) -> None:
@@ -203,10 +203,10 @@ def long_manifest(members) -> None:
         ({"manifest": lambda record: record.update(fingerprint="../../x")}, "manifest is damaged"),
         ({"manifest": lambda record: record.update(model=ALIASES["builtin"].spec.to_json())}, "manifest is damaged"),
         ({"manifest": lambda record: record.update(model="")}, "manifest is damaged"),
-        ({"manifest": lambda record: record.update(earlier={"cd" * 32: "text.onnx"})}, "manifest is damaged"),
+        ({"manifest": lambda record: record.update(earlier={"cd" * 32: "image.onnx"})}, "manifest is damaged"),
         ({"manifest": lambda record: record.update(surprise=1)}, "manifest is damaged"),
         ({"manifest": lambda record: record.pop("recipe")}, "manifest is damaged"),
-        ({"manifest": other_digest}, "text.onnx is damaged: its checksum is wrong"),
+        ({"manifest": other_digest}, "open_clip_model.safetensors is damaged: its checksum is wrong"),
         ({"manifest": huge}, "no space for"),
         ({"members": link}, "image.onnx is missing"),
         ({"members": extra}, "contains more than its manifest says"),
@@ -242,7 +242,7 @@ def test_a_full_disk_leaves_nothing(exported: Path, other_machine: Path, monkeyp
     new = model_file._new
 
     def full(path: str) -> int:
-        if path.endswith("text.onnx"):
+        if path.endswith("open_clip_model.safetensors"):
             raise OSError(errno.ENOSPC, "No space left on device", path)
         return new(path)
 

@@ -83,10 +83,10 @@ def libraries(probes: Libraries) -> Iterator[Finding]:
     versions = {name: version_of(name) for name in known.split()}
     yield ok(", ".join(f"{name} {version}" for name, version in versions.items() if version != "none"))
     yield ok(f"SQLite {sqlite3.sqlite_version}")
-    slow = "every query loads the whole model with torch, which takes seconds"
+    slow = "a query with a new picture loads the whole model with torch, which takes seconds"
     consequences = {
         "numpy": (problem, "imgsearch does not work without it"),
-        "onnxruntime": (problem, "no model can be loaded without it or torch") if is_light() else (warning, slow),
+        "onnxruntime": (problem, "no picture can be embedded without it or torch") if is_light() else (warning, slow),
         "hnswlib": (warning, "every search scans all vectors, which is slower in very large collections"),
         "simsimd": (warning, "a query scans all vectors in full, which is slower in large collections"),
     }
