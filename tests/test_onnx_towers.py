@@ -14,10 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgsearch.core.models import loading, onnx_export, onnx_towers, registry
-from imgsearch.core.models.onnx_towers import MANIFEST, OnnxTowers, QueryEmbedder
+from imgsearch.core.models.onnx_towers import MANIFEST, OnnxTowers, QueryEmbedder, TextConfig
 from imgsearch.core.models.phrases import neutral_phrases
 from imgsearch.core.models.query_cache import QueryCache
-from imgsearch.core.models.text_tower import TextConfig
 from imgsearch.core.models.tokens import Tokenizer
 
 MERGES = os.path.join(onnx_towers.SHIPPED, "merges.txt")

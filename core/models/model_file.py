@@ -24,9 +24,8 @@ from imgsearch.core.errors import ModelError
 from imgsearch.core.late import LateModule
 from imgsearch.core.paths import printable, size
 
-from .onnx_towers import FORMAT, MANIFEST, TOWERS, Manifest, OnnxError, OnnxTowers, towers_folder
+from .onnx_towers import FORMAT, MANIFEST, TOWERS, Manifest, OnnxError, OnnxTowers, TextConfig, towers_folder
 from .registry import BUILTIN, ModelSpec, weights_digest
-from .text_tower import TextConfig
 from .towers_cache import publish, temporary_folder
 
 if TYPE_CHECKING:

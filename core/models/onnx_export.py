@@ -22,9 +22,11 @@ from .onnx_towers import (
     MANIFEST,
     MERGES,
     TOWERS,
+    Activation,
     Manifest,
     OnnxError,
     OnnxTowers,
+    TextConfig,
     Tower,
     libraries,
     runtime,
@@ -33,7 +35,6 @@ from .onnx_towers import (
 )
 from .phrases import neutral_phrases
 from .registry import weights_digest
-from .text_tower import Activation, TextConfig
 from .towers_cache import publish, temporary_folder
 
 if TYPE_CHECKING:

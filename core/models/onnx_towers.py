@@ -27,9 +27,7 @@ from imgsearch.core.types import Embedder, Recipe, SpaceIdentity
 
 from .query_cache import QueryCache
 from .registry import ModelSpec, config_digest, weights_are
-from .text_tower import TextConfig, TextTower
 from .tokens import Tokenizer
-from .weights_file import WeightsError, WeightsFile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +37,7 @@ else:  # the towers start to load before it is needed
     np = LateModule("numpy")
 
 Tower = Literal["text", "image"]
+Activation = Literal["gelu", "quick_gelu"]
 TOWERS: tuple[Tower, ...] = ("text", "image")
 
 FORMAT = 2
@@ -61,6 +60,18 @@ class OnnxError(Exception):
         super().__init__(reason)
         self.is_damage = is_damage
         """The files are damaged. False: this process lacks something, such as memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextConfig:
+    """What `text_tower` has to know of a text tower, besides its weights."""
+
+    weights: str
+    """The name of the safetensors file."""
+    heads: int
+    layers: int
+    activation: Activation
+    epsilon: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +253,9 @@ class OnnxTowers:
                 if self.needs_runtime(tower):
                     self._towers[tower] = session(os.path.join(self.path, f"{tower}.onnx"))
                 else:
+                    from .text_tower import TextTower
+                    from .weights_file import WeightsFile
+
                     assert self.manifest.text
                     with _damage():
                         file = WeightsFile(os.path.join(self.path, self.manifest.text.weights))
@@ -259,7 +273,7 @@ class OnnxTowers:
             os.rmdir(self.path)
 
     def _text_vectors(self, token_lists: Sequence[list[int]]) -> Vectors:
-        tower: TextTower = self.load("text")
+        tower = self.load("text")
         with _damage(), np.errstate(all="ignore"):
             vectors = tower([tokens[: tokens.index(self._tokenizer.end) + 1] for tokens in token_lists])
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -309,7 +323,7 @@ def _damage() -> Iterator[None]:
         yield
     except MemoryError as error:
         raise OnnxError("not enough memory") from error
-    except (WeightsError, ValueError, IndexError) as error:  # tensors of other shapes than the tower needs
+    except (ValueError, IndexError) as error:  # also a WeightsError, and tensors of other shapes than are needed
         raise OnnxError(str(error), is_damage=True) from error
 
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from imgsearch.core.late import LateModule
-from imgsearch.core.light_dataclass import dataclass
 from imgsearch.core.paths import processor_cores
 
 from .weights_file import WeightsFile
@@ -21,26 +20,14 @@ if TYPE_CHECKING:
 
     from imgsearch.core.types import Vectors
 
+    from .onnx_towers import TextConfig
+
     Array = NDArray[np.float32]
 else:
     np = LateModule("numpy")
 
-Activation = Literal["gelu", "quick_gelu"]
-
 # The most tokens in one run of the tower.
 MAX_TOKENS = 512
-
-
-@dataclass(frozen=True, slots=True)
-class TextConfig:
-    """What the weights do not say."""
-
-    weights: str
-    """The name of the safetensors file."""
-    heads: int
-    layers: int
-    activation: Activation
-    epsilon: float
 
 
 class TextTower:

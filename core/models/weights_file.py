@@ -24,7 +24,7 @@ MAX_HEADER = 10_000_000
 _DTYPES = {"F16": "<f2", "F32": "<f4"}
 
 
-class WeightsError(Exception):
+class WeightsError(ValueError):
     """Not a safetensors file, damaged, or without a tensor that is needed."""
 
 
@@ -44,6 +44,8 @@ class WeightsFile:
                 self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as error:
             raise WeightsError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+        except WeightsError:
+            raise
         except (ValueError, RecursionError) as error:
             raise WeightsError(f"{path} has a damaged header") from error
         self._first = 8 + length
