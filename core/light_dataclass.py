@@ -64,7 +64,9 @@ _set = object.__setattr__
 
 def _init(self: Any, *values: Any, **named: Any) -> None:
     names = self.__slots__
-    if named or len(values) != len(names):
+    if not values and tuple(named) == names:
+        values = tuple(named.values())
+    elif named or len(values) != len(names):
         rest = names[len(values) :]
         given = self._defaults | named if named else self._defaults
         values += tuple(given[name] if name in given else _made(self, name) for name in rest)

@@ -262,7 +262,7 @@ class PlaceTable:
     def _place(self, row: Sequence[Any]) -> Place:
         number, folder, name, content_hash, size, mtime_ns, state, keywords, pair = row[:_FIRST_FACT]
         root, slot, whole_slot, text, source, part = row[len(_PLACE_COLUMNS) :]
-        region = as_region(parsed_json(part, list) or ())
+        region = None if part is None else as_region(parsed_json(part, list) or ())
         relpath = join(folder, name)
         if not is_inside(relpath):
             raise leads_out(os.fsdecode(root), relpath)
@@ -275,7 +275,7 @@ class PlaceTable:
             mtime_ns=_whole(mtime_ns),
             state=state,
             facts=_facts(row[_FIRST_FACT:]),
-            keywords=tuple(map(str, parsed_json(keywords, list) or ())),
+            keywords=() if keywords is None else tuple(map(str, parsed_json(keywords, list) or ())),
             pair=self._pair(folder, pair),
             slot=slot,
             whole_slot=whole_slot,
@@ -302,8 +302,8 @@ def _fact(column: str, value: object) -> Any:
 
 
 def _facts(values: Sequence[Any]) -> dict[str, Any]:
-    known = ((column, value) for column, value in zip(_FACTS, values, strict=False) if value is not None)
-    return _NO_FACTS | {column: _fact(column, value) for column, value in known}
+    known = zip(_FACTS, values, strict=False)
+    return _NO_FACTS | {column: _fact(column, value) for column, value in known if value is not None}
 
 
 _NO_FACTS = {column: _fact(column, None) for column in _FACTS}
