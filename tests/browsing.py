@@ -1,6 +1,7 @@
 """The gallery's page in Chromium."""
 
 import contextlib
+import functools
 import importlib.util
 import os
 import re
@@ -49,26 +50,43 @@ def chromium():
         browser.close()
 
 
-@contextlib.contextmanager
-def shown(browser, link, scheme="light", width=1280, height=860, *, name):
-    """The page, open; whatever the console says, or whatever runs that should not, fails the test."""
+@functools.cache
+def window(browser, scheme="light", width=1280, height=860):
+    """A window of the browser, which takes as long to open as a test. Its first tab keeps it open."""
     context = browser.new_context(
         color_scheme=scheme, viewport={"width": width, "height": height}, has_touch=width < 500, is_mobile=width < 500
     )
     context.set_default_timeout(MILLISECONDS)
+    context.new_page()
+    return context
+
+
+@contextlib.contextmanager
+def tab(context):
+    """A new tab of a window, which knows nothing of those before."""
+    context.clear_cookies()
     page = context.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda message: is_refusal(message) or complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
-    page.on("request", lambda sent: sent.headers.get("referer") and complaints.append(sent.headers["referer"]))
-    page.goto(link)
-    expect(page.locator(".card").first).to_be_visible(timeout=MILLISECONDS)
-    yield page
-    ran = page.evaluate("window.ran")
-    if SCREENSHOTS:
-        page.screenshot(path=str(Path(SCREENSHOTS) / f"{re.sub(r'[^a-zA-Z0-9]+', '-', name)}.png"))
-    context.close()
+    try:
+        yield page
+    finally:
+        page.close()
+
+
+@contextlib.contextmanager
+def shown(browser, link, *look, name):
+    """The page, open; whatever the console says, or whatever runs that should not, fails the test."""
+    with tab(window(browser, *look)) as page:
+        complaints: list[str] = []
+        page.on("console", lambda message: is_refusal(message) or complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda sent: sent.headers.get("referer") and complaints.append(sent.headers["referer"]))
+        page.goto(link)
+        expect(page.locator(".card").first).to_be_visible(timeout=MILLISECONDS)
+        yield page
+        ran = page.evaluate("window.ran")
+        if SCREENSHOTS:
+            page.screenshot(path=str(Path(SCREENSHOTS) / f"{re.sub(r'[^a-zA-Z0-9]+', '-', name)}.png"))
     assert (complaints, ran) == ([], None)
 
 
