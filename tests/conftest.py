@@ -65,9 +65,11 @@ NOT_FOR_WORKERS = ("IMGSEARCH_INDEX", "PYTEST_CURRENT_TEST")
 LONGEST_FIRST = tuple(
     f"test_{name}"
     for name in (
-        *("browser", "check", "watch", "acceptance", "cli", "faults", "completions", "regions", "terminal", "property"),
-        *("filters", "indexing", "roots", "socket", "moving", "doctor", "serve", "fuzz", "decode_pool", "search"),
-        *("transfer", "contact_sheet", "prune", "kill", "eval_cmd", "onnx_towers", "folder_digests", "onnx_embedder"),
+        *("ocr", "watch", "acceptance", "onnx_embedder", "completions", "terminal", "browser", "onnx_towers"),
+        *("filters", "serve", "check", "faults", "socket", "decode_pool", "embedding", "gallery", "prune", "fuzz"),
+        *("eval_cmd", "cli", "search", "kill", "video", "doctor", "decode", "contact_sheet", "transfer", "notes"),
+        *("registry", "roots", "property", "regions", "indexing", "model_file", "takeout", "moving", "places"),
+        *("natural", "messages"),
     )
 )
 
@@ -127,10 +129,10 @@ def _no_network_and_own_caches(tmp_path_factory: pytest.TempPathFactory):
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores, because many tests wait for another process."""
+    """Two more than there are cores, because many tests wait for another process."""
     from imgsearch.core.paths import processor_cores
 
-    return processor_cores() + 1
+    return processor_cores() + 2
 
 
 @pytest.fixture(scope="session")
