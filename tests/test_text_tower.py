@@ -87,6 +87,22 @@ def test_a_weights_file_gives_its_tensors(tmp_path):
     assert file.floats("half").dtype == np.float32
 
 
+def test_every_number_in_half_precision_is_widened_exactly(tmp_path):
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = halves[np.isfinite(halves)]
+    header = {"t": {"dtype": "F16", "shape": [len(finite)], "data_offsets": [0, finite.nbytes]}}
+    found = WeightsFile(file_of(tmp_path / "w", header, finite.tobytes())).floats("t")
+    np.testing.assert_array_equal(found.view(np.uint32), finite.astype(np.float32).view(np.uint32))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_numbers_that_are_not_finite_are_refused(tmp_path, value):
+    header = {"t": {"dtype": "F16", "shape": [2], "data_offsets": [0, 4]}}
+    file = WeightsFile(file_of(tmp_path / "w", header, np.array([1, value], np.float16).tobytes()))
+    with pytest.raises(WeightsError, match="tensor t of .* not finite"):
+        file.floats("t")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

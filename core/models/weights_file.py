@@ -21,6 +21,8 @@ else:
 
 # The format itself allows 100 MB, for models with more tensors than any that is read here.
 MAX_HEADER = 10_000_000
+# What half precision has instead of infinity and NaN comes out as this or more.
+INFINITE = 2.0**16
 _DTYPES = {"F16": "<f2", "F32": "<f4"}
 
 
@@ -74,4 +76,18 @@ class WeightsFile:
             raise WeightsError(f"tensor {name} of {self.path} is damaged or of a kind that is not supported") from error
 
     def floats(self, name: str) -> NDArray[np.float32]:
-        return self.tensor(name).astype(np.float32, copy=False)
+        """One tensor in float32: a view if it is stored so."""
+        tensor = self.tensor(name)
+        return tensor if tensor.dtype == np.float32 else self._widened(tensor, name)
+
+    def _widened(self, tensor: NDArray[np.floating[Any]], name: str) -> NDArray[np.float32]:
+        """Half precision to float32 in a sixth of numpy's time: the same bits in their new place, and the exponent
+        corrected by a product, which is exact."""
+        bits = np.ascontiguousarray(tensor).view(np.int16).astype(np.int32)
+        bits <<= 13
+        bits &= np.int32(~0x70000000)  # copies of the sign
+        floats = bits.view(np.float32)
+        floats *= np.float32(2.0**112)
+        if floats.size and not -INFINITE < floats.min() <= floats.max() < INFINITE:
+            raise WeightsError(f"tensor {name} of {self.path} has values that are not finite")
+        return floats
