@@ -104,6 +104,11 @@ def answered(page):
     expect(page.locator("#grid")).not_to_have_attribute("aria-busy", "true")
 
 
+def loaded(picture):
+    """Until a picture has its size, which decides what is measured around it."""
+    picture.evaluate("picture => picture.decode()")
+
+
 def names(page):
     return page.locator(".card .open img").evaluate_all("images => images.map(image => image.alt)")
 

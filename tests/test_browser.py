@@ -12,7 +12,7 @@ from conftest import ALBUM
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-from browsing import AXE, BROWSER, LOOKS, answered, axe, chromium, names, search, shown
+from browsing import AXE, BROWSER, LOOKS, answered, axe, chromium, loaded, names, search, shown
 from gallery import index, opened
 from playwright.sync_api import expect
 
@@ -315,12 +315,13 @@ def test_the_part_of_a_panorama_that_was_found_is_framed(browser, tmp_path):
         with answered(page):
             drop(page, tmp_path / "lemon.png")
         card = page.locator(".card").first
+        loaded(card.locator(".open img"))
         frame, whole = card.locator(".region rect").bounding_box(), card.bounding_box()
         assert frame["x"] + frame["width"] == pytest.approx(whole["x"] + whole["width"], abs=4)
         assert frame["height"] == pytest.approx(whole["height"], abs=4)
         expect(page.locator("svg.region")).to_have_count(1)
         card.locator(".open").click()
-        page.locator("#large").evaluate("picture => picture.decode()")  # once it is loaded
+        loaded(page.locator("#large"))
         frame, whole = (page.locator(at).bounding_box() for at in (".stage .region rect", "#large"))
         assert frame["width"] == pytest.approx(whole["width"] / 8, abs=4)
         assert frame["x"] + frame["width"] == pytest.approx(whole["x"] + whole["width"], abs=4)
@@ -371,6 +372,7 @@ def test_it_fits_its_window_in_light_and_dark(page):
     search(page, "red fruit")
     page.locator(".open").first.click()
     expect(page.locator("#look")).to_be_visible()
+    loaded(page.locator("#large"))
     assert page.locator("#look").evaluate("element => element.scrollWidth <= innerWidth")
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     is_dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
