@@ -5,7 +5,7 @@ how numpy runs its text tower from that file; and the vectors of the neutral phr
 
 The weights are not copied. Each tensor of the graph refers to its position in open_clip_model.safetensors, where it is
 in half precision, and is widened when it is used. Run this after a change of the built-in model or of FORMAT in
-`core/models/onnx_towers.py`; tests/test_onnx_towers.py checks the result against the model.
+`core/models/towers.py`; tests/test_towers.py checks the result against the model.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from imgsearch.core.models import loading, onnx_export, registry
-from imgsearch.core.models.onnx_towers import MANIFEST, TOWERS, OnnxTowers
 from imgsearch.core.models.phrases import neutral_phrases, shipped_vectors
+from imgsearch.core.models.towers import MANIFEST, TOWERS, Towers
 
 WEIGHTS = "open_clip_model.safetensors"
 SUMS = "SHA256SUMS"
@@ -68,7 +68,7 @@ def write_sums(folder: str) -> None:
                 sums.write(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
 
 
-def write_phrases(towers: OnnxTowers, folder: str) -> None:
+def write_phrases(towers: Towers, folder: str) -> None:
     """The vectors of the neutral phrases in half precision, under their name."""
     for name in os.listdir(folder):
         if name.startswith("phrases-"):

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from imgsearch.core.models.onnx_towers import MANIFEST, SHIPPED, Manifest, OnnxTowers
 from imgsearch.core.models.phrases import neutral_phrases
+from imgsearch.core.models.towers import MANIFEST, SHIPPED, Manifest, Towers
 from imgsearch.core.photos import preprocess
 
 OUTPUT = "earlier_v0.npy"
@@ -56,9 +56,9 @@ def main() -> None:
     np.save(Path(SHIPPED) / OUTPUT, np.stack(tables).astype(np.float16))
 
 
-def towers(folder: str) -> OnnxTowers:
+def towers(folder: str) -> Towers:
     with open(f"{folder}/{MANIFEST}", encoding="utf-8") as file:
-        return OnnxTowers(folder, Manifest.from_json(file.read()))
+        return Towers(folder, Manifest.from_json(file.read()))
 
 
 def read(folder: Path) -> tuple[list[str], list[Path]]:
@@ -78,7 +78,7 @@ def phrases(captions: list[str]) -> list[str]:
     return [phrase for phrase, count in found.items() if count >= FREQUENT]
 
 
-def pictures(model: OnnxTowers, files: list[Path]) -> np.ndarray:
+def pictures(model: Towers, files: list[Path]) -> np.ndarray:
     found = []
     for start in range(0, len(files), 256):
         squares = [

@@ -12,8 +12,8 @@ from .output import render
 
 if TYPE_CHECKING:
     from imgsearch.core.errors import ModelError
-    from imgsearch.core.models.onnx_towers import QueryEmbedder
     from imgsearch.core.models.registry import ModelSpec
+    from imgsearch.core.models.towers import QueryEmbedder
     from imgsearch.core.store.records import Space
     from imgsearch.core.store.store import Store
     from imgsearch.core.types import Embedder
@@ -55,8 +55,8 @@ def embedder_of(
     def load() -> Embedder:
         if not loaded:
             from imgsearch.core.errors import ModelError
-            from imgsearch.core.models.onnx_towers import is_of_earlier_builtin
             from imgsearch.core.models.registry import ModelSpec
+            from imgsearch.core.models.towers import is_of_earlier_builtin
 
             spec = ModelSpec.from_json(space.model)
             if is_of_earlier_builtin(space.identity.fingerprint):
@@ -80,9 +80,9 @@ def embedder_of(
 def query_embedder(space: Space, *, device: str, offline: bool, history: bool) -> QueryEmbedder:
     """Embeds the queries of a space: by the ONNX towers of its model if they exist, else by the whole model."""
     from imgsearch.core.errors import ModelError
-    from imgsearch.core.models.onnx_towers import OnnxTowers, QueryEmbedder
     from imgsearch.core.models.query_cache import QueryCache
     from imgsearch.core.models.registry import ModelSpec, weights_unchanged
+    from imgsearch.core.models.towers import QueryEmbedder, Towers
 
     identity, whole = space.identity, embedder_of(space, device=device, offline=offline)
     try:
@@ -91,7 +91,7 @@ def query_embedder(space: Space, *, device: str, offline: bool, history: bool) -
         is_same = False
     if not is_same:
         return QueryEmbedder(identity, whole)  # which raises if the model is needed
-    towers = OnnxTowers.find(identity.fingerprint) if device in ("auto", "cpu") else None
+    towers = Towers.find(identity.fingerprint) if device in ("auto", "cpu") else None
     return QueryEmbedder(
         identity,
         whole,
@@ -102,12 +102,12 @@ def query_embedder(space: Space, *, device: str, offline: bool, history: bool) -
 
 def export_towers(embedder: Embedder, *, say: Say = render.say) -> None:
     """Export the ONNX towers of a loaded model for later queries, if they do not exist yet."""
-    from imgsearch.core.models.onnx_towers import OnnxTowers
+    from imgsearch.core.models.towers import Towers
 
     name, fingerprint = embedder.identity.name, embedder.identity.fingerprint
     if getattr(embedder, "reload", None) is None:
         return
-    known = OnnxTowers.find(fingerprint)
+    known = Towers.find(fingerprint)
     if known and not known.is_worth_retrying():
         return
     say(f"preparing {name} for fast queries, once (^C skips this)")
@@ -128,11 +128,11 @@ def export_towers(embedder: Embedder, *, say: Say = render.say) -> None:
 
 def named(model: str, weights: str | None = None, preprocess_from: str | None = None) -> ModelSpec:
     """What --model means. That may be the name of a model of local files that was imported from another machine."""
-    from imgsearch.core.models.onnx_towers import OnnxTowers
     from imgsearch.core.models.registry import DIR_PREFIX, parse
+    from imgsearch.core.models.towers import Towers
 
     is_here = os.path.exists(os.path.expanduser(model.removeprefix(DIR_PREFIX)))
-    imported = OnnxTowers.named(model) if weights is None and not is_here else None
+    imported = Towers.named(model) if weights is None and not is_here else None
     return imported or parse(model, weights, preprocess_from)
 
 
@@ -183,10 +183,10 @@ def _load(spec: ModelSpec, device: str, precision: str, *, offline: bool, say: S
 
 def _without_torch(spec: ModelSpec, option: str) -> ModelError:
     from imgsearch.core.errors import ModelError
-    from imgsearch.core.models.onnx_towers import OnnxTowers
+    from imgsearch.core.models.towers import Towers
     from imgsearch.core.paths import printable
 
-    towers = OnnxTowers.of_model(spec)
+    towers = Towers.of_model(spec)
     what, why = option or printable(spec.name), ""
     if towers and not option:
         why = "".join(f" for {_kind(tower)} ({reason})" for tower, reason in towers.manifest.lacking.items())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from imgsearch.core.errors import QueryError
-    from imgsearch.core.models.onnx_towers import QueryEmbedder
+    from imgsearch.core.models.towers import QueryEmbedder
     from imgsearch.core.search.explain import Explanation
     from imgsearch.core.search.grammar import Query
     from imgsearch.core.search.grouping import Hit

@@ -67,8 +67,8 @@ class ModelChoice:
 
     def upgrade_builtin(self, store: Store) -> bool:
         """If the index was made with an earlier version of the built-in model, choose the present one for this run."""
-        from imgsearch.core.models.onnx_towers import is_of_earlier_builtin
         from imgsearch.core.models.registry import BUILTIN
+        from imgsearch.core.models.towers import is_of_earlier_builtin
 
         space = store.active_space() if self._model is None else None
         if space is None or not is_of_earlier_builtin(space.identity.fingerprint):

@@ -65,7 +65,7 @@ NOT_FOR_WORKERS = ("IMGSEARCH_INDEX", "PYTEST_CURRENT_TEST")
 LONGEST_FIRST = tuple(
     f"test_{name}"
     for name in (
-        *("ocr", "watch", "acceptance", "onnx_embedder", "completions", "terminal", "browser", "onnx_towers"),
+        *("ocr", "watch", "acceptance", "onnx_embedder", "completions", "terminal", "browser", "towers"),
         *("filters", "serve", "check", "faults", "socket", "decode_pool", "embedding", "gallery", "prune", "fuzz"),
         *("eval_cmd", "cli", "search", "kill", "video", "doctor", "decode", "contact_sheet", "transfer", "notes"),
         *("registry", "roots", "property", "regions", "indexing", "model_file", "takeout", "moving", "places"),

@@ -21,7 +21,7 @@ import pytest
 from imgsearch.cli.commands import doctor
 from imgsearch.core.doctor import completions, findings, fixes, index, machine, model_files
 from imgsearch.core.doctor.probe import Probe
-from imgsearch.core.models import onnx_towers, registry
+from imgsearch.core.models import registry
 from imgsearch.core.photos import gazetteer
 from imgsearch.core.photos.codecs import version_of
 from imgsearch.core.serving import protocol
@@ -453,15 +453,15 @@ def test_a_model_that_may_not_be_fetched_is_found(home, monkeypatch):
     )
 
 
-def test_broken_or_foreign_onnx_towers_are_found(place, home):
+def test_broken_or_foreign_towers_are_found(place, home):
     towers = home / ".cache" / "imgsearch" / "light"
     (towers / "broken").mkdir(parents=True)
     (towers / "broken" / "light.json").write_text("{")
     other = towers / "of another"
-    shutil.copytree(onnx_towers.SHIPPED, other)
+    shutil.copytree(towers.SHIPPED, other)
     manifest = json.loads((other / "light.json").read_text())
     (other / "light.json").write_text(json.dumps({**manifest, "fingerprint": "f" * 64}))
-    found = list(model_files.onnx_towers(str(place)))
+    found = list(model_files.towers(str(place)))
     assert the(found, "incomplete").fix == "rm -r ~/.cache/imgsearch/light/broken"
     assert the(found, "does not use").fix == "rm -r ~/'.cache/imgsearch/light/of another'"
 

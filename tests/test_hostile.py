@@ -148,7 +148,7 @@ def test_a_key_that_others_may_read_is_not_used(scene, tmp_path, monkeypatch):
 
 def test_a_made_up_fingerprint_leads_nowhere(imgsearch, photos, folder, tmp_path):
     """Neither to another user's model, nor to files that look like one and are removed."""
-    from imgsearch.core.models.onnx_towers import MANIFEST, SHIPPED
+    from imgsearch.core.models.towers import MANIFEST, SHIPPED
     from imgsearch.core.places import cache_folder
 
     assert imgsearch("index", photos, "--model", "builtin").code == 0

@@ -17,9 +17,9 @@ import pytest
 
 from imgsearch.cli import loading
 from imgsearch.core.errors import ModelError
-from imgsearch.core.models import model_file, onnx_embedder, onnx_towers
-from imgsearch.core.models.onnx_towers import MANIFEST, SHIPPED, Manifest, OnnxTowers
+from imgsearch.core.models import model_file, onnx_embedder, towers
 from imgsearch.core.models.registry import ALIASES, ModelSpec
+from imgsearch.core.models.towers import MANIFEST, SHIPPED, Manifest, Towers
 
 from conftest import ALBUM
 
@@ -27,9 +27,9 @@ FINGERPRINT = "ab" * 32
 LITE = ALIASES["lite"].spec
 
 
-def install(spec: ModelSpec, fingerprint: str = FINGERPRINT, **changes) -> OnnxTowers:
+def install(spec: ModelSpec, fingerprint: str = FINGERPRINT, **changes) -> Towers:
     """The towers of the built-in model in the cache, as those of another one."""
-    shipped = OnnxTowers.at(SHIPPED)
+    shipped = Towers.at(SHIPPED)
     assert shipped
     names = [name for name in shipped.manifest.files if name not in shipped.manifest.earlier.values()]
     manifest = replace(
@@ -41,12 +41,12 @@ def install(spec: ModelSpec, fingerprint: str = FINGERPRINT, **changes) -> OnnxT
         sha256={name: shipped.manifest.sha256[name] for name in names},
         **changes,
     )
-    folder = Path(onnx_towers.towers_folder(fingerprint))
+    folder = Path(towers.towers_folder(fingerprint))
     folder.mkdir(parents=True)
     for name in names:
         shutil.copy(Path(SHIPPED, name), folder)
     (folder / MANIFEST).write_text(manifest.to_json())
-    return OnnxTowers(str(folder), manifest)
+    return Towers(str(folder), manifest)
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_export_and_import_through_a_pipe(imgsearch, other_machine: Path, tmp_pa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
     (record,) = imgsearch("models", "import", "-", "--json", stdin=piped).records
     assert record["is_new"] and record["model"] == "lite"
-    assert OnnxTowers.of_model(LITE).manifest.fingerprint == FINGERPRINT
+    assert Towers.of_model(LITE).manifest.fingerprint == FINGERPRINT
 
 
 def test_a_model_is_imported_once_and_a_damaged_one_again(exported: Path, other_machine: Path) -> None:
@@ -150,7 +150,7 @@ def test_two_imports_at_once(exported: Path, other_machine: Path) -> None:
         thread.join()
     assert done == ["lite"] * 3
     assert [path.name for path in other_machine.iterdir()] == [FINGERPRINT[:16]]
-    assert OnnxTowers.find(FINGERPRINT)
+    assert Towers.find(FINGERPRINT)
 
 
 def rename_graph(record) -> None:
@@ -256,7 +256,7 @@ def test_a_model_does_not_replace_another_of_its_name(exported: Path, other_mach
     there = install(LITE, "cd" * 32)
     with pytest.raises(ModelError, match="another model named lite is in"):
         read_file(exported)
-    assert OnnxTowers.of_model(LITE).path == there.path
+    assert Towers.of_model(LITE).path == there.path
 
 
 def test_what_cannot_be_exported(imgsearch, other_machine: Path, tmp_path: Path, monkeypatch) -> None:

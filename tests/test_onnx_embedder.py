@@ -14,9 +14,9 @@ import pytest
 from imgsearch.cli import loading
 from imgsearch.core.errors import ModelError
 from imgsearch.core.light_dataclass import replace
-from imgsearch.core.models import onnx_embedder, onnx_towers, phrases, registry
+from imgsearch.core.models import onnx_embedder, phrases, registry, towers
 from imgsearch.core.models.onnx_embedder import OnnxEmbedder
-from imgsearch.core.models.onnx_towers import OnnxError, OnnxTowers
+from imgsearch.core.models.towers import Towers, TowersError
 from imgsearch.core.types import SpaceIdentity
 
 from conftest import ALBUM
@@ -43,8 +43,8 @@ def found(**changes) -> OnnxEmbedder | None:
 def towers_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the built-in model's files, in place of those that are installed."""
     copy = tmp_path / "towers"
-    shutil.copytree(onnx_towers.SHIPPED, copy)
-    monkeypatch.setattr(onnx_towers, "SHIPPED", str(copy))
+    shutil.copytree(towers.SHIPPED, copy)
+    monkeypatch.setattr(towers, "SHIPPED", str(copy))
     return copy
 
 
@@ -64,7 +64,7 @@ def test_the_neutral_phrases_ship_with_the_vectors_that_the_tower_gives(monkeypa
     embedder = found()
     assert embedder is not None
     texts = phrases.neutral_phrases()
-    own = OnnxTowers.find(embedder.identity.fingerprint).embed_texts(texts)
+    own = Towers.find(embedder.identity.fingerprint).embed_texts(texts)
     shipped = phrases.neutral_vectors(embedder.identity, lambda: pytest.fail("they were embedded"))
     assert shipped.dtype == np.float32
     assert np.abs(shipped - own).max() < 0.0005  # half precision
@@ -158,10 +158,10 @@ def test_a_model_folder_whose_configuration_was_edited_is_another_model(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     spec = registry.parse(other)
     onnx_export.export(torch_models.load(spec, device="cpu"))
-    assert OnnxTowers.of_model(spec) is not None
+    assert Towers.of_model(spec) is not None
     config = Path(other.removeprefix("local-dir:")) / "open_clip_config.json"
     config.write_text(config.read_text().replace("0.48", "0.47"))
-    assert OnnxTowers.of_model(spec) is None
+    assert Towers.of_model(spec) is None
 
 
 def test_damaged_files_are_never_used_for_photos(towers_elsewhere: Path, monkeypatch) -> None:
@@ -181,7 +181,7 @@ def test_a_tower_that_fails_is_replaced_by_the_model(model, monkeypatch) -> None
     assert embedder is not None
 
     def fail(squares):
-        raise OnnxError("no memory")
+        raise TowersError("no memory")
 
     monkeypatch.setattr(embedder, "run_image_tower", fail)
     squares = np.zeros((2, *model.recipe.size, 3), np.uint8)
@@ -209,7 +209,7 @@ class Previous:
     identity = SpaceIdentity(V0, "builtin", "builtin", None, 192, {})
 
     def __init__(self) -> None:
-        towers = OnnxTowers.find(V0)
+        towers = Towers.find(V0)
         assert towers is not None
         self.recipe, self.embed_images, self.embed_texts = (
             towers.manifest.recipe,

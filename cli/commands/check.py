@@ -106,7 +106,7 @@ class _Session:
 
     def _embedder(self, store: Store) -> Callable[[], Embedder] | None:
         from imgsearch.cli.loading import embedder_of
-        from imgsearch.core.models.onnx_towers import is_of_earlier_builtin
+        from imgsearch.core.models.towers import is_of_earlier_builtin
 
         space = store.active_space()
         if space is None:  # there is nothing to embed

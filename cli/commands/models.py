@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
-    from imgsearch.core.models.onnx_towers import OnnxTowers
     from imgsearch.core.models.registry import Alias
+    from imgsearch.core.models.towers import Towers
 
 
 def show(*, as_json: bool) -> int:
@@ -67,13 +67,13 @@ def export(*, model: str, file: str, offline: bool, as_json: bool, quiet: bool) 
     return 0
 
 
-def _towers(model: str, *, offline: bool) -> OnnxTowers:
+def _towers(model: str, *, offline: bool) -> Towers:
     """The complete towers of a model, made if necessary. Raises ModelError and UsageError."""
     from imgsearch.cli import loading
     from imgsearch.core.errors import ModelError, UsageError
     from imgsearch.core.models.onnx_embedder import has_torch
-    from imgsearch.core.models.onnx_towers import OnnxTowers
     from imgsearch.core.models.registry import BUILTIN
+    from imgsearch.core.models.towers import Towers
     from imgsearch.core.paths import printable
 
     if model == "auto":
@@ -81,12 +81,12 @@ def _towers(model: str, *, offline: bool) -> OnnxTowers:
     spec = loading.named(model)
     if spec.arch == BUILTIN:
         raise UsageError(f"{BUILTIN} is part of every installation", hint="to export another model: imgsearch models")
-    towers = OnnxTowers.of_model(spec)
+    towers = Towers.of_model(spec)
     if towers is None or (towers.is_worth_retrying() and has_torch()):
         whole = loading.load_to_convert(spec, offline=offline)
         loading.export_towers(whole)
-        towers = OnnxTowers.of_model(spec)
-        same = OnnxTowers.find(whole.identity.fingerprint)
+        towers = Towers.of_model(spec)
+        same = Towers.find(whole.identity.fingerprint)
         if towers is None and same and same.spec:
             name = printable(same.spec.name)
             raise ModelError(f"{printable(model)} is the same model as {name}", hint=f"export {name}")

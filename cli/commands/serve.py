@@ -15,7 +15,7 @@ from imgsearch.cli.output import render
 from imgsearch.cli.running import handled
 
 if TYPE_CHECKING:
-    from imgsearch.core.models.onnx_towers import QueryEmbedder
+    from imgsearch.core.models.towers import QueryEmbedder
     from imgsearch.core.serving.engine import Engine
     from imgsearch.core.serving.listener import Listener
     from imgsearch.core.store.records import Space

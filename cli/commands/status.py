@@ -79,9 +79,9 @@ def status_record(folder: str, status: Status) -> dict[str, Any]:
 
 def _light(fingerprint: str) -> dict[str, bool | str]:
     """By tower: whether questions are answered without loading the whole model; where it cannot be made so, why."""
-    from imgsearch.core.models.onnx_towers import TOWERS, OnnxTowers
+    from imgsearch.core.models.towers import TOWERS, Towers
 
-    light = OnnxTowers.find(fingerprint)
+    light = Towers.find(fingerprint)
     return {tower: light is not None and light.manifest.lacking.get(tower, True) for tower in TOWERS}
 
 

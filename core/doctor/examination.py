@@ -16,7 +16,7 @@ from . import machine
 from .completions import ScriptOf, completions
 from .findings import Check, Finding, safely
 from .index import index, server
-from .model_files import builtin_model, cached_models, onnx_towers
+from .model_files import builtin_model, cached_models, towers
 from .probe import Probe
 
 
@@ -51,7 +51,7 @@ def examine(
             ("codecs", "the decoders", partial(machine.codecs, libraries)),
             ("models", "the models", cached_models),
             ("models", "the built-in model", builtin_model),
-            ("models", "the ONNX towers", partial(onnx_towers, option)),
+            ("models", "the ONNX towers", partial(towers, option)),
             ("index", "the index", lambda: index(option, may_check=not _breaks_checks(libraries))),
             ("serve", "the gallery", machine.gallery),
             ("serve", "the socket", partial(server, option)),

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from imgsearch.core.errors import ImgsearchError, IndexNotFound, IndexTooOld, ModelError
 from imgsearch.core.models.hub import cached, hub_files, offline_variable
-from imgsearch.core.models.onnx_towers import TOWERS, OnnxTowers
 from imgsearch.core.models.registry import DIR_PREFIX, RECOMMENDED, ModelSpec, weights_unchanged
+from imgsearch.core.models.towers import TOWERS, Towers
 from imgsearch.core.paths import filesystem, is_network_filesystem, printable, size
 from imgsearch.core.places import PORTABLE, locate
 from imgsearch.core.serving import protocol
@@ -193,7 +193,7 @@ def _weights(space: Space, name: str) -> Iterator[Finding]:
 
 
 def _towers(space: Space, name: str) -> Iterator[Finding]:
-    light = OnnxTowers.find(space.identity.fingerprint)
+    light = Towers.find(space.identity.fingerprint)
     if light is None:
         cost = "needs torch for" if is_light() else "loads the whole model"
         found = f"each query {cost} {name}, which takes seconds: its ONNX towers do not exist yet"

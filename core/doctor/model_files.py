@@ -12,8 +12,8 @@ from pathlib import Path
 
 from imgsearch.core.errors import ImgsearchError
 from imgsearch.core.models.hub import cached, hub_cache, hub_files, offline_variable
-from imgsearch.core.models.onnx_towers import MANIFEST, SHIPPED, OnnxTowers
 from imgsearch.core.models.registry import ALIASES, BUILTIN, RECOMMENDED, json_file
+from imgsearch.core.models.towers import MANIFEST, SHIPPED, Towers
 from imgsearch.core.paths import size
 from imgsearch.core.places import cache_folder, locate
 from imgsearch.core.store.status import bytes_on_disk
@@ -111,7 +111,7 @@ def builtin_model() -> Iterator[Finding]:
         yield ok(f"{BUILTIN}: all {len(sums)} files are intact")
 
 
-def onnx_towers(option: str | None) -> Iterator[Finding]:
+def towers(option: str | None) -> Iterator[Finding]:
     """The cached ONNX towers, which answer queries without torch."""
     cache = cache_folder()
     if os.path.isdir(cache):
@@ -122,7 +122,7 @@ def onnx_towers(option: str | None) -> Iterator[Finding]:
         fingerprint = json_file(os.path.join(folder, MANIFEST)).get("fingerprint", "")
         if os.path.islink(folder) or not os.path.isdir(folder):
             continue
-        if OnnxTowers.find(fingerprint, folder) is None:
+        if Towers.find(fingerprint, folder) is None:
             yield note(f"{folder}: incomplete or of another version; not used", f"rm -r {typed(folder)}")
         elif used and fingerprint not in used:
             stale.append(folder)

@@ -24,8 +24,8 @@ from imgsearch.core.errors import ModelError
 from imgsearch.core.late import LateModule
 from imgsearch.core.paths import printable, size
 
-from .onnx_towers import FORMAT, MANIFEST, TOWERS, Manifest, OnnxError, OnnxTowers, TextConfig, towers_folder
 from .registry import BUILTIN, ModelSpec, weights_digest
+from .towers import FORMAT, MANIFEST, TOWERS, Manifest, TextConfig, Towers, TowersError, towers_folder
 from .towers_cache import publish, temporary_folder
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Imported:
     """False: the same model was here already."""
 
 
-def write_model(towers: OnnxTowers, file: IO[bytes], on_progress: Progress = lambda done, total: None) -> int:
+def write_model(towers: Towers, file: IO[bytes], on_progress: Progress = lambda done, total: None) -> int:
     """Write the towers of a model. Returns the number of bytes. Raises ModelError if they are damaged, OSError."""
     manifest = towers.manifest
     content = manifest.to_json().encode()
@@ -111,7 +111,7 @@ def read_model(file: IO[bytes], name: str, on_progress: Progress = lambda done, 
         raise ModelError(f"{name}: {error}", hint=error.hint) from None
     spec = ModelSpec.from_json(manifest.model)
     path, total = towers_folder(manifest.fingerprint), sum(manifest.files.values())
-    there = OnnxTowers.of_model(spec) or OnnxTowers.at(path)
+    there = Towers.of_model(spec) or Towers.at(path)
     if there and there.manifest.fingerprint != manifest.fingerprint:
         raise ModelError(
             f"{name}: another model named {printable(spec.name)} is in {printable(there.path)}",
@@ -127,7 +127,7 @@ def read_model(file: IO[bytes], name: str, on_progress: Progress = lambda done, 
                 _unpack(file, manifest, folder, on_progress)
             except ModelError as error:
                 raise ModelError(f"{name}: {error}", hint=error.hint) from None
-            towers = OnnxTowers(folder, manifest)
+            towers = Towers(folder, manifest)
             _require_working(towers, name)
             if there:
                 there.remove()
@@ -139,7 +139,7 @@ def read_model(file: IO[bytes], name: str, on_progress: Progress = lambda done, 
     return Imported(spec.name, manifest.fingerprint, total, is_new=True)
 
 
-def _is_the_same(there: OnnxTowers, manifest: Manifest) -> bool:
+def _is_the_same(there: Towers, manifest: Manifest) -> bool:
     if there.manifest.sha256 != manifest.sha256:
         return False
     return all(weights_digest(os.path.join(there.path, name)) == digest for name, digest in manifest.sha256.items())
@@ -277,7 +277,7 @@ def _is_count(value: object) -> bool:
     return type(value) is int and 0 < value <= MAX_NUMBER
 
 
-def _require_working(towers: OnnxTowers, name: str) -> None:
+def _require_working(towers: Towers, name: str) -> None:
     """Embed a text and a picture. Raises ModelError."""
     manifest = towers.manifest
     try:
@@ -289,8 +289,8 @@ def _require_working(towers: OnnxTowers, name: str) -> None:
             else:
                 vectors = towers.embed_images(np.zeros((1, *manifest.recipe.size, 3), np.uint8))
             if vectors.shape != (1, manifest.dim) or not np.allclose(np.linalg.norm(vectors), 1, atol=1e-3):
-                raise OnnxError("its vectors are not what its manifest says", is_damage=True)
-    except (OnnxError, ValueError) as error:
-        is_damage = not isinstance(error, OnnxError) or error.is_damage
+                raise TowersError("its vectors are not what its manifest says", is_damage=True)
+    except (TowersError, ValueError) as error:
+        is_damage = not isinstance(error, TowersError) or error.is_damage
         hint = AGAIN if is_damage else "close other programs, and try again"
         raise ModelError(f"{name}: the model does not run here: {error}", hint=hint) from error

@@ -25,8 +25,8 @@ from imgsearch.core.places import cache_folder
 from imgsearch.core.types import Embedder, Recipe, SpaceIdentity
 
 from .hub import Say
-from .onnx_towers import OnnxError, OnnxTowers, libraries, run, runtime, session
 from .registry import ALIASES, BUILTIN, RECOMMENDED, ModelSpec, json_file, weights_digest, write_cache
+from .towers import Towers, TowersError, libraries, run, runtime, session
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +50,7 @@ class OnnxEmbedder:
     device = "cpu"
     precision = "fp32"
 
-    def __init__(self, towers: OnnxTowers, identity: SpaceIdentity, whole: Callable[[], Embedder], say: Say) -> None:
+    def __init__(self, towers: Towers, identity: SpaceIdentity, whole: Callable[[], Embedder], say: Say) -> None:
         """`whole` loads the model itself, in case its towers fail or torch is faster."""
         self.batch_size = BATCH_SIZE
         self.identity = identity
@@ -66,7 +66,7 @@ class OnnxEmbedder:
     def expect(self, photos: int) -> None:
         """Prepare for a run: load the tower while the first photos are read, and before a long run compare with torch,
         unless that was done before."""
-        with contextlib.suppress(OnnxError, ImportError):  # the same error comes when the tower is used
+        with contextlib.suppress(TowersError, ImportError):  # the same error comes when the tower is used
             runtime()
             self._threads.submit(lambda: self._image_tower)
         known = self._model or rates(self.identity.fingerprint)
@@ -77,7 +77,7 @@ class OnnxEmbedder:
             model = self._whole()
             if is_torch_faster(self, model):
                 self._model = model
-        except (ModelError, OnnxError, RuntimeError, ImportError):  # this embedder works, which is enough
+        except (ModelError, TowersError, RuntimeError, ImportError):  # this embedder works, which is enough
             return
 
     def embed_images(self, squares: Squares) -> Vectors:
@@ -88,13 +88,13 @@ class OnnxEmbedder:
         if self._model is None:
             try:
                 return self.run_image_tower(squares)
-            except OnnxError as error:
+            except TowersError as error:
                 self._give_up(error)
         assert self._model
         return self._model.embed_images(squares)
 
     def run_image_tower(self, squares: Squares) -> Vectors:
-        """`embed_images` without the fallback. Raises OnnxError."""
+        """`embed_images` without the fallback. Raises TowersError."""
         if not len(squares):
             return np.empty((0, self.identity.dim), np.float32)
         tower = self._image_tower
@@ -107,7 +107,7 @@ class OnnxEmbedder:
         if self._model is None:
             try:
                 return self._towers.embed_texts(texts)
-            except OnnxError as error:
+            except TowersError as error:
                 self._give_up(error)
         assert self._model
         return self._model.embed_texts(texts)
@@ -120,7 +120,7 @@ class OnnxEmbedder:
     def _image_tower(self) -> Any:
         return session(os.path.join(self._towers.path, "image.onnx"), for_many=True)
 
-    def _give_up(self, error: OnnxError) -> None:
+    def _give_up(self, error: TowersError) -> None:
         """Go on with the model itself. Raises ModelError if there is none."""
         if not has_torch():
             hint = "install imgsearch again" if error.is_damage else "close other programs, and try again"
@@ -135,7 +135,7 @@ def find(
     """The embedder of a model that needs no torch, unless the user, a GPU or a measurement asks for torch."""
     if option_for_torch(device, precision) or (device == "auto" and has_torch() and may_have_gpu()):
         return None
-    towers = OnnxTowers.of_model(spec)
+    towers = Towers.of_model(spec)
     if towers is None or towers.manifest.lacking or not _is_intact(towers, spec):
         return None
     manifest = towers.manifest
@@ -156,7 +156,7 @@ def option_for_torch(device: str, precision: str) -> str:
 
 def can_do_without_torch(spec: ModelSpec) -> bool:
     """Whether the towers of the model are here, so that photos can be embedded with it. Hashes nothing."""
-    towers = OnnxTowers.of_model(spec)
+    towers = Towers.of_model(spec)
     return towers is not None and not towers.manifest.lacking
 
 
@@ -172,7 +172,7 @@ def resolve_auto(say: Say) -> ModelSpec:
     return ALIASES[BUILTIN].spec
 
 
-def _is_intact(towers: OnnxTowers, spec: ModelSpec) -> bool:
+def _is_intact(towers: Towers, spec: ModelSpec) -> bool:
     """Whether the files have their checksums; damaged ones are removed. Raises ModelError if nothing replaces them."""
     try:
         sums = {name: weights_digest(os.path.join(towers.path, name)) for name in towers.manifest.files}
@@ -202,7 +202,7 @@ def may_have_gpu() -> bool:
 
 
 def is_torch_faster(onnx: OnnxEmbedder, model: Embedder) -> bool:
-    """Compare them by photos per second, in turn, and remember the result. Raises OnnxError."""
+    """Compare them by photos per second, in turn, and remember the result. Raises TowersError."""
     height, width = onnx.recipe.size
     squares = np.random.default_rng(7).integers(0, 256, (MEASURED_PHOTOS, height, width, 3), np.uint8)
     ways: dict[str, Callable[[Squares], Vectors]] = {"onnx": onnx.run_image_tower, "torch": model.embed_images}

@@ -18,23 +18,23 @@ import torch  # noqa: TID253
 from imgsearch.core.photos.decode_pool import memory_available
 
 from .embedding import CausalText, OpenClipEmbedder, is_causal, one_line, silenced
-from .onnx_towers import (
+from .phrases import neutral_phrases
+from .registry import weights_digest
+from .towers import (
     MANIFEST,
     MERGES,
     TOWERS,
     Activation,
     Manifest,
-    OnnxError,
-    OnnxTowers,
     TextConfig,
     Tower,
+    Towers,
+    TowersError,
     libraries,
     runtime,
     session,
     towers_folder,
 )
-from .phrases import neutral_phrases
-from .registry import weights_digest
 from .towers_cache import publish, temporary_folder
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ SPACE_NEEDED = 2.5
 MEMORY_NEEDED = 3
 
 
-def export(embedder: OpenClipEmbedder, path: str | None = None) -> OnnxTowers:
-    """Write the ONNX towers of a model into its cache folder, or `path`. Raises OnnxError.
+def export(embedder: OpenClipEmbedder, path: str | None = None) -> Towers:
+    """Write the ONNX towers of a model into its cache folder, or `path`. Raises TowersError.
 
     A tower that cannot be exported or does not agree is left out, with the reason in the manifest, and not tried again.
     """
@@ -80,20 +80,20 @@ def export(embedder: OpenClipEmbedder, path: str | None = None) -> OnnxTowers:
             towers = _write(embedder, embedder.reload().eval().requires_grad_(False), folder)
             return publish(towers, path, fingerprint)
     except MemoryError as error:
-        raise OnnxError("not enough memory to export them") from error
+        raise TowersError("not enough memory to export them") from error
     except OSError as error:
-        raise OnnxError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+        raise TowersError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
 
 
 def _require_space(model: torch.nn.Module, folder: str) -> None:
     size = sum(parameter.numel() for parameter in model.parameters()) * 4
     if memory_available() < MEMORY_NEEDED * size:
-        raise OnnxError(f"exporting them needs {size * MEMORY_NEEDED / 1e6:,.0f} MB of free memory")
+        raise TowersError(f"exporting them needs {size * MEMORY_NEEDED / 1e6:,.0f} MB of free memory")
     if shutil.disk_usage(folder).free < SPACE_NEEDED * size:
-        raise OnnxError(f"no space for {size * SPACE_NEEDED / 1e6:,.0f} MB in {os.path.dirname(folder)}")
+        raise TowersError(f"no space for {size * SPACE_NEEDED / 1e6:,.0f} MB in {os.path.dirname(folder)}")
 
 
-def _write(embedder: OpenClipEmbedder, model: Any, folder: str) -> OnnxTowers:
+def _write(embedder: OpenClipEmbedder, model: Any, folder: str) -> Towers:
     missing: dict[Tower, str] = {}
     for name in TOWERS:
         try:
@@ -106,7 +106,7 @@ def _write(embedder: OpenClipEmbedder, model: Any, folder: str) -> OnnxTowers:
         except (OSError, MemoryError):
             raise
         except Exception as error:  # torch's exporter raises all kinds of errors
-            if isinstance(error, OnnxError) and not error.is_damage and error.__cause__ is not None:
+            if isinstance(error, TowersError) and not error.is_damage and error.__cause__ is not None:
                 raise  # onnxruntime lacked something, such as memory
             missing[name] = one_line(error)
     towers = with_manifest(embedder, model, folder, missing)
@@ -131,7 +131,7 @@ def with_manifest(
     *,
     only: Collection[str] | None = None,
     text_weights: str = TEXT_WEIGHTS,
-) -> OnnxTowers:
+) -> Towers:
     """The towers in a folder, with a manifest that is not written yet."""
     names = [name for name in sorted(os.listdir(folder)) if name != MANIFEST and (only is None or name in only)]
     plain = plain_text(model) if text_weights in names else None
@@ -149,7 +149,7 @@ def with_manifest(
         details=embedder.identity.details,
         sha256={name: weights_digest(os.path.join(folder, name)) for name in names},
     )
-    return OnnxTowers(folder, manifest)
+    return Towers(folder, manifest)
 
 
 # The towers
@@ -262,7 +262,7 @@ def _plain_attention() -> Iterator[None]:
     """Traces `nn.MultiheadAttention` as plain operations: torch's own forward fixes the number of tokens in the trace.
 
     The old exporter has no public hook for a module, so the method is replaced while it runs. The contract is
-    `disagreement` with every exported model, and tests/test_onnx_towers.py.
+    `disagreement` with every exported model, and tests/test_towers.py.
     """
     before = torch.nn.MultiheadAttention.forward
     torch.nn.MultiheadAttention.forward = _attention  # type: ignore[method-assign, assignment]
@@ -283,7 +283,7 @@ def _attention(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     if key_padding_mask is not None or self.in_proj_weight is None or self.bias_k is not None:
-        raise OnnxError("its attention is not supported")
+        raise TowersError("its attention is not supported")
     is_turned = query.dim() == 3 and not self.batch_first
     sides = [x.transpose(0, 1) if is_turned else x for x in (query, key, value)]
     weights, biases = self.in_proj_weight, self.in_proj_bias
@@ -322,13 +322,13 @@ def _cleaning(tokenizer: Any) -> str | None:
 
 
 def write_merges(tokenizer: Any, folder: str) -> None:
-    """Write the tokenizer's merges, after checking what `tokens` assumes about its vocabulary. Raises OnnxError."""
+    """Write the tokenizer's merges, after checking what `tokens` assumes about its vocabulary. Raises TowersError."""
     if _cleaning(tokenizer) is None:
-        raise OnnxError(f"its tokenizer is a {type(tokenizer).__name__}, which needs torch")
+        raise TowersError(f"its tokenizer is a {type(tokenizer).__name__}, which needs torch")
     merges = list(tokenizer.bpe_ranks)
     numbers = [tokenizer.encoder["".join(pair)] for pair in merges]
     if numbers != list(range(512, 512 + len(merges))) or tokenizer.sot_token_id != 512 + len(merges):
-        raise OnnxError("its tokenizer has another numbering")
+        raise TowersError("its tokenizer has another numbering")
     with open(os.path.join(folder, MERGES), "w", encoding="utf-8", newline="\n") as file:
         file.write("\n".join(" ".join(pair) for pair in merges))
 
@@ -336,23 +336,23 @@ def write_merges(tokenizer: Any, folder: str) -> None:
 # Comparing with the model
 
 
-def disagreement(towers: OnnxTowers, model: Any, embedder: OpenClipEmbedder, tower: Tower) -> str:
+def disagreement(towers: Towers, model: Any, embedder: OpenClipEmbedder, tower: Tower) -> str:
     """Why a tower cannot replace the model; empty if it can."""
     try:
         cosines = _text_cosines(towers, model, embedder) if tower == "text" else _image_cosines(towers, embedder)
-    except OnnxError as error:
+    except TowersError as error:
         return one_line(error)
     return "" if cosines.min() >= MIN_COSINE else f"cosine {cosines.min():.4f} to the model"
 
 
-def _text_cosines(towers: OnnxTowers, model: Any, embedder: OpenClipEmbedder) -> Vectors:
+def _text_cosines(towers: Towers, model: Any, embedder: OpenClipEmbedder) -> Vectors:
     texts = [*neutral_phrases()[:PROBE_TEXTS], *NASTY_TEXTS]
     with torch.inference_mode():
         true: Vectors = _unit(model.encode_text(embedder.tokenizer(texts))).numpy()
     return cast("Vectors", (towers.embed_texts(texts) * true).sum(axis=1))
 
 
-def _image_cosines(towers: OnnxTowers, embedder: OpenClipEmbedder) -> Vectors:
+def _image_cosines(towers: Towers, embedder: OpenClipEmbedder) -> Vectors:
     squares = _squares(embedder.recipe.size)
     return cast("Vectors", (towers.embed_images(squares) * embedder.embed_images(squares)).sum(axis=1))
 

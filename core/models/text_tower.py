@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from imgsearch.core.types import Vectors
 
-    from .onnx_towers import TextConfig
+    from .towers import TextConfig
 
     Array = NDArray[np.float32]
 else:

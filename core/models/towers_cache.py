@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from imgsearch.core.writing import fsync_path
 
-from .onnx_towers import MANIFEST, OnnxTowers
+from .towers import MANIFEST, Towers
 
 # Files of a killed attempt are deleted after this long.
 STALE_SECONDS = 3600
@@ -32,11 +32,11 @@ def temporary_folder(parent: str) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def publish(towers: OnnxTowers, path: str, fingerprint: str) -> OnnxTowers:
+def publish(towers: Towers, path: str, fingerprint: str) -> Towers:
     """Move the towers to their place, durably, unless another process was first."""
     for name in (*towers.manifest.files, MANIFEST):
         fsync_path(os.path.join(towers.path, name))
-    other = OnnxTowers.find(fingerprint, path)
+    other = Towers.find(fingerprint, path)
     if other is not None and not other.is_worth_retrying():
         return other
     shutil.rmtree(path, ignore_errors=True)
@@ -46,4 +46,4 @@ def publish(towers: OnnxTowers, path: str, fingerprint: str) -> OnnxTowers:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
     fsync_path(os.path.dirname(path))
-    return OnnxTowers.find(fingerprint, path) or towers
+    return Towers.find(fingerprint, path) or towers

@@ -12,8 +12,8 @@ import numpy as np  # noqa: TID253
 
 from imgsearch.core.errors import QueryError
 from imgsearch.core.light_dataclass import replace
-from imgsearch.core.models.onnx_towers import QueryEmbedder
 from imgsearch.core.models.phrases import word_list
+from imgsearch.core.models.towers import QueryEmbedder
 from imgsearch.core.paths import mtime_ns, printable
 from imgsearch.core.store.calibration import Calibration
 from imgsearch.core.types import Embedder, Photo, SkipPhoto, SpaceIdentity

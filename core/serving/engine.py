@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np  # noqa: TID253
 
-from imgsearch.core.models.onnx_towers import QueryEmbedder
+from imgsearch.core.models.towers import QueryEmbedder
 from imgsearch.core.search.explain import Explanation
 from imgsearch.core.search.grammar import Query
 from imgsearch.core.search.grouping import Hit

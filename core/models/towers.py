@@ -53,7 +53,7 @@ MAX_CACHED_TEXTS = 32
 TEXTS_AT_ONCE = 8
 
 
-class OnnxError(Exception):
+class TowersError(Exception):
     """The ONNX towers cannot be used; the model itself is needed."""
 
     def __init__(self, reason: str, *, is_damage: bool = False) -> None:
@@ -123,7 +123,7 @@ def towers_folder(fingerprint: str) -> str:
     return os.path.join(cache_folder(), "light", fingerprint[:16])
 
 
-class OnnxTowers:
+class Towers:
     """The ONNX towers of one model, each loaded when it is first needed."""
 
     def __init__(self, path: str, manifest: Manifest, *, translate_to: str | None = None) -> None:
@@ -134,7 +134,7 @@ class OnnxTowers:
         self._loading = threading.Lock()
 
     @classmethod
-    def find(cls, fingerprint: str, path: str | None = None) -> OnnxTowers | None:
+    def find(cls, fingerprint: str, path: str | None = None) -> Towers | None:
         """The towers of this model. None if they are missing, incomplete, or have another format."""
         for place in [path] if path else [SHIPPED, towers_folder(fingerprint)]:
             found = cls.at(place)
@@ -145,7 +145,7 @@ class OnnxTowers:
         return None
 
     @classmethod
-    def at(cls, path: str) -> OnnxTowers | None:
+    def at(cls, path: str) -> Towers | None:
         """The towers in this folder, of any model. None as in `find`."""
         try:
             with open(os.path.join(path, MANIFEST), encoding="utf-8") as file:
@@ -156,7 +156,7 @@ class OnnxTowers:
         return cls(path, manifest) if sizes == manifest.files else None
 
     @classmethod
-    def of_model(cls, spec: ModelSpec) -> OnnxTowers | None:
+    def of_model(cls, spec: ModelSpec) -> Towers | None:
         """The towers from which photos can be embedded with this model, in either folder."""
         return next((found for found in cls._all() if found._is_of(spec)), None)
 
@@ -167,7 +167,7 @@ class OnnxTowers:
         return next((spec for spec in own if spec and spec.name == name and spec.is_local), None)
 
     @classmethod
-    def _all(cls) -> Iterator[OnnxTowers]:
+    def _all(cls) -> Iterator[Towers]:
         known = [SHIPPED]
         with contextlib.suppress(OSError), os.scandir(os.path.dirname(towers_folder(""))) as entries:
             known += sorted(entry.path for entry in entries if entry.is_dir() and not entry.name.startswith("."))
@@ -211,7 +211,7 @@ class OnnxTowers:
         return self._translate_to is not None
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """float32 (n, dim), unit length. Raises OnnxError."""
+        """float32 (n, dim), unit length. Raises TowersError."""
         token_lists = [self._tokenizer(text.encode("utf-8", "replace").decode("utf-8")) for text in texts]
         if self.manifest.text:
             vectors = self._text_vectors(token_lists)
@@ -221,7 +221,7 @@ class OnnxTowers:
         return self.translated(vectors, "text")
 
     def embed_images(self, squares: Squares) -> Vectors:
-        """uint8 (n, height, width, 3) at the recipe's size -> float32 (n, dim), unit length. Raises OnnxError."""
+        """uint8 (n, height, width, 3) at the recipe's size -> float32 (n, dim), unit length. Raises TowersError."""
         vectors = [self._run("image", squares=square[None]) for square in squares]
         return self.translated(np.concatenate(vectors), "image") if vectors else np.empty((0, self.dim), np.float32)
 
@@ -242,12 +242,12 @@ class OnnxTowers:
         try:
             return np.load(path, allow_pickle=False).astype(np.float32)
         except (OSError, ValueError, EOFError) as error:
-            raise OnnxError(str(error), is_damage=True) from error
+            raise TowersError(str(error), is_damage=True) from error
 
     def load(self, tower: Tower) -> Any:
-        """The session of a tower, loaded if necessary. Raises OnnxError."""
+        """The session of a tower, loaded if necessary. Raises TowersError."""
         if not self.has(tower):
-            raise OnnxError(self.manifest.lacking[tower])
+            raise TowersError(self.manifest.lacking[tower])
         with self._loading:
             if tower not in self._towers:
                 if self.needs_runtime(tower):
@@ -291,7 +291,7 @@ class OnnxTowers:
             with open(os.path.join(self.path, MERGES), encoding="utf-8", newline="\n") as file:
                 merges = file.read()
         except (OSError, ValueError) as error:
-            raise OnnxError(str(error), is_damage=True) from error
+            raise TowersError(str(error), is_damage=True) from error
         clean: Any = self.manifest.clean
         return Tokenizer(merges, context_length=self.manifest.context_length, clean=clean)
 
@@ -301,13 +301,13 @@ class OnnxTowers:
     @staticmethod
     def _finite(vectors: Vectors) -> Vectors:
         if not np.isfinite(vectors).all():
-            raise OnnxError("a vector that is not finite", is_damage=True)
+            raise TowersError("a vector that is not finite", is_damage=True)
         return vectors
 
 
 def is_of_earlier_builtin(fingerprint: str) -> bool:
     """Whether a space was made with an earlier version of the built-in model."""
-    towers = OnnxTowers.find(fingerprint)
+    towers = Towers.find(fingerprint)
     return towers is not None and towers.is_for_earlier
 
 
@@ -318,19 +318,19 @@ def libraries() -> str:
 
 @contextlib.contextmanager
 def _damage() -> Iterator[None]:
-    """Turns what numpy and the weights file raise into OnnxError."""
+    """Turns what numpy and the weights file raise into TowersError."""
     try:
         yield
     except MemoryError as error:
-        raise OnnxError("not enough memory") from error
+        raise TowersError("not enough memory") from error
     except (ValueError, IndexError) as error:  # also a WeightsError, and tensors of other shapes than are needed
-        raise OnnxError(str(error), is_damage=True) from error
+        raise TowersError(str(error), is_damage=True) from error
 
 
-def _onnx_error(error: BaseException) -> OnnxError:
+def _towers_error(error: BaseException) -> TowersError:
     text = str(error)
     is_missing = isinstance(error, ImportError | MemoryError) or re.search("alloc|memory|thread", text, re.IGNORECASE)
-    return OnnxError(text or type(error).__name__, is_damage=not is_missing)
+    return TowersError(text or type(error).__name__, is_damage=not is_missing)
 
 
 def runtime() -> Any:
@@ -346,11 +346,11 @@ def runtime() -> Any:
 
 
 def run(loaded: Any, **inputs: Any) -> Vectors:
-    """The vectors that a session gives. Raises OnnxError."""
+    """The vectors that a session gives. Raises TowersError."""
     try:
         (vectors,) = loaded.run(None, inputs)
     except Exception as error:  # onnxruntime's exceptions have no common base class
-        raise _onnx_error(error) from error
+        raise _towers_error(error) from error
     found: Vectors = vectors
     return found
 
@@ -358,7 +358,7 @@ def run(loaded: Any, **inputs: Any) -> Vectors:
 def session(path: str, *, optimised: str | None = None, for_many: bool = False) -> Any:
     """An ONNX Runtime session. `optimised`: a path to which the simplified graph and its weights are written.
 
-    `for_many`: loads more slowly and runs faster, on one thread, so that several can run at once. Raises OnnxError,
+    `for_many`: loads more slowly and runs faster, on one thread, so that several can run at once. Raises TowersError,
     also if onnxruntime is not installed.
     """
     try:
@@ -383,7 +383,7 @@ def session(path: str, *, optimised: str | None = None, for_many: bool = False) 
             options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # an ImportError, or one of onnxruntime's own classes
-        raise _onnx_error(error) from error
+        raise _towers_error(error) from error
 
 
 class QueryEmbedder:
@@ -394,7 +394,7 @@ class QueryEmbedder:
         identity: SpaceIdentity,
         load: Callable[[], Embedder],
         *,
-        towers: OnnxTowers | None = None,
+        towers: Towers | None = None,
         cache: QueryCache | None = None,
     ) -> None:
         self.identity = identity
@@ -448,7 +448,7 @@ class QueryEmbedder:
         if self._towers and self._towers.has(tower):
             try:
                 return self._towers.embed_texts(items) if tower == "text" else self._towers.embed_images(items)
-            except OnnxError as error:
+            except TowersError as error:
                 if error.is_damage:  # earlier vectors may be wrong as well; both are made again
                     self._towers.remove()
                     if self._cache:
@@ -458,6 +458,6 @@ class QueryEmbedder:
         return model.embed_texts(items) if tower == "text" else model.embed_images(items)
 
     @staticmethod
-    def _prepare(towers: OnnxTowers, tower: Tower) -> None:
-        with contextlib.suppress(OnnxError):
+    def _prepare(towers: Towers, tower: Tower) -> None:
+        with contextlib.suppress(TowersError):
             towers.load(tower)

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsearch.core.models import loading, onnx_export, onnx_towers, registry
-from imgsearch.core.models.onnx_towers import MANIFEST, OnnxTowers, QueryEmbedder, TextConfig
+from imgsearch.core.models import loading, onnx_export, registry, towers
 from imgsearch.core.models.phrases import neutral_phrases
 from imgsearch.core.models.query_cache import QueryCache
 from imgsearch.core.models.tokens import Tokenizer
+from imgsearch.core.models.towers import MANIFEST, QueryEmbedder, TextConfig, Towers
 
-MERGES = os.path.join(onnx_towers.SHIPPED, "merges.txt")
+MERGES = os.path.join(towers.SHIPPED, "merges.txt")
 ODD = [
     "", " ", "a", "'s", "it's we'll I'd", "C++ & T-shirts: 3/4", "<start_of_text> x <end_of_text> y", "<START_OF_TEXT>",
     "&lt;b&gt; &amp;amp; &eacute;", "ﬁn Ｆｕｌｌ “quotes” – —", "東京の夜 Привет Straße İstanbul ΣΑΣ",
@@ -69,14 +69,14 @@ def test_captions_have_open_clips_tokens(both, shared):
 # ------------------------------------------------------------------------------------------- the built-in model
 
 
-def shipped(model) -> OnnxTowers:
-    found = OnnxTowers.find(model.identity.fingerprint)
+def shipped(model) -> Towers:
+    found = Towers.find(model.identity.fingerprint)
     assert found is not None
-    assert found.path == onnx_towers.SHIPPED
+    assert found.path == towers.SHIPPED
     return found
 
 
-def test_the_built_in_model_ships_with_its_onnx_towers(model, photos):
+def test_the_built_in_model_ships_with_its_towers(model, photos):
     towers = shipped(model)
     texts = [*neutral_phrases(), *ODD]
     assert (towers.embed_texts(texts) * model.embed_texts(texts)).sum(axis=1).min() > 0.99999
@@ -86,7 +86,7 @@ def test_the_built_in_model_ships_with_its_onnx_towers(model, photos):
 
 
 def test_the_shipped_graph_names_no_folder_of_the_machine_that_made_it():
-    with open(os.path.join(onnx_towers.SHIPPED, "image.onnx"), "rb") as file:
+    with open(os.path.join(towers.SHIPPED, "image.onnx"), "rb") as file:
         assert b"site-packages" not in (content := file.read())
         assert os.path.expanduser("~").encode() + b"/" not in content
 
@@ -129,7 +129,7 @@ def test_export_writes_towers_that_agree_with_the_model(other, tmp_path):
     made = onnx_export.export(embedder, str(tmp_path / "light" / "x"))
     assert made.manifest.lacking == {}
     assert made.manifest.text == TextConfig("text.safetensors", 2, 2, "gelu", 1e-5)
-    found = OnnxTowers.find(embedder.identity.fingerprint, made.path)
+    found = Towers.find(embedder.identity.fingerprint, made.path)
     assert found is not None
     texts = ["a dog", "a very long text about a dog that runs along a beach at night with nobody near it", *ODD]
     assert (found.embed_texts(texts) * embedder.embed_texts(texts)).sum(axis=1).min() > 0.9999
@@ -147,7 +147,7 @@ def test_a_tower_that_does_not_agree_is_left_out_with_its_reason(other, tmp_path
     assert all("cosine" in why for why in made.manifest.lacking.values())
     assert sorted(os.listdir(made.path)) == [MANIFEST, "merges.txt"]
     embedder.reload = None  # not tried again: the reason stands in the manifest
-    assert OnnxTowers.find(embedder.identity.fingerprint, made.path).manifest.lacking == made.manifest.lacking
+    assert Towers.find(embedder.identity.fingerprint, made.path).manifest.lacking == made.manifest.lacking
 
 
 def test_another_tokenizer_leaves_the_text_tower_out(other, tmp_path):
@@ -169,14 +169,14 @@ def test_another_tokenizer_leaves_the_text_tower_out(other, tmp_path):
 def test_a_full_disk_is_reported_and_leaves_no_files(other, tmp_path, monkeypatch):
     embedder = loading.load(other, device="cpu")
     monkeypatch.setattr(onnx_export, "SPACE_NEEDED", 1e12)
-    with pytest.raises(onnx_towers.OnnxError, match="no space"):
+    with pytest.raises(towers.TowersError, match="no space"):
         onnx_export.export(embedder, str(tmp_path / "light" / "x"))
     assert os.listdir(tmp_path / "light") == []
 
 
 REPORTS = """
 import os, sys
-from imgsearch.core.models.onnx_towers import SHIPPED, session
+from imgsearch.core.models.towers import SHIPPED, session
 session(os.path.join(SHIPPED, "image.onnx"))
 assert "onnxruntime" in sys.modules
 """
@@ -198,7 +198,7 @@ def test_a_full_disk_is_no_property_of_the_model(other, tmp_path, monkeypatch):
 
     embedder = loading.load(other, device="cpu")
     monkeypatch.setattr(onnx_export, "_make", full)
-    with pytest.raises(onnx_towers.OnnxError, match="no space left"):
+    with pytest.raises(towers.TowersError, match="no space left"):
         onnx_export.export(embedder, str(tmp_path / "light" / "x"))
     assert os.listdir(tmp_path / "light") == []
 
@@ -216,7 +216,7 @@ def test_the_second_of_two_exports_keeps_the_towers_of_the_first(other, tmp_path
     monkeypatch.setattr(onnx_export, "_write", overtaken)
     assert onnx_export.export(embedder, path).path == path
     assert os.listdir(tmp_path / "light") == ["x"]
-    assert OnnxTowers.find(embedder.identity.fingerprint, path).has("text")
+    assert Towers.find(embedder.identity.fingerprint, path).has("text")
 
 
 def test_what_failed_with_other_libraries_is_tried_again(other, tmp_path, monkeypatch):
@@ -224,7 +224,7 @@ def test_what_failed_with_other_libraries_is_tried_again(other, tmp_path, monkey
     monkeypatch.setattr(onnx_export, "MIN_COSINE", 1.1)
     made = onnx_export.export(embedder, str(tmp_path / "x"))
     assert not made.is_worth_retrying()
-    monkeypatch.setattr(onnx_towers, "libraries", lambda: "others")
+    monkeypatch.setattr(towers, "libraries", lambda: "others")
     assert made.is_worth_retrying()
 
 
@@ -244,13 +244,13 @@ class Whole:
 
 
 @pytest.fixture
-def copied(model, tmp_path) -> OnnxTowers:
+def copied(model, tmp_path) -> Towers:
     shutil.copytree(
-        onnx_towers.SHIPPED,
+        towers.SHIPPED,
         tmp_path / "towers",
         ignore=shutil.ignore_patterns("README.md", "SHA256SUMS", "*config.json", "phrases-*"),
     )
-    found = OnnxTowers.find(model.identity.fingerprint, str(tmp_path / "towers"))
+    found = Towers.find(model.identity.fingerprint, str(tmp_path / "towers"))
     assert found is not None
     return found
 
@@ -286,7 +286,7 @@ def test_towers_of_another_model_or_version_or_cut_short_are_not_used(model, cop
         record = json.load(file)
     with open(path, "w") as file:
         json.dump(record | change, file)
-    assert OnnxTowers.find(model.identity.fingerprint, copied.path) is None
+    assert Towers.find(model.identity.fingerprint, copied.path) is None
 
 
 # ---------------------------------------------------------------------------------------------- the query cache
