@@ -22,6 +22,7 @@ from imgsearch.cli.commands import doctor
 from imgsearch.core.doctor import completions, findings, fixes, index, machine, model_files
 from imgsearch.core.doctor.probe import Probe
 from imgsearch.core.models import registry
+from imgsearch.core.models.towers import SHIPPED
 from imgsearch.core.photos import gazetteer
 from imgsearch.core.photos.codecs import version_of
 from imgsearch.core.serving import protocol
@@ -458,7 +459,7 @@ def test_broken_or_foreign_towers_are_found(place, home):
     (towers / "broken").mkdir(parents=True)
     (towers / "broken" / "light.json").write_text("{")
     other = towers / "of another"
-    shutil.copytree(towers.SHIPPED, other)
+    shutil.copytree(SHIPPED, other)
     manifest = json.loads((other / "light.json").read_text())
     (other / "light.json").write_text(json.dumps({**manifest, "fingerprint": "f" * 64}))
     found = list(model_files.towers(str(place)))

@@ -12,7 +12,7 @@ import pytest
 from imgsearch import cli, core
 
 HEAVY = {
-    "torch", "torchvision", "open_clip", "timm", "numpy", "PIL", "pillow_heif", "hnswlib",
+    "torch", "torchvision", "open_clip", "timm", "numpy", "PIL", "pillow_heif", "sqlite_utils", "hnswlib",
     "simsimd", "huggingface_hub", "tqdm", "rich", "onnxruntime", "onnx", "watchfiles", "scipy", "rapidocr", "cv2", "av",
     "tzfpy",
 }  # fmt: skip
@@ -53,7 +53,7 @@ PACKAGES = (
 OWNERS = {
     "torch": "models", "open_clip": "models", "onnxruntime": "models", "onnx": "models", "hnswlib": "store",
     "simsimd": "store",
-    "watchfiles": "indexing", "scipy": "photos", "reverse_geocode": "photos",
+    "sqlite_utils": "store", "watchfiles": "indexing", "scipy": "photos", "reverse_geocode": "photos",
     "tzfpy": "photos", "rapidocr": "photos", "cv2": "photos", "av": "photos",
 }  # fmt: skip
 
@@ -143,7 +143,7 @@ def test_imports_point_left_and_a_heavy_library_has_one_owner(module):
         ("store/check.py", "def late():\n    from imgsearch.core.search.grammar import parse", "search"),
         ("models/tokens.py", "from imgsearch.core import indexing", "indexing"),
         ("search/scoring.py", "import torch", "torch"),
-        ("serving/engine.py", "import watchfiles.main", "watchfiles"),
+        ("serving/engine.py", "import sqlite_utils.db", "sqlite_utils"),
         ("paths.py", "import torch", "torch"),
         ("paths.py", "from imgsearch.core.photos import walk", "photos"),
         ("doctor/probe.py", "from imgsearch.cli import app", "imgsearch.cli.app"),

@@ -289,7 +289,7 @@ def test_a_query_says_how_far_an_index_run_is(imgsearch, photos, folder):
 # what it imports
 
 NOT_NEEDED = {
-    "typer", "hnswlib", "PIL", "torch", "platformdirs", "shutil", "html", "calendar",
+    "typer", "sqlite_utils", "hnswlib", "PIL", "torch", "platformdirs", "shutil", "html", "calendar",
     "imgsearch.cli.output.progress", "imgsearch.cli.output.verbose",
     "imgsearch.core.models.hub", "imgsearch.core.models.loading", "imgsearch.core.models.onnx_embedder",
     "imgsearch.core.search.filter_conditions", "imgsearch.core.search.listing",

@@ -34,6 +34,7 @@ LIBRARIES = {
     "onnxruntime": "onnxruntime",
     "hnswlib": "hnswlib",
     "simsimd": "simsimd",
+    "sqlite_utils": "sqlite-utils",
     "scipy.spatial": "scipy",
     "rapidocr": "rapidocr",
 }
@@ -79,13 +80,14 @@ def program() -> Iterator[Finding]:
 
 
 def libraries(probes: Libraries) -> Iterator[Finding]:
-    known = "torch open_clip_torch onnxruntime hnswlib simsimd numpy pillow pillow-heif"
+    known = "torch open_clip_torch onnxruntime hnswlib simsimd numpy pillow pillow-heif sqlite-utils"
     versions = {name: version_of(name) for name in known.split()}
     yield ok(", ".join(f"{name} {version}" for name, version in versions.items() if version != "none"))
     yield ok(f"SQLite {sqlite3.sqlite_version}")
     slow = "a query with a new picture loads the whole model with torch, which takes seconds"
     consequences = {
         "numpy": (problem, "imgsearch does not work without it"),
+        "sqlite_utils": (warning, "imgsearch prune cannot shrink the catalogue without it"),
         "onnxruntime": (problem, "no picture can be embedded without it or torch") if is_light() else (warning, slow),
         "hnswlib": (warning, "every search scans all vectors, which is slower in very large collections"),
         "simsimd": (warning, "a query scans all vectors in full, which is slower in large collections"),

@@ -144,8 +144,10 @@ class Database:
         return int(self.get_info("edition") or 0)
 
     def vacuum(self) -> None:
+        import sqlite_utils  # not for single rows: its import takes as long as writing thousands of them
+
         with self._named_errors():
-            self._connection.execute("vacuum")
+            sqlite_utils.Database(self._connection).vacuum()
             # Best effort: not worth waiting for a slow reader.
             self._connection.execute("pragma busy_timeout = 100")
             self._connection.execute("pragma wal_checkpoint(truncate)")
