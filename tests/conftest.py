@@ -35,10 +35,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Each worker has a core; two threads in each would wait for each other.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 ALBUM = Path(__file__).parent / "album"
 SHARED = Path(os.environ.get("IMGSEARCH_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 IS_LONG = os.environ.get("IMGSEARCH_TEST_LONG") == "1"
@@ -102,7 +98,10 @@ def cpu_seconds(limit: float) -> Iterator[None]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Put the folders of tests into memory where there is plenty, unless told where: half of what they do there is
-    fsync. A folder is deleted once its test has passed."""
+    fsync. A folder is deleted once its test has passed. Workers and what they start run on one thread each: more would
+    spin while they wait for each other."""
+    if config.getoption("numprocesses", None):  # before the workers start
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     with contextlib.suppress(OSError):
         disk = os.statvfs(MEMORY)
         if disk.f_bavail * disk.f_frsize > MEMORY_BYTES and not disk.f_flag & os.ST_NOEXEC:
