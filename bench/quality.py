@@ -2,6 +2,7 @@
 
 python bench/quality.py recall [--data DIR]      text to image on Flickr8k's dev split, exact and HNSW
 python bench/quality.py composed [--data DIR]    picture plus text on PACS: methods, weights, halves
+python bench/quality.py triplets [--data DIR]    picture plus text on Flickr8k's dev split, one photo wanted
 python bench/quality.py clip [--data DIR]        recorded vectors of OpenAI's CLIP ViT-B/32, replayed through the engine
 
 DIR contains `flickr8k-dev/`, `pacs/` and `clip-vectors/`. Default: $IMGSEARCH_TEST_DATA, else ../shared/data beside the
@@ -17,6 +18,7 @@ import itertools
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -45,19 +47,21 @@ BASELINE = "and"
 """The default, unless another method beats it at weights that were tuned on other groups."""
 EARLIER = "lerp"
 """The default before, at its own weight of .8."""
+# Queries that are timed, one by one.
+TIMED = 50
 WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("recall", "composed", "clip"))
+    parser.add_argument("part", choices=("recall", "composed", "triplets", "clip"))
     parser.add_argument(
         "--data",
         default=os.environ.get("IMGSEARCH_TEST_DATA") or os.path.join(REPOSITORY, "..", "shared", "data"),
     )
     arguments = parser.parse_args()
     data = os.path.abspath(arguments.data)
-    {"recall": recall, "composed": composed, "clip": clip}[arguments.part](data)
+    {"recall": recall, "composed": composed, "triplets": triplets, "clip": clip}[arguments.part](data)
 
 
 @contextlib.contextmanager
@@ -339,6 +343,68 @@ def print_every_half(task: Task, swept: dict[str, dict[float, np.ndarray]], at_d
 
 def is_above(differences: np.ndarray) -> bool:
     return metrics.paired_bootstrap(differences, SEED, 2_000).low > 0
+
+
+# picture plus words, one photo wanted
+
+
+def caption_task(data: str) -> Task:
+    """The triplets of bench/triplets.py from the captions of Flickr8k's dev split."""
+    from triplets import triplets
+
+    folder = os.path.join(data, "flickr8k-dev")
+    lines = read_lines(os.path.join(folder, "captions.jsonl"))
+    names = [os.path.basename(line["file"]) for line in lines]
+    paths = [os.path.join(folder, "images", name) for name in names]
+    found = triplets([line["captions"] for line in lines])
+    return Task(
+        queries=[Query(each.change, text=each.change, images=(paths[each.reference],)) for each in found],
+        relevant=[{names[each.target]} for each in found],
+        groups=[names[each.target] for each in found],
+        pictures=len(lines),
+        labels={},
+    )
+
+
+def triplets(data: str) -> None:
+    task = caption_task(data)
+    shown = {name: SearchOptions(method=name) for name, method in METHODS.items() if not method.needs_origin}
+    shown |= {"words only": SearchOptions(weight=1.0), "picture only": SearchOptions(weight=0.0)}
+    with indexed(os.path.join(data, "flickr8k-dev", "images")) as searcher:
+        swept = {w: hits_at(searcher, task, SearchOptions(method=EARLIER, weight=w)) for w in WEIGHTS[1:-1]}
+        best = max(swept, key=lambda w: float(swept[w][0].mean()))
+        shown[EARLIER] = SearchOptions(method=EARLIER, weight=best)
+        found = {name: hits_at(searcher, task, options) for name, options in shown.items()}
+        milliseconds = {name: timed(searcher, task, options) for name, options in shown.items()}
+    print(f"{len(task.queries)} queries, {task.pictures} photos, model builtin\n")
+    rivals = ("words only", EARLIER)
+    columns = " | ".join(f"recall_at_1 minus {rival}" for rival in rivals)
+    print(f"| method | weight | recall_at_1 | recall_at_5 | {columns} | ms a query |\n|---|---|---|---|---|---|---|")
+    for name, (first, five) in sorted(found.items(), key=lambda item: -item[1][0].mean()):
+        weight = shown[name].weight if name == EARLIER or name not in METHODS else METHODS[name].default_weight
+        cells = " | ".join("" if name == rival else interval(task, first - found[rival][0]) for rival in rivals)
+        row = f"{weight:g} | {first.mean():.4f} | {five.mean():.4f} | {cells} | {milliseconds[name]:.1f}"
+        print(f"| {name} | {row} |")
+    print(f"\n{EARLIER} has the weight that is best here.")
+
+
+def hits_at(searcher: Searcher, task: Task, options: SearchOptions) -> tuple[np.ndarray, np.ndarray]:
+    """For each query, whether the wanted photo is the first one found, and whether it is among the first five."""
+    ranks = [
+        metrics.first_rank(ranking, right)
+        for ranking, right in zip(ranked(searcher, task, options), task.relevant, strict=True)
+    ]
+    return tuple((np.array(ranks) <= k).astype(np.float64) for k in (1, 5))
+
+
+def timed(searcher: Searcher, task: Task, options: SearchOptions) -> float:
+    """Milliseconds of one whole search, in the middle. The texts' vectors are known, and no model runs."""
+    taken = []
+    for query in task.queries[:TIMED]:
+        started = time.perf_counter()
+        rankings(searcher, [query], replace(options, limit=10))
+        taken.append(time.perf_counter() - started)
+    return float(np.median(taken)) * 1000
 
 
 # real CLIP vectors

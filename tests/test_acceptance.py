@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,27 @@ def test_text_to_image_recall_is_what_the_model_card_states_and_hnsw_agrees(
         assert recall == pytest.approx(stated, abs=0.01), k
     agreement = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(rankings["exact"], rankings["ann"], strict=True)])
     assert agreement >= 0.99
+    assert 0.03 < share_found_by_words_of_triplets(flickr, tmp_path / "index", model) < 0.10
+
+
+def share_found_by_words_of_triplets(flickr, index, model) -> float:
+    """How often the change alone finds the wanted photo of bench/triplets.py, the reference left out."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+    try:
+        from triplets import triplets
+    finally:
+        sys.path.pop(0)
+    rows = [json.loads(row) for row in (flickr / "captions.jsonl").read_text().splitlines()]
+    asked = triplets([row["captions"] for row in rows])
+    with Store.open(str(index)) as store:
+        searcher = Searcher(store, lambda: model)
+        found = searcher.search_many([explicit(each.change, ()) for each in asked], SearchOptions(limit=2))
+        names = [[os.path.basename(hit.path) for hit in hits] for hits in found]
+    first = [
+        next(name for name in ranking if name != rows[each.reference]["file"])
+        for each, ranking in zip(asked, names, strict=True)
+    ]
+    return float(np.mean([name == rows[each.target]["file"] for each, name in zip(asked, first, strict=True)]))
 
 
 def test_every_file_of_the_torture_set_is_indexed_or_accounted_for(imgsearch, shared, tmp_path):
