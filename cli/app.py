@@ -159,7 +159,7 @@ def _is_setting(error: Any) -> bool:
 WHAT_NEXT = {
     errno.EACCES: "check its permissions",
     errno.EPERM: "check its permissions",
-    errno.EROFS: "that place is read-only; choose another",
+    errno.EROFS: "the disk is read-only; choose another place",
     errno.ENOENT: "check the name",
     errno.ENAMETOOLONG: "give it a shorter name",
     errno.EMFILE: "allow more open files: ulimit -n NUMBER",
@@ -171,11 +171,11 @@ def _explain_os_error(error: OSError, *, as_json: bool) -> int:
     """A full disk or a folder without permission is for the user to fix, not a bug."""
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else None
     reason = (error.strerror or str(error)).lower()
-    hint = WHAT_NEXT.get(error.errno or 0, "try again; `imgsearch check` says whether the index is whole")
+    hint = WHAT_NEXT.get(error.errno or 0, "try again; `imgsearch check` says whether the index is intact")
     if error.errno == errno.ENOSPC:
         hint = "free some space or name another index with --index" if name else "the output could not be written"
     if error.errno == errno.ENOENT and not _has_working_directory():
-        name, reason, hint = None, "the working directory is no longer there", "cd to another one"
+        name, reason, hint = None, "the working directory no longer exists", "cd to another one"
     message = f"{name}: {reason}" if name else reason
     render.print_error(ImgsearchError(message, hint=hint), as_json=as_json)
     return 2

@@ -301,7 +301,7 @@ _QUERY = Command(
             is_list=True, group=FILTERS, api="orientation",
         ),
         Option(
-            "has", "--has", "Only photos that have this information, or are videos.",
+            "has", "--has", "Only photos with GPS, a caption, a date or damage; or only videos.",
             choices=("gps", "caption", "date", "damage", "video"), is_list=True, group=FILTERS, api="has",
         ),
         Option(
@@ -351,7 +351,7 @@ _QUERY = Command(
             "preview", "--preview", "Show the photos themselves in the terminal.", group=OUTPUT, is_common=True,
             rivals="output",
         ),
-        flag("explain", "--explain", "Print on stderr how the query was read and answered.", group=OUTPUT),
+        flag("explain", "--explain", "Print on stderr how the query was interpreted and answered.", group=OUTPUT),
         flag("no_history", "--no-history", "Do not use or save the vectors of earlier queries."),
         flag("no_server", "--no-server", "Answer in this process even if `imgsearch serve` is running."),
         DEVICE, OFFLINE, QUIET, VERBOSE, INDEX,
@@ -360,7 +360,7 @@ _QUERY = Command(
 
 _OCR = Command(
     "ocr",
-    "Read the text in indexed photos, so that `imgsearch query` finds them by it.",
+    "Read the text in indexed photos, so that `imgsearch query` can search it.",
     (
         Argument(
             "paths", "PATH", "Folders and photos. Default: everything in the index.", is_list=True, offers="files"
@@ -371,7 +371,7 @@ _OCR = Command(
             "everything", "--all", "Read all photos, not only those that look like text.", group=FILTERS,
             is_common=True,
         ),
-        WORKERS._replace(help="Number of processes that read. Default: one per core that has 1 GiB of memory."),
+        WORKERS._replace(help="Number of processes that read text. Default: one per core, if memory allows."),
         DEVICE, OFFLINE, JSON, QUIET, VERBOSE, INDEX,
     ),
 )
@@ -402,7 +402,7 @@ _DUPES = Command(
             default="largest", choices=("largest", "oldest"), group=FILTERS, is_common=True,
         ),
         flag(
-            "exact", "--exact", "Only find files with the same bytes. Reads no photo.",
+            "exact", "--exact", "Only find files with the same bytes. Reads no photos.",
             group=FILTERS, is_common=True,
         ),
         flag(
@@ -621,9 +621,9 @@ ALL = (
     Command(
         "config", "Show and change the default values of options, which are kept in a TOML file.",
         description="""\
-A key is the long name of an option: `limit` for all commands that have it, `query.limit` for one. Options that are
-typed override the file; for the index, so do $IMGSEARCH_INDEX and an .imgsearch/ at or above the working directory.
-$IMGSEARCH_CONFIG names another file, or none if it is empty.
+A key is the long name of an option: `limit` for all commands that have it, `query.limit` for one. Options on
+the command line override the file; for the index, so do $IMGSEARCH_INDEX and an .imgsearch/ at or above the working
+directory. $IMGSEARCH_CONFIG names another file, or none if it is empty.
 
 Examples:
 

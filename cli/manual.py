@@ -47,16 +47,16 @@ EXIT_STATUS = (
     ("3", "done, but some files were skipped"),
     ("4", "no index here, one made by a newer version, or a damaged one"),
     ("5", "the index is in use by another process"),
-    ("6", "`check` found something, or `doctor` something that does not work"),
+    ("6", "`check` found a problem, or `doctor` found something that does not work"),
     ("70", "a bug: please report the traceback"),
-    ("129, 130, 143", "hung up, interrupted, terminated: what was done is kept"),
+    ("129, 130, 143", "hung up, interrupted, terminated: finished work is kept"),
 )
 ENVIRONMENT = (
     ("IMGSEARCH_INDEX", "The index to use without --index."),
     ("IMGSEARCH_CONFIG", "The configuration file; none if empty."),
     (
         "IMGSEARCH_HNSW_SLOTS",
-        "How many vectors one HNSW graph covers at most; 0: no graphs. Default: 131072.",
+        "Maximum number of vectors in one HNSW graph; 0: no graphs. Default: 131072.",
     ),
     ("NO_COLOR", "If not empty, no colours. Overrides the next two; --preview still draws in colours."),
     ("CLICOLOR_FORCE", "If not empty and not 0, colours in a pipe too, but never with --json, -l, -0 and --fields."),
@@ -68,7 +68,7 @@ ENVIRONMENT = (
     ("HF_ENDPOINT", "Where weights are downloaded from."),
     ("XDG_DATA_HOME, XDG_CONFIG_HOME, XDG_CACHE_HOME, XDG_RUNTIME_DIR", "Where the folders below are, on Linux."),
     ("XDG_DATA_DIRS", "Where `doctor` looks for installed completions, besides the user's own folder."),
-    ("FORCE_HYPERLINK", "If 0, paths on a terminal are no hyperlinks."),
+    ("FORCE_HYPERLINK", "If 0, paths on a terminal are not hyperlinks."),
 )
 FILES = (
     (
@@ -86,7 +86,7 @@ FILES = (
     (".imgsearchignore", "What `index` skips in this folder and below, in the syntax of .gitignore."),
     (
         "~/.cache/imgsearch/",
-        "Models exported for quick queries, thumbnails, and the vectors of recent queries. Can be removed at any "
+        "Models exported for fast queries, thumbnails, and the vectors of recent queries. Can be removed at any "
         "time. On macOS: ~/Library/Caches/imgsearch/.",
     ),
     ("~/.cache/huggingface/hub/", "Downloaded weights."),

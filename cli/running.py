@@ -33,7 +33,7 @@ def absolute(paths: tuple[str, ...]) -> tuple[str, ...]:
     from imgsearch.core.paths import on_disk
 
     if "" in paths:
-        raise UsageError("empty folder name", hint="is a variable of your shell unset?")
+        raise UsageError("empty folder name", hint="is a shell variable unset?")
     return tuple(on_disk(os.path.abspath(os.path.expanduser(path))) for path in paths)
 
 

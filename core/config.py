@@ -58,7 +58,7 @@ def text() -> str:
         with open(where, "rb") as file:
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
-            raise _broken(where, "is larger than any settings are")
+            raise _broken(where, "is too large for a configuration file")
         return data.decode("utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return ""
@@ -132,7 +132,7 @@ def change(table: Sequence[str], key: str, value: Any) -> None:
         inner[key] = inner_wanted[key] = value
     written = tomlkit.dumps(document)
     if tomllib.loads(written) != wanted:
-        raise _broken(where, "is written in a way that cannot be changed here")
+        raise _broken(where, "is written in a way that `imgsearch config` cannot change")
     write(where, written)
 
 

@@ -900,7 +900,7 @@ def test_a_root_by_its_name_has_to_be_the_only_one_of_it(shelf, tmp_path):
     with pytest.raises(UsageError, match="--root same: 2 roots have this name") as caught:
         library.paths(root=("same",))
     assert caught.value.hint == f"give the path: {tmp_path}/a/same or {tmp_path}/b/same"
-    with pytest.raises(QueryError, match="nothing indexed as this root"):
+    with pytest.raises(QueryError, match="not a root of this index"):
         library.paths(root=("other",))
 
 

@@ -136,7 +136,7 @@ def test_an_impossible_move_is_refused_and_changes_nothing(imgsearch, photos, tm
             "by their content",
         ),
         (photos, photos, f"{photos}: the photos are already there", "give the old folder, then the new one"),
-        ("", photos, "empty folder name", "variable of your shell"),
+        ("", photos, "empty folder name", "shell variable unset"),
     ):
         outcome = imgsearch("roots", "move", old, new)
         assert (outcome.code, outcome.out) == (2, b"")

@@ -89,7 +89,7 @@ def test_a_note_survives_repair_and_a_salvaged_catalogue(imgsearch, noted, tmp_p
         database.execute("delete from photo_texts")
         database.execute("delete from texts")
     outcome = imgsearch("check", "--json")
-    assert outcome.code == 6 and "1 photos lack a note about them" in outcome.out.decode()
+    assert outcome.code == 6 and "1 photo with a missing note" in outcome.out.decode()
     imgsearch("check", "--repair")
     assert found(imgsearch) == [("lemon.jpg", NOTE, "note")]
     data = bytearray(path.read_bytes())
@@ -104,7 +104,7 @@ def test_a_note_survives_repair_and_a_salvaged_catalogue(imgsearch, noted, tmp_p
 def test_a_damaged_note_is_reported_and_repaired(imgsearch, noted, tmp_path):
     with closing(sqlite3.connect(tmp_path / "index" / "catalog.sqlite3")) as database, database:
         database.execute("update notes set text = 'the winter we found the cat'")
-    assert "1 notes are not those that were written" in imgsearch("check").out.decode()
+    assert "1 damaged note" in imgsearch("check").out.decode()
     imgsearch("check", "--repair")
     assert listed(imgsearch)[0][:2] == ("the winter we found the cat", ["lemon.jpg"])
     assert listed(imgsearch)[0][2] is True and imgsearch("check").code == 0

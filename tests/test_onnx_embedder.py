@@ -144,7 +144,7 @@ def test_a_long_run_goes_on_with_torch_if_that_is_faster(model, monkeypatch, tmp
     embedder.expect(onnx_embedder.MEASURE_FROM_PHOTOS - 1)
     assert not lines
     embedder.expect(onnx_embedder.MEASURE_FROM_PHOTOS)
-    assert lines == ["comparing two ways to embed with builtin, once"]
+    assert lines == ["measuring whether torch embeds faster with builtin, once"]
     monkeypatch.setattr(embedder, "run_image_tower", lambda squares: pytest.fail("ONNX was used"))
     assert len(embedder.embed_images(np.zeros((1, *model.recipe.size, 3), np.uint8))) == 1
 
@@ -255,7 +255,7 @@ def test_search_stays_with_the_old_vectors_while_a_folder_is_away(old_index: str
     other.mkdir()
     shutil.copy(ALBUM / "kiwi.jpg", other)
     run = imgsearch("index", other)
-    assert "search stays with builtin until they have" in run.err
+    assert "search uses builtin until they do" in run.err
     active = [space for space in json.loads(imgsearch("status", "--json").out)["spaces"] if space["is_active"]]
     assert [space["dim"] for space in active] == [192]
     photos.with_name("away").rename(photos)

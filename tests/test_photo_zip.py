@@ -93,7 +93,7 @@ def test_what_is_not_as_indexed_or_not_inside_is_left_out_and_listed(client, pla
         f"{folder}/gone.jpg: no such file or directory",
         f"{folder}/fifo.jpg: it has changed since it was indexed",
         f"{folder}/changed.jpg: it has changed since it was indexed",
-        f"{folder}/link.jpg: a link that leads out of the indexed folders",
+        f"{folder}/link.jpg: a link to outside the indexed folders",
     ]
 
 

@@ -171,7 +171,7 @@ def test_an_extra_that_is_installed_later_names_the_photos_of_the_index(imgsearc
         assert "the photos of this index have no place names yet" in refused.err
         assert "pip install 'imgsearch-cli[places]'; then run: imgsearch index" in refused.err
         assert "for --place: pip install 'imgsearch-cli[places]'" in imgsearch("status").out.decode()
-    assert "  find them with: imgsearch index\n" in imgsearch("query", "a beach", "--place", "Porto").err
+    assert "  add them with: imgsearch index\n" in imgsearch("query", "a beach", "--place", "Porto").err
     for name in ("porto", "alfama", "studio"):
         (tmp_path / "photos" / f"{name}.jpg").chmod(0o644)
     done = imgsearch("index", "--json").records[-1]

@@ -373,7 +373,7 @@ def test_impossible_regions_are_found_shown_as_none_and_made_again(scene, tmp_pa
     assert all(hit.place.region is None or 0 <= hit.place.region.x <= 1 for hit in hits)
     with Store.writing(folder) as store:
         findings = check(store).findings
-        assert any("panoramas have wrong regions" in finding.what for finding in findings)
+        assert any("with wrong regions" in finding.what for finding in findings)
         repair(store, findings)
     index(folder, model, scene)
     assert rows_of(folder) == complete

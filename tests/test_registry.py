@@ -317,10 +317,13 @@ def drip(connection: socket.socket, request: bytes) -> None:
         (silence, "no answer within 2 seconds"),
         (drip, "no answer within 2 seconds"),
         (goodbye, "it closed the connection"),
-        (status("403 Forbidden"), "it refuses (403): because of a proxy, a wrong name, or a missing login (HF_TOKEN)"),
+        (
+            status("403 Forbidden"),
+            "it refuses (403), perhaps because of a proxy, a wrong name, or a missing login (HF_TOKEN)",
+        ),
         (
             status("401 Unauthorized", "X-Error-Code: GatedRepo"),
-            "it refuses (401): because of a proxy, a wrong name, or a missing login (HF_TOKEN)",
+            "it refuses (401), perhaps because of a proxy, a wrong name, or a missing login (HF_TOKEN)",
         ),
         (status("404 Not Found", "X-Error-Code: EntryNotFound"), "it does not have these weights (404)"),
         (status("404 Not Found"), "it returns an error (404)"),
@@ -388,7 +391,7 @@ def test_auto_falls_back_to_builtin_in_one_line(fake_hub: Callable[[Answer], Hub
 
     assert said == [
         f"cannot download lite from {address}: "
-        "it refuses (403): because of a proxy, a wrong name, or a missing login (HF_TOKEN); "
+        "it refuses (403), perhaps because of a proxy, a wrong name, or a missing login (HF_TOKEN); "
         "using the built-in model. For better results, "
         "index with --model lite when online (605 MB)"
     ]

@@ -405,7 +405,7 @@ def test_a_model_without_towers_gets_them_from_its_first_query_or_run(imgsearch,
     done = imgsearch("index", photos, "--model", other.arch)
     assert done.code == 0
     assert "for fast queries, once" in done.err
-    assert "quick, without" in imgsearch("status").out.decode()
+    assert "fast, without" in imgsearch("status").out.decode()
     assert all(imgsearch("status", "--json").records[0]["spaces"][0]["light"].values())
 
     shutil.rmtree(tmp_path / "cache")

@@ -695,7 +695,7 @@ def test_watch_polls_folders_without_events(photos, tmp_path):
     os.mkdir(odd)
     with watch(tmp_path / "index", photos, "--poll", "1") as watched:
         told = [record["reason"] for record in watched.told if record["event"] == "notice"]
-        assert [reason.endswith("cannot be watched; looked at every 1 s instead") for reason in told] == [True]
+        assert [reason.endswith("cannot be watched; checked every 1 s instead") for reason in told] == [True]
         shutil.copy(ALBUM / "leek.jpg", os.path.join(odd, b"leek.jpg"))
         assert watched.next("photo")["path"].endswith("/leek.jpg")
 

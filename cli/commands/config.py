@@ -22,7 +22,7 @@ HEAD = """\
 def show(*, everything: bool, as_json: bool) -> int:
     """List the settings.
 
-    Settings that no command has are reported, and the exit code is 2.
+    Unknown settings are reported, and the exit code is 2.
 
     Example:
 

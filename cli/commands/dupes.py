@@ -40,9 +40,9 @@ def dupes(
     A near copy may differ in a detail: the next frame of a burst, a retouched face, a word on a page. Look at near
     copies before you delete any, or use --exact.
 
-    Among photos with equally many pixels, the largest file is kept, then the oldest photo. Among equally old ones, the
-    one with most pixels, then the largest file. If all of these are equal, the one with the shortest path. Hard links
-    to one file are one photo. Files that changed since they were indexed are left out.
+    With --keep largest, ties go to the largest file, then to the oldest photo. With --keep oldest, they go to the photo
+    with the most pixels, then to the largest file. If all are equal, the shortest path is kept. Hard links to one
+    file are one photo. Files that changed since they were indexed are left out.
 
     Examples:
 
@@ -140,7 +140,7 @@ def _sentence(found: DuplicateReport) -> str:
     size = render.size(sum(other.place.size for other in others))
     groups = render.count(len(found.groups), "group")
     copies = render.count(len(others), "copy", "copies")
-    return f"{groups} {among}: {copies} beside those that would stay ({near:,} of them near), {size}"
+    return f"{groups} {among}: {copies} besides the photos to keep ({near:,} of them near), {size}"
 
 
 def _complain(found: DuplicateReport, *, as_json: bool) -> None:
@@ -151,8 +151,8 @@ def _complain(found: DuplicateReport, *, as_json: bool) -> None:
         reason = f"{printable(skipped.path)}: {skipped.reason}"
         render.print_error(ImgsearchError(reason, hint="it is compared only by its bytes"), as_json=as_json)
     for number, why in (
-        (found.changed, "left out: gone, or not as indexed; bring the index up to date with: imgsearch index"),
-        (found.linked, "left out: links to files that are counted already"),
+        (found.changed, "left out: gone, or changed since they were indexed; update the index with: imgsearch index"),
+        (found.linked, "left out: links to files that are already counted"),
     ):
         if not number:
             continue

@@ -70,7 +70,7 @@ def evaluate(**typed: Any) -> int:
     """Measure search quality with published benchmarks or your own queries.
 
     The pictures are indexed like any others, and the queries run through the engine of `imgsearch query`. Press ^C to
-    stop; what is indexed so far is kept. Metrics have 95 % confidence intervals, by bootstrap. The output states what
+    stop; finished work is kept. Metrics have 95 % confidence intervals, by bootstrap. The output states what
     the numbers are comparable with: see docs/evaluation.md. Exit code 3 means that --allow-missing left pictures out.
 
     Examples:
@@ -93,14 +93,14 @@ def evaluate(**typed: Any) -> int:
     if name is None:
         raise UsageError("no benchmark given", hint=f"one of: {', '.join(BENCHMARKS)}")
     if not annotations:
-        raise UsageError(f"{name} needs --annotations", hint="the file or folder of its queries")
+        raise UsageError(f"{name} needs --annotations", hint="give the file or folder with its queries")
     benchmark = _benchmark(name, annotations, arguments)
     metrics = _metrics(arguments.metrics, benchmark)
     plan = _plan(arguments, metrics, benchmark)
     sent = _submission_paths(arguments.submission, submissions.file_suffixes(benchmark)) if arguments.submission else {}
     _require_writable([*([arguments.out] if arguments.out else ()), *sent.values()], annotations)
     if arguments.images is None and name != "jsonl":
-        raise UsageError(f"{name} needs --images", hint="the folder of its pictures")
+        raise UsageError(f"{name} needs --images", hint="give the folder of its pictures")
     choice = ModelChoice(
         arguments.model, None, None, arguments.device, arguments.precision, arguments.offline, render.say
     )
@@ -318,7 +318,7 @@ def _header(benchmark: Benchmark, task: Task, plan: EvalPlan, store: Store, spac
         "search": options.strategy,
         "hubness": corrects_hubness(store, space),
         "counts": task.counts,
-        "interval": "95 % percentile bootstrap; queries about one picture are drawn together",
+        "interval": "95 % percentile bootstrap; queries about one picture are resampled together",
         "queries_sha256": task.digest,
     }
     if benchmark.is_composed:

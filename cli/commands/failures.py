@@ -10,7 +10,7 @@ from imgsearch.cli.output import render
 if TYPE_CHECKING:
     from imgsearch.core.types import Skipped
 
-DAMAGED = "damaged: the end of the file is missing, indexed from the part that is there"
+DAMAGED = "damaged: the end of the file is missing; the rest is indexed"
 
 
 def failures(*, show_all: bool, as_json: bool, index: str | None) -> int:
@@ -19,9 +19,9 @@ def failures(*, show_all: bool, as_json: bool, index: str | None) -> int:
     A file that cannot be decoded is tried again when it changes, or when this installation can read more formats. One
     that could not be opened or listed is tried again in every run.
 
-    The stage `ocr` names photos that are indexed, but whose text could not be read.
+    The stage `ocr` means that a photo is indexed, but its text could not be read.
 
-    A photo that lacks its end is indexed if at least a quarter of it can be decoded. --all lists these photos too.
+    A truncated photo is indexed if at least a quarter of it can be decoded. --all lists these photos too.
 
     Example:
 

@@ -54,8 +54,8 @@ def index(
     """Make photos searchable: walk folders, and embed what is new or changed.
 
     Files are identified by their content, so renamed and copied photos are not embedded again. A file that cannot be
-    read is skipped with a reason (see `imgsearch failures`), and the exit code is 3. A photo that lacks its end is
-    indexed if at least a quarter of it is there. Press ^C to stop; what is indexed so far is kept.
+    read is skipped with a reason (see `imgsearch failures`), and the exit code is 3. A truncated photo is
+    indexed if at least a quarter of it can be decoded. Press ^C to stop; finished work is kept.
 
     Examples:
 

@@ -23,7 +23,7 @@ def init(*, folder: str, quiet: bool) -> int:
     from imgsearch.core.store.store import Store
 
     if not folder:
-        raise UsageError("empty folder name", hint="is a variable of your shell unset?")
+        raise UsageError("empty folder name", hint="is a shell variable unset?")
     top = os.path.abspath(os.path.expanduser(folder))
     if not os.path.isdir(top):
         raise UsageError(f"{printable(folder)}: not a folder", hint="create it first, or choose another")

@@ -34,7 +34,7 @@ def export(*, model: str, file: str, offline: bool, as_json: bool, quiet: bool) 
 
     The file contains the model as ONNX, and `imgsearch models import` checks and installs it. A model that was not used
     on this machine before is downloaded and converted first, which needs torch. Models whose tokenizer needs torch
-    cannot be exported. `builtin` need not be: every installation has it.
+    cannot be exported. Neither can `builtin`, which is part of every installation.
 
     Examples:
 
@@ -80,7 +80,7 @@ def _towers(model: str, *, offline: bool) -> Towers:
         raise UsageError("auto is not a model", hint="name one: imgsearch models lists them")
     spec = loading.named(model)
     if spec.arch == BUILTIN:
-        raise UsageError(f"{BUILTIN} is part of every installation", hint="to export another model: imgsearch models")
+        raise UsageError(f"{BUILTIN} is part of every installation", hint="list the others with: imgsearch models")
     towers = Towers.of_model(spec)
     if towers is None or (towers.is_worth_retrying() and has_torch()):
         whole = loading.load_to_convert(spec, offline=offline)

@@ -97,7 +97,7 @@ def _absolute(file: str) -> str:
     from imgsearch.core.paths import on_disk
 
     if not file or "\0" in file:
-        raise UsageError("empty photo name", hint="is a variable of your shell unset?")
+        raise UsageError("empty photo name", hint="is a shell variable unset?")
     return on_disk(os.path.abspath(os.path.expanduser(file)))
 
 

@@ -19,11 +19,11 @@ def ocr(
     verbose: bool,
     index: str | None,
 ) -> int:
-    """Read the text in indexed photos, so that `imgsearch query` finds them by it.
+    """Read the text in indexed photos, so that `imgsearch query` can search it.
 
-    Only photos that look like pages, signs, labels or screenshots are read, and each only once. Other programs come
-    first, and the index can be used and changed meanwhile. Press ^C to stop; what is read so far is kept. Needs the
-    extra [ocr].
+    Only photos that look like pages, signs, labels or screenshots are read, and each only once. This runs at the
+    lowest priority, and other commands can use and change the index meanwhile. Press ^C to stop; finished work is
+    kept. Needs the extra [ocr].
 
     Examples:
 

@@ -54,7 +54,7 @@ def move(*, old: str, new: str, wait: bool, as_json: bool, quiet: bool, index: s
     from imgsearch.core.store import roots as core
 
     if not (old and new):
-        raise UsageError("empty folder name", hint="is a variable of your shell unset?")
+        raise UsageError("empty folder name", hint="is a shell variable unset?")
     was, now = (os.path.abspath(os.path.expanduser(path)) for path in (old, new))
     with open_to_write(index, wait=wait) as store:
         moved = core.move(store, was, now)

@@ -146,7 +146,7 @@ def _gallery(folder: str, host: str, port: int | None, minutes: float, *, device
     except ImportError as error:
         raise UsageError(
             f"the gallery needs {error.name or 'a library'}, which is not installed",
-            hint='pip install "imgsearch-cli[serve]"; for quick queries alone: imgsearch serve --socket-only',
+            hint='pip install "imgsearch-cli[serve]"; for fast queries alone: imgsearch serve --socket-only',
         ) from error
     _share_heaps()
     listening = bound(host, port, default=DEFAULT_PORT)
@@ -162,7 +162,7 @@ def _gallery(folder: str, host: str, port: int | None, minutes: float, *, device
             listener = opened.enter_context(_listening(engine, offline=offline))
             asked.append(lambda: listener.last_query)
         except UsageError as error:
-            render.warn(f"queries are not answered by this process: {error}")
+            render.warn(f"this server does not answer `imgsearch query`: {error}")
         gallery = opened.enter_context(Gallery(engine, listening, host=host))
         asked.append(lambda: gallery.last_query)
         render.emit(gallery.link)

@@ -40,7 +40,7 @@ def similar(
 ) -> int:
     """Find photos like a picture.
 
-    Several pictures are searched for one after the other. Arguments are always paths, never words. With `-`, each
+    Several pictures are searched one after another. Arguments are always paths, never words. With `-`, each
     result also names the picture it belongs to, as with `query -`. Copies of the picture are results too; --group
     duplicates shows only one of them. Exit code 1 means that nothing was found for any picture.
 
@@ -59,7 +59,7 @@ def similar(
 
     refuse_two_forms(as_json=as_json, paths=paths, print0=print0)
     if "-" in files and len(files) > 1:
-        raise UsageError("`-` cannot be combined with other files", hint="put them into the lines that are read")
+        raise UsageError("`-` cannot be combined with other files", hint="put their paths on standard input")
     has_many = files == ("-",) or len(files) > 1
     printer = HitPrinter(as_json=as_json, paths=paths, print0=print0, has_many=has_many, metadata=metadata)
     search_options = SearchOptions(

@@ -87,10 +87,10 @@ def _light(fingerprint: str) -> dict[str, bool | str]:
 
 def _queries_line(light: dict[str, bool | str]) -> str:
     if not any(light.values()):
-        return "load the whole model; the next one, or `imgsearch index` with something new, prepares quick ones"
+        return "load the whole model; the next query, or `imgsearch index` with new photos, prepares fast ones"
     ways = {"text": "words", "image": "pictures"}
     slow = [f"by {ways[tower]} with the whole model ({why})" for tower, why in light.items() if why is not True]
-    return "; ".join(["quick, without loading the whole model", *slow])
+    return "; ".join(["fast, without loading the whole model", *slow])
 
 
 def _lines(record: dict[str, Any]) -> list[str]:
@@ -129,14 +129,14 @@ def _places_line(record: dict[str, Any]) -> str:
 
 def _ocr_line(counts: dict[str, int]) -> str:
     parts = [f"{render.count(counts['read'], 'photo')} read ({counts['with_text']:,} with text)"]
-    parts += [f"{counts['unlikely']:,} left out: unlike text"] if counts["unlikely"] else []
+    parts += [f"{counts['unlikely']:,} left out: unlikely to contain text"] if counts["unlikely"] else []
     parts += [f"{counts['failed']:,} failed"] if counts["failed"] else []
     return ", ".join(parts)
 
 
 def _graphs_line(record: dict[str, Any]) -> str:
     if not record["hnsw_covers_all"]:
-        return "incomplete: `imgsearch index` makes the graphs that are missing"
+        return "incomplete: `imgsearch index` builds the missing graphs"
     active = [space for space in record["spaces"] if space["is_active"]]
     covered, vectors = (sum(space[key] for space in active) for key in ("hnsw_vectors", "vectors"))
     if not covered:

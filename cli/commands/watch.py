@@ -226,7 +226,7 @@ class _Voice:
 
     def problem(self, why: str | None) -> None:
         if why is not None and why != self._trouble:
-            reason = f"{why}; looked at every {self._poll_seconds:g} s instead"
+            reason = f"{why}; checked every {self._poll_seconds:g} s instead"
             self._tell({"event": "notice", "reason": reason}, reason)
         self._trouble = why
 

@@ -300,7 +300,7 @@ def read_line(summary: ReadSummary) -> str:
     if not (summary.read or summary.unlikely or summary.failed):
         return "no photos with text left to read"
     parts = [f"read the text in {render.count(summary.read, 'photo')} ({summary.with_text:,} with text)"]
-    parts += [f"{summary.unlikely:,} left out: unlike text"] if summary.unlikely else []
+    parts += [f"{summary.unlikely:,} left out: unlikely to contain text"] if summary.unlikely else []
     parts += [f"{summary.failed:,} skipped"] if summary.failed else []
     return f"{', '.join(parts)}; {summary.seconds:.1f} s"
 

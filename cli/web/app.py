@@ -311,7 +311,7 @@ class Pages:
     def _zipped(self, request: Request) -> Response:
         numbers = self._tickets.get(request.path_params["ticket"])
         if numbers is None:
-            raise Refused(404, "no such archive", "ask for it again")
+            raise Refused(404, "no such archive", "request it again")
         pieces = zipped(self._library.photos_by_id(numbers), self._library.roots())
         headers = {"content-disposition": 'attachment; filename="photos.zip"'}
         return _Streaming(self._counting(pieces), media_type="application/zip", headers=headers)
@@ -377,7 +377,7 @@ class Pages:
                 continue
             path = self._uploads.path(picture["upload"])
             if path is None:
-                raise Refused(422, "this picture was forgotten", "bring it again")
+                raise Refused(422, "this picture is no longer on the server", "upload it again")
             uploaded.append(path)
             pictures.append(path)
         liked, disliked = (
@@ -398,7 +398,7 @@ class Pages:
 
     def _upload(self, body: bytes) -> Response:
         if not body:
-            raise Refused(422, "an empty file", "bring another picture")
+            raise Refused(422, "an empty file", "choose another picture")
         try:
             name, path = self._uploads.keep(body)
         except OSError as error:
@@ -407,7 +407,7 @@ class Pages:
             self._uploads.check(path)
         except SkipPhoto as skipped:
             self._uploads.forget(name)
-            raise Refused(422, skipped.reason, "bring another picture") from skipped
+            raise Refused(422, skipped.reason, "choose another picture") from skipped
         except PoolClosed:
             raise Refused(503, "the gallery is closing") from None
         return answer({"id": name})

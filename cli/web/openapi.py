@@ -38,14 +38,14 @@ MAX_SECONDS = 1_000_000
 _MOMENT: Schema = {
     "type": "number",
     "minimum": 0,
-    "description": "Only of a video: the moment that was found, in seconds.",
+    "description": "Only for a video: the time of the frame that matched, in seconds.",
 }
 _REGION: Schema = {
     "type": "array",
     "items": {"type": "number", "minimum": 0, "maximum": 1},
     "minItems": 4,
     "maxItems": 4,
-    "description": "Only of a panorama: the part that matched. x, y, width and height, as fractions of the picture.",
+    "description": "Only for a panorama: the part that matched. x, y, width and height, as fractions of the picture.",
 }
 _ANY: Schema = {"type": "object", "additionalProperties": True}
 _BINARY: Schema = {"type": "string", "format": "binary"}
@@ -85,8 +85,8 @@ SEARCH = _object(
         "natural": {
             "type": "boolean",
             "default": False,
-            "description": "Read dates, places and file names in `text` as filters. If nothing else is in it, the "
-            "photos that pass are listed by time, with null as their score.",
+            "description": "Read dates, places and file names in `text` as filters. If nothing else is left, the "
+            "matching photos are listed by time, and their score is null.",
         },
         "more_like": {**_IDS, "description": "Ids of photos to prefer."},
         "less_like": {**_IDS, "description": "Ids of photos to avoid."},
@@ -143,7 +143,7 @@ def _problem_of_string(value: Any, schema: Schema, at: str) -> str | None:
     if not schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", 1 << 16):
         return f"{at}: from {schema.get('minLength', 0)} to {schema.get('maxLength', 1 << 16)} characters"
     if any("\ud800" <= character <= "\udfff" for character in value):
-        return f"{at}: half a character"
+        return f"{at}: not valid Unicode"
     if "pattern" in schema and not re.fullmatch(schema["pattern"].strip("^$"), value):
         return f"{at}: not {schema['pattern']}"
     return None
@@ -208,13 +208,13 @@ def document() -> dict[str, Any]:
                 "Find photos", _json(_hits()), (400, 404, 413, 422, 503), body=("application/json", SEARCH)
             ),
             "/api/pictures": _operation(
-                "Upload a picture to search by; it is removed when the server ends, or after 32 more uploads",
+                "Upload a picture to search by; it is removed when the server stops, or after 32 more uploads",
                 _json(_object({"id": {"type": "string"}}, ("id",))),
                 (413, 422, 503, 507),
                 body=("application/octet-stream", _BINARY),
             ),
             "/api/zip": _operation(
-                "Prepare an archive of photos. `address` is where it is, until the server ends, or for the next 64",
+                "Prepare an archive of photos. `address` is valid until the server stops, or 64 more are prepared",
                 _json(
                     _object(
                         {"address": {"type": "string"}, "photos": {"type": "integer"}, "bytes": {"type": "integer"}},

@@ -49,7 +49,7 @@ def bound(host: str, port: int | None, *, default: int) -> socket.socket:
             listening.close()
             if at == len(ports) - 1:
                 reason = (error.strerror or str(error)).lower()
-                raise UsageError(f"{printable(host)} port {number}: {reason}", hint="another one: --port 0") from error
+                raise UsageError(f"{printable(host)} port {number}: {reason}", hint="any free one: --port 0") from error
     raise AssertionError("unreachable")
 
 
@@ -117,7 +117,7 @@ class Gallery:
             waited.wait(0.02)
         self._opened.close()
         raise ImgsearchError(
-            "the gallery did not start", hint="try once more; for quick queries alone: imgsearch serve --socket-only"
+            "the gallery did not start", hint="try once more; for fast queries alone: imgsearch serve --socket-only"
         )
 
     def __exit__(self, *_: object) -> None:

@@ -241,7 +241,7 @@ def server(option: str | None) -> Iterator[Finding]:
             found = "a server for this index does not accept queries of this program: it has another version, other "
             yield note(found + "settings, or hangs", "stop it, then: imgsearch serve")
     except FileNotFoundError:
-        yield ok("no server is running for this index; each query starts on its own")
+        yield ok("no server is running for this index; each query loads the index and the model itself")
     except ConnectionRefusedError:
         found = "a server for this index was killed and left its socket, which queries ignore"
         yield note(found, f"rm {typed(path)}")

@@ -448,8 +448,8 @@ class _Loop:
         reason = f"search now uses {space.identity.name}"
         if missing:
             reason = (
-                f"{missing:,} photos or notes have no vector of {space.identity.name} yet; search stays with "
-                f"{before.identity.name} until they have"
+                f"{missing:,} photos or notes have no vector of {space.identity.name} yet; search uses "
+                f"{before.identity.name} until they do"
             )
         self.on_event(Event("notice", reason=reason))
 

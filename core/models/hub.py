@@ -408,7 +408,7 @@ def _explain(error: BaseException) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
     kind = type(error).__name__
     if status in (401, 403) or kind in ("GatedRepoError", "RepositoryNotFoundError"):
-        return f"it refuses ({status or kind}): because of a proxy, a wrong name, or a missing login (HF_TOKEN)"
+        return f"it refuses ({status or kind}), perhaps because of a proxy, a wrong name, or a missing login (HF_TOKEN)"
     if kind in _NO_SUCH_FILE:
         return "it does not have these weights (404)"
     if status is not None:

@@ -72,7 +72,7 @@ class OnnxEmbedder:
         known = self._model or rates(self.identity.fingerprint)
         if photos < MEASURE_FROM_PHOTOS or known or not has_torch():
             return
-        self._say(f"comparing two ways to embed with {self.identity.name}, once")
+        self._say(f"measuring whether torch embeds faster with {self.identity.name}, once")
         try:
             model = self._whole()
             if is_torch_faster(self, model):

@@ -63,7 +63,7 @@ def _roots(typed: str, known: Sequence[Root]) -> list[Root]:
     found = [root for root in known if os.path.basename(root.path) == typed.rstrip("/")]
     if not found:
         raise QueryError(
-            f"{printable(typed)}: nothing indexed as this root", hint="`imgsearch status` lists what is indexed"
+            f"{printable(typed)}: not a root of this index", hint="`imgsearch status` lists what is indexed"
         )
     if len(found) > 1:
         raise UsageError(

@@ -351,7 +351,7 @@ class _Parser:
             raise QueryError(f"{written}: nothing between the quotes", hint='for example: -"two words"')
         if WEIGHT.match(token.value):
             rest = shown(token.value.partition("*")[2])
-            raise QueryError(f"{written}: a weight is above 0", hint=f"to exclude it: -{rest}; {self._as_words()}")
+            raise QueryError(f"{written}: a weight must be above 0", hint=f"to exclude it: -{rest}; {self._as_words()}")
         return token.value
 
     def _reject_missing_picture(self, words: str) -> None:

@@ -98,7 +98,7 @@ def _require_names(store: Store) -> None:
     names = store.catalog.place_names
     if not names.lacking(1) or names.exist():
         return
-    hint = "find them with: imgsearch index"
+    hint = "add them with: imgsearch index"
     if gazetteer.version() is None:
         hint = f"install the extra [places]: {gazetteer.INSTALL}; then run: imgsearch index"
     raise QueryError("--place: the photos of this index have no place names yet", hint=hint)

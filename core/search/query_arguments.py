@@ -151,7 +151,7 @@ class QueryArguments(NamedTuple):
         if self.image or self.text is not None or self.change_from is not None or self.change_to is not None:
             raise UsageError(
                 "`-` cannot be combined with --image, --text, --from and --to",
-                hint="put the pictures into the lines that are read",
+                hint="put the pictures into the queries on standard input",
             )
         if self.any_of or self.all_of:
             raise UsageError("`-` cannot be combined with --any and --all", hint="run such queries one at a time")

@@ -105,7 +105,7 @@ class Library:
         if not located:
             return "No places: none of the photos has coordinates (GPS)."
         what = "imgsearch index" if gazetteer.version() else f"{gazetteer.INSTALL}, then: imgsearch index"
-        return f"No places yet: {located:,} photos have coordinates, but no names for them. Find these with: {what}"
+        return f"No places yet: {located:,} photos have coordinates, but no place names. Add them with: {what}"
 
     def summary(self) -> Summary:
         with self._reading() as store:

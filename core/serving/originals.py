@@ -29,7 +29,7 @@ def open_original(place: Place, roots: Sequence[str]) -> BinaryIO:
     """
     real = os.path.realpath(place.path)
     if not any(real.startswith(os.path.realpath(root).rstrip("/") + "/") for root in roots):
-        raise NotServed("a link that leads out of the indexed folders", is_outside=True)
+        raise NotServed("a link to outside the indexed folders", is_outside=True)
     try:
         descriptor = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
@@ -46,7 +46,7 @@ def open_original(place: Place, roots: Sequence[str]) -> BinaryIO:
 def require_as_indexed(place: Place, info: os.stat_result) -> None:
     """Raises NotServed for another file than the indexed one."""
     if not stat.S_ISREG(info.st_mode) or (info.st_size, mtime_ns(info)) != (place.size, place.mtime_ns):
-        raise NotServed("it has changed since it was indexed", hint="imgsearch index looks at it again")
+        raise NotServed("it has changed since it was indexed", hint="update the index with: imgsearch index")
 
 
 def reason_of(error: OSError | ValueError) -> str:

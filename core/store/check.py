@@ -160,7 +160,7 @@ class _Checks:
         for error in self._catalog.consistency.file_errors(deep=self._deep):
             yield Finding("catalogue", f"{self._file(CATALOG)}: {error}", is_structural=True)
         for table, count in self._catalog.consistency.count_orphans():
-            yield Finding("catalogue", f"{count} rows of {table} name a missing row", repair.delete_orphans)
+            yield Finding("catalogue", f"{_count(count, 'dangling reference')} in {table}", repair.delete_orphans)
         edition = self._catalog.get_info("edition")
         if edition is None or not edition.isdigit():
             yield Finding("catalogue", f"no edition ({edition!r}), so stale files look current", repair.set_new_edition)
@@ -185,19 +185,20 @@ class _Checks:
             if bad:
                 yield Finding(
                     "photos",
-                    f"{len(bad)} {table} have names that lead out of their root",
+                    f"{_count(len(bad), table[:-1])} with a name that leads out of its root",
                     repair.delete_rows(table, bad),
                 )
 
     def photos(self) -> Iterator[Finding]:
         bad = self._catalog.consistency.photos_with_impossible_facts()
         if bad:
-            yield Finding("photos", f"{len(bad)} photos have impossible facts", repair.delete_rows("photos", bad))
+            what = f"{_count(len(bad), 'photo')} with impossible metadata"
+            yield Finding("photos", what, repair.delete_rows("photos", bad))
 
     def texts(self) -> Iterator[Finding]:
         wrong = [key for key, text in self._catalog.consistency.texts() if not _is_key_of(key, text)]
         if wrong:
-            yield Finding("texts", f"{len(wrong)} texts are not those that were embedded", repair.delete_texts(wrong))
+            yield Finding("texts", _count(len(wrong), "damaged text"), repair.delete_texts(wrong))
         yield from self._notes()
         yield from self._readings()
 
@@ -205,10 +206,10 @@ class _Checks:
         """The user's own texts. No photo holds them, so they cannot be read again."""
         bad = [(of, key) for of, key, text, _ in self._catalog.notes.all() if not _is_key_of(key, text)]
         if bad:
-            yield Finding("texts", f"{len(bad)} notes are not those that were written", repair.fix_notes(bad))
+            yield Finding("texts", _count(len(bad), "damaged note"), repair.fix_notes(bad))
         loose = self._catalog.consistency.count_unattached_notes()
         if loose:
-            yield Finding("texts", f"{loose} photos lack a note about them", repair.attach_notes)
+            yield Finding("texts", f"{_count(loose, 'photo')} with a missing note", repair.attach_notes)
         active = self._store.active_space()
         if active is not None and (lacking := len(self._catalog.notes.without_vectors(active.id))):
             self.notes.append(
@@ -220,11 +221,9 @@ class _Checks:
         """The texts in pictures. `imgsearch ocr` can read them again."""
         bad = [of for of, key, text in self._catalog.readings.all_texts() if not _is_key_of(key, text)]
         if bad:
-            yield Finding(
-                "texts", f"{len(bad)} texts in pictures are not those that were read", repair.delete_readings(bad)
-            )
+            yield Finding("texts", _count(len(bad), "damaged OCR text"), repair.delete_readings(bad))
         if loose := self._catalog.consistency.count_unattached_readings():
-            yield Finding("texts", f"{loose} photos lack the text in them", repair.attach_readings)
+            yield Finding("texts", f"{_count(loose, 'photo')} with missing OCR text", repair.attach_readings)
 
     def without_vectors(self) -> Iterator[Finding]:
         """Photos that search cannot find, unless a space that is still being built has their vectors."""
@@ -235,11 +234,11 @@ class _Checks:
         lost = missing.intersection(*(self._catalog.photos.without_vectors(space.id) for space in self.spaces()))
         if lost:
             # No fix: the run after the repair embeds them.
-            yield Finding("vectors", f"{len(lost)} photos have no vector: {self._some(sorted(lost))}")
+            yield Finding("vectors", f"{_count(len(lost), 'photo')} without a vector: {self._some(sorted(lost))}")
         if missing - lost:
             self.notes.append(
-                f"{len(missing - lost):,} photos have no vector of {active.identity.name}, which search uses, only one "
-                "of another model that is not complete yet; `imgsearch index` without --model embeds them"
+                f"{_count(len(missing - lost), 'photo')} without a vector of {active.identity.name}, which search uses,"
+                " but with one of another, incomplete model; `imgsearch index` without --model embeds them"
             )
         if lacking := self._catalog.regions.count_photos_without(active.id):
             self.notes.append(
@@ -264,13 +263,11 @@ class _Checks:
                 "the next `imgsearch index` removes them"
             )
         for path in self._unknown(left | stale):
-            yield Finding("files", f"{printable(path)}: nothing in the catalogue names it", repair.move_aside(path))
+            yield Finding("files", f"{printable(path)}: not part of this index", repair.move_aside(path))
         if damage := text_index.is_damaged(self._store.folder):
             yield Finding("files", f"{self._file(text_index.FILE)}: {damage}", repair.remove_text_index)
         for path in misplaced(self._store):
-            yield Finding(
-                "files", f"{printable(path)}: not the kind of file an index has there", repair.move_aside(path)
-            )
+            yield Finding("files", f"{printable(path)}: not the expected kind of file", repair.move_aside(path))
         if keeps_permissions(self._store.folder):
             for path in self._open_to_others():
                 yield Finding(
@@ -326,7 +323,7 @@ class _Checks:
             slots = [v.slot for v in lost]
             yield Finding(
                 "vectors",
-                f"{len(lost)} vectors of {space.identity.name} have slots that do not exist, such as "
+                f"{_count(len(lost), 'vector')} of {space.identity.name} in slots that do not exist, such as "
                 f"{slots[0]} of {space.slots}",
                 repair.forget_vectors(space, slots),
             )
@@ -334,10 +331,11 @@ class _Checks:
         sound = [v for v in vectors if v.slot not in gone]
         odd = [v.slot for v in sound if not (isinstance(v.key, bytes) and len(v.key) == 32)]
         if odd:
-            yield Finding("vectors", f"{len(odd)} vectors have no content", repair.forget_vectors(space, odd))
+            what = f"{_count(len(odd), 'vector')} without a content hash"
+            yield Finding("vectors", what, repair.forget_vectors(space, odd))
         wrong = self._catalog.regions.wrong(space.id)
         if wrong:
-            said = f"{len(wrong)} panoramas have wrong regions"
+            said = f"{_count(len(wrong), 'panorama')} with wrong regions"
             yield Finding("vectors", said, repair.delete_regions(space, wrong))
         return sound
 
@@ -367,7 +365,7 @@ class _Checks:
             whose = self._some([place.id for place in places])
             yield Finding(
                 "vectors",
-                f"{printable(flat.path)}: {len(bad)} vectors are not those that were written, such as slot {bad[0]}"
+                f"{printable(flat.path)}: {_count(len(bad), 'damaged vector')}, such as slot {bad[0]}"
                 + (f" ({whose})" if whose else ""),
                 repair.forget_vectors(space, bad),
             )
@@ -474,6 +472,10 @@ def _wrong_rows(rows: Vectors, start: int, crcs: dict[int, int | None]) -> list[
         for slot, row in enumerate(rows, start)
         if slot in crcs and not (is_unit[slot - start] and crcs[slot] in (None, crc_of(row)))
     ]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun if number == 1 else noun + 's'}"
 
 
 def _named(paths: Sequence[str], count: int) -> str:

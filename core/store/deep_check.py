@@ -138,7 +138,7 @@ class DeepCheck:
         if bad:
             yield Finding(
                 "vectors",
-                f"{len(bad)} vectors are not those of their texts",
+                f"texts with a wrong vector: {len(bad)}",
                 forget_vectors(space, bad),
             )
 

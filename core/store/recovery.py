@@ -117,7 +117,7 @@ def _move_misplaced(store: Store) -> list[str]:
     paths = misplaced(store)
     for path in paths:
         put_aside(store, path)
-    return [f"{printable(path)}: not the kind of file an index has there; moved to {LOST_AND_FOUND}" for path in paths]
+    return [f"{printable(path)}: not the expected kind of file; moved to {LOST_AND_FOUND}" for path in paths]
 
 
 def _forget_lost_vectors(store: Store) -> list[str]:
