@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import struct
 
 import numpy as np
@@ -110,6 +111,9 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path, value):
         (b"\x00" * 7, "not a safetensors file"),
         (b"\xff" * 400, "not a safetensors file"),
         (struct.pack("<Q", 100 << 30) + b"{}", "not a safetensors file"),
+        (struct.pack("<Q", 11_000_000) + b" " * 11_000_000, "header of 11,000,000 bytes"),
+        (pickle.dumps({}), "is a pickle"),
+        (b"PK\x03\x04" + b"\0" * 400, "is a pickle"),
         (struct.pack("<Q", 4) + b"{{{{", "damaged header"),
         (struct.pack("<Q", 4) + b"\xff\xfe\xff\xfe", "damaged header"),
         (struct.pack("<Q", 200_000) + b"[" * 200_000, "damaged header"),
