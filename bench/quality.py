@@ -26,13 +26,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import numpy as np
 
+from imgsearch.core.compose.composers import composer_for
 from imgsearch.core.evaluation import metrics
 from imgsearch.core.indexing import indexer
 from imgsearch.core.models import loading, registry
 from imgsearch.core.models.phrases import neutral_phrases
 from imgsearch.core.photos.decode_pool import DecodePool
-from imgsearch.core.search.choices import DEFAULT_METHOD
-from imgsearch.core.search.composition import METHODS
+from imgsearch.core.search.choices import DEFAULT_METHOD, LEARNED_DEFAULT
+from imgsearch.core.search.composition import METHODS, method_named
 from imgsearch.core.search.grammar import Query
 from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.search.searcher import Searcher
@@ -77,7 +78,7 @@ def indexed(folder: str) -> Iterator[Searcher]:
             raise SystemExit(f"{summary.skipped} pictures in {folder} could not be indexed")
         with Store.open(index) as store:
             remembering = Remembering(embedder)
-            yield Searcher(store, lambda: remembering)
+            yield Searcher(store, lambda: remembering, composers=composer_for)
 
 
 class Remembering:
@@ -201,6 +202,7 @@ def composed(data: str) -> None:
     print_sweep(swept)
     print_halves(task, swept, at_default)
     print_every_half(task, swept, at_default)
+    print_learned(task, swept, at_default)
 
 
 def precisions(searcher: Searcher, task: Task, options: SearchOptions) -> np.ndarray:
@@ -219,7 +221,7 @@ def ranked(searcher: Searcher, task: Task, options: SearchOptions) -> list[list[
     It is the search's own, but only its scores: to name all photos for each of thousands of queries takes minutes.
     """
     options = replace(options, include_reference=True, statistics=False)
-    needs_origin = options.method is not None and METHODS[options.method].needs_origin
+    needs_origin = options.method is not None and method_named(options.method).needs_origin
     queries = [query if needs_origin else replace(query, change_from=None) for query in task.queries]
     encoder, scorer = searcher._encoder, searcher._scorer
     live = np.flatnonzero(searcher.view.slots.mask("image"))
@@ -271,13 +273,39 @@ def print_methods(task: Task, figures: dict[str, np.ndarray], recalls: dict[str,
         print(f"| {name} | {weight} | {values.mean():.4f} | {recalls[name]:.3f} | {cells} |")
     print(f"| chance | | {chance(task.relevant, task.pictures - 1):.4f} | | | | |\n")
     better = interval(task, figures[DEFAULT_METHOD] - figures[EARLIER])
-    print(f"{DEFAULT_METHOD}, the default, minus {EARLIER}, the earlier default: {better}\n")
+    print(f"{DEFAULT_METHOD}, the default of most models, minus {EARLIER}, the earlier default: {better}\n")
 
 
 def print_sweep(swept: dict[str, dict[float, np.ndarray]]) -> None:
     print("| method | " + " | ".join(f"{w:.1f}" for w in WEIGHTS) + " |\n|---|" + "---|" * len(WEIGHTS))
     for name, by_weight in swept.items():
         print(f"| {name} | " + " | ".join(f"{by_weight[w].mean():.3f}" for w in WEIGHTS) + " |")
+    print()
+
+
+def print_learned(task: Task, swept: dict[str, dict[float, np.ndarray]], at_default: dict[str, np.ndarray]) -> None:
+    """The default of the built-in model against `lerp` at its best weight: whether it deserves to be the default."""
+    rival = {w: by_group(task, values) for w, values in swept[EARLIER].items()}
+    own = {w: by_group(task, values) for w, values in swept[LEARNED_DEFAULT].items()}
+    every = np.ones(len(rival[0.5]), bool)
+    first, best = halves(task)[0], best_weight(rival, every)
+    over_default = interval(task, at_default[LEARNED_DEFAULT] - at_default[DEFAULT_METHOD])
+    print(f"\n{LEARNED_DEFAULT} minus {DEFAULT_METHOD}, the default of other models: {over_default}")
+    print(f"{LEARNED_DEFAULT} minus {EARLIER}:\n")
+    print("| weights | mAP | both halves | first half | second half |\n|---|---|---|---|---|")
+    fixed = by_group(task, at_default[LEARNED_DEFAULT])
+    rows = {f"the default, {EARLIER} at {best:.1f}, its best": (fixed, rival[best])}
+    rows["each tuned on the other half"] = tuple(
+        np.where(first, means[best_weight(means, ~first)], means[best_weight(means, first)]) for means in (own, rival)
+    )
+    for name, (mine, theirs) in rows.items():
+        cells = " | ".join(mean_interval((mine - theirs)[mask]) for mask in (every, first, ~first))
+        print(f"| {name} | {mine.mean():.4f} | {cells} |")
+    styles = sorted({group.split()[1] for group in task.groups})
+    print("\n| style to find | " + " | ".join(styles) + " |\n|---|" + "---|" * len(styles))
+    for name, means in ((LEARNED_DEFAULT, fixed), (f"{EARLIER} at {best:.1f}", rival[best])):
+        of_style = means.reshape(-1, len(styles)).mean(axis=0)
+        print(f"| {name} | " + " | ".join(f"{figure:.3f}" for figure in of_style) + " |")
     print()
 
 
@@ -500,7 +528,11 @@ def print_toys(searcher: Searcher, folder: str, captions: Sequence[dict]) -> Non
     }
     print("| method | weight | mAP, with the nearest photo | recall_at_1 | mAP, with a chance photo | recall_at_1 |")
     print("|---|---|---|---|---|---|")
-    rows = [(name, SearchOptions(method=name)) for name in METHODS if not METHODS[name].is_projected]
+    rows = [
+        (name, SearchOptions(method=name))
+        for name, each in METHODS.items()
+        if not (each.is_projected or each.is_learned)
+    ]
     rows += [("words only", SearchOptions(weight=1.0)), ("picture only", SearchOptions(weight=0.0))]
     for name, options in rows:
         cells = []

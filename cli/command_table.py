@@ -607,6 +607,10 @@ ALL = (
         options=(JSON, INDEX),
     ),
     Command(
+        "composers", "List the ways to combine a picture and words that fit the index's model.",
+        options=(JSON, INDEX),
+    ),
+    Command(
         "failures", "List the files that could not be indexed, with the stage that failed and the reason.",
         options=(
             flag("show_all", "--all", "Also list the damaged photos that were indexed.", is_common=True),

@@ -110,6 +110,7 @@ def _value(parameter: Argument | Option, commands: Mapping[str, Command]) -> Val
     metavar = (
         "DEVICE" if parameter.parameter == "device" else parameter.metavar or parameter.parameter.replace("_", " ")
     )
+    metavar = metavar.partition("[")[0]  # zsh has its own meaning for a colon
     is_many = parameter.is_list and isinstance(parameter, Argument)
     if parameter.choices:
         return Value(metavar, "choices", tuple(map(_plain, parameter.choices)), is_many=is_many)

@@ -46,6 +46,9 @@ def answer(asked: QueryArguments) -> int:
 
 
 def _answer(asked: QueryArguments) -> int:
+    method, colon, file = (asked.compose or "").partition(":")
+    if colon:  # a server has another working directory
+        asked = asked._replace(compose=f"{method}:{os.path.abspath(os.path.expanduser(file))}")
     printer, sheet = _outputs(asked)
     render.set_quiet(asked.quiet)
     explains = (lambda explanation: _explain(explanation, as_json=asked.as_json)) if asked.explain else None
@@ -100,9 +103,10 @@ def _answer_here(
             query = with_places(query, store)
         if query and (texts := texts_of(query, options, space.identity)):
             embedder.expect("text", sorted(texts))
-        from imgsearch.core.search.searcher import Searcher  # while the tower loads
+        from imgsearch.core.compose.composers import composer_for  # while the tower loads
+        from imgsearch.core.search.searcher import Searcher
 
-        searcher = Searcher(store, lambda: embedder, store.view(space))
+        searcher = Searcher(store, lambda: embedder, store.view(space), composer_for)
         if query is None:
             blocks = map(_queries, typed_lines(QUERIES_AT_ONCE))
             code = answer_many(searcher, options, printer, blocks, asked.query_of_line, on_explained)

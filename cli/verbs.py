@@ -121,9 +121,10 @@ def _check(option: Option) -> Callable[[Any], Any] | None:
     if not option.pattern:
         return None
 
-    def check(value: str) -> str:
-        if value not in option.choices and not re.fullmatch(option.pattern, value):
-            raise typer.BadParameter(f"{value!r} is not {option.metavar}")
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in option.choices and not re.fullmatch(option.pattern, value):
+            wanted = option.metavar if "|" in option.metavar else f"one of {', '.join(map(repr, option.choices))}"
+            raise typer.BadParameter(f"{value!r} is not {wanted}")
         return value
 
     return check

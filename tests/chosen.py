@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from imgsearch.core.compose import composer_file
+from imgsearch.core.compose.composers import composer_for
 from imgsearch.core.search.searcher import Searcher
 from imgsearch.core.store.calibration import calibrate
 from imgsearch.core.store.records import NewPhoto
@@ -53,7 +55,7 @@ class Words:
         """What is not among them has a vector that its letters decide."""
         self.vectors = vectors
         dim = len(next(iter(vectors.values())))
-        self.identity = SpaceIdentity("f" * 64, "chosen", "none", None, dim, details or {})
+        self.identity = SpaceIdentity(FINGERPRINT, "chosen", "none", None, dim, details or {})
 
     def embed_images(self, squares):
         raise AssertionError("every picture asked with is indexed")
@@ -65,11 +67,39 @@ class Words:
         return random_units(int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]), self.identity.dim)
 
 
+FINGERPRINT = "f" * 64
+"""Of the model that `Words` is."""
+
+
+def composer_tensors(dim: int, *, words: int = 7, bias: float = 0.0) -> dict:
+    """Weights of `restyle`, by chance: three styles with two phrases each. `bias` decides for which words they are."""
+    return {
+        "plain.matrix": np.eye(dim, dtype=np.float32) + 0.1 * random_units(50, dim, dim),
+        "plain.mean": 0.3 * random_units(51, dim),
+        "styles": random_units(52, 3, dim),
+        "phrases": random_units(53, 6, dim),
+        "phrase_style": np.float32([0, 0, 1, 1, 2, 2]),
+        "gate.weights": random_units(54, dim),
+        "gate.bias": np.float32([bias]),
+        "subjects": 0.5 * random_units(55, words, dim),
+    }
+
+
+def composer_of(path, tensors: dict, **said: str) -> str:
+    """A file with these weights, for the model that `Words` is."""
+    known = {"method": "restyle", "model": FINGERPRINT, "dim": str(len(tensors["gate.weights"])), "weight": "0.5",
+             "training_data": "chance", "version": "1", "licence": "none"}  # fmt: skip
+    with open(path, "wb") as out:
+        composer_file.write(out, {**known, **said}, tensors)
+    return str(path)
+
+
 @contextmanager
 def index_of(tmp_path, contents: list[bytes], rows, words, phrases, carried=(), facts=None, details=None):
     """An index of files with these contents and vectors; the same content has the same vector.
 
-    `words`: the vector of the text "words", or those of several texts. `facts`: what the header of each says.
+    `words`: the vector of the text "words", or those of several texts. `facts`: what the header of each says. The
+    method `restyle` has weights that apply to all words.
     """
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -96,4 +126,9 @@ def index_of(tmp_path, contents: list[bytes], rows, words, phrases, carried=(), 
         store.save_calibration(space, calibrate(np.stack(list(batch.images.values())), phrases))
         store.complete(space)
         store.save_slots(space)
-        yield Searcher(store, lambda: embedder), [str(folder / f"{n:03}.jpg") for n in range(len(rows))]
+        weights = composer_of(tmp_path / "restyle", composer_tensors(embedder.identity.dim, bias=2))
+        asked_for = {"restyle": f"restyle:{weights}"}
+        searcher = Searcher(
+            store, lambda: embedder, composers=lambda asked, space: composer_for(asked_for.get(asked, asked), space)
+        )
+        yield searcher, [str(folder / f"{n:03}.jpg") for n in range(len(rows))]

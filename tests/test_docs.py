@@ -62,7 +62,7 @@ def test_every_composition_method_is_documented_and_named_in_the_help(imgsearch)
     for method in composition.METHODS:
         assert f"`{method}`" in document
         assert method in text.split("--compose METHOD")[1].split("--weight")[0]
-    assert f"Default: {choices.DEFAULT_METHOD}, or pdv with --from." in text
+    assert f"Default: restyle with the built-in model, else {choices.DEFAULT_METHOD}; pdv with --from." in text
 
 
 def test_help_begins_with_what_a_command_does_and_ends_with_an_example(imgsearch):

@@ -487,7 +487,7 @@ def test_a_run_is_compared_with_another_query_by_query(imgsearch, photos, own):
         "gallery": 6,
     }
     table = imgsearch(*asked, "--compare", "old.json").out.decode()
-    assert "difference" in table and "compared with builtin, scaled, weight 0.0, exact\n" in table
+    assert "difference" in table and "compared with builtin, restyle, weight 0.0, exact\n" in table
 
 
 def test_a_protocol_that_differs_is_said(imgsearch, photos, own):
@@ -636,8 +636,8 @@ def test_a_number_too_large_for_json_is_no_figure(imgsearch, photos, own):
     asked = ["eval", "jsonl", "-a", own, "--metrics", "mrr"]
     assert imgsearch(*asked, "--out", "old.json").code == 0
     text = Path("old.json").read_text()
-    assert '"weight": 0.7' in text
-    written(Path("old.json"), text.replace('"weight": 0.7', '"weight": 1e999'))
+    assert '"weight": 0.5' in text
+    written(Path("old.json"), text.replace('"weight": 0.5', '"weight": 1e999'))
     refused = imgsearch(*asked, "--compare", "old.json", "--json")
     assert refused.code == 2 and "old.json: not a run" in refused.err
 

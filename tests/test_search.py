@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imgsearch.core.compose.composers import composer_for
 from imgsearch.core.errors import IndexDamaged, QueryError, UsageError
 from imgsearch.core.indexing import indexer
 from imgsearch.core.models import registry
@@ -54,7 +55,7 @@ def library(tmp_path_factory, model):
 @pytest.fixture
 def searcher(library, model):
     with Store.open(str(library / "index")) as store:
-        yield Searcher(store, lambda: model)
+        yield Searcher(store, lambda: model, composers=composer_for)
 
 
 @pytest.fixture
@@ -170,11 +171,13 @@ def test_at_weight_0_and_1_composition_is_plain_search(searcher, pictures, metho
 def test_the_graph_finds_what_the_scan_finds(searcher, pictures, method):
     lemon = str(pictures / "fruit" / "lemon.jpg")
     origin = "a yellow fruit" if method == "pdv" else None
-    composed = replace(parse(f"a green bottle like {lemon}"), change_from=origin)
+    words = "as a cartoon" if method == "restyle" else "a green bottle"
+    composed = replace(parse(f"{words} like {lemon}"), change_from=origin)
     for query in (parse("a green bottle"), parse(lemon), composed):
         exact = searcher.search(query, SearchOptions(method=method, strategy="exact"))
         ann = searcher.search(query, SearchOptions(method=method, strategy="ann"))
         assert names(exact) == names(ann)
+        assert query != composed or exact[0].method == method
         assert [hit.score for hit in exact] == pytest.approx([hit.score for hit in ann], abs=1e-5)
 
 

@@ -110,6 +110,7 @@ def bench(tmp_path_factory):
         ["photos/lemon.jpg", "--json"],
         ["outside.jpg", "--json"],
         ["green like photos/lemon.jpg", "--json", "--weight", "0.4", "--compose", "and"],
+        ["as a cartoon like photos/lemon.jpg", "--json"],
         ["fruit -red", "--json", "--include-reference"],
         ["--any", "lemon", "--any", "photos/banana.jpg", "--json"],
         ["2*red + 1*fruit", "--more-like", "photos/banana.jpg", "--less-like", "outside.jpg", "--json"],

@@ -382,8 +382,10 @@ def test_queries_load_neither_torch_nor_more_than_they_need(imgsearch, photos, f
     assert hits[0]["path"].endswith("lemon.jpg")
     assert hits[0]["score"] > 0.999
 
-    hits, loaded = asked(folder, f"cut in half like {outside}")
-    assert "torch" not in loaded
+    for words, method in (("cut in half", "scaled"), ("as a cartoon", "restyle")):
+        hits, loaded = asked(folder, f"{words} like {outside}")
+        assert "torch" not in loaded
+        assert hits[0]["method"] == method
 
     hits, loaded = asked(folder, photos / "lemon.jpg")
     assert loaded & {"torch", "onnxruntime", "PIL", "hnswlib"} == set()

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from imgsearch.core.evaluation.metrics import Metric
     from imgsearch.core.evaluation.results import Header, Run
     from imgsearch.core.evaluation.runs import EvalPlan, QueryResult
-    from imgsearch.core.search.choices import MethodName
     from imgsearch.core.store.records import Space
     from imgsearch.core.store.store import Store, View
 
@@ -42,7 +41,7 @@ class EvalArguments:
     images: str | None
     split: str | None
     model: str | None
-    compose: MethodName | None
+    compose: str | None
     weight: float | None
     exact: bool
     metrics: str | None
@@ -190,7 +189,6 @@ def _plan(arguments: EvalArguments, metrics: tuple[Metric, ...], benchmark: Benc
     from imgsearch.core.errors import UsageError
     from imgsearch.core.evaluation.runs import EvalPlan
     from imgsearch.core.evaluation.submissions import MAX_NAMES
-    from imgsearch.core.search.choices import DEFAULT_METHOD
     from imgsearch.core.search.composition import method_named
     from imgsearch.core.search.options import SearchOptions
 
@@ -203,11 +201,10 @@ def _plan(arguments: EvalArguments, metrics: tuple[Metric, ...], benchmark: Benc
     keep = arguments.limit or max((metric.k or 1 for metric in metrics), default=1)
     has_submission = arguments.submission is not None
     keep = max(keep, MAX_NAMES) if has_submission else keep
-    chosen = method_named(method or DEFAULT_METHOD)
-    if chosen.needs_origin:
-        raise UsageError(f"--compose {chosen.name} needs a starting text", hint="no benchmark has one")
+    if method and method_named(method).needs_origin:
+        raise UsageError(f"--compose {method} needs a starting text", hint="no benchmark has one")
     options = SearchOptions(
-        method=chosen.name,
+        method=method,
         weight=weight,
         strategy="exact" if arguments.exact else "ann",
         include_reference=True,
@@ -307,6 +304,8 @@ def _run_queries(store: Store, view: View, choice: ModelChoice, task: Task, plan
 
 
 def _header(benchmark: Benchmark, task: Task, plan: EvalPlan, store: Store, space: Space) -> Header:
+    from imgsearch.core.compose.composers import composer_for
+    from imgsearch.core.search.choices import DEFAULT_METHOD
     from imgsearch.core.search.composition import method_named
     from imgsearch.core.search.encoding import corrects_hubness
 
@@ -322,7 +321,8 @@ def _header(benchmark: Benchmark, task: Task, plan: EvalPlan, store: Store, spac
         "queries_sha256": task.digest,
     }
     if benchmark.is_composed:
-        method = method_named(options.method or "")
+        composer = composer_for(options.method, space.identity)
+        method = composer or method_named(options.method or DEFAULT_METHOD)
         header["method"] = method.name
         header["weight"] = method.default_weight if options.weight is None else options.weight
     return header

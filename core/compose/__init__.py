@@ -1,4 +1,4 @@
-"""Composers that need weights or training. Those that need none are in `search`.
+"""Composers: the weights of composition methods that were learned. The methods that need none are in `search`.
 
-May import every package before it. Empty until the first one ships.
+May import every package before it: `photos`, `models`, `store`, `indexing` and `search`.
 """

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np  # noqa: TID253
 
+from imgsearch.core.compose.composers import composer_for
 from imgsearch.core.search.grammar import Query, Term
 from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.search.scorer import top
@@ -110,7 +111,7 @@ def run_queries(
 ) -> Iterator[QueryResult]:
     """The results of all queries, part by part. `on_progress` is called with the number of queries just answered."""
     caching = CachingEmbedder(embedder)
-    searcher = Searcher(store, lambda: caching, view)
+    searcher = Searcher(store, lambda: caching, view, composer_for)
     for _, part in groupby(task.queries, lambda query: query.part):
         queries, results = list(part), {}
         for query, ranking in _rankings(searcher, queries, task, plan):

@@ -9,10 +9,18 @@ SortBy = Literal["score", "date", "path", "size"]
 GroupBy = Literal["duplicates", "burst", "day", "place", "town"]
 Orientation = Literal["landscape", "portrait", "square"]
 Has = Literal["gps", "caption", "date", "damage", "video"]
-MethodName = Literal["scaled", "and", "lerp", "slerp", "add", "product", "weicom", "basic", "basic-style", "pdv"]
+MethodName = Literal[
+    "restyle", "scaled", "and", "lerp", "slerp", "add", "product", "weicom", "basic", "basic-style", "pdv"
+]
+LearnedName = Literal["restyle"]
 
 METHODS: tuple[MethodName, ...] = get_args(MethodName)
-# Finds more than the words alone with a paired interval, with one weight for different models: docs/composition.md.
+# Those that need weights, which are for one model: `NAME:FILE` names a file of them.
+LEARNED: tuple[LearnedName, ...] = get_args(LearnedName)
+# The default where the package has weights for the model: beats `lerp` at its best weight (docs/composition.md).
+LEARNED_DEFAULT: LearnedName = "restyle"
+# The default for any other model, and for changes that `restyle` is not for. Finds more than the words alone with a
+# paired interval, with one weight for different models: docs/composition.md.
 DEFAULT_METHOD: MethodName = "scaled"
 # The one that starts from a text: `--from` selects it, and it needs `--from`.
 CHANGE_METHOD: MethodName = "pdv"

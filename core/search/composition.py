@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from imgsearch.core.errors import UsageError
 from imgsearch.core.late import LateModule
 from imgsearch.core.light_dataclass import dataclass
 
-from .choices import MethodName
+from .choices import LEARNED, MethodName
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from imgsearch.core.types import SpaceIdentity, Vectors
 
     Scores = NDArray[np.float32]
 else:  # a query's texts are found before it is needed
@@ -91,6 +93,37 @@ class Method:
     needs_origin: bool = False
     """Uses the words of --from."""
 
+    @property
+    def is_learned(self) -> bool:
+        """Needs a composer, which has its weights."""
+        return self.name in LEARNED
+
+
+class Composer(Protocol):
+    """The weights of a learned method, for the vectors of one model. Those there are: `core/compose`."""
+
+    @property
+    def name(self) -> MethodName: ...
+
+    @property
+    def default_weight(self) -> float: ...
+
+    def sides(self, picture: Vectors, words: Vectors) -> tuple[Vectors, Vectors] | None:
+        """What the method scores photos by, instead of these two unit vectors: two unit vectors. None for words that it
+        is not for: the query is then answered by the method that needs no weights."""
+        ...
+
+
+Composers = Callable[[str | None, "SpaceIdentity"], Composer | None]
+"""The composer that a query asks for with --compose (None: the default) in the space of a model. None if its method
+needs no weights. Raises UsageError and ModelError for weights that cannot be used."""
+
+
+def no_composers(asked: str | None, identity: SpaceIdentity) -> None:
+    """Where only the methods are offered that need no weights."""
+    if asked is not None and method_named(asked).is_learned:
+        raise UsageError(f"--compose {asked}: there are no weights here", hint=f"one of: {', '.join(METHODS)}")
+
 
 def lerp(s_v: Scores, s_t: Scores, w: float, context: Context) -> Scores:
     """Cosine to n((1-w) v + w t)."""
@@ -160,6 +193,15 @@ METHODS: dict[MethodName, Method] = {
     method.name: method
     for method in (
         Method(
+            "restyle",
+            0.5,
+            "the same thing in another style: as a sketch, as a cartoon; other changes as `scaled`",
+            weicom,
+            needs_background=True,
+            without_copies=True,
+            needs_scan=True,
+        ),
+        Method(
             "scaled",
             0.7,
             "`lerp`, weighted by how much each side's scores differ in this collection",
@@ -206,9 +248,16 @@ METHODS: dict[MethodName, Method] = {
 }
 
 
-def method_named(name: str) -> Method:
-    """The method of that name. Raises UsageError with the names there are."""
-    try:
-        return METHODS[cast("MethodName", name)]
-    except KeyError:
-        raise UsageError(f"no composition method {name!r}", hint=f"one of: {', '.join(METHODS)}") from None
+def method_named(asked: str) -> Method:
+    """The method of `NAME`, or of `NAME:FILE` with a file of weights. Raises UsageError with the names there are."""
+    name, colon, _ = asked.partition(":")
+    method = METHODS.get(cast("MethodName", name))
+    if method is None or (colon and not method.is_learned):
+        complaint = f"--compose {name} has no weights" if method else f"no composition method {asked!r}"
+        raise UsageError(complaint, hint=f"one of: {', '.join(METHODS)}")
+    return method
+
+
+def file_named(asked: str) -> str:
+    """FILE of `NAME:FILE`; empty without one."""
+    return asked.partition(":")[2]

@@ -19,7 +19,8 @@ from imgsearch.core.store.calibration import Calibration
 from imgsearch.core.types import Embedder, Photo, SkipPhoto, SpaceIdentity
 
 from . import composition
-from .composition import Context, Method
+from .choices import DEFAULT_METHOD
+from .composition import METHODS, Composers, Context, Method, no_composers
 from .grammar import Query, Term
 from .options import SearchOptions
 from .query_texts import contexts, texts_of, variants
@@ -57,11 +58,13 @@ class Reference(NamedTuple):
 
 
 class QueryEncoder:
-    """Encodes queries. `embedder` is called only if something has to be embedded."""
+    """Encodes queries. `embedder` is called only if something has to be embedded, `composers` only for a picture with
+    words."""
 
-    def __init__(self, store: Store, embedder: Callable[[], Embedder]) -> None:
+    def __init__(self, store: Store, embedder: Callable[[], Embedder], composers: Composers = no_composers) -> None:
         self.store = store
         self._embedder = embedder
+        self._composers = composers
         self._basis: tuple[Vectors, Vectors] | None = None
         """The mean of the subject words' vectors, and BASIC's projection."""
         self._outside: OrderedDict[bytes, Vectors] = OrderedDict()
@@ -135,7 +138,7 @@ class QueryEncoder:
     ) -> Clause | None:
         picture = None if reference is None else reference.vector
         if words is not None and picture is not None:
-            return self._composed(query, options, encoding, picture, words, weight)
+            return self._composed(query, options, encoding, picture, words)
         single = words if picture is None else picture
         if single is None:
             return None
@@ -151,10 +154,17 @@ class QueryEncoder:
         encoding: _Encoding,
         reference: Vectors,
         text: Vectors,
-        weight: float,
     ) -> Clause:
-        method = options.method_for(query)
+        method, weight, declined = options.method_for(query), options.weight_for(query), ""
         picture, words = reference, encoding.with_feedback(text, query)
+        sides = None
+        composer = None if query.change_from else self._composers(options.method, encoding.identity)
+        if composer is not None:
+            # The weights of a sum say what counts.
+            sides = None if query.terms else composer.sides(reference, text)
+            method, declined = (METHODS[composer.name], "") if sides else (METHODS[DEFAULT_METHOD], composer.name)
+            if options.weight is None:
+                weight = composer.default_weight if sides else method.default_weight
         if method.needs_origin:
             assert query.change_from is not None
             origin = encoding.text(query.change_from)
@@ -163,6 +173,8 @@ class QueryEncoder:
         heading = unit((1 - weight) * picture + weight * words)
         context = Context(cosine=float(words @ picture))
         directions, offsets = (picture, words), (0.0, 0.0)
+        if sides:
+            directions = sides[0], encoding.with_feedback(sides[1], query)
         if method.is_centred:
             calibration = encoding.calibration(method)
             directions = picture - calibration.image_mean, words - calibration.text_mean
@@ -171,7 +183,9 @@ class QueryEncoder:
             else:
                 context = replace(context, low_image=calibration.low_image, low_text=calibration.low_text)
             offsets = float(directions[0] @ calibration.image_mean), float(directions[1] @ calibration.image_mean)
-        return Clause(method.name, directions, heading, offsets, method, weight, context, words=text, picture=reference)
+        return Clause(
+            method.name, directions, heading, offsets, method, weight, context, text, reference, declined=declined
+        )
 
     def _basic(self, query: Query, method: Method, encoding: _Encoding, picture: Vectors) -> tuple[Vectors, Vectors]:
         """The centred picture without its style, and the mean of the words in many contexts, centred.
@@ -211,6 +225,10 @@ class _Encoding:
         self._texts = texts
         self._outside = outside
 
+    @property
+    def identity(self) -> SpaceIdentity:
+        return self._view.space.identity
+
     def text(self, text: str) -> Vectors:
         return self._texts[text]
 
@@ -218,7 +236,7 @@ class _Encoding:
         """The unit vector of the words, or of the weighted sum."""
         if not query.terms:
             assert query.text is not None
-            return unit(np.sum([self._texts[text] for text in variants(query.text, self._view.space.identity)], axis=0))
+            return unit(np.sum([self._texts[text] for text in variants(query.text, self.identity)], axis=0))
         largest = max(term.weight for term in query.terms)  # weights may be any finite number
         total = np.sum([np.float32(term.weight / largest) * self._term(term) for term in query.terms], axis=0)
         return _direction(total, "the terms cancel each other out")
@@ -233,7 +251,7 @@ class _Encoding:
         if term.image is not None:
             return self._picture(term.image)[0]
         assert term.text is not None
-        return unit(np.sum([self._texts[text] for text in variants(term.text, self._view.space.identity)], axis=0))
+        return unit(np.sum([self._texts[text] for text in variants(term.text, self.identity)], axis=0))
 
     def with_feedback(self, vector: Vectors, query: Query) -> Vectors:
         """The vector moved towards --more-like and away from --less-like, relative to the collection's mean."""

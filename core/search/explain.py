@@ -74,6 +74,7 @@ class Explanation:
             "read_as": printable(as_options(query)),
             "parts": list(_parts(encoded, options)),
             "method": encoded.method,
+            "declined": (encoded.main and encoded.main.declined) or None,
             "plan": {
                 "strategy": _strategy([each.strategy for each in scored.values()]),
                 "modality": options.modality,
@@ -126,6 +127,7 @@ class Explanation:
             "read_as": printable(as_options(query)) or printable(query.typed),
             "parts": [],
             "method": LISTED,
+            "declined": None,
             "plan": {
                 "strategy": "list",
                 "modality": options.modality,
@@ -155,7 +157,8 @@ class Explanation:
         lines += [f"  filter: {phrase['words']} ({phrase['read_as']})" for phrase in r.get("phrases", ())]
         if r["method"] == LISTED:
             return [*lines, "plan: nothing to rank by; the photos that pass the filters, by time"]
-        lines.append(f"method: {r['method']}")
+        declined = f" ({r['declined']} is not for these words)" if r["declined"] else ""
+        lines.append(f"method: {r['method']}{declined}")
         plan = r["plan"]
         for modality, scored in plan["scored"].items():
             how = PLANS[plan["strategy"]]
@@ -203,7 +206,8 @@ def _cut_line(cut: dict[str, float | None] | None) -> str:
 def _parts(encoded: EncodedQuery, options: SearchOptions) -> Iterator[dict[str, Any]]:
     """Each part of the query, with its weight where it has one."""
     query = encoded.query
-    weight = options.weight_for(query)
+    main = encoded.main
+    weight = main.weight if main is not None and main.method is not None else options.weight_for(query)
     has_both = bool(query.images) and (query.text is not None or bool(query.terms))
     if query.change_from is not None:
         yield _part("from", query.change_from, None)

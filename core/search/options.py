@@ -30,7 +30,8 @@ class SearchOptions:
     filters: Filters = field(default_factory=Filters)
     modality: SearchIn = "image"
     method: str | None = None
-    """How a picture and words are composed; None is `pdv` with --from and --to, else the default method."""
+    """How a picture and words are composed: NAME, or NAME:FILE with a file of weights; None is `pdv` with --from and
+    --to, else the default of the index's model."""
     weight: float | None = None
     """Of the words, 0 to 1; None is the method's default."""
     sort: SortBy = "score"
@@ -63,7 +64,8 @@ class SearchOptions:
             composition.method_named(self.method)
 
     def method_for(self, query: Query) -> Method:
-        """Raises QueryError for a method that does not fit the query, UsageError for an unknown one."""
+        """The method if no composer applies. Raises QueryError for one that does not fit the query, UsageError for an
+        unknown one."""
         method = composition.method_named(self.method or (CHANGE_METHOD if query.change_from else DEFAULT_METHOD))
         if method.needs_origin and query.images and query.change_from is None:
             raise QueryError(f"--compose {method.name} needs --from and --to", hint='for example: --from "blue dress"')

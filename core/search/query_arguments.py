@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union, get_args, get
 
 from imgsearch.core.errors import UsageError
 
-from .choices import GroupBy, Has, MethodName, Orientation, SearchIn, SortBy
+from .choices import GroupBy, Has, Orientation, SearchIn, SortBy
 
 if TYPE_CHECKING:
     from .filters import Filters
@@ -66,7 +66,7 @@ class QueryArguments(NamedTuple):
     group: GroupBy | None = None
     diverse: float = 0.0
     modality: SearchIn = "image"
-    compose: MethodName | None = None
+    compose: str | None = None
     weight: float | None = None
     exact: bool | None = None
     as_json: bool = False

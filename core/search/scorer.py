@@ -133,7 +133,7 @@ class Scorer:
         products = _by_query(needing, _products(needing, rows))
         biases = self.biases(rows) if any(query.corrects_hubness for query in needing) else None
         return [
-            scoring.background(query, next(products), biases if query.corrects_hubness else None)
+            scoring.background(query, next(products), rows, biases if query.corrects_hubness else None)
             if is_wanted or query.needs_background
             else None
             for query in queries

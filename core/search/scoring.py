@@ -16,7 +16,7 @@ from imgsearch.core.light_dataclass import dataclass, replace
 from imgsearch.core.store.calibration import low_end
 
 from .composition import Context, Method, Spread
-from .relevance import NEAR_COPY
+from .relevance import near_copies
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,18 +54,20 @@ class Clause:
     """The unit vector of the words, before composition."""
     picture: Vectors | None = None
     """The unit vector of the picture, before composition."""
+    declined: str = ""
+    """The learned method that was asked for, or is the default, and is not for these words."""
 
     def scores(self, products: Sequence[Scores], context: Context) -> Scores:
         sides = [p - np.float32(o) if o else p for p, o in zip(products, self.offsets, strict=True)]
         return sides[0] if self.method is None else self.method.combine(sides[0], sides[1], self.weight, context)
 
-    def measured(self, products: Sequence[Scores]) -> Context:
-        """The context of the method, with the statistics of the products over a background sample."""
+    def measured(self, products: Sequence[Scores], rows: Vectors) -> Context:
+        """The context of the method, with the statistics of the products over a background sample: its rows."""
         if self.method is None or not self.method.needs_background:
             return self.context
         image, text = (p - np.float32(o) for p, o in zip(products, self.offsets, strict=True))
-        if self.method.without_copies:
-            others = image < NEAR_COPY
+        if self.method.without_copies and self.picture is not None:
+            others = ~near_copies(rows, self.picture)
             image, text = image[others], text[others]
         measured = replace(self.context, image=Spread.over(image), text=Spread.over(text))
         if self.method.is_centred:
@@ -171,13 +173,15 @@ class Background:
         return np.asarray(np.searchsorted(self.scores, scores, side="left") * (100 / len(self.scores)), np.float64)
 
 
-def background(query: EncodedQuery, products: Sequence[Scores], biases: Scores | None = None) -> Background:
-    """The background of a query, from its products with a sample: (directions, sample).
+def background(
+    query: EncodedQuery, products: Sequence[Scores], rows: Vectors, biases: Scores | None = None
+) -> Background:
+    """The background of a query, from a sample: its rows, and their products with the query, (directions, sample).
 
     `biases`: the hubness bias of each photo in the sample, float32 (sample,).
     """
     groups = _by_clause(query, products)
-    contexts = tuple(c.measured(p) for c, p in zip(query.clauses, groups, strict=True))
+    contexts = tuple(c.measured(p, rows) for c, p in zip(query.clauses, groups, strict=True))
     parts = [c.scores(p, x) for c, p, x in zip(query.clauses, groups, contexts, strict=True)]
     clauses = tuple(Spread.over(part) for part in parts)
     positive = _joined(query, parts, clauses)

@@ -14,6 +14,7 @@ from imgsearch.core.types import Embedder
 
 from . import relevance
 from .best import ROWS_AT_ONCE
+from .composition import Composers, no_composers
 from .encoding import QueryEncoder
 from .explain import Explanation, Timings
 from .filters import Filters
@@ -52,12 +53,18 @@ class Searcher:
     """Answers queries from one index.
 
     `embedder` returns the model of the index's active space. It is called only to embed words or a picture outside the
-    index: a query by an indexed photo loads no model.
+    index: a query by an indexed photo loads no model. `composers` finds the weights of learned composition methods.
     """
 
-    def __init__(self, store: Store, embedder: Callable[[], Embedder], view: View | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        embedder: Callable[[], Embedder],
+        view: View | None = None,
+        composers: Composers = no_composers,
+    ) -> None:
         self.store = store
-        self._encoder = QueryEncoder(store, embedder)
+        self._encoder = QueryEncoder(store, embedder, composers)
         self._scorer = Scorer(store, view or store.view())
 
     @property

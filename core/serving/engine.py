@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np  # noqa: TID253
 
+from imgsearch.core.compose.composers import composer_for
 from imgsearch.core.models.towers import QueryEmbedder
 from imgsearch.core.search.explain import Explanation
 from imgsearch.core.search.grammar import Query
@@ -126,7 +127,7 @@ class Engine:
             if self._embedder is None or self._embedder.identity != space.identity:
                 self._embedder = _CachingEmbedder(self._embedder_for(space))
             embedder = self._embedder
-            known = self._searcher = Searcher(store, lambda: embedder, store.view(space))
+            known = self._searcher = Searcher(store, lambda: embedder, store.view(space), composer_for)
         return known
 
 

@@ -1,0 +1,130 @@
+"""The composers that there are, and the one for a query."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from imgsearch.core.errors import ImgsearchError, ModelError, UsageError
+from imgsearch.core.light_dataclass import dataclass
+from imgsearch.core.paths import printable
+from imgsearch.core.search.choices import DEFAULT_METHOD, LEARNED_DEFAULT, MethodName
+from imgsearch.core.search.composition import METHODS, Method, file_named, method_named
+
+if TYPE_CHECKING:
+    from imgsearch.core.search.composition import Composer
+    from imgsearch.core.types import SpaceIdentity
+
+    from .composer_file import ComposerFile
+
+SHIPPED = os.path.dirname(__file__)
+"""The folder of the weights in this package: NAME.safetensors."""
+
+# mAP on PACS with the built-in model, at the default weight (docs/composition.md, bench/quality.py composed).
+PACS_MAP: dict[MethodName, float] = {
+    "restyle": 0.259,
+    "scaled": 0.173,
+    "and": 0.183,
+    "lerp": 0.166,
+    "slerp": 0.172,
+    "add": 0.157,
+    "product": 0.183,
+    "weicom": 0.161,
+    "basic": 0.171,
+    "basic-style": 0.183,
+    "pdv": 0.170,
+}
+
+
+def composer_for(asked: str | None, identity: SpaceIdentity) -> Composer | None:
+    """The weights for --compose (`Composers` of the search package). Raises UsageError, ModelError."""
+    if asked is None:
+        return _default(identity)
+    method = method_named(asked)
+    if not method.is_learned:
+        return None
+    path = file_named(asked)
+    composer, file = _loaded(os.path.abspath(os.path.expanduser(path)) if path else _shipped(method.name))
+    if reason := _unfit(file, method.name, identity):
+        raise UsageError(f"--compose {printable(asked)}: {reason}", hint="imgsearch composers lists those that fit")
+    return composer
+
+
+def default_method(identity: SpaceIdentity) -> MethodName:
+    """The method that composes in the space of a model, if none is given."""
+    return DEFAULT_METHOD if _default(identity) is None else LEARNED_DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A method, as it can be used with a model."""
+
+    method: Method
+    is_default: bool
+    default_weight: float
+    file: ComposerFile | None
+    """The shipped weights of a learned method."""
+    reason: str
+    """Why it does not fit; empty if it does."""
+    pacs_map: float | None
+    """With the built-in model."""
+
+
+def listed(identity: SpaceIdentity) -> Iterator[Listed]:
+    """All methods, those that fit the model first."""
+    chosen = default_method(identity)
+    is_builtin = _loaded(_shipped(LEARNED_DEFAULT))[1].model == identity.fingerprint
+    found = []
+    for method in METHODS.values():
+        file, reason = None, ""
+        if method.is_learned:
+            try:
+                file = _loaded(_shipped(method.name))[1]
+                reason = _unfit(file, method.name, identity)
+            except ImgsearchError as error:
+                reason = str(error)
+        weight = file.weight if file else method.default_weight
+        figure = PACS_MAP[method.name] if is_builtin else None
+        found.append(Listed(method, method.name == chosen, weight, file, reason, figure))
+    yield from sorted(found, key=lambda each: bool(each.reason))
+
+
+def _default(identity: SpaceIdentity) -> Composer | None:
+    composer, file = _loaded(_shipped(LEARNED_DEFAULT))
+    return None if _unfit(file, LEARNED_DEFAULT, identity) or not file.is_default else composer
+
+
+def _shipped(name: str) -> str:
+    return os.path.join(SHIPPED, f"{name}.safetensors")
+
+
+def _unfit(file: ComposerFile, name: str, identity: SpaceIdentity) -> str:
+    """Why the weights are not for this method and model; empty if they are."""
+    if file.method != name:
+        return f"the weights are for the method {file.method}"
+    if file.model != identity.fingerprint:
+        return f"the weights are for another model than {printable(identity.name)}"
+    if file.dim != identity.dim:
+        return f"the weights are for {file.dim} dimensions, and the model has {identity.dim}"
+    return ""
+
+
+def _loaded(path: str) -> tuple[Composer, ComposerFile]:
+    """Raises ModelError."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ModelError(f"{printable(path)}: {reason}", hint="give a file of weights") from error
+    return _read(path, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4)
+def _read(path: str, *_state_of_the_file: int) -> tuple[Composer, ComposerFile]:
+    from .composer_file import read
+    from .restyle import OPTIONAL, SHAPES, Restyle
+
+    file = read(path, {Restyle.name: SHAPES}, OPTIONAL)
+    return Restyle(file), file
