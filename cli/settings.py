@@ -43,14 +43,14 @@ class Key(NamedTuple):
         kind = self.option.type
         if kind is bool:
             if not isinstance(value, bool):
-                raise ValueError("is true or false")
+                raise ValueError("must be true or false")
             return value is not self.is_off
         if isinstance(value, bool | list):
-            raise ValueError(f"is one {'text' if kind is str else 'number'}")
+            raise ValueError(f"must be a single {'text' if kind is str else 'number'}")
         if kind is str:
             return value.isoformat() if hasattr(value, "isoformat") else str(value)  # TOML has dates
         if not isinstance(value, int | float) or (kind is int and not isinstance(value, int)):
-            raise ValueError("is a whole number" if kind is int else "is a number")
+            raise ValueError("must be a whole number" if kind is int else "must be a number")
         return kind(value)
 
 
@@ -190,7 +190,7 @@ def _typed(key: Key, value: str) -> Any:
             raise ValueError
         return read
     except (ValueError, KeyError):
-        said = f"{key.full}: {value!r} is not one of its values: {key.values}"
+        said = f"{key.full} takes {key.values}, not {value!r}"
         raise ConfigError(said, hint="to see what each key accepts: imgsearch config list --all") from None
 
 

@@ -147,7 +147,7 @@ class Facts:
     keywords: tuple[str, ...] = ()
     texts: tuple[CarriedText, ...] = ()
     is_damaged: bool = False
-    """The file lacks its end, and only a part of the pixels could be decoded."""
+    """The file is truncated, and only a part of the pixels could be decoded."""
     duration_seconds: float | None = None
     """Of a video, and only of one."""
     problems: tuple[str, ...] = ()

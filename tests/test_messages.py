@@ -161,7 +161,7 @@ def test_quiet_lasts_for_one_command(indexed):
     [
         ([], "(faster here)"),
         (["--exact"], "(--exact)"),
-        (["--under", "photos"], "(the filters leave few photos)"),
+        (["--under", "photos"], "(faster with these filters)"),
         (["--modality", "any"], "(--modality any)"),
     ],
 )

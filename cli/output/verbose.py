@@ -52,13 +52,14 @@ class QueryLog:
             for modality, count in plan["scored"].items()
         )
         stages = ", ".join(f"{stage} {1000 * seconds:.1f}" for stage, seconds in record["seconds"].items())
-        how = f"{self._plan(plan, has_filters=self._has_filters or 'phrases' in record)}: {scored}"
+        has_filters = self._has_filters or "phrases" in record
+        how = f"{self._plan(plan, has_filters=has_filters)}: {scored}{' that match the filters' * has_filters}"
         if plan["strategy"] == "list":
-            how = "nothing scanned; listed by time, photos"
+            how = "nothing scanned; photos that match the filters, by time"
         return [
             f"query: {record['query']}",
             f"index: {printable(locate(self._index))} ({model}), answered by {process}",
-            f"{how} allowed by the filters",
+            how,
             f"milliseconds: {stages}; {1000 * (time.perf_counter() - self._began):.1f} since the start",
         ]
 
@@ -75,7 +76,7 @@ class QueryLog:
         elif asked == "ann":
             why = "there are no graphs"
         elif has_filters:
-            why = "the filters leave few photos"
+            why = "faster with these filters"
         elif self._modality == "any":
             why = "--modality any"
         else:

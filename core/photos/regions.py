@@ -32,7 +32,7 @@ def is_panorama(width: int, height: int) -> bool:
 def regions_for(facts: Facts, recipe: Recipe) -> tuple[Region, ...]:
     """What each square of a panorama shows to a model with this recipe; empty for another photo or a video.
 
-    The whole picture is one region if the model sees all of it, and if the file lacks its end: which part of the
+    The whole picture is one region if the model sees all of it, and if the file is truncated: which part of the
     picture its lines are is not known exactly.
     """
     if facts.duration_seconds is not None or not is_panorama(facts.width, facts.height):

@@ -156,7 +156,7 @@ class Explanation:
             lines.append(f"  {part['role']}: {part['what']}{weight}")
         lines += [f"  filter: {phrase['words']} ({phrase['read_as']})" for phrase in r.get("phrases", ())]
         if r["method"] == LISTED:
-            return [*lines, "plan: nothing to rank by; the photos that pass the filters, by time"]
+            return [*lines, "plan: nothing to rank by; the photos that match the filters, by time"]
         declined = f" ({r['declined']} is not for these words)" if r["declined"] else ""
         lines.append(f"method: {r['method']}{declined}")
         plan = r["plan"]
@@ -171,7 +171,7 @@ class Explanation:
             "calibration: none yet"
             if c is None
             else f"calibration: version {c['version']}, {c['pictures']:,} pictures, {c['phrases']} phrases, "
-            f"low ends {c['low_image']:g} and {c['low_text']:g}"
+            f"lowest usual scores {c['low_image']:g} and {c['low_text']:g}"
         )
         lines += [
             f"background: {b['sample']:,} {modality}s, mean {b['mean']:.4f}, standard deviation {b['deviation']:.4f}"

@@ -375,7 +375,7 @@ class Graphs:
         *,
         is_usable: bool,
     ) -> bool:
-        """Add what is missing to the graph on disk if it `is_usable`, or make it anew. False if `stop` ended it."""
+        """Add what is missing to the graph on disk if it `is_usable`, or rebuild it. False if `stop` ended it."""
         end = min(graph.end, space.slots)
         slots = self._catalog.vectors.in_range(space.id, modality, graph.upto, end) if is_usable else []
         if not (is_usable and graph.load(space.generation, room=len(slots))):
