@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from imgsearch.core.search.grammar import parse
-from imgsearch.core.store import export_collection, photo_table
+from imgsearch.core.store import export_collection, photo_table, schema
 from imgsearch.core.store.catalog import Catalog
 from imgsearch.core.store.store import Store
 
@@ -73,3 +73,7 @@ def test_a_slow_reader_of_results_does_not_hold_up_a_writer(searcher):
         next(results)
         write_and_checkpoint(searcher.store.catalog.path)
         assert list(results) is not None
+
+
+def test_the_digest_of_the_tables_is_that_of_what_the_migrations_make():
+    assert schema.digest(schema.expected_tables()) == schema.TABLES
