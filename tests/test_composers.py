@@ -95,7 +95,7 @@ def test_words_that_name_no_style_are_answered_by_scaled_at_its_own_weight(album
     hits, explained = album.hits(weights=weights)
     assert hits == scaled and {hit.method for hit in hits} == {"scaled"}
     assert (explained.record["method"], explained.record["declined"]) == ("scaled", "restyle")
-    assert "method: scaled (restyle is not for these words)" in explained.lines()
+    assert "method: scaled (restyle is only for words that name a style)" in explained.lines()
     assert plain.record["declined"] is None and "method: scaled" in plain.lines()
     assert [part["weight"] for part in explained.record["parts"]] == pytest.approx([0.7, 0.3])
     assert album.hits(weights=weights, weight=0.2)[0] == album.hits(method="scaled", weight=0.2)[0]
@@ -182,9 +182,9 @@ def refused(path, identity=IDENTITY) -> str:
         ({}, {"weight": "1.5"}, "weight 1.5, which is not between 0 and 1"),
         ({}, {"weight": "nan"}, "weight nan"),
         ({}, {"format": "imgsearch composer 9"}, "its format is 'imgsearch composer 9'"),
-        ({}, {"method": "combiner"}, "for the method 'combiner'; known are: restyle"),
+        ({}, {"method": "combiner"}, "for the method 'combiner'; the known methods are: restyle"),
         ({"gate.bias": None}, {}, "has no tensor gate.bias"),
-        ({"tokens": np.zeros(3, np.float32)}, {}, "tensor that does not belong there: tokens"),
+        ({"tokens": np.zeros(3, np.float32)}, {}, "unknown tensor: tokens"),
         ({"phrases": random_units(1, 5, DIM)}, {}, "phrase_style .* has the shape 6, not 5"),
         ({"styles": np.zeros((0, DIM), np.float32)}, {}, "styles .* has the shape 0 x 16"),
         ({"plain.mean": np.float32(1)}, {}, "plain.mean .* has the shape no dimension, not 16"),
@@ -209,9 +209,9 @@ def test_what_is_no_file_of_weights_is_refused_and_not_run(tmp_path, monkeypatch
     for content, reason in (
         (pickle.dumps(Bomb()), "is a pickle, which could run code"),
         (b"PK\x03\x04" + b"\0" * 100, "is a pickle, which could run code"),
-        (b"", "not a safetensors file, or is cut short"),
+        (b"", "not a safetensors file, or is truncated"),
         (whole[:-1], "tensor subjects .* is damaged"),
-        (whole[:100], "not a safetensors file, or is cut short"),
+        (whole[:100], "not a safetensors file, or is truncated"),
         (header_of(2) + b"{}", "its format is None"),
         (header_of(2) + b"[]", "its format is None"),
     ):

@@ -189,7 +189,7 @@ def test_importing_half_a_file_and_then_all_equals_importing_all(imgsearch, shel
     before = imgsearch("query", "fruit", "--json").out
     monkeypatch.setenv("IMGSEARCH_INDEX", str(tmp_path / "laptop"))
     outcome = imgsearch("import", "-", stdin=b"".join(data[:5]))
-    assert outcome.code == 2 and "cut short" in outcome.err
+    assert outcome.code == 2 and "truncated" in outcome.err
     assert imgsearch("prune").code == 0  # what came over stays
     assert vectors(imgsearch) == {"builtin": 4}
     assert imgsearch("import", "-", "--json", stdin=b"".join(data)).records[0]["vectors"] == 4
@@ -341,7 +341,7 @@ HOSTILE = {
     "a name with control characters": lines(header(name="\x1b[2Jx")),
     "no JSON": lines(header(), b"{{{"),
     "deep JSON": lines(header(), b"[" * 200_000),
-    "cut short": lines(header(), photo()),
+    "truncated": lines(header(), photo()),
     "lines missing": lines(header(), END),
     "an unknown record": lines(header(), {"record": "code"}),
     "a list": lines(header(), [1]),

@@ -66,14 +66,14 @@ def _read(path: str, shapes_of: Mapping[str, Shapes], optional: frozenset[str]) 
     if os.path.exists(path) and not os.path.isfile(path):
         raise WeightsError(f"{path} is not a regular file")
     if os.path.exists(path) and os.path.getsize(path) > MAX_BYTES:
-        raise WeightsError(f"{path} is larger than {MAX_BYTES // 10**6} MB, the most that a composer may be")
+        raise WeightsError(f"{path} is larger than {MAX_BYTES // 10**6} MB")
     file = WeightsFile(path)
     said = {name: value for name, value in file.metadata.items() if isinstance(value, str)}
     if said.get("format") != FORMAT:
-        raise WeightsError(f"{path} holds no composer: its format is {said.get('format')!r}, not {FORMAT!r}")
+        raise WeightsError(f"{path} has no weights for --compose: its format is {said.get('format')!r}, not {FORMAT!r}")
     method = said.get("method", "")
     if method not in shapes_of:
-        raise WeightsError(f"{path} is for the method {method!r}; known are: {', '.join(shapes_of)}")
+        raise WeightsError(f"{path} is for the method {method!r}; the known methods are: {', '.join(shapes_of)}")
     dim, weight = _number(file, said, "dim"), _number(file, said, "weight")
     if not 0 < dim < MAX_BYTES:
         raise WeightsError(f"{path} has the dimension {dim:g}")
@@ -102,7 +102,7 @@ def _number(file: WeightsFile, said: Mapping[str, str], name: str) -> float:
 
 def _tensors(file: WeightsFile, shapes: Shapes, optional: frozenset[str], dim: int) -> dict[str, Vectors]:
     if foreign := sorted(set(file.names) - set(shapes)):
-        raise WeightsError(f"{file.path} has a tensor that does not belong there: {foreign[0]}")
+        raise WeightsError(f"{file.path} has an unknown tensor: {foreign[0]}")
     lengths = {"dim": dim}
     found = {}
     for name, expected in shapes.items():

@@ -203,7 +203,7 @@ def _pieces(file: IO[bytes], length: int) -> Iterator[bytes]:
             reason = (error.strerror or str(error)).lower()
             raise ModelError(f"cannot be read: {reason}", hint="check the file and its disk") from error
         if not piece:
-            raise ModelError("cut short", hint=AGAIN)
+            raise ModelError("truncated", hint=AGAIN)
         length -= len(piece)
         yield piece
 

@@ -45,7 +45,7 @@ class WeightsFile:
                 if head.startswith(_PICKLES):
                     raise WeightsError(f"{path} is a pickle, which could run code; only safetensors files are read")
                 if not 2 <= length <= size - 8:
-                    raise WeightsError(f"{path} is not a safetensors file, or is cut short")
+                    raise WeightsError(f"{path} is not a safetensors file, or is truncated")
                 if length > MAX_HEADER:
                     raise WeightsError(f"{path} has a header of {length:,} bytes; at most {MAX_HEADER:,} are read")
                 record = json.loads(file.read(length))

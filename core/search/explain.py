@@ -157,7 +157,7 @@ class Explanation:
         lines += [f"  filter: {phrase['words']} ({phrase['read_as']})" for phrase in r.get("phrases", ())]
         if r["method"] == LISTED:
             return [*lines, "plan: nothing to rank by; the photos that match the filters, by time"]
-        declined = f" ({r['declined']} is not for these words)" if r["declined"] else ""
+        declined = f" ({r['declined']} is only for words that name a style)" if r["declined"] else ""
         lines.append(f"method: {r['method']}{declined}")
         plan = r["plan"]
         for modality, scored in plan["scored"].items():

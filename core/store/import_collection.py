@@ -371,7 +371,7 @@ def _line_items(file: IO[bytes], dim: int) -> Iterator[Item]:
             yield _text_item(record, record.get("vector"), dim, where)
         else:
             raise BadExport(f"{where}: neither a photo nor a text")
-    raise BadExport("cut short")
+    raise BadExport("truncated")
 
 
 def _bounded(file: IO[bytes], where: str) -> bytes:
@@ -400,7 +400,7 @@ def _array_items(archive: zipfile.ZipFile, dim: int) -> Iterator[Item]:
             where = f"{beside}, row {number}"
             data = vectors.read(4 * dim)
             if len(data) != 4 * dim:
-                raise BadExport("cut short")
+                raise BadExport("truncated")
             record = _parsed(_bounded(lines, where), where)
             yield item(record, np.frombuffer(data, "<f4"), dim, where)
         if lines.read(1):
