@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 FORMAT = "imgsearch composer 1"
 # A hundred times what is known to be useful; a file is read as a whole.
 MAX_BYTES = 64_000_000
+# The most of a reason that is shown: names in a file may be of any length.
+MAX_REASON = 500
 # What half precision can hold. Larger values are damage, and could make scores that are not finite.
 MAX_VALUE = 65_504.0
 HINT = "to see which weights can be used: imgsearch composers"
@@ -59,7 +61,7 @@ def read(path: str, shapes_of: Mapping[str, Shapes], optional: frozenset[str] = 
         return _read(path, shapes_of, optional)
     except (WeightsError, OSError) as error:
         reason = f"cannot read {path}: {error.strerror}" if isinstance(error, OSError) else str(error)
-        raise ModelError(printable(reason), hint=HINT) from error
+        raise ModelError(printable(reason[:MAX_REASON]), hint=HINT) from error
 
 
 def _read(path: str, shapes_of: Mapping[str, Shapes], optional: frozenset[str]) -> ComposerFile:
@@ -75,7 +77,7 @@ def _read(path: str, shapes_of: Mapping[str, Shapes], optional: frozenset[str]) 
     if method not in shapes_of:
         raise WeightsError(f"{path} is for the method {method!r}; the known methods are: {', '.join(shapes_of)}")
     dim, weight = _number(file, said, "dim"), _number(file, said, "weight")
-    if not 0 < dim < MAX_BYTES:
+    if not (0 < dim < MAX_BYTES and dim.is_integer()):
         raise WeightsError(f"{path} has the dimension {dim:g}")
     if not 0 < weight < 1:
         raise WeightsError(f"{path} has the weight {weight:g}, which is not between 0 and 1")

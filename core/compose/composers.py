@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from imgsearch.core.errors import ImgsearchError, ModelError, UsageError
+from imgsearch.core.errors import ModelError, UsageError
 from imgsearch.core.light_dataclass import dataclass
 from imgsearch.core.paths import printable
 from imgsearch.core.search.choices import DEFAULT_METHOD, LEARNED_DEFAULT, MethodName
@@ -24,7 +24,7 @@ SHIPPED = os.path.dirname(__file__)
 
 # mAP on PACS with the built-in model, at the default weight (docs/composition.md, bench/quality.py composed).
 PACS_MAP: dict[MethodName, float] = {
-    "restyle": 0.259,
+    "restyle": 0.260,
     "scaled": 0.173,
     "and": 0.183,
     "lerp": 0.166,
@@ -74,25 +74,32 @@ class Listed:
 
 def listed(identity: SpaceIdentity) -> Iterator[Listed]:
     """All methods, those that fit the model first."""
-    chosen = default_method(identity)
-    is_builtin = _loaded(_shipped(LEARNED_DEFAULT))[1].model == identity.fingerprint
     found = []
+    is_builtin = False
+    default: MethodName = DEFAULT_METHOD
     for method in METHODS.values():
         file, reason = None, ""
         if method.is_learned:
             try:
                 file = _loaded(_shipped(method.name))[1]
                 reason = _unfit(file, method.name, identity)
-            except ImgsearchError as error:
+            except ModelError as error:
                 reason = str(error)
+        if method.name == LEARNED_DEFAULT and file and not reason:
+            is_builtin = True
+            default = LEARNED_DEFAULT if file.is_default else DEFAULT_METHOD
+        found.append((method, file, reason))
+    for method, file, reason in sorted(found, key=lambda each: bool(each[2])):
         weight = file.weight if file else method.default_weight
         figure = PACS_MAP[method.name] if is_builtin else None
-        found.append(Listed(method, method.name == chosen, weight, file, reason, figure))
-    yield from sorted(found, key=lambda each: bool(each.reason))
+        yield Listed(method, method.name == default, weight, file, reason, figure)
 
 
 def _default(identity: SpaceIdentity) -> Composer | None:
-    composer, file = _loaded(_shipped(LEARNED_DEFAULT))
+    try:
+        composer, file = _loaded(_shipped(LEARNED_DEFAULT))
+    except ModelError as error:
+        raise ModelError(str(error), hint=f"install imgsearch again, or use --compose {DEFAULT_METHOD}") from error
     return None if _unfit(file, LEARNED_DEFAULT, identity) or not file.is_default else composer
 
 
