@@ -358,6 +358,28 @@ _QUERY = Command(
     ),
 )
 
+_TRAIN_RESTYLE = Command(
+    "train-composer restyle",
+    "Train `restyle` for your model, from your own photos.",
+    (
+        Argument(
+            "paths", "PATH", "Folders and photos. Default: the photos of the index.", is_list=True, offers="files"
+        ),
+    ),
+    (
+        Option(
+            "out", "--out", "The file of weights to write. An existing one is replaced.", metavar="FILE",
+            default="restyle.safetensors", group=OUTPUT, is_common=True, offers="files",
+        ),
+        Option(
+            "max_photos", "--max-photos", "Maximum number of photos, evenly spread.", type=int, metavar="N",
+            default=1500, minimum=50, is_common=True,
+        ),
+        MODEL, WORKERS, DEVICE, PRECISION, OFFLINE, JSON, QUIET, INDEX,
+    ),
+    place="train_composer:restyle",
+)
+
 _OCR = Command(
     "ocr",
     "Read the text in indexed photos, so that `imgsearch query` can search it.",
@@ -789,6 +811,17 @@ Examples:
         ),
     ),
     _EVAL,
+    Command(
+        "train-composer",
+        "Train the weights of a composition method for your model.",
+        description="""\
+For `imgsearch query --compose`. The weights of the built-in model come with imgsearch. Others are trained from photos.
+
+Example:
+
+  imgsearch train-composer restyle --out mine.safetensors""",
+    ),
+    _TRAIN_RESTYLE,
 )
 COMMANDS = {command.name: command for command in ALL}
 """By name, in the order of the help; a group before its commands."""

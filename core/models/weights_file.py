@@ -42,12 +42,14 @@ class WeightsFile:
                 size = os.fstat(file.fileno()).st_size
                 head = file.read(8)
                 length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
-                if head.startswith(_PICKLES):
+                # A length may begin with the same bytes; the header that follows it is an object.
+                if head.startswith(_PICKLES) and file.read(1) != b"{":
                     raise WeightsError(f"{path} is a pickle, which could run code; only safetensors files are read")
                 if not 2 <= length <= size - 8:
                     raise WeightsError(f"{path} is not a safetensors file, or is truncated")
                 if length > MAX_HEADER:
                     raise WeightsError(f"{path} has a header of {length:,} bytes; at most {MAX_HEADER:,} are read")
+                file.seek(8)
                 record = json.loads(file.read(length))
                 self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as error:
