@@ -26,6 +26,8 @@ from imgsearch.core.models.towers import MANIFEST, TOWERS, Towers
 
 WEIGHTS = "open_clip_model.safetensors"
 SUMS = "SHA256SUMS"
+PHRASE_STEPS = 2048
+"""From 0 to 1."""
 EARLIER = {"4485b7fc6053026eb41d4bca60a8178403bffc910929d93ff84cf0953fabf2a1": "earlier_v0.npy"}
 """The fingerprint of v0; its matrix is made by bench/translate.py."""
 
@@ -69,13 +71,13 @@ def write_sums(folder: str) -> None:
 
 
 def write_phrases(towers: Towers, folder: str) -> None:
-    """The vectors of the neutral phrases in half precision, under their name."""
+    """The vectors of the neutral phrases, rounded so that they are small in a wheel, under their name."""
     for name in os.listdir(folder):
         if name.startswith("phrases-"):
             os.unlink(os.path.join(folder, name))
     phrases = neutral_phrases()
     path = shipped_vectors(towers.manifest.fingerprint, phrases)
-    np.save(path, towers.embed_texts(phrases).astype(np.float16))
+    np.save(path, (np.round(towers.embed_texts(phrases) * PHRASE_STEPS) / PHRASE_STEPS).astype(np.float16))
     print(f"{path}: {os.path.getsize(path):,} bytes")
 
 

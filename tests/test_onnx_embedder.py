@@ -67,7 +67,7 @@ def test_the_neutral_phrases_ship_with_the_vectors_that_the_tower_gives(monkeypa
     own = Towers.find(embedder.identity.fingerprint).embed_texts(texts)
     shipped = phrases.neutral_vectors(embedder.identity, lambda: pytest.fail("they were embedded"))
     assert shipped.dtype == np.float32
-    assert np.abs(shipped - own).max() < 0.0005  # half precision
+    assert np.abs(shipped - own).max() < 0.0005  # rounded to 1/2048
     assert np.abs(np.linalg.norm(shipped, axis=1) - 1).max() < 1e-6
 
     loads = []
