@@ -32,6 +32,7 @@ QUERIES = (
     ("sunset over the sea", "words; they need no quotes"),
     ("this.jpg", "photos like that picture, indexed or not"),
     ("red dress like this.jpg", "photos like the picture and of a red dress"),
+    ("as a cartoon like this.jpg", "the same thing in another style"),
     ("like a.jpg and like b.jpg", "photos like both pictures"),
     ("beach -people -umbrella", "a beach; people and umbrellas count against a photo"),
     ('beach -"beach umbrella"', "the same with more than one word"),

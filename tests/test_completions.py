@@ -385,7 +385,7 @@ def test_tab_completes_the_line(terminal, typed, arguments):
 def test_zsh_shows_what_each_command_and_option_is_for(home, album):
     zsh = present("zsh", home, album)
     about = "Find photos by words, by a picture, or by a picture plus a change"
-    assert zsh.shows("imgsearch \t", f"query      -- {about}")
+    assert zsh.shows("imgsearch \t", f"query           -- {about}")
     assert zsh.shows("imgsearch roots \t", "move  -- Tell the index that the photos of OLD are now in NEW")
     assert zsh.shows("imgsearch query --lim\x04", "-- Maximum number of results")
     assert zsh.shows("imgsearch index --model b\t", "builtin            -- no download, Apache-2.0, English")
