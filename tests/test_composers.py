@@ -279,6 +279,8 @@ def test_the_default_of_the_built_in_model_is_restyle_for_styles_and_scaled_for_
         ("make it a painting", "restyle"),
         ("in a bowl", "scaled"),
         ("red", "scaled"),
+        ("yellow", "scaled"),
+        ("wooden", "scaled"),
     ):
         by_default = indexed("query", f"{words} like {photos}/lemon.jpg", "--json").records
         assert {hit["method"] for hit in by_default} == {method}, words

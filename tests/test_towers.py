@@ -382,7 +382,7 @@ def test_queries_load_neither_torch_nor_more_than_they_need(imgsearch, photos, f
     assert hits[0]["path"].endswith("lemon.jpg")
     assert hits[0]["score"] > 0.999
 
-    for words, method in (("cut in half", "scaled"), ("as a cartoon", "restyle")):
+    for words, method in (("in a bowl", "scaled"), ("as a cartoon", "restyle")):
         hits, loaded = asked(folder, f"{words} like {outside}")
         assert "torch" not in loaded
         assert hits[0]["method"] == method

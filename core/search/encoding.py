@@ -161,7 +161,7 @@ class QueryEncoder:
         composer = None if query.change_from else self._composers(options.method, encoding.identity)
         if composer is not None:
             # The weights of a sum say what counts.
-            sides = None if query.terms else composer.sides(reference, text)
+            sides = None if query.text is None else composer.sides(reference, encoding.text(query.text))
             method, declined = (METHODS[composer.name], "") if sides else (METHODS[DEFAULT_METHOD], composer.name)
             if options.weight is None:
                 weight = composer.default_weight if sides else method.default_weight

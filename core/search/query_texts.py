@@ -25,6 +25,8 @@ def texts_of(query: Query, options: SearchOptions, identity: SpaceIdentity) -> s
     if query.text is not None and weight > 0:
         wanted.append(query.text)
     needed = {variant for text in wanted for variant in variants(text, identity)} | set(query.negatives)
+    if query.text is not None and query.images and 0 < weight < 1:
+        needed.add(query.text)  # a composer is asked what the words are, which sentences around one of them would hide
     if query.change_from and 0 < weight < 1:
         needed.add(query.change_from)
     if 0 < weight < 1 and options.method_for(query).is_projected:
