@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
+import importlib.util
 import io
 import json
 import os
@@ -29,7 +30,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -458,6 +459,18 @@ def downgrade(index: str | os.PathLike[str], version: int) -> None:
             if number > version:
                 database.executescript(undo)
         database.executescript(f"pragma user_version = {version}; pragma wal_checkpoint(truncate)")
+
+
+@contextlib.contextmanager
+def bench_module(name: str) -> Iterator[Any]:
+    """A script of bench/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "bench" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[name]
 
 
 @pytest.fixture

@@ -243,7 +243,7 @@ def test_what_is_no_file_of_weights_is_refused_and_not_run(tmp_path, monkeypatch
 
 def test_a_model_without_weights_of_its_own_is_refused_only_by_name():
     assert composer_for(None, IDENTITY) is None and composer_for("lerp", IDENTITY) is None
-    assert composers.default_method(IDENTITY) == "scaled"
+    assert [each.method.name for each in composers.listed(IDENTITY) if each.is_default] == ["scaled"]
     with pytest.raises(UsageError, match="--compose restyle: the weights are for another model than chosen"):
         composer_for("restyle", IDENTITY)
     with pytest.raises(UsageError, match="--compose lerp has no weights"):

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -15,17 +11,13 @@ from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.search.searcher import Searcher
 from imgsearch.core.store.store import Store
 
-BENCH = Path(__file__).parents[1] / "bench" / "quality.py"
+from conftest import bench_module
 
 
 @pytest.fixture(scope="module")
 def quality():
-    spec = importlib.util.spec_from_file_location("quality", BENCH)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["quality"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["quality"]
+    with bench_module("quality") as module:
+        yield module
 
 
 def test_captions_are_ranked_as_their_cosines_rank_them(quality, shared, tmp_path):

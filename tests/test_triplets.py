@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-BENCH = Path(__file__).parents[1] / "bench" / "triplets.py"
+from conftest import bench_module
+
 CAPTIONS = (
     ("A brown dog runs through deep snow .", "A dog is running in the snow ."),
     ("A brown dog runs through deep snow on a red leash .", "The dog is in the snow ."),
@@ -21,12 +19,8 @@ CAPTIONS = (
 
 @pytest.fixture(scope="module")
 def rule():
-    spec = importlib.util.spec_from_file_location("triplets", BENCH)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["triplets"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["triplets"]
+    with bench_module("triplets") as module:
+        yield module
 
 
 def test_the_change_is_what_the_photo_most_alike_does_not_show(rule):

@@ -26,13 +26,7 @@ def composers(*, as_json: bool, index: str | None) -> int:
     with open_store(index) as store:
         identity = store.space_to_search().identity
     records = [_record(each) for each in listed(identity)]
-    if as_json:
-        for record in records:
-            render.emit_json(record)
-    else:
-        for line in _lines(records):
-            render.emit(line)
-    render.flush()
+    render.listing(records, _lines(records), as_json=as_json)
     return 0
 
 

@@ -19,21 +19,15 @@ def show(*, as_json: bool) -> int:
     from imgsearch.core.models.registry import ALIASES
 
     records = [_record(alias) for alias in ALIASES.values()]
-    if as_json:
-        for record in records:
-            render.emit_json(record)
-    else:
-        for line in _lines(records):
-            render.emit(line)
-    render.flush()
+    render.listing(records, _lines(records), as_json=as_json)
     return 0
 
 
 def export(*, model: str, file: str, offline: bool, as_json: bool, quiet: bool) -> int:
     """Write a model to a file, for machines without torch.
 
-    The file contains the model as ONNX, and `imgsearch models import` checks and installs it. A model that was not used
-    on this machine before is downloaded and converted first, which needs torch. Models whose tokenizer needs torch
+    The file contains the converted model, and `imgsearch models import` checks and installs it. A model that was not
+    used on this machine before is downloaded and converted first, which needs torch. Models whose tokenizer needs torch
     cannot be exported. Neither can `builtin`, which is part of every installation.
 
     Examples:

@@ -13,7 +13,7 @@ from .hints import hint_of
 
 TYPE_CHECKING = False  # importing typing, or json, takes as long as printing help
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import NoReturn, TextIO
 
     from imgsearch.core.store.records import Root
@@ -46,6 +46,17 @@ def report(record: Mapping[str, object], *lines: str, as_json: bool) -> None:
     else:
         for line in lines:
             say(line)
+
+
+def listing(records: Iterable[Mapping[str, object]], lines: Iterable[str], *, as_json: bool) -> None:
+    """Print JSON Lines, or the lines of a table."""
+    if as_json:
+        for record in records:
+            emit_json(record)
+    else:
+        for line in lines:
+            emit(line)
+    flush()
 
 
 def flush() -> None:

@@ -139,7 +139,7 @@ class Training:
     def __init__(self, photos: Sequence[Photo], embedder: Embedder) -> None:
         self.photos = photos
         self._embedder = embedder
-        self._dim = _dimension(embedder)
+        self._dim = embedder.identity.dim
         self._row_bytes = (1 + CHANGES) * self._dim * 4
         key = hashlib.sha256()
         key.update(repr((styles.VERSION, SEED, CHANGES, SIDE, embedder.identity.fingerprint)).encode())
@@ -280,7 +280,3 @@ def _changed_photos(rows: Vectors) -> ChangedPhotos:
         style=np.concatenate(drawn) if drawn else np.empty(0, np.intp),
         skipped=len(rows) - len(numbers),
     )
-
-
-def _dimension(embedder: Embedder) -> int:
-    return embedder.identity.dim

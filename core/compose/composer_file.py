@@ -7,11 +7,12 @@ found better than `lerp`). Nothing in the file is run.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np  # noqa: TID253
@@ -57,14 +58,27 @@ class ComposerFile:
 
 def read(path: str, shapes_of: Mapping[str, Shapes], optional: frozenset[str] = frozenset()) -> ComposerFile:
     """The file, checked. `shapes_of`: the tensors of each method that is known. Raises ModelError."""
-    try:
+    with _named_errors(path):
         return _read(path, shapes_of, optional)
+
+
+def model_of(path: str) -> str:
+    """The fingerprint of the model that the weights are for, from the header alone. Raises ModelError."""
+    with _named_errors(path):
+        return _opened(path)[1].get("model", "")
+
+
+@contextlib.contextmanager
+def _named_errors(path: str) -> Iterator[None]:
+    try:
+        yield
     except (WeightsError, OSError) as error:
         reason = f"cannot read {path}: {error.strerror}" if isinstance(error, OSError) else str(error)
         raise ModelError(printable(reason[:MAX_REASON]), hint=HINT) from error
 
 
-def _read(path: str, shapes_of: Mapping[str, Shapes], optional: frozenset[str]) -> ComposerFile:
+def _opened(path: str) -> tuple[WeightsFile, dict[str, str]]:
+    """The file, and the texts of its header."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise WeightsError(f"{path} is not a regular file")
     if os.path.exists(path) and os.path.getsize(path) > MAX_BYTES:
@@ -73,6 +87,11 @@ def _read(path: str, shapes_of: Mapping[str, Shapes], optional: frozenset[str]) 
     said = {name: value for name, value in file.metadata.items() if isinstance(value, str)}
     if said.get("format") != FORMAT:
         raise WeightsError(f"{path} has no weights for --compose: its format is {said.get('format')!r}, not {FORMAT!r}")
+    return file, said
+
+
+def _read(path: str, shapes_of: Mapping[str, Shapes], optional: frozenset[str]) -> ComposerFile:
+    file, said = _opened(path)
     method = said.get("method", "")
     if method not in shapes_of:
         raise WeightsError(f"{path} is for the method {method!r}; the known methods are: {', '.join(shapes_of)}")

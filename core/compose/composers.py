@@ -52,11 +52,6 @@ def composer_for(asked: str | None, identity: SpaceIdentity) -> Composer | None:
     return composer
 
 
-def default_method(identity: SpaceIdentity) -> MethodName:
-    """The method that composes in the space of a model, if none is given."""
-    return DEFAULT_METHOD if _default(identity) is None else LEARNED_DEFAULT
-
-
 @dataclass(frozen=True, slots=True)
 class Listed:
     """A method, as it can be used with a model."""
@@ -96,8 +91,11 @@ def listed(identity: SpaceIdentity) -> Iterator[Listed]:
 
 
 def _default(identity: SpaceIdentity) -> Composer | None:
+    path = _shipped(LEARNED_DEFAULT)
     try:
-        composer, file = _loaded(_shipped(LEARNED_DEFAULT))
+        if _model_of(path) != identity.fingerprint:  # most models have none, and need not read them
+            return None
+        composer, file = _loaded(path)
     except ModelError as error:
         raise ModelError(str(error), hint=f"install imgsearch again, or use --compose {DEFAULT_METHOD}") from error
     return None if _unfit(file, LEARNED_DEFAULT, identity) or not file.is_default else composer
@@ -116,6 +114,13 @@ def _unfit(file: ComposerFile, name: str, identity: SpaceIdentity) -> str:
     if file.dim != identity.dim:
         return f"the weights are for {file.dim} dimensions, and the model has {identity.dim}"
     return ""
+
+
+@functools.lru_cache(maxsize=1)
+def _model_of(path: str) -> str:
+    from .composer_file import model_of
+
+    return model_of(path)
 
 
 def _loaded(path: str) -> tuple[Composer, ComposerFile]:

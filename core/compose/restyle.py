@@ -9,7 +9,7 @@ style. docs/composition.md has the formula and what it finds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np  # noqa: TID253
 
@@ -85,8 +85,10 @@ class Restyle:
         return unit(plain + named), unit(style)
 
 
-def rows_of_unit_length(rows: Vectors) -> Vectors:
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9), np.float32)
+def rows_of_unit_length(rows: NDArray[np.floating[Any]]) -> NDArray[Any]:
+    """In the precision of `rows`."""
+    scaled: NDArray[Any] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+    return scaled
 
 
 def _mixed(preferences: Vectors, rows: Vectors) -> Vectors:

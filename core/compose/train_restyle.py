@@ -8,13 +8,14 @@ less the mean over all styles. The gate is a logistic regression on texts: phras
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np  # noqa: TID253
 
 from imgsearch.core.models.phrases import neutral_phrases, word_list
 
 from .changed_photos import ChangedPhotos
+from .restyle import rows_of_unit_length
 from .styles import STYLES
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _pictures(photos: ChangedPhotos, known: Sequence[int]) -> tuple[Floats, Floa
     moved = changed - plain[photos.photo]
     rows = [photos.style == number for number in known]
     shifts = np.stack([moved[mask].mean(axis=0) if mask.any() else np.zeros(plain.shape[1]) for mask in rows])
-    directions = _unit(shifts - shifts.mean(axis=0))
+    directions = rows_of_unit_length(shifts - shifts.mean(axis=0))
     mean = plain.mean(axis=0) + shifts.mean(axis=0)
     weight = np.concatenate([np.full(len(plain), 1 / len(plain)), np.zeros(len(changed))])
     for mask in rows:
@@ -115,7 +116,8 @@ def _pictures(photos: ChangedPhotos, known: Sequence[int]) -> tuple[Floats, Floa
 
 def _subjects(embed: Embed) -> Floats:
     words = word_list("subjects")
-    return _unit(np.sum([embed([form.format(word) for word in words]) for form in SUBJECT_FORMS], axis=0))
+    sums = np.sum([embed([form.format(word) for word in words]) for form in SUBJECT_FORMS], axis=0)
+    return rows_of_unit_length(sums).astype(np.float64)
 
 
 def _gate_texts(embed: Embed, phrases: Phrases) -> tuple[Vectors, Vectors]:
@@ -155,8 +157,3 @@ def fit_gate(yes: Vectors, no: Vectors) -> Floats:
             break
         at = reached
     return weights
-
-
-def _unit(rows: NDArray[np.floating[Any]]) -> Floats:
-    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return np.asarray(rows / np.maximum(lengths, 1e-9), np.float64)
