@@ -13,7 +13,7 @@ import math
 import os
 import struct
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, ClassVar, Protocol
 
 import numpy as np  # noqa: TID253
 
@@ -21,6 +21,7 @@ from imgsearch.core.errors import ModelError
 from imgsearch.core.light_dataclass import dataclass
 from imgsearch.core.models.weights_file import WeightsError, WeightsFile
 from imgsearch.core.paths import printable
+from imgsearch.core.search.composition import Composer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,8 +37,14 @@ MAX_REASON = 500
 MAX_VALUE = 65_504.0
 HINT = "to see which weights can be used: imgsearch composers"
 
-Shapes = Mapping[str, tuple[str, ...]]
-"""The tensors of a method, by name, with a name for each length. The same name is the same length."""
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """The tensors of a method, by name, with a name for each length. The same name is the same length."""
+
+    of: Mapping[str, tuple[str, ...]]
+    optional: frozenset[str] = frozenset()
+    """Those that a file may lack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +63,19 @@ class ComposerFile:
     tensors: dict[str, Vectors]
 
 
-def read(path: str, shapes_of: Mapping[str, Shapes], optional: frozenset[str] = frozenset()) -> ComposerFile:
+class LearnedComposer(Composer, Protocol):
+    """A composer that is made from such a file."""
+
+    shapes: ClassVar[Shapes]
+
+    def __init__(self, file: ComposerFile) -> None:
+        """Raises ModelError for tensors that do not fit together."""
+
+
+def read(path: str, shapes_of: Mapping[str, Shapes]) -> ComposerFile:
     """The file, checked. `shapes_of`: the tensors of each method that is known. Raises ModelError."""
     with _named_errors(path):
-        return _read(path, shapes_of, optional)
+        return _read(path, shapes_of)
 
 
 def model_of(path: str) -> str:
@@ -90,7 +106,7 @@ def _opened(path: str) -> tuple[WeightsFile, dict[str, str]]:
     return file, said
 
 
-def _read(path: str, shapes_of: Mapping[str, Shapes], optional: frozenset[str]) -> ComposerFile:
+def _read(path: str, shapes_of: Mapping[str, Shapes]) -> ComposerFile:
     file, said = _opened(path)
     method = said.get("method", "")
     if method not in shapes_of:
@@ -110,7 +126,7 @@ def _read(path: str, shapes_of: Mapping[str, Shapes], optional: frozenset[str]) 
         version=said.get("version", ""),
         licence=said.get("licence", ""),
         is_default=said.get("is_default") != "no",
-        tensors=_tensors(file, shapes_of[method], optional, int(dim)),
+        tensors=_tensors(file, shapes_of[method], int(dim)),
     )
 
 
@@ -121,13 +137,13 @@ def _number(file: WeightsFile, said: Mapping[str, str], name: str) -> float:
         raise WeightsError(f"{file.path} has no valid {name} in its header: {said.get(name)!r}") from None
 
 
-def _tensors(file: WeightsFile, shapes: Shapes, optional: frozenset[str], dim: int) -> dict[str, Vectors]:
-    if foreign := sorted(set(file.names) - set(shapes)):
+def _tensors(file: WeightsFile, shapes: Shapes, dim: int) -> dict[str, Vectors]:
+    if foreign := sorted(set(file.names) - set(shapes.of)):
         raise WeightsError(f"{file.path} has an unknown tensor: {foreign[0]}")
     lengths = {"dim": dim}
     found = {}
-    for name, expected in shapes.items():
-        if name in optional and name not in file.names:
+    for name, expected in shapes.of.items():
+        if name in shapes.optional and name not in file.names:
             continue
         values = np.array(file.floats(name))  # not a view: the file may be replaced while it is in use
         fits = len(values.shape) == len(expected) and all(

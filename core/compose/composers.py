@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, cast
 
 from imgsearch.core.errors import ModelError, UsageError
 from imgsearch.core.light_dataclass import dataclass
 from imgsearch.core.paths import printable
-from imgsearch.core.search.choices import DEFAULT_METHOD, LEARNED_DEFAULT, MethodName
+from imgsearch.core.search.choices import DEFAULT_METHOD, LEARNED, LEARNED_DEFAULT, LearnedName, MethodName
 from imgsearch.core.search.composition import METHODS, Method, file_named, method_named
 
 if TYPE_CHECKING:
     from imgsearch.core.search.composition import Composer
     from imgsearch.core.types import SpaceIdentity
 
-    from .composer_file import ComposerFile
+    from .composer_file import ComposerFile, LearnedComposer
 
 SHIPPED = os.path.dirname(__file__)
 """The folder of the weights in this package: NAME.safetensors."""
@@ -136,7 +136,20 @@ def _loaded(path: str) -> tuple[Composer, ComposerFile]:
 @functools.lru_cache(maxsize=4)
 def _read(path: str, *_state_of_the_file: int) -> tuple[Composer, ComposerFile]:
     from .composer_file import read
-    from .restyle import OPTIONAL, SHAPES, Restyle
 
-    file = read(path, {Restyle.name: SHAPES}, OPTIONAL)
-    return Restyle(file), file
+    file = read(path, {name: _class_of(name).shapes for name in LEARNED})
+    return _class_of(file.method)(file), file
+
+
+def _class_of(method: str) -> type[LearnedComposer]:
+    return _CLASSES[cast("LearnedName", method)]()
+
+
+def _restyle() -> type[LearnedComposer]:
+    from .restyle import Restyle
+
+    return Restyle
+
+
+_CLASSES: dict[LearnedName, Callable[[], type[LearnedComposer]]] = {"restyle": _restyle}
+"""Those of the methods. A module is imported when its method is used."""

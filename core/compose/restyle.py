@@ -9,7 +9,7 @@ style. docs/composition.md has the formula and what it finds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np  # noqa: TID253
 
@@ -23,25 +23,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from imgsearch.core.search.choices import LearnedName
+    from imgsearch.core.search.composition import Change
     from imgsearch.core.types import Vectors
 
 # How sharply the nearest subject words and style phrases are preferred.
 WORD_SHARPNESS = 40
 PHRASE_SHARPNESS = 25
 
-SHAPES: Shapes = {
-    "plain.matrix": ("dim", "dim"),
-    "plain.mean": ("dim",),
-    "styles": ("styles", "dim"),
-    "phrases": ("phrases", "dim"),
-    "phrase_style": ("phrases",),
-    "gate.weights": ("dim",),
-    "gate.bias": ("one",),
-    "subjects": ("words", "rank"),
-    "subjects.basis": ("rank", "dim"),
-}
-OPTIONAL = frozenset({"subjects.basis"})
-"""Without it, subjects has vectors as they are: its rank is the dimension."""
+SHAPES = Shapes(
+    {
+        "plain.matrix": ("dim", "dim"),
+        "plain.mean": ("dim",),
+        "styles": ("styles", "dim"),
+        "phrases": ("phrases", "dim"),
+        "phrase_style": ("phrases",),
+        "gate.weights": ("dim",),
+        "gate.bias": ("one",),
+        "subjects": ("words", "rank"),
+        "subjects.basis": ("rank", "dim"),
+    },
+    optional=frozenset({"subjects.basis"}),  # without it, `subjects` has vectors as they are: its rank is the dimension
+)
 
 # For `compact`: a step in standard deviations of a row, and the rank that subject words are reduced to. Together they
 # change the mAP on PACS by less than .003.
@@ -53,6 +55,7 @@ class Restyle:
     """The composer. Only the directions of its matrix, its words, phrases and styles count, not their lengths."""
 
     name: LearnedName = "restyle"
+    shapes: ClassVar = SHAPES
 
     def __init__(self, file: ComposerFile) -> None:
         """Raises ModelError for tensors that do not fit together."""
@@ -75,11 +78,12 @@ class Restyle:
         self._styles = rows_of_unit_length(tensors["styles"])
         self._gate, self._bias = tensors["gate.weights"], float(tensors["gate.bias"][0])
 
-    def sides(self, picture: Vectors, words: Vectors) -> tuple[Vectors, Vectors] | None:
+    def directions(self, change: Change) -> tuple[Vectors, Vectors] | None:
         """The subject and the style; None if the words name no style."""
+        words = change.words
         if float(words @ self._gate) + self._bias <= 0:
             return None
-        plain = unit(np.asarray((picture - self._mean) @ self._matrix, np.float32))
+        plain = unit(np.asarray((change.picture - self._mean) @ self._matrix, np.float32))
         named = unit(_mixed(WORD_SHARPNESS * (self._directions @ plain), self._subjects))
         style = _mixed(PHRASE_SHARPNESS * (self._phrases @ words), self._styles[self._style_of])
         return unit(plain + named), unit(style)
@@ -102,7 +106,7 @@ def compact(tensors: Mapping[str, Vectors]) -> dict[str, NDArray[np.generic]]:
     left, sizes, right = np.linalg.svd(tensors["subjects"], full_matrices=False)
     reduced = {"subjects": left[:, :RANK] * sizes[:RANK], "subjects.basis": right[:RANK]}
     small: dict[str, NDArray[np.generic]] = {}
-    for name in SHAPES:
+    for name in SHAPES.of:
         values = reduced.get(name, tensors.get(name))
         assert values is not None
         if name in ("plain.matrix", "subjects", "subjects.basis"):  # their rows have lengths that count

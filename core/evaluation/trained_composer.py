@@ -16,14 +16,14 @@ from imgsearch.core.compose.composers import composer_for
 from imgsearch.core.compose.restyle import Restyle, compact
 from imgsearch.core.compose.styles import PLAIN, STYLES
 from imgsearch.core.compose.train_restyle import Embed, Phrases, all_phrases, fit
-from imgsearch.core.search.composition import METHODS, Composer, Context, Spread
+from imgsearch.core.search.composition import METHODS, Change, Composer, Context, Spread
 
 from .metrics import Interval, paired_bootstrap
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from imgsearch.core.types import SpaceIdentity, Vectors
+    from imgsearch.core.types import Embedder, SpaceIdentity, Vectors
 
 
 HELD_OUT = 5
@@ -97,11 +97,12 @@ def measure(composer: Composer, photos: ChangedPhotos, phrases: Phrases, embed: 
     best = max(WEIGHTS, key=lambda weight: float(swept[weight].precision.mean()))
     scores, declined = _lerp(by_picture, by_words, best), 0
     for query, (picture, text) in enumerate(zip(asked, words, strict=True)):
-        sides = composer.sides(picture, text)
-        if sides is None:
+        change = Change(picture, text, task.texts[query], composer.default_weight, _no_embedder)
+        directions = composer.directions(change)
+        if directions is None:
             declined += 1
         else:
-            scores[query] = _by_sides(composer, *(task.pictures @ side for side in sides))
+            scores[query] = _by_sides(composer, *(task.pictures @ direction for direction in directions))
     found = {
         Restyle.name: (_found(task, scores), composer.default_weight),
         BASELINE: (swept[best], best),
@@ -163,6 +164,10 @@ def _task(photos: ChangedPhotos, phrases: Phrases) -> _Task:
 def _lerp(by_picture: Vectors, by_words: Vectors, weight: float) -> Vectors:
     """The order is that of `composition.lerp`, which divides all scores of a query by the same number."""
     return np.asarray((1 - weight) * by_picture + weight * by_words, np.float32)
+
+
+def _no_embedder() -> Embedder:
+    raise AssertionError("this composer needs the vectors only")
 
 
 def _by_sides(composer: Composer, first: Vectors, second: Vectors) -> Vectors:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from imgsearch.core.types import SpaceIdentity, Vectors
+    from imgsearch.core.types import Embedder, SpaceIdentity, Vectors
 
     Scores = NDArray[np.float32]
 else:  # a query's texts are found before it is needed
@@ -99,6 +99,21 @@ class Method:
         return self.name in LEARNED
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A picture and the words that change it, as a composer is given them. Vectors: float32 (dim,), unit length."""
+
+    picture: Vectors
+    """The mean of several pictures."""
+    words: Vectors
+    """Of the words as they are, without sentences around a single one."""
+    text: str
+    weight: float
+    """Of the words, between 0 and 1."""
+    embedder: Callable[[], Embedder]
+    """The model, for a composer that embeds more than these."""
+
+
 class Composer(Protocol):
     """The weights of a learned method, for the vectors of one model. Those there are: `core/compose`."""
 
@@ -108,9 +123,10 @@ class Composer(Protocol):
     @property
     def default_weight(self) -> float: ...
 
-    def sides(self, picture: Vectors, words: Vectors) -> tuple[Vectors, Vectors] | None:
-        """What the method scores photos by, instead of these two unit vectors: two unit vectors. None for words that it
-        is not for: the query is then answered by the method that needs no weights."""
+    def directions(self, change: Change) -> tuple[Vectors, ...] | None:
+        """What photos are scored by, instead of the picture and the words: one unit vector, whose cosine is the score,
+        or two, which the method combines. None for words that it is not for: the query is then answered by the method
+        that needs no weights."""
         ...
 
 

@@ -20,7 +20,7 @@ from imgsearch.core.types import Embedder, Photo, SkipPhoto, SpaceIdentity
 
 from . import composition
 from .choices import DEFAULT_METHOD
-from .composition import METHODS, Composers, Context, Method, no_composers
+from .composition import METHODS, Change, Composers, Context, Method, no_composers
 from .grammar import Query, Term
 from .options import SearchOptions
 from .query_texts import contexts, texts_of, variants
@@ -157,14 +157,16 @@ class QueryEncoder:
     ) -> Clause:
         method, weight, declined = options.method_for(query), options.weight_for(query), ""
         picture, words = reference, encoding.with_feedback(text, query)
-        sides = None
+        learned = None
         composer = None if query.change_from else self._composers(options.method, encoding.identity)
         if composer is not None:
-            # The weights of a sum say what counts.
-            sides = None if query.text is None else composer.sides(reference, encoding.text(query.text))
-            method, declined = (METHODS[composer.name], "") if sides else (METHODS[DEFAULT_METHOD], composer.name)
+            if query.text is not None:  # the weights of a sum say what counts
+                own = composer.default_weight if options.weight is None else weight
+                change = Change(reference, encoding.text(query.text), query.text, own, self._embedder)
+                learned = composer.directions(change)
+            method, declined = (METHODS[composer.name], "") if learned else (METHODS[DEFAULT_METHOD], composer.name)
             if options.weight is None:
-                weight = composer.default_weight if sides else method.default_weight
+                weight = composer.default_weight if learned else method.default_weight
         if method.needs_origin:
             assert query.change_from is not None
             origin = encoding.text(query.change_from)
@@ -172,9 +174,12 @@ class QueryEncoder:
             picture, words = unit(picture + step), unit(origin + step)
         heading = unit((1 - weight) * picture + weight * words)
         context = Context(cosine=float(words @ picture))
-        directions, offsets = (picture, words), (0.0, 0.0)
-        if sides:
-            directions = sides[0], encoding.with_feedback(sides[1], query)
+        directions: tuple[Vectors, ...] = (picture, words)
+        offsets: tuple[float, ...] = (0.0, 0.0)
+        if learned:
+            directions = *learned[:-1], encoding.with_feedback(learned[-1], query)
+            offsets = offsets[: len(directions)]
+            heading = directions[0] if len(directions) == 1 else heading
         if method.is_centred:
             calibration = encoding.calibration(method)
             directions = picture - calibration.image_mean, words - calibration.text_mean

@@ -37,7 +37,7 @@ _NO_CONTEXT = Context(cosine=0.0)
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """One part of a query: one vector, or the vectors of a picture and words; `offsets` are subtracted from products.
+    """One part of a query: one vector, or two that a method combines; `offsets` are subtracted from products.
 
     `directions`: float32 (dim,) each. `heading`: the unit vector whose cosine is reported for the clause.
     """
@@ -59,7 +59,9 @@ class Clause:
 
     def scores(self, products: Sequence[Scores], context: Context) -> Scores:
         sides = [p - np.float32(o) if o else p for p, o in zip(products, self.offsets, strict=True)]
-        return sides[0] if self.method is None else self.method.combine(sides[0], sides[1], self.weight, context)
+        if self.method is None or len(sides) == 1:
+            return sides[0]
+        return self.method.combine(sides[0], sides[1], self.weight, context)
 
     def measured(self, products: Sequence[Scores], rows: Vectors) -> Context:
         """The context of the method, with the statistics of the products over a background sample: its rows."""
