@@ -101,6 +101,14 @@ def test_words_that_name_no_style_are_answered_by_scaled_at_its_own_weight(album
     assert album.hits(weights=weights, weight=0.2)[0] == album.hits(method="scaled", weight=0.2)[0]
 
 
+def test_weights_may_have_a_weight_of_their_own_for_other_words(album, tmp_path):
+    weights = composer_of(tmp_path / "w", composer_tensors(DIM, bias=-2), other_weight="0.55")
+    hits, explained = album.hits(weights=weights)
+    assert hits == album.hits(method="scaled", weight=0.55)[0] != album.hits(method="scaled")[0]
+    assert [part["weight"] for part in explained.record["parts"]] == pytest.approx([0.55, 0.45])
+    assert album.hits(weights=weights, weight=0.2)[0] == album.hits(method="scaled", weight=0.2)[0]
+
+
 def test_the_gate_decides_by_the_words(album, tmp_path):
     tensors = composer_tensors(DIM)
     at = float(album.words @ tensors["gate.weights"])
@@ -183,6 +191,7 @@ def refused(path, identity=IDENTITY) -> str:
         ({}, {"dim": "16.5"}, "dimension 16.5"),
         ({}, {"dim": "inf"}, "dimension inf"),
         ({}, {"weight": "1.5"}, "weight 1.5, which is not between 0 and 1"),
+        ({}, {"other_weight": "-1"}, "other weight -1, which is not between 0 and 1"),
         ({}, {"weight": "nan"}, "weight nan"),
         ({}, {"format": "imgsearch composer 9"}, "its format is 'imgsearch composer 9'"),
         ({}, {"method": "combiner"}, "for the method 'combiner'; the known methods are: restyle"),

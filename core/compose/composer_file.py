@@ -1,8 +1,8 @@
 """A file with the weights of a composer: safetensors, with a header that says which model they are for.
 
 `__metadata__` holds `format` (`imgsearch composer 1`), `method`, `model` (the fingerprint), `dim`, `weight` (of the
-words, by default), `training_data`, `version`, `licence`, and optionally `is_default` (`no` for weights that were not
-found better than `lerp`). Nothing in the file is run.
+words, by default), `training_data`, `version`, `licence`, and optionally `other_weight` (for words that the method is
+not for) and `is_default` (`no` for weights that were not found better than `lerp`). Nothing in the file is run.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class ComposerFile:
     model: str
     dim: int
     weight: float
+    other_weight: float | None
     training_data: str
     version: str
     licence: str
@@ -111,17 +112,16 @@ def _read(path: str, shapes_of: Mapping[str, Shapes]) -> ComposerFile:
     method = said.get("method", "")
     if method not in shapes_of:
         raise WeightsError(f"{path} is for the method {method!r}; the known methods are: {', '.join(shapes_of)}")
-    dim, weight = _number(file, said, "dim"), _number(file, said, "weight")
+    dim, weight = _number(file, said, "dim"), _weight(file, said, "weight")
     if not (0 < dim < MAX_BYTES and dim.is_integer()):
         raise WeightsError(f"{path} has the dimension {dim:g}")
-    if not 0 < weight < 1:
-        raise WeightsError(f"{path} has the weight {weight:g}, which is not between 0 and 1")
     return ComposerFile(
         path=path,
         method=method,
         model=said.get("model", ""),
         dim=int(dim),
         weight=weight,
+        other_weight=_weight(file, said, "other_weight") if "other_weight" in said else None,
         training_data=said.get("training_data", ""),
         version=said.get("version", ""),
         licence=said.get("licence", ""),
@@ -135,6 +135,13 @@ def _number(file: WeightsFile, said: Mapping[str, str], name: str) -> float:
         return float(said[name])
     except (KeyError, ValueError):
         raise WeightsError(f"{file.path} has no valid {name} in its header: {said.get(name)!r}") from None
+
+
+def _weight(file: WeightsFile, said: Mapping[str, str], name: str) -> float:
+    weight = _number(file, said, name)
+    if not 0 < weight < 1:
+        raise WeightsError(f"{file.path} has the {name.replace('_', ' ')} {weight:g}, which is not between 0 and 1")
+    return weight
 
 
 def _tensors(file: WeightsFile, shapes: Shapes, dim: int) -> dict[str, Vectors]:

@@ -60,7 +60,7 @@ class Restyle:
     def __init__(self, file: ComposerFile) -> None:
         """Raises ModelError for tensors that do not fit together."""
         tensors, path = file.tensors, printable(file.path)
-        self.default_weight = file.weight
+        self.default_weight, self.other_weight = file.weight, file.other_weight
         self._matrix, self._mean = tensors["plain.matrix"], tensors["plain.mean"]
         subjects, basis = tensors["subjects"], tensors.get("subjects.basis")
         of, known = tensors["phrase_style"], len(tensors["styles"])

@@ -203,7 +203,13 @@ class Trained:
 
 
 def train(
-    photos: ChangedPhotos, embed: Embed, identity: SpaceIdentity, *, training_data: str = "", licence: str = ""
+    photos: ChangedPhotos,
+    embed: Embed,
+    identity: SpaceIdentity,
+    *,
+    training_data: str = "",
+    licence: str = "",
+    other_weight: float | None = None,
 ) -> Trained:
     """Weights from all photos and phrases, and what such weights find when a fifth of the photos and a third of the
     phrases are held out. Their header says so if they are not better than `lerp`."""
@@ -215,6 +221,7 @@ def train(
         "dim": str(identity.dim),
         "weight": str(METHODS[Restyle.name].default_weight),
         "version": VERSION,
+        **({} if other_weight is None else {"other_weight": str(other_weight)}),
         "training_data": training_data or f"{len(photos.plain):,} photos, each also in {CHANGES} other styles",
         "licence": licence,
     }

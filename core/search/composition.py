@@ -123,6 +123,11 @@ class Composer(Protocol):
     @property
     def default_weight(self) -> float: ...
 
+    @property
+    def other_weight(self) -> float | None:
+        """The default weight for words that it is not for. None: that of the method that answers them."""
+        ...
+
     def directions(self, change: Change) -> tuple[Vectors, ...] | None:
         """What photos are scored by, instead of the picture and the words: one unit vector, whose cosine is the score,
         or two, which the method combines. None for words that it is not for: the query is then answered by the method

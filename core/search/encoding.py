@@ -166,7 +166,7 @@ class QueryEncoder:
                 learned = composer.directions(change)
             method, declined = (METHODS[composer.name], "") if learned else (METHODS[DEFAULT_METHOD], composer.name)
             if options.weight is None:
-                weight = composer.default_weight if learned else method.default_weight
+                weight = composer.default_weight if learned else composer.other_weight or method.default_weight
         if method.needs_origin:
             assert query.change_from is not None
             origin = encoding.text(query.change_from)
