@@ -1,4 +1,9 @@
-"""Triplets of a reference photo, a change in words, and the one photo that is wanted, from captions alone.
+"""Prints triplets as queries for `imgsearch eval jsonl`.
+
+python bench/triplets.py flickr8k-dev/captions.jsonl > triplets.jsonl
+imgsearch eval jsonl -a triplets.jsonl --images flickr8k-dev/images --methods all --metrics recall@1,recall@5
+
+Triplets of a reference photo, a change in words, and the one photo that is wanted, from captions alone.
 
 The reference of a target is the photo whose captions share most with its captions: the cosine of their TF-IDF vectors
 over the stems of content words. The change is a run of 2 to 7 words in one of the target's captions, without a content
@@ -10,7 +15,10 @@ model takes part, so that none is at an advantage.
 from __future__ import annotations
 
 import collections
+import json
+import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -99,3 +107,18 @@ def _unknown_runs(text: str, known: set[str]) -> Iterator[list[str]]:
             run.pop(0)
         if MIN_WORDS <= len(run) <= MAX_WORDS and any(map(_is_content, run)):
             yield run
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        raise SystemExit(__doc__)
+    with open(sys.argv[1], encoding="utf-8") as file:
+        photos = [json.loads(line) for line in file]
+    names = [os.path.basename(photo["file"]) for photo in photos]
+    for each in triplets([photo["captions"] for photo in photos]):
+        record = {"image": names[each.reference], "text": each.change, "relevant": [names[each.target]]}
+        print(json.dumps(record))
+
+
+if __name__ == "__main__":
+    main()

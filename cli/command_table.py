@@ -550,6 +550,12 @@ _EVAL = Command(
         ),
         MODEL._replace(help="A model, as for `imgsearch index`. Default: the model of the index."),
         COMPOSE,
+        Option(
+            "methods", "--methods",
+            "Compare methods of --compose in one table: all, or a comma-separated list. Each is compared with lerp at "
+            "its best weight.",
+            metavar="LIST", group=QUERY,
+        ),
         WEIGHT,
         EXACT._replace(default=True, help="Scan every vector (the default), or use HNSW graphs."),
         Option(

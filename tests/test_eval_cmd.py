@@ -513,6 +513,48 @@ def test_runs_of_other_queries_or_metrics_and_files_that_are_none_are_refused(im
         assert refused.code == 2 and message in refused.err and refused.out == b"", refused.err
 
 
+# ------------------------------------------------------------------------------------------------------- methods
+
+
+def test_one_table_has_what_each_method_gives_alone_and_its_difference_from_lerp(imgsearch, tmp_path):
+    images = draw(tmp_path / "images", *(f"{n:02}.png" for n in range(9)))
+    own = lines(
+        tmp_path / "own.jsonl",
+        *(
+            {"text": WORDS[n], "image": f"{n:02}.png", "relevant": [f"{n + 3:02}.png"], "group": f"group {n % 2}"}
+            for n in range(5)
+        ),
+        {"text": "as a pencil sketch", "image": "05.png", "relevant": ["08.png"]},
+    )
+    asked = ["eval", "jsonl", "-a", own, "--images", images, "-m", "builtin", "--index", tmp_path / "i"]
+    asked += ["--metrics", "mrr,recall@3"]
+    record = result(imgsearch(*asked, "--methods", "all", "--json"))
+    rows = {row["method"]: row for row in record["methods"]}
+    names = {"lerp", "restyle", "scaled", "and", "slerp", "add", "product", "weicom", "basic", "basic-style"}
+    assert set(rows) == {*names, "words only", "picture only"} and "method" not in record
+    assert record["methods"][0]["method"] == "lerp" and record["methods"][0]["minus_lerp"] == {}
+    figures = [row["metrics"]["mrr"]["value"] for row in record["methods"][1:]]
+    assert figures == sorted(figures, reverse=True)
+
+    run = tmp_path / "lerp.json"
+    for weight in (0.1, 0.4, 0.9, rows["lerp"]["weight"]):
+        lerp = result(imgsearch(*asked, "--compose", "lerp", "--weight", str(weight), "--out", run, "--json"))
+        assert lerp["metrics"]["mrr"]["value"] <= rows["lerp"]["metrics"]["mrr"]["value"]
+    assert lerp["metrics"] == rows["lerp"]["metrics"]
+    for name in ("restyle", "scaled", "basic"):  # at their own weights
+        alone = result(imgsearch(*asked, "--compose", name, "--compare", run, "--json"))
+        assert alone["metrics"] == rows[name]["metrics"]
+        assert alone["compared"]["metrics"] == rows[name]["minus_lerp"]
+    for name, weight in (("words only", 1), ("picture only", 0)):
+        assert result(imgsearch(*asked, "--weight", str(weight), "--json"))["metrics"] == rows[name]["metrics"]
+    assert all(row["milliseconds"] > 0 for row in rows.values())
+
+    table = imgsearch(*asked, "--methods", "scaled,lerp").lines
+    shown = [line.split()[0] for line in table[table.index("") + 2 :] if line]
+    assert shown[0] == "lerp" and set(shown[1:4]) == {"scaled", "words", "picture"}
+    assert f"{100 * rows['scaled']['metrics']['mrr']['value']:.2f}" in next(x for x in table if x.startswith("scaled"))
+
+
 # ------------------------------------------------------------------------------------------------------- manners
 
 
@@ -536,6 +578,11 @@ def test_runs_of_other_queries_or_metrics_and_files_that_are_none_are_refused(im
         (["jsonl", "-a", "own.jsonl", "--split", "val"], "--split is not an option of jsonl"),
         (["jsonl", "-a", "own.jsonl", "--weight", "2"], "--weight"),
         (["jsonl", "-a", "own.jsonl", "--weight", "nan"], "--weight nan is not between 0 and 1"),
+        (["jsonl", "-a", "own.jsonl", "--methods", "lerp,magic"], "no composition method 'magic'"),
+        (["jsonl", "-a", "own.jsonl", "--methods", "pdv"], "--methods: pdv needs a starting text"),
+        (["jsonl", "-a", "own.jsonl", "--methods", ","], "--methods is empty"),
+        (["jsonl", "-a", "own.jsonl", "--methods", "all", "--weight", "0.5"], "--methods cannot be combined with"),
+        (["flickr", "-a", "c.jsonl", "--images", ".", "--methods", "all"], "--methods: no query of flickr combines"),
         (["jsonl", "-a", "own.jsonl", "--out", "."], ".: is a folder"),
         (["jsonl", "-a", "own.jsonl", "--out", "own.jsonl"], "own.jsonl: is also the file of --annotations"),
         (["jsonl", "-a", "./own.jsonl", "--out", "link.jsonl"], "link.jsonl: is also the file of --annotations"),

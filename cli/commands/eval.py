@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from imgsearch.cli.running import ModelChoice
     from imgsearch.core.evaluation.gallery import Task
     from imgsearch.core.evaluation.loaders import Benchmark
+    from imgsearch.core.evaluation.methods import Row
     from imgsearch.core.evaluation.metrics import Metric
     from imgsearch.core.evaluation.results import Header, Run
     from imgsearch.core.evaluation.runs import EvalPlan, QueryResult
@@ -42,6 +43,7 @@ class EvalArguments:
     split: str | None
     model: str | None
     compose: str | None
+    methods: str | None
     weight: float | None
     exact: bool
     metrics: str | None
@@ -79,8 +81,10 @@ def evaluate(**typed: Any) -> int:
       imgsearch eval cirr --images cirr/ -a cirr_dataset/ --out lerp.json
 
       imgsearch eval jsonl -a queries.jsonl --compare yesterday.json
+
+      imgsearch eval circo --images unlabeled2017/ -a CIRCO/ --methods all
     """
-    from imgsearch.cli.output.eval_table import print_result
+    from imgsearch.cli.output.eval_table import print_methods, print_result
     from imgsearch.cli.running import Interrupted, ModelChoice
     from imgsearch.core.errors import UsageError
     from imgsearch.core.evaluation import submissions
@@ -110,7 +114,11 @@ def evaluate(**typed: Any) -> int:
             if sent:
                 submissions.require_all_queries(task)
             before = read_run(arguments.compare, metrics, task) if arguments.compare else None
-            header = _header(benchmark, task, plan, store, space)
+            header = _header(benchmark, task, plan, store, space, names_method=arguments.methods is None)
+            if arguments.methods is not None:
+                rows = _run_methods(store, view, choice, task, plan, header, arguments.methods)
+                print_methods(header, rows, as_json=arguments.as_json)
+                return 3 if task.missing else 0
             results = _run_queries(store, view, choice, task, plan)
     except Interrupted as stopped:
         return 128 + stopped.signal
@@ -131,6 +139,8 @@ def _benchmark(name: BenchmarkName, annotations: str, arguments: EvalArguments) 
     from imgsearch.core.evaluation import loaders
 
     _refuse_other_options(arguments)
+    if arguments.methods is not None:
+        _refuse_beside_methods(arguments)
     path = os.path.abspath(os.path.expanduser(annotations))
     match name:
         case "coco" | "flickr":
@@ -172,6 +182,21 @@ def _refuse_other_options(arguments: EvalArguments) -> None:
             )
 
 
+def _refuse_beside_methods(arguments: EvalArguments) -> None:
+    from imgsearch.core.errors import UsageError
+
+    beside = {
+        "--compose": arguments.compose,
+        "--weight": arguments.weight,
+        "--out": arguments.out,
+        "--compare": arguments.compare,
+        "--submission": arguments.submission,
+    }
+    for option, value in beside.items():
+        if value is not None:
+            raise UsageError(f"--methods cannot be combined with {option}", hint=f"remove --methods, or {option}")
+
+
 def _metrics(names: str | None, benchmark: Benchmark) -> tuple[Metric, ...]:
     from imgsearch.core.errors import UsageError
     from imgsearch.core.evaluation.metrics import SUBSET, metric_named
@@ -187,17 +212,24 @@ def _metrics(names: str | None, benchmark: Benchmark) -> tuple[Metric, ...]:
 
 def _plan(arguments: EvalArguments, metrics: tuple[Metric, ...], benchmark: Benchmark) -> EvalPlan:
     from imgsearch.core.errors import UsageError
+    from imgsearch.core.evaluation.methods import names_in
     from imgsearch.core.evaluation.runs import EvalPlan
     from imgsearch.core.evaluation.submissions import MAX_NAMES
     from imgsearch.core.search.composition import method_named
     from imgsearch.core.search.options import SearchOptions
 
     method, weight = arguments.compose, arguments.weight
-    if (method or weight is not None) and not benchmark.is_composed:
-        option = "--compose" if method else "--weight"
+    asked = {"--compose": method, "--weight": weight, "--methods": arguments.methods}
+    option = next((name for name, value in asked.items() if value is not None), None)
+    if option and not benchmark.is_composed:
         raise UsageError(f"{option}: no query of {benchmark.name} combines a picture and text", hint=f"remove {option}")
     if weight is not None and not 0 <= weight <= 1:
         raise UsageError(f"--weight {weight:g} is not between 0 and 1", hint="0 is the picture alone, 1 the text alone")
+    if arguments.methods is not None:
+        names_in(arguments.methods)
+        if not benchmark.has_answers:
+            hint = "use a split with published answers"
+            raise UsageError(f"--methods: the answers of {benchmark.name} are not published", hint=hint)
     keep = arguments.limit or max((metric.k or 1 for metric in metrics), default=1)
     has_submission = arguments.submission is not None
     keep = max(keep, MAX_NAMES) if has_submission else keep
@@ -303,7 +335,26 @@ def _run_queries(store: Store, view: View, choice: ModelChoice, task: Task, plan
             steps.close()
 
 
-def _header(benchmark: Benchmark, task: Task, plan: EvalPlan, store: Store, space: Space) -> Header:
+def _run_methods(
+    store: Store, view: View, choice: ModelChoice, task: Task, plan: EvalPlan, header: Header, asked: str
+) -> list[Row]:
+    from imgsearch.cli.output.progress import Line, bar
+    from imgsearch.core.evaluation import methods
+
+    ways = methods.ways_for(asked, view.space.identity)
+    load = choice.embedder(view.space)
+    total = methods.runs_needed(ways) * len(task.queries)
+    with Line() as line:
+        steps = bar(line, total=total, unit=" queries", desc="searching")
+        try:
+            return methods.compare(store, view, lambda: load()[0], task, plan, header, ways, steps.update)
+        finally:
+            steps.close()
+
+
+def _header(
+    benchmark: Benchmark, task: Task, plan: EvalPlan, store: Store, space: Space, *, names_method: bool
+) -> Header:
     from imgsearch.core.compose.composers import composer_for
     from imgsearch.core.search.choices import DEFAULT_METHOD
     from imgsearch.core.search.composition import method_named
@@ -320,7 +371,7 @@ def _header(benchmark: Benchmark, task: Task, plan: EvalPlan, store: Store, spac
         "interval": "95 % percentile bootstrap; queries about one picture are resampled together",
         "queries_sha256": task.digest,
     }
-    if benchmark.is_composed:
+    if benchmark.is_composed and names_method:
         composer = composer_for(options.method, space.identity)
         method = composer or method_named(options.method or DEFAULT_METHOD)
         header["method"] = method.name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from imgsearch.core.paths import printable
@@ -10,7 +10,8 @@ from imgsearch.core.paths import printable
 from . import render
 
 if TYPE_CHECKING:
-    from imgsearch.core.evaluation.results import Run
+    from imgsearch.core.evaluation.methods import Row
+    from imgsearch.core.evaluation.results import Header, Run
 
 
 def print_result(run: Run, before: Run | None, *, as_json: bool) -> None:
@@ -26,9 +27,48 @@ def print_result(run: Run, before: Run | None, *, as_json: bool) -> None:
     render.flush()
 
 
+def print_methods(header: Header, rows: Sequence[Row], *, as_json: bool) -> None:
+    """The methods in one table, first the one that the others are compared with."""
+    if as_json:
+        render.emit_json({**header, "methods": [row.record() for row in rows]})
+    else:
+        for line in [*_heading(header), "", *_methods(rows)]:
+            render.emit(line)
+    render.flush()
+
+
+def _methods(rows: Sequence[Row]) -> Iterator[str]:
+    against = rows[0].way.name
+    names = list(rows[0].run.intervals)
+    names = [name for name in names if name.startswith("mean/")] or names
+    shown, first = {name: max(8, len(name)) for name in names}, names[0]
+    width = max(len(row.way.name) for row in rows)
+    columns = "".join(f"  {name:>{size}}" for name, size in shown.items())
+    yield f"{'method':{width}}  weight{columns}  ms/query  {first} minus {against}, 95 % interval"
+    for row in rows:
+        figures = "".join(f"  {_figure(name, row.run.intervals[name].mean):>{size}}" for name, size in shown.items())
+        line = f"{row.way.name:{width}}  {row.way.weight:>6g}{figures}  {row.milliseconds:>8.2f}"
+        if row.minus_baseline:
+            value, low, high = (_figure(first, figure, sign="+") for figure in row.minus_baseline[first])
+            line += f"  {value:>6}   {low:>6} to {high:>6}"
+        yield line
+    yield ""
+    yield f"percent; ranks are absolute. {against} has the weight that is best for these queries"
+
+
 def _table(run: Run) -> Iterator[str]:
     """The header, then one line per metric: percent, except for ranks."""
-    header = run.header
+    yield from _heading(run.header)
+    if run.intervals:
+        yield ""
+        width = max(map(len, run.intervals))
+        yield f"{'metric':{width}}  {'value':>8}   95 % interval   (percent; ranks are absolute)"
+        for name, interval in run.intervals.items():
+            value, low, high = (_figure(name, figure) for figure in interval)
+            yield f"{name:{width}}  {value:>8}   {low:>6} to {high:>6}"
+
+
+def _heading(header: Header) -> Iterator[str]:
     named: dict[str, object] = {"benchmark": header["benchmark"], "model": header["model"]}
     if "method" in header:
         named["compose"] = f"{header['method']}, weight {header['weight']:g}"
@@ -42,13 +82,6 @@ def _table(run: Run) -> Iterator[str]:
     yield from (f"{key.replace('_', ' '):{width}}  {printable(str(value))}" for key, value in named.items())
     if header["counts"]["missing_pictures"]:
         yield "pictures are missing: these numbers are not comparable to any others"
-    if run.intervals:
-        yield ""
-        width = max(map(len, run.intervals))
-        yield f"{'metric':{width}}  {'value':>8}   95 % interval   (percent; ranks are absolute)"
-        for name, interval in run.intervals.items():
-            value, low, high = (_figure(name, figure) for figure in interval)
-            yield f"{name:{width}}  {value:>8}   {low:>6} to {high:>6}"
 
 
 def _comparison(run: Run, before: Run) -> Iterator[str]:

@@ -383,7 +383,7 @@ def _circo_query(record: dict[str, Any], shared_concept: SharedConcept) -> Bench
 
 
 def own(path: str, *, include_reference: bool = False) -> Benchmark:
-    """JSON Lines of {text and/or image, relevant: [names] or {name: grade}, exclude: [names], id}.
+    """JSON Lines of {text and/or image, relevant: [names] or {name: grade}, exclude: [names], id, group}.
 
     A query's own picture is left out of its ranking, as in `imgsearch query`, unless it is relevant. QueryError names
     the line that is wrong.
@@ -433,6 +433,9 @@ def _own_query(record: dict[str, Any], where: str, number: int, include_referenc
         raise wrong("exclude is not a list of names")
     if not isinstance(own_id, str | int) or isinstance(own_id, bool):
         raise wrong("id is neither a number nor a string")
+    group = record.get("group", "")
+    if not isinstance(group, str):
+        raise wrong("group is not a string")
     hidden = {image} if image is not None and not include_reference and not relevant.get(image) else set()
     both = {name for name in exclude if relevant.get(name)}
     if both:
@@ -443,6 +446,7 @@ def _own_query(record: dict[str, Any], where: str, number: int, include_referenc
         image=image,
         relevant={name: float(grade) for name, grade in relevant.items()},
         exclude=frozenset(exclude) | hidden,
+        group=group,
     )
 
 

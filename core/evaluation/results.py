@@ -55,7 +55,7 @@ class Run:
         """The result as `--json` prints it."""
         return {
             **self.header,
-            "metrics": {name: _interval_record(interval, "value") for name, interval in self.intervals.items()},
+            "metrics": {name: interval_record(interval, "value") for name, interval in self.intervals.items()},
         }
 
     def file(self) -> dict[str, object]:
@@ -85,7 +85,7 @@ class Run:
             "with": repeated | {"gallery": other.header["counts"]["gallery"]},
             "protocols_differ": self.protocol_differences(other),
             "metrics": {
-                name: _interval_record(interval, "difference") for name, interval in self.differences(other).items()
+                name: interval_record(interval, "difference") for name, interval in self.differences(other).items()
             },
         }
 
@@ -128,7 +128,8 @@ def _resample(parts: Sequence[Sequence[QueryResult]], metric: Metric) -> Resampl
     return resampled(samples, SEED, statistic=metric.statistic)
 
 
-def _interval_record(interval: Interval, mean: str) -> dict[str, float | None]:
+def interval_record(interval: Interval, mean: str) -> dict[str, float | None]:
+    """The interval in JSON; `mean` is the key of its first number."""
     return dict(zip((mean, "low", "high"), map(_finite_or_null, interval), strict=True))
 
 

@@ -6,7 +6,9 @@ are ranked here, because they are not photos of an index.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
@@ -82,6 +84,8 @@ class CachingEmbedder:
     def __init__(self, embedder: Callable[[], Embedder]) -> None:
         self._load = embedder
         self._vectors: dict[str, Vectors] = {}
+        self.seconds = 0.0
+        """Spent embedding."""
 
     @property
     def identity(self) -> SpaceIdentity:
@@ -92,13 +96,23 @@ class CachingEmbedder:
         return self._load().recipe
 
     def embed_images(self, squares: Squares) -> Vectors:
-        return self._load().embed_images(squares)
+        with self._timed():
+            return self._load().embed_images(squares)
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
         if new:
-            self._vectors.update(zip(new, self._load().embed_texts(new), strict=True))
+            with self._timed():
+                self._vectors.update(zip(new, self._load().embed_texts(new), strict=True))
         return np.stack([self._vectors[text] for text in texts])
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - started
 
 
 def run_queries(
