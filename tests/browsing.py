@@ -15,7 +15,9 @@ from conftest import IS_LONG, PATIENCE_SECONDS
 MILLISECONDS = 1000 * PATIENCE_SECONDS
 expect.set_options(timeout=MILLISECONDS)
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# The first has no windows, and needs half the time.
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 _WITH_AXE = importlib.util.find_spec("axe_playwright_python")
 AXE = next(
     filter(

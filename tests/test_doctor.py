@@ -76,6 +76,14 @@ def run(*arguments: str, before: Sequence[str] = (), **options: object) -> tuple
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 
+def without_torch(folder: Path) -> dict[str, str]:
+    """An environment in which torch fails at once, where it is not the question: loading it takes seconds."""
+    planted = folder / "no torch"
+    planted.mkdir()
+    (planted / "torch.py").write_text("raise ImportError('not here')")
+    return {"PYTHONPATH": os.pathsep.join([str(planted), os.environ.get("PYTHONPATH", "")])}
+
+
 def of(found, *levels: str) -> list[findings.Finding]:
     return [finding for finding in found if finding.level in levels]
 
@@ -163,7 +171,7 @@ def test_where_everything_is_broken_each_thing_is_a_finding(home, place, tmp_pat
     assert not [finding for finding in found if "check failed" in finding.found]
 
 
-def test_a_user_without_permissions_gets_findings(place, home):
+def test_a_user_without_permissions_gets_findings(place, home, tmp_path):
     """A user without a home, who may enter neither the index nor the caches."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("to give the index away, and to be nobody special, takes root and setpriv")
@@ -172,7 +180,7 @@ def test_a_user_without_permissions_gets_findings(place, home):
     cache.chmod(0o500)
     os.chown(place, NOBODY, NOBODY)
     powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]  # root, whom permissions hold as all others
-    environment = {**os.environ, "IMGSEARCH_INDEX": str(place)}
+    environment = {**os.environ, "IMGSEARCH_INDEX": str(place), **without_torch(tmp_path)}
     code, records, said = run(env=environment, before=powerless)
     assert (code, said) == (6, "")
     found = [findings.Finding(**record) for record in records]
@@ -724,6 +732,7 @@ def test_on_a_terminal_the_preview_protocol_is_shown(home, tmp_path):
     """In a terminal of its own that answers no question, 80 columns wide."""
     script = f"import pty, sys; sys.exit(pty.spawn([{sys.executable!r}, '-P', '-m', 'imgsearch', 'doctor']) >> 8)"
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LC_ALL": "C.UTF-8", "CI": ""}
+    environment |= without_torch(tmp_path)
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, timeout=300, input=b"")
     screen = done.stdout.decode()
     assert "TERM=xterm-256color" in screen and "--preview draws with half blocks graphics" in screen

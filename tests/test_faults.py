@@ -13,7 +13,7 @@ from conftest import IS_LONG
 
 def test_a_disk_that_fails_costs_no_answer_and_shows_no_traceback():
     run = subprocess.run(
-        [sys.executable, faults.__file__, "--every", "1" if IS_LONG else "40"], capture_output=True, text=True
+        [sys.executable, faults.__file__, "--every", "1" if IS_LONG else "100"], capture_output=True, text=True
     )
     if run.returncode == faults.CANNOT_RUN:
         pytest.skip(run.stdout.strip())

@@ -30,9 +30,9 @@ from imgsearch.core.store.records import NewPhoto, text_key
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import CarriedText, Facts, Photo, PlaceName, SpaceIdentity
 
-from conftest import cpu_seconds
+from conftest import IS_LONG, cpu_seconds
 
-PHOTOS = 5_000
+PHOTOS = 5_000 if IS_LONG else 1_000
 TODAY = date(2024, 5, 31)
 EXAMPLES = int(os.environ.get("IMGSEARCH_PROPERTY_EXAMPLES", "0"))
 

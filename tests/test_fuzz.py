@@ -11,7 +11,7 @@ from conftest import IS_LONG
 
 BENCH = Path(__file__).parents[1] / "bench" / "fuzz.py"
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "TIFF", "HEIC", "AVIF")
-COUNT = 2000 if IS_LONG else 20
+COUNT = 2000 if IS_LONG else 8
 ROW = r"^(\w+) +(\d+) +(\d+) .*$"
 """Name, files, indexed."""
 

@@ -642,7 +642,7 @@ PIECES = st.sampled_from(
     2*-"a 1*a.jpg 3*and b" a.jpg b.jpg gone.jpg my photo.jpg x -y z.jpg + b.jpg two one.jpg -dash.jpg sub/IMG 1
     sub/../a.jpg ./a.jpg odd -"quote.jpg 猫 -猫 猫.jpg make it same but change to please, C++ T-shirt without not "
     -" -"" -",  / ~ . 4*4 2* * 1*3 "hi" say now.jpg""".split(" ")
-) | st.text(max_size=6)
+) | st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 
 
 @settings(max_examples=600, deadline=None, derandomize=True, database=None)
@@ -870,7 +870,7 @@ def test_as_options_quotes_for_a_shell(album):
 
 # ---- Hostile sizes ---------------------------------------------------------------------------------------------------
 
-MILLION = 1_000_000
+MILLION = 1_000_000 if IS_LONG else 250_000
 # A quadratic step takes minutes of CPU time, the slowest of these 3 seconds.
 SECONDS = 30
 TAILS = ("", "*x + y", "x", " like a.jpg")
@@ -918,6 +918,6 @@ def test_a_refusal_of_a_megabyte_is_short(album):
         parse("-a " * (MILLION // 3))
     assert len(str(caught.value)) < 400
     with pytest.raises(QueryError, match="may name too many pictures") as caught:
-        parse("like gone.jpg " * 50_000)
+        parse("like gone.jpg " * (MILLION // 20))
     assert len(str(caught.value)) < 400
     assert len(caught.value.hint or "") < 400

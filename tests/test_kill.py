@@ -10,7 +10,7 @@ from pathlib import Path
 from conftest import IS_LONG
 
 BENCH = Path(__file__).parents[1] / "bench" / "kill.py"
-KILLS, AT_WORK, PHOTOS = (300, 100, 600) if IS_LONG else (4, 3, 60)
+KILLS, AT_WORK, PHOTOS = (300, 100, 600) if IS_LONG else (3, 2, 40)
 """AT_WORK of the kills, or of as many more as that takes, find the run indexing."""
 
 

@@ -106,7 +106,7 @@ def test_a_folder_that_vanishes_during_a_run_costs_only_its_own_photos(folder, p
 
 def test_many_files_in_one_folder(folder, tmp_path, model):
     """bench/memory.py --flat has 100,000 and more."""
-    count = 20_000 if IS_LONG else 3_000
+    count = 20_000 if IS_LONG else 1_200
     photos = tmp_path / "photos"
     photos.mkdir()
     shutil.copy(ALBUM / "lemon.jpg", photos / "0.jpg")

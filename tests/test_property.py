@@ -46,7 +46,7 @@ from conftest import ALBUM
 
 EXAMPLES = os.environ.get("IMGSEARCH_PROPERTY_EXAMPLES")
 SETTINGS = settings(
-    max_examples=int(EXAMPLES or 25),
+    max_examples=int(EXAMPLES or 12),
     stateful_step_count=20,
     derandomize=EXAMPLES is None,
     database=None,

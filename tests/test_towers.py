@@ -52,7 +52,7 @@ def both():
     return tokenizers("lower", 24)
 
 
-@given(st.text(max_size=60))
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
 @settings(max_examples=400, deadline=None)
 def test_any_text_has_open_clips_tokens(both, text):
     ours, theirs = both

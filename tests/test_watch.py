@@ -551,7 +551,7 @@ def let_hands_work(hands: Hands, watched: Watching, count: int) -> None:
         time.sleep(hands.chance.random() * 0.02)
 
 
-CHANGES = 5_000 if IS_LONG else 400
+CHANGES = 5_000 if IS_LONG else 150
 
 
 def test_after_hundreds_of_changes_the_index_equals_a_fresh_one(tmp_path):
