@@ -126,7 +126,7 @@ def _gelu(x: Array) -> Array:
     for factor in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592):
         polynomial = (polynomial + np.float32(factor)) * t
     outside = polynomial * np.exp(-size * size) / 2
-    found: Array = x * np.where(x < 0, outside, 1 - outside)
+    found: Array = np.maximum(x, 0) - np.abs(x) * outside
     return found
 
 
