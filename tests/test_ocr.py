@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from imgsearch.core.errors import UsageError
+from imgsearch.core.indexing import reading
 from imgsearch.core.search.matched_lines import patterns_of
 from imgsearch.core.store.text_index import FILE, TextPattern, matching_of
 
@@ -26,6 +27,18 @@ from pictures import page
 pytest.importorskip("rapidocr")
 
 PROGRAM = (sys.executable, "-P", "-m", "imgsearch")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unrigged(tmp_path_factory):
+    """One reader, which loads its models once, and which the other tests do not keep waiting for minutes: it has the
+    lowest priority otherwise. Yields a PYTHONPATH that says so to other processes."""
+    plug_ins = tmp_path_factory.mktemp("plug-ins")
+    (plug_ins / "sitecustomize.py").write_text("import os\nos.nice = lambda increment: 0\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(plug_ins), prepend=os.pathsep)
+        patch.setattr(reading, "processor_cores", lambda: 1)
+        yield os.environ["PYTHONPATH"]
 
 
 def draw_papers(folder):
@@ -46,7 +59,8 @@ def papers(tmp_path):
 @pytest.fixture(scope="module")
 def _read_papers(tmp_path_factory):
     folder = draw_papers(tmp_path_factory.mktemp("read") / "papers")
-    command = [*PROGRAM, "index", folder, "--ocr", "--model", "builtin", "--index", folder / ".imgsearch"]
+    command = [*PROGRAM, "index", folder, "--ocr", "--workers", "1", "--model", "builtin"]
+    command += ["--index", folder / ".imgsearch"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "read the text in 3 photos (3 with text), 1 left out: unlikely to contain text" in done.stderr
@@ -187,11 +201,13 @@ def test_the_index_of_words_may_be_lost(imgsearch, read_papers):
     assert file.is_file() and names(imgsearch("query", "--text-contains", "squeezed")) == ["orange.jpg"]
 
 
-def test_a_decoder_that_crashes_costs_its_file_and_is_not_tried_again(imgsearch, papers, rigged, monkeypatch, tmp_path):
+def test_a_decoder_that_crashes_costs_its_file_and_is_not_tried_again(
+    imgsearch, papers, rigged, unrigged, monkeypatch, tmp_path
+):
     plug_ins = os.environ["PYTHONPATH"]
     page(tmp_path / "letter.jpg", "A letter from home")
     crashing = rigged(papers / "crash.jpg", "crash", tmp_path / "letter.jpg")
-    monkeypatch.delenv("PYTHONPATH")
+    monkeypatch.setenv("PYTHONPATH", unrigged)
     assert imgsearch("index", papers, "--model", "builtin").code == 0
     monkeypatch.setenv("PYTHONPATH", plug_ins)
     done = imgsearch("ocr", "--all")
@@ -205,17 +221,19 @@ def test_a_decoder_that_crashes_costs_its_file_and_is_not_tried_again(imgsearch,
     assert (failure["path"], failure["stage"]) == (str(crashing), "ocr")
 
 
-def test_a_reader_that_is_killed_is_tried_again_by_the_next_run(imgsearch, papers, rigged, monkeypatch, tmp_path):
+def test_a_reader_that_is_killed_is_tried_again_by_the_next_run(
+    imgsearch, papers, rigged, unrigged, monkeypatch, tmp_path
+):
     """As by a system that runs out of memory."""
     plug_ins = os.environ["PYTHONPATH"]
     page(tmp_path / "letter.jpg", "A letter from home")
     rigged(papers / "large.jpg", "kill", tmp_path / "letter.jpg")
-    monkeypatch.delenv("PYTHONPATH")
+    monkeypatch.setenv("PYTHONPATH", unrigged)
     assert imgsearch("index", papers, "--model", "builtin").code == 0
     monkeypatch.setenv("PYTHONPATH", plug_ins)
     killed = imgsearch("ocr", "--all", "--json")
     assert killed.code == 3 and killed.records[-1]["skipped"] == 1
-    monkeypatch.delenv("PYTHONPATH")
+    monkeypatch.setenv("PYTHONPATH", unrigged)
     assert read_paths(imgsearch("ocr", "--all", "--json")) == ["large.jpg"]
 
 
