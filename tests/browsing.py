@@ -35,6 +35,8 @@ REFUSED = re.compile("the server responded with a status of (422|503)")
 LOOKS = [(scheme, width, 860) for scheme in ("light", "dark") for width in (1280, 390, 1600)]
 if not IS_LONG:
     LOOKS = LOOKS[::2]  # both schemes, and all widths
+AXE_LOOKS = LOOKS if IS_LONG else LOOKS[::2]
+"""axe takes longer than everything else: a wide window and a narrow one, each in its own scheme."""
 # Put here by a person who wants to look at what the tests saw.
 SCREENSHOTS = os.environ.get("IMGSEARCH_SCREENSHOTS")
 

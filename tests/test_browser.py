@@ -12,7 +12,7 @@ from conftest import ALBUM
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-from browsing import AXE, BROWSER, LOOKS, answered, axe, chromium, loaded, names, search, shown
+from browsing import AXE, AXE_LOOKS, BROWSER, LOOKS, answered, axe, chromium, loaded, names, search, shown
 from gallery import index, opened
 from playwright.sync_api import expect
 
@@ -379,7 +379,7 @@ def test_it_fits_its_window_in_light_and_dark(page):
     assert (sum(map(int, re.findall(r"\d+", ground))) < 200) == is_dark
 
 
-@pytest.mark.parametrize("page", LOOKS, ids=lambda look: f"{look[0]}-{look[1]}", indirect=True)
+@pytest.mark.parametrize("page", AXE_LOOKS, ids=lambda look: f"{look[0]}-{look[1]}", indirect=True)
 def test_nothing_is_in_the_way_of_those_who_see_or_move_otherwise(page):
     """What axe-core calls serious or critical, in each state of the page, on the hostile album."""
     page.evaluate(AXE.read_text() if AXE else pytest.skip("no axe-core: pip install axe-playwright-python"))
@@ -410,7 +410,7 @@ def test_nothing_is_in_the_way_of_those_who_see_or_move_otherwise(page):
     assert found == []
 
 
-@pytest.mark.parametrize(("scheme", "width", "height"), LOOKS)
+@pytest.mark.parametrize(("scheme", "width", "height"), AXE_LOOKS)
 def test_the_contact_sheet_is_in_nobodys_way_either(browser, hostile, imgsearch, tmp_path, scheme, width, height):
     if AXE is None:
         pytest.skip("no axe-core: pip install axe-playwright-python")

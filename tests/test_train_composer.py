@@ -136,9 +136,24 @@ def test_the_gate_is_the_minimum_of_its_loss():
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def _changes():
+    """The changes of a photo, by its number and pixels."""
+    return {}
+
+
 @pytest.fixture
-def kept(monkeypatch, model):
-    """The command uses the model of the tests, which embeds no picture twice."""
+def kept(monkeypatch, model, _changes):
+    """In this process no picture is embedded twice, and no photo changed twice."""
+    changes_of = changed_photos.changes_of
+
+    def changes(square, number, recipe):
+        key = number, square.tobytes()
+        if key not in _changes:
+            _changes[key] = list(changes_of(square, number, recipe))
+        return _changes[key]
+
+    monkeypatch.setattr(changed_photos, "changes_of", changes)
     monkeypatch.setattr("imgsearch.cli.loading.load_model", lambda *_, **__: model)
 
 
@@ -190,11 +205,11 @@ def test_what_cannot_be_trained_is_refused(imgsearch, album, tmp_path, monkeypat
 
 
 def test_a_disk_that_takes_no_more_is_named_and_the_old_weights_stay(album, tmp_path, monkeypatch):
-    """No file may be larger than 100 kB."""
+    """No file may be larger than 64 kB."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     out = tmp_path / "out.safetensors"
     out.write_bytes(b"before")
-    limited = ["bash", "-c", 'ulimit -f 100; exec "$@"', "-", *_command(album, out)]
+    limited = ["bash", "-c", 'ulimit -f 64; exec "$@"', "-", *_command(album, out)]
     outcome = subprocess.run(limited, capture_output=True, text=True)
     assert outcome.returncode == 2, outcome.stderr
     assert re.search(r"training/\w+\.f32: file too large", outcome.stderr) and "free some space" in outcome.stderr
