@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SHIPPED = os.path.dirname(__file__)
 """The folder of the weights in this package: NAME.safetensors."""
 
-# mAP on PACS with the built-in model, at the default weight (docs/composition.md, bench/quality.py composed).
+# mAP on PACS with the built-in model, at the default weight (docs/composition.md; bench/quality.py composed).
 PACS_MAP: dict[MethodName, float] = {
     "restyle": 0.273,
     "scaled": 0.173,

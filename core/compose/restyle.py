@@ -3,7 +3,7 @@
 Two sides are scored. The first is what the picture shows, whatever its style: the picture with its style taken out by a
 linear map, and the words that this is nearest to. The second is the direction in which a style moves pictures, learned
 from photos and the same photos changed (as a sketch, a cartoon, at night ...). A gate recognises words that name a
-style. docs/composition.md has the formula and what it finds.
+style. docs/composition.md has the formula.
 """
 
 from __future__ import annotations

@@ -17,10 +17,11 @@ LearnedName = Literal["restyle"]
 METHODS: tuple[MethodName, ...] = get_args(MethodName)
 # Those that need weights, which are for one model: `NAME:FILE` names a file of them.
 LEARNED: tuple[LearnedName, ...] = get_args(LearnedName)
-# The default where the package has weights for the model: beats `lerp` at its best weight (docs/composition.md).
+# The default where the package has weights for the model: it beats `lerp` at its best weight
+# (docs/composition-figures.md).
 LEARNED_DEFAULT: LearnedName = "restyle"
 # The default for any other model, and for changes that `restyle` is not for. Finds more than the words alone with a
-# paired interval, with one weight for different models: docs/composition.md.
+# paired interval, with one weight for different models: docs/composition-figures.md.
 DEFAULT_METHOD: MethodName = "scaled"
 # The one that starts from a text: `--from` selects it, and it needs `--from`.
 CHANGE_METHOD: MethodName = "pdv"

@@ -44,8 +44,8 @@ def contexts(text: str) -> list[str]:
 def variants(text: str, identity: SpaceIdentity) -> tuple[str, ...]:
     """The texts that are embedded and averaged for words: a single word is put into sentences.
 
-    That improves single words and nothing longer (docs/composition.md). Only for English models: the effect of an
-    English sentence around a foreign word is unknown.
+    That improves single words and nothing longer (docs/composition-figures.md). Only for English models: the effect
+    of an English sentence around a foreign word is unknown.
     """
     is_english = identity.details.get("tokenizer") == ENGLISH_TOKENIZER
     is_one_word = text.isascii() and text.isalpha() and text.lower() not in SENTENCE_WORDS

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NEAR_COPY = 0.97
 # The cosine of the same picture.
 SAME = 0.9999
-# The cutoff of --auto-cut (bench/relevance.py cut, docs/composition.md): the lowest relevance, and a share of the best.
+# The cutoff of --auto-cut (bench/relevance.py cut, docs/queries.md): the lowest relevance, and a share of the best.
 MIN_RELEVANCE = 2.0
 SHARE_OF_BEST = 2 / 3
 # The percentile that the deviation is measured at, and how many standard deviations it is above the median of a normal

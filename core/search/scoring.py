@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Scores = NDArray[np.float32]
 
 # Standard deviations of the score that a photo loses per standard deviation of its score for a negative, at most
-# PENALTY_CAP of them (bench/relevance.py, docs/composition.md).
+# PENALTY_CAP of them (bench/relevance.py, docs/composition-figures.md).
 PENALTY = 0.75
 PENALTY_CAP = 3.0
 
