@@ -48,7 +48,7 @@ if IS_LONG:
 settings.register_profile(
     "imgsearch",
     derandomize=not IS_LONG,
-    max_examples=1000 if IS_LONG else 100,
+    max_examples=1000 if IS_LONG else 40,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -20,7 +20,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -358,7 +358,6 @@ WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=80) | st.list
 
 
 @given(query=WORDS, name=NAMES, caption=WORDS, camera=WORDS, keyword=WORDS, reason=WORDS, has_picture=st.booleans())
-@settings(max_examples=300, deadline=None, derandomize=True)
 def test_whatever_photos_are_called_the_page_has_the_same_elements(
     query, name, caption, camera, keyword, reason, has_picture
 ):

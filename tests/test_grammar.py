@@ -645,7 +645,7 @@ PIECES = st.sampled_from(
 ) | st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 
 
-@settings(max_examples=600, deadline=None, derandomize=True, database=None)
+@settings(max_examples=2000 if IS_LONG else 150)
 @given(st.lists(PIECES, max_size=9), st.sampled_from([" ", " ", "  ", "\t", "\u3000", ""]))
 @example(["2*make", "it", "red", "like", "a.jpg"], " ")
 @example(["salt", "and", "and", "like", "a.jpg"], " ")
@@ -654,7 +654,7 @@ def test_a_query_of_operators_has_a_spelling(album, pieces, gap):
     assert_round_trip(gap.join(pieces))
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=1000 if IS_LONG else 100)
 @given(st.text(st.characters(exclude_categories=()), max_size=40))
 @example("\ud800 -\udfff")
 @example("\x00 -a\x00")

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from imgsearch.core.errors import UsageError
@@ -719,7 +719,6 @@ def grow(folder: str, tree: dict[str, object]) -> None:
                 pass
 
 
-@settings(max_examples=100, deadline=None)
 @given(tree=st.dictionaries(names, trees, max_size=5))
 def test_any_tree_gives_the_files_that_a_plain_recursion_gives(
     tmp_path_factory: pytest.TempPathFactory, tree: dict[str, object]
