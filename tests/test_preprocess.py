@@ -74,7 +74,7 @@ def test_a_line_of_pixels_that_open_clip_refuses_becomes_a_letterbox(size):
     assert (pixels == 127).all(axis=2).sum() >= 240 * 238
 
 
-@pytest.mark.parametrize("size", [(60_000, 2), (2, 60_000), (50_001, 3)])
+@pytest.mark.parametrize("size", [(20_000, 2), (2, 20_000), (16_001, 3)])
 def test_a_long_strip_is_cut_before_it_is_enlarged_and_looks_the_same(size, monkeypatch):
     recipe = RECIPES["small-bilinear"]
     image = noise(*size)

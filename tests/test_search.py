@@ -341,15 +341,22 @@ def best(searcher: Searcher, number: int, **options: object) -> str:
     return os.path.basename(searcher.search(explicit(str(number), ()), SearchOptions(limit=1, **options))[0].path)
 
 
+@pytest.fixture(scope="module")
+def _many(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("many") / "index")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGSEARCH_HNSW_SLOTS", "1000")
+        with Store.writing(folder, create=True) as store:
+            write(store, unit_rows(3_000), range(2_000))
+            store.update_graphs(store.active_space())
+    return folder
+
+
 @pytest.fixture
-def many(tmp_path, monkeypatch):
+def many(_many, tmp_path, monkeypatch):
+    """The folder of an index with 2,000 of these rows, in two graphs."""
     monkeypatch.setenv("IMGSEARCH_HNSW_SLOTS", "1000")
-    rows = unit_rows(3_000)
-    folder = str(tmp_path / "many")
-    with Store.writing(folder, create=True) as store:
-        write(store, rows, range(2_000))
-        store.update_graphs(store.active_space())
-    return folder, rows
+    return shutil.copytree(_many, str(tmp_path / "many")), unit_rows(3_000)
 
 
 def test_the_graph_and_the_tail_that_it_does_not_cover_are_searched_together(many):

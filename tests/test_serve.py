@@ -617,7 +617,7 @@ def test_the_api_is_as_it_is_described(client):
 
         @given(case=operation.as_strategy())
         @settings(
-            max_examples=int(os.environ.get("IMGSEARCH_API_EXAMPLES", "30")),
+            max_examples=int(os.environ.get("IMGSEARCH_API_EXAMPLES", "15")),
             deadline=None,
             database=None,
             derandomize=True,
