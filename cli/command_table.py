@@ -9,6 +9,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from imgsearch.core.search.choices import PUBLISHED
+
 from .options import (
     COMPOSE,
     DECODE,
@@ -637,6 +639,42 @@ ALL = (
     Command(
         "composers", "List the ways to combine a picture and words that fit the index's model.",
         options=(JSON, INDEX),
+        place="composers:show",
+        description="""\
+Without a command: the default is marked with *. Methods whose weights are for another model come last, with the reason;
+`file` means that you give a file of weights. The column PACS is the mAP on pictures in four styles, measured with the
+built-in model; see docs/composition.md.
+
+Examples:
+
+  imgsearch composers --json | jq -r 'select(.fits) | .name'
+
+  imgsearch composers import searle SEARLE_ViT-B32.pt""",
+    ),
+    Command(
+        "composers import", "Convert the published weights of a method to a file for `imgsearch query --compose`.",
+        (
+            Argument("method", "METHOD", f"One of: {', '.join(PUBLISHED)}.", is_required=True, offers="files"),
+            Argument("file", "FILE", "The published file, as torch.save wrote it.", is_required=True, offers="files"),
+        ),
+        (
+            Option(
+                "out", "--out -o",
+                "The file of weights to write. Default: METHOD.safetensors. An existing one is replaced.",
+                metavar="FILE", group=OUTPUT, is_common=True, offers="files",
+            ),
+            MODEL._replace(
+                help="The open_clip model, ARCH/TAG, that the weights are for. Default: by their dimension.",
+                metavar="ARCH/TAG",
+            ),
+            Option(
+                "feature_norm", "--feature-norm",
+                "The mean length of the model's picture vectors. Default: known for the OpenAI models.",
+                type=float, metavar="N", minimum=0,
+            ),
+            JSON, QUIET,
+        ),
+        place="composers:import_file",
     ),
     Command(
         "failures", "List the files that could not be indexed, with the stage that failed and the reason.",

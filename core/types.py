@@ -219,3 +219,10 @@ class Embedder(Protocol):
     def embed_images(self, squares: Squares) -> Vectors: ...
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors: ...
+
+    def embed_with(self, text: str, vector: Vectors) -> Vectors:
+        """float32 (dim,), unit length: the text, with `vector` in place of the embedding of its first `$`.
+
+        Raises ModelError for a model that cannot do that.
+        """
+        ...

@@ -10,6 +10,7 @@ import numpy as np
 
 from imgsearch.core.compose import composer_file
 from imgsearch.core.compose.composers import composer_for
+from imgsearch.core.search.choices import PUBLISHED
 from imgsearch.core.search.searcher import Searcher
 from imgsearch.core.store.calibration import calibrate
 from imgsearch.core.store.records import NewPhoto
@@ -40,6 +41,9 @@ class Remembering:
     def embed_texts(self, texts):
         return self._remembered(list(texts), list(texts), self._model.embed_texts)
 
+    def embed_with(self, text, vector):
+        return self._model.embed_with(text, vector)
+
     def _remembered(self, keys, items, embed):
         if any(key not in self._known for key in keys):
             self._known.update(zip(keys, embed(items), strict=True))
@@ -63,6 +67,9 @@ class Words:
     def embed_texts(self, texts):
         return np.stack([self.vectors.get(text, self.of(text)) for text in texts])
 
+    def embed_with(self, text, vector):
+        return self.of(f"{text} {vector.tobytes().hex()}")
+
     def of(self, text: str):
         return random_units(int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]), self.identity.dim)
 
@@ -85,9 +92,20 @@ def composer_tensors(dim: int, *, words: int = 7, bias: float = 0.0) -> dict:
     }
 
 
+def phi_tensors(dim: int, hidden: int = 20, width: int = 12, *, norm: float | None = None) -> dict:
+    """Weights of `pic2word`, `searle` or `lincir`, by chance: three layers."""
+    sizes, tensors = (dim, hidden, hidden, width), {}
+    for layer in range(3):
+        shape = sizes[layer + 1], sizes[layer]
+        tensors[f"layers.{layer}.weight"] = np.sqrt(np.float32(shape[0] / shape[1])) * random_units(60 + layer, *shape)
+        tensors[f"layers.{layer}.bias"] = 0.1 * random_units(70 + layer, shape[0])
+    return tensors | ({"feature_norm": np.float32([norm])} if norm else {})
+
+
 def composer_of(path, tensors: dict, **said: str) -> str:
     """A file with these weights, for the model that `Words` is."""
-    known = {"method": "restyle", "model": FINGERPRINT, "dim": str(len(tensors["gate.weights"])), "weight": "0.5",
+    dim = len(tensors["gate.weights"]) if "gate.weights" in tensors else tensors["layers.0.weight"].shape[1]
+    known = {"method": "restyle", "model": FINGERPRINT, "dim": str(dim), "weight": "0.5",
              "training_data": "chance", "version": "1", "licence": "none"}  # fmt: skip
     with open(path, "wb") as out:
         composer_file.write(out, {**known, **said}, tensors)
@@ -99,7 +117,7 @@ def index_of(tmp_path, contents: list[bytes], rows, words, phrases, carried=(), 
     """An index of files with these contents and vectors; the same content has the same vector.
 
     `words`: the vector of the text "words", or those of several texts. `facts`: what the header of each says. The
-    method `restyle` has weights that apply to all words.
+    learned methods have weights, those of `restyle` for all words.
     """
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -126,8 +144,11 @@ def index_of(tmp_path, contents: list[bytes], rows, words, phrases, carried=(), 
         store.save_calibration(space, calibrate(np.stack(list(batch.images.values())), phrases))
         store.complete(space)
         store.save_slots(space)
-        weights = composer_of(tmp_path / "restyle", composer_tensors(embedder.identity.dim, bias=2))
-        asked_for = {"restyle": f"restyle:{weights}"}
+        dim = embedder.identity.dim
+        weights = {"restyle": composer_of(tmp_path / "restyle", composer_tensors(dim, bias=2))}
+        for method in PUBLISHED:
+            weights[method] = composer_of(tmp_path / method, phi_tensors(dim), method=method)
+        asked_for = {method: f"{method}:{path}" for method, path in weights.items()}
         searcher = Searcher(
             store, lambda: embedder, composers=lambda asked, space: composer_for(asked_for.get(asked, asked), space)
         )

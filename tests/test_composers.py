@@ -239,7 +239,7 @@ def test_what_is_no_file_of_weights_is_refused_and_not_run(tmp_path, monkeypatch
     with open(tmp_path / "w", "wb") as file:
         file.write(header_of(100 << 30) + b"{}")
         file.truncate((100 << 30) + 1_000)
-    assert "larger than 64 MB" in refused(tmp_path / "w")
+    assert "larger than 80 MB" in refused(tmp_path / "w")
     os.truncate(tmp_path / "w", 60_000_000)
     with open(tmp_path / "w", "r+b") as file:
         file.write(header_of(50_000_000))

@@ -250,8 +250,9 @@ def test_each_method_has_a_weight_between_the_ends_and_uses_it_when_none_is_aske
 def test_an_unknown_method_is_refused_with_those_there_are():
     with pytest.raises(UsageError, match="no composition method 'sum'") as refused:
         composition.method_named("sum")
-    assert (
-        refused.value.hint == "one of: restyle, scaled, and, lerp, slerp, add, product, weicom, basic, basic-style, pdv"
+    assert refused.value.hint == (
+        "one of: restyle, scaled, and, lerp, slerp, add, product, weicom, basic, basic-style, pdv, "
+        "pic2word, searle, lincir"
     )
 
 

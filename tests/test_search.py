@@ -17,7 +17,7 @@ from imgsearch.core.errors import IndexDamaged, QueryError, UsageError
 from imgsearch.core.indexing import indexer
 from imgsearch.core.models import registry
 from imgsearch.core.search import best as best_rows
-from imgsearch.core.search import composition, encoding, scorer
+from imgsearch.core.search import choices, composition, encoding, scorer
 from imgsearch.core.search import searcher as search
 from imgsearch.core.search.filters import Filters
 from imgsearch.core.search.grammar import Query, explicit, parse
@@ -29,6 +29,7 @@ from imgsearch.core.store.records import NewPhoto
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import Facts, Photo, SpaceIdentity
 
+from chosen import composer_of, phi_tensors
 from conftest import ALBUM
 
 
@@ -53,9 +54,18 @@ def library(tmp_path_factory, model):
 
 
 @pytest.fixture
-def searcher(library, model):
+def searcher(library, model, tmp_path):
+    """Methods without shipped weights have weights by chance."""
+    dim, fingerprint = model.identity.dim, model.identity.fingerprint
+    tensors = phi_tensors(dim, width=256)
+    own = {
+        method: f"{method}:{composer_of(tmp_path / method, tensors, method=method, model=fingerprint)}"
+        for method in choices.PUBLISHED
+    }
     with Store.open(str(library / "index")) as store:
-        yield Searcher(store, lambda: model, composers=composer_for)
+        yield Searcher(
+            store, lambda: model, composers=lambda asked, identity: composer_for(own.get(asked, asked), identity)
+        )
 
 
 @pytest.fixture

@@ -1,25 +1,20 @@
-"""`imgsearch composers`: list the methods of --compose."""
+"""`imgsearch composers`: list the methods of --compose, and import published weights."""
 
 from __future__ import annotations
 
+import os
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
     from imgsearch.core.compose.composers import Listed
+    from imgsearch.core.search.choices import PseudoWordName
 
 
-def composers(*, as_json: bool, index: str | None) -> int:
-    """List the ways to combine a picture and words that fit the index's model.
-
-    The default is marked with *. Methods whose weights are for another model come last, with the reason. The column
-    PACS is the mAP on pictures in four styles, measured with the built-in model; see docs/composition.md.
-
-    Example:
-
-      imgsearch composers --json | jq -r 'select(.fits) | .name'
-    """
+def show(*, as_json: bool, index: str | None) -> int:
+    """List the ways to combine a picture and words. Its help is in the table of commands."""
     from imgsearch.cli.loading import open_store
     from imgsearch.core.compose.composers import listed
 
@@ -27,6 +22,78 @@ def composers(*, as_json: bool, index: str | None) -> int:
         identity = store.space_to_search().identity
     records = [_record(each) for each in listed(identity)]
     render.listing(records, _lines(records), as_json=as_json)
+    return 0
+
+
+def import_file(
+    *,
+    method: str,
+    file: str,
+    out: str | None,
+    model: str | None,
+    feature_norm: float | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Convert the published weights of a method to a file for `imgsearch query --compose`.
+
+    FILE is what the authors of Pic2Word, SEARLE or LinCIR published. Another process reads it, with torch, and refuses
+    everything in it but tensors. The weights are for one model: ViT-B-32/openai for 512 dimensions, ViT-L-14/openai for
+    768, unless --model names another. They are used with an index of that model.
+
+    The networks were trained on picture vectors of any length, and an index holds vectors of length 1.
+    --feature-norm is the length that they are given.
+
+    Examples:
+
+      imgsearch composers import searle SEARLE_ViT-L14.pt
+
+      imgsearch query "in the snow like dog.jpg" --compose searle:searle.safetensors
+    """
+    from typing import cast
+
+    from imgsearch.core.compose.composer_file import write
+    from imgsearch.core.compose.published import PUBLISHED, convert
+    from imgsearch.core.errors import UsageError
+    from imgsearch.core.models.checkpoint import read
+    from imgsearch.core.models.onnx_embedder import has_torch
+    from imgsearch.core.paths import path_fields, printable
+    from imgsearch.core.writing import replacing
+
+    if method not in PUBLISHED:
+        raise UsageError(f"no published weights for {printable(method)}", hint=f"one of: {', '.join(PUBLISHED)}")
+    if not has_torch():
+        raise UsageError(
+            "importing weights needs torch, which is not installed", hint="do it on a machine with torch, and copy FILE"
+        )
+    path, target = (os.path.abspath(os.path.expanduser(each)) for each in (file, out or f"{method}.safetensors"))
+    if os.path.isdir(target) or not os.path.isdir(os.path.dirname(target)):
+        raise UsageError(f"--out {printable(target)}: not a file in an existing folder", hint="give the name of a file")
+    name = cast("PseudoWordName", method)
+    found = convert(name, path, read(path, PUBLISHED[name].key), model=model, feature_norm=feature_norm)
+    with replacing(target, mode=0o666) as opened:
+        write(opened, found.metadata, found.tensors)
+    said = found.metadata
+    norm = round(float(found.tensors["feature_norm"][0]), 4)
+    record = {
+        **path_fields(target),
+        "method": method,
+        "model": said["arch"],
+        "dim": int(said["dim"]),
+        "feature_norm": norm,
+        "licence": said["licence"],
+        "read": {name: list(shape) for name, shape in found.read.items()},
+        "ignored": list(found.ignored),
+    }
+    lines = ["read " + ", ".join(f"{name} ({' x '.join(map(str, shape))})" for name, shape in found.read.items())]
+    if found.ignored:
+        lines.append(f"not read: {', '.join(found.ignored)}")
+    lines += [
+        f"licence of the weights: {said['licence']}",
+        f"for an index of {said['arch']}, whose picture vectors are taken to have length {norm:g}",
+        f"wrote {target}; use it with: --compose {method}:{shlex.quote(target)}",
+    ]
+    render.report(record, *map(printable, lines), as_json=as_json)
     return 0
 
 
@@ -40,7 +107,7 @@ def _record(listed: Listed) -> dict[str, Any]:
         "is_default": listed.is_default,
         "default_weight": listed.default_weight,
         "needs": ["picture", "words", *(["from"] if method.needs_origin else [])],
-        "weights": "none" if not method.is_learned else "shipped",
+        "weights": "none" if not method.is_learned else "shipped" if file else "file",
         "model": file.model if file else None,
         "version": file.version if file else None,
         "training_data": file.training_data if file else None,

@@ -1,8 +1,9 @@
 """A file with the weights of a composer: safetensors, with a header that says which model they are for.
 
-`__metadata__` holds `format` (`imgsearch composer 1`), `method`, `model` (the fingerprint), `dim`, `weight` (of the
-words, by default), `training_data`, `version`, `licence`, and optionally `other_weight` (for words that the method is
-not for) and `is_default` (`no` for weights that were not found better than `lerp`). Nothing in the file is run.
+`__metadata__` holds `format` (`imgsearch composer 1`), `method`, `model` (the fingerprint) or `arch` (`ARCH/TAG` of
+open_clip, where the model was not there to compute it), `dim`, `weight` (of the words, by default), `training_data`,
+`version`, `licence`, and optionally `other_weight` (for words that the method is not for) and `is_default` (`no` for
+weights that were not found better than `lerp`). Nothing in the file is run.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO, ClassVar, Protocol
 
 import numpy as np  # noqa: TID253
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from imgsearch.core.types import Vectors
 
 FORMAT = "imgsearch composer 1"
-# A hundred times what is known to be useful; a file is read as a whole.
-MAX_BYTES = 64_000_000
+# The largest that is published, LinCIR for ViT-bigG-14, has 79 MB in half precision. A file is read as a whole.
+MAX_BYTES = 80_000_000
 # The most of a reason that is shown: names in a file may be of any length.
 MAX_REASON = 500
 # What half precision can hold. Larger values are damage, and could make scores that are not finite.
@@ -54,6 +55,8 @@ class ComposerFile:
     path: str
     method: str
     model: str
+    """The fingerprint; empty if `arch` names the model."""
+    arch: str
     dim: int
     weight: float
     other_weight: float | None
@@ -73,10 +76,10 @@ class LearnedComposer(Composer, Protocol):
         """Raises ModelError for tensors that do not fit together."""
 
 
-def read(path: str, shapes_of: Mapping[str, Shapes]) -> ComposerFile:
-    """The file, checked. `shapes_of`: the tensors of each method that is known. Raises ModelError."""
+def read(path: str, methods: Sequence[str], shapes_of: Callable[[str], Shapes]) -> ComposerFile:
+    """The file, checked. `shapes_of`: the tensors of one of the methods. Raises ModelError."""
     with _named_errors(path):
-        return _read(path, shapes_of)
+        return _read(path, methods, shapes_of)
 
 
 def model_of(path: str) -> str:
@@ -107,11 +110,11 @@ def _opened(path: str) -> tuple[WeightsFile, dict[str, str]]:
     return file, said
 
 
-def _read(path: str, shapes_of: Mapping[str, Shapes]) -> ComposerFile:
+def _read(path: str, methods: Sequence[str], shapes_of: Callable[[str], Shapes]) -> ComposerFile:
     file, said = _opened(path)
     method = said.get("method", "")
-    if method not in shapes_of:
-        raise WeightsError(f"{path} is for the method {method!r}; the known methods are: {', '.join(shapes_of)}")
+    if method not in methods:
+        raise WeightsError(f"{path} is for the method {method!r}; the known methods are: {', '.join(methods)}")
     dim, weight = _number(file, said, "dim"), _weight(file, said, "weight")
     if not (0 < dim < MAX_BYTES and dim.is_integer()):
         raise WeightsError(f"{path} has the dimension {dim:g}")
@@ -119,6 +122,7 @@ def _read(path: str, shapes_of: Mapping[str, Shapes]) -> ComposerFile:
         path=path,
         method=method,
         model=said.get("model", ""),
+        arch=said.get("arch", ""),
         dim=int(dim),
         weight=weight,
         other_weight=_weight(file, said, "other_weight") if "other_weight" in said else None,
@@ -126,7 +130,7 @@ def _read(path: str, shapes_of: Mapping[str, Shapes]) -> ComposerFile:
         version=said.get("version", ""),
         licence=said.get("licence", ""),
         is_default=said.get("is_default") != "no",
-        tensors=_tensors(file, shapes_of[method], int(dim)),
+        tensors=_tensors(file, shapes_of(method), int(dim)),
     )
 
 

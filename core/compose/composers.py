@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SHIPPED = os.path.dirname(__file__)
 """The folder of the weights in this package: NAME.safetensors."""
+SHIPPED_FOR: frozenset[MethodName] = frozenset({"restyle"})
+"""The methods that have some."""
 
 # mAP on PACS with the built-in model, at the default weight (docs/composition.md; bench/quality.py composed).
 PACS_MAP: dict[MethodName, float] = {
@@ -46,6 +48,8 @@ def composer_for(asked: str | None, identity: SpaceIdentity) -> Composer | None:
     if not method.is_learned:
         return None
     path = file_named(asked)
+    if not path and method.name not in SHIPPED_FOR:
+        raise UsageError(f"--compose {method.name} needs a file of weights", hint=_how_to_get(method.name))
     composer, file = _loaded(os.path.abspath(os.path.expanduser(path)) if path else _shipped(method.name))
     if reason := _unfit(file, method.name, identity):
         raise UsageError(f"--compose {printable(asked)}: {reason}", hint="imgsearch composers lists those that fit")
@@ -60,7 +64,7 @@ class Listed:
     is_default: bool
     default_weight: float
     file: ComposerFile | None
-    """The shipped weights of a learned method."""
+    """The shipped weights of a learned method. Without them, the user gives a file."""
     reason: str
     """Why it does not fit; empty if it does."""
     pacs_map: float | None
@@ -74,7 +78,7 @@ def listed(identity: SpaceIdentity) -> Iterator[Listed]:
     default: MethodName = DEFAULT_METHOD
     for method in METHODS.values():
         file, reason = None, ""
-        if method.is_learned:
+        if method.name in SHIPPED_FOR:
             try:
                 file = _loaded(_shipped(method.name))[1]
                 reason = _unfit(file, method.name, identity)
@@ -86,7 +90,7 @@ def listed(identity: SpaceIdentity) -> Iterator[Listed]:
         found.append((method, file, reason))
     for method, file, reason in sorted(found, key=lambda each: bool(each[2])):
         weight = file.weight if file else method.default_weight
-        figure = PACS_MAP[method.name] if is_builtin else None
+        figure = PACS_MAP.get(method.name) if is_builtin else None
         yield Listed(method, method.name == default, weight, file, reason, figure)
 
 
@@ -109,11 +113,24 @@ def _unfit(file: ComposerFile, name: str, identity: SpaceIdentity) -> str:
     """Why the weights are not for this method and model; empty if they are."""
     if file.method != name:
         return f"the weights are for the method {file.method}"
-    if file.model != identity.fingerprint:
+    if file.arch and not file.model:
+        if file.arch != _arch_of(identity):
+            return f"the weights are for {printable(file.arch)}, and the model is {printable(_arch_of(identity))}"
+    elif file.model != identity.fingerprint:
         return f"the weights are for another model than {printable(identity.name)}"
     if file.dim != identity.dim:
         return f"the weights are for {file.dim} dimensions, and the model has {identity.dim}"
     return ""
+
+
+def _arch_of(identity: SpaceIdentity) -> str:
+    """As open_clip names the model. Its tag `openai` means quick GELU, whether or not the architecture says so too."""
+    return f"{identity.arch.removesuffix('-quickgelu')}/{identity.weights}" if identity.weights else identity.arch
+
+
+def _how_to_get(name: MethodName) -> str:
+    own = " or imgsearch train-composer lincir" if name == "lincir" else ""
+    return f"--compose {name}:FILE; imgsearch composers import{own} makes one"
 
 
 @functools.lru_cache(maxsize=1)
@@ -137,7 +154,7 @@ def _loaded(path: str) -> tuple[Composer, ComposerFile]:
 def _read(path: str, *_state_of_the_file: int) -> tuple[Composer, ComposerFile]:
     from .composer_file import read
 
-    file = read(path, {name: _class_of(name).shapes for name in LEARNED})
+    file = read(path, LEARNED, lambda name: _class_of(name).shapes)
     return _class_of(file.method)(file), file
 
 
@@ -151,5 +168,28 @@ def _restyle() -> type[LearnedComposer]:
     return Restyle
 
 
-_CLASSES: dict[LearnedName, Callable[[], type[LearnedComposer]]] = {"restyle": _restyle}
+def _pic2word() -> type[LearnedComposer]:
+    from .pseudo_word import Pic2Word
+
+    return Pic2Word
+
+
+def _searle() -> type[LearnedComposer]:
+    from .pseudo_word import Searle
+
+    return Searle
+
+
+def _lincir() -> type[LearnedComposer]:
+    from .pseudo_word import Lincir
+
+    return Lincir
+
+
+_CLASSES: dict[LearnedName, Callable[[], type[LearnedComposer]]] = {
+    "restyle": _restyle,
+    "pic2word": _pic2word,
+    "searle": _searle,
+    "lincir": _lincir,
+}
 """Those of the methods. A module is imported when its method is used."""

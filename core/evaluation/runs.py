@@ -99,6 +99,10 @@ class CachingEmbedder:
         with self._timed():
             return self._load().embed_images(squares)
 
+    def embed_with(self, text: str, vector: Vectors) -> Vectors:
+        with self._timed():
+            return self._load().embed_with(text, vector)
+
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
         if new:

@@ -18,6 +18,7 @@ from imgsearch.core.errors import ModelError, UsageError
 from imgsearch.core.types import Recipe, SpaceIdentity
 
 from .hub import Say
+from .pseudo_word import NOT_CAUSAL, PLACEHOLDER, check_width, place_of_placeholder, unit_or_error
 
 # Torch's threads must not spin while they wait for the next batch: the decoders need the cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -123,6 +124,24 @@ class OpenClipEmbedder:
         # A text from a file may contain surrogates, which no tokenizer can encode.
         clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
         return self._in_batches(len(clean), lambda part: self._text_features(clean[part]))
+
+    def embed_with(self, text: str, vector: Vectors) -> Vectors:
+        """float32 (dim,), unit length: the text, with `vector` in place of the embedding of its first `$`.
+
+        Raises ModelError for a model that cannot do that.
+        """
+        end = getattr(self.tokenizer, "eot_token_id", None)
+        if self._causal is None or end is None:
+            raise ModelError(NOT_CAUSAL)
+        ids = self.tokenizer([text.encode("utf-8", "replace").decode("utf-8")])
+        place = place_of_placeholder(ids[0].tolist(), self.tokenizer([PLACEHOLDER])[0].tolist(), end)
+        last = (ids == end).int().argmax(dim=1).to(self._device)
+        with torch.inference_mode():
+            x = self._causal.tower.token_embedding(ids.to(self._device))
+            check_width(len(vector), x.shape[2])
+            x[0, place] = torch.from_numpy(vector).to(x)
+            found = cast("Vectors", self._causal.of_tokens(x, last)[0].float().cpu().numpy())
+        return unit_or_error(found)
 
     def _image_features(self, squares: Squares) -> torch.Tensor:
         """Normalised in float32, in the same steps as torchvision's ToTensor and Normalize, then cast."""
@@ -246,8 +265,12 @@ class CausalText(torch.nn.Module):
         self.tower = getattr(model, "text", model)
 
     def forward(self, ids: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
-        tower, count = self.tower, ids.shape[1]
-        x = tower.token_embedding(ids) + tower.positional_embedding[:count]
+        return self.of_tokens(self.tower.token_embedding(ids), last)
+
+    def of_tokens(self, x: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+        """From the embeddings of the tokens, (n, tokens, width)."""
+        tower, count = self.tower, x.shape[1]
+        x = x + tower.positional_embedding[:count]
         x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:count, :count]))
         return self.project(x[torch.arange(len(x), device=x.device), last])
 

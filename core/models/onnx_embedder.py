@@ -112,6 +112,16 @@ class OnnxEmbedder:
         assert self._model
         return self._model.embed_texts(texts)
 
+    def embed_with(self, text: str, vector: Vectors) -> Vectors:
+        """As `Towers.embed_with`. Raises ModelError."""
+        if self._model is None:
+            try:
+                return self._towers.embed_with(text, vector)
+            except TowersError as error:
+                self._give_up(error)
+        assert self._model
+        return self._model.embed_with(text, vector)
+
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(processor_cores(), thread_name_prefix="embed")

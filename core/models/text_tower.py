@@ -6,7 +6,7 @@ Source: Radford et al. 2021, https://arxiv.org/abs/2103.00020, section 2.4. The 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from imgsearch.core.late import LateModule
@@ -39,35 +39,50 @@ class TextTower:
         self._floats: dict[str, Array] = {}
         self._projection = "text_projection.weight" if "text_projection.weight" in file.names else "text_projection"
 
-    def __call__(self, token_lists: Sequence[Sequence[int]]) -> Vectors:
-        """Token ids with their end token -> float32 (texts, dim), not normalised."""
+    def __call__(
+        self, token_lists: Sequence[Sequence[int]], inserted: Sequence[Mapping[int, Array]] | None = None
+    ) -> Vectors:
+        """Token ids with their end token -> float32 (texts, dim), not normalised.
+
+        `inserted`: for each text, the vectors that take the place of the embeddings of tokens, by position: float32
+        (width,). The ids stay what they are, and say where the text ends.
+        """
+        inserted = inserted or [{}] * len(token_lists)
         by_length = sorted(range(len(token_lists)), key=lambda i: len(token_lists[i]))
         parts = []
         while by_length:
             count = max(1, MAX_TOKENS // len(token_lists[by_length[-1]]))
             by_length, part = by_length[:-count], by_length[-count:]
             parts.append(part)
-        found = self._parts([[token_lists[i] for i in part] for part in parts])
+        found = self._parts([([token_lists[i] for i in part], [inserted[i] for i in part]) for part in parts])
         vectors = np.empty((len(token_lists), found[0].shape[1]), np.float32)
         for part, own in zip(parts, found, strict=True):
             vectors[part] = own
         return vectors
 
-    def _parts(self, parts: Sequence[Sequence[Sequence[int]]]) -> list[Vectors]:
+    @property
+    def width(self) -> int:
+        """Of the vector of a token."""
+        return len(self._weights("ln_final.weight"))
+
+    def _parts(self, parts: Sequence[tuple[Sequence[Sequence[int]], Sequence[Mapping[int, Array]]]]) -> list[Vectors]:
         if len(parts) == 1:
-            return [self._part(parts[0])]
+            return [self._part(*parts[0])]
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(processor_cores()) as pool:
-            return list(pool.map(self._part, parts))
+            return list(pool.map(lambda part: self._part(*part), parts))
 
-    def _part(self, token_lists: Sequence[Sequence[int]]) -> Vectors:
+    def _part(self, token_lists: Sequence[Sequence[int]], inserted: Sequence[Mapping[int, Array]]) -> Vectors:
         """Texts are padded at the end, where no token sees the padding."""
         lengths = np.array([len(tokens) for tokens in token_lists])
         ids = np.zeros((len(token_lists), lengths.max()), np.int64)
         for row, tokens in zip(ids, token_lists, strict=True):
             row[: len(tokens)] = tokens
         x = self._file.tensor("token_embedding.weight")[ids].astype(np.float32)
+        for text, vectors in zip(x, inserted, strict=True):
+            for position, vector in vectors.items():
+                text[position] = vector
         x += self._weights("positional_embedding")[: ids.shape[1]]
         mask = np.triu(np.full((ids.shape[1],) * 2, -np.inf, np.float32), 1)
         for layer in range(self._config.layers):
@@ -118,7 +133,7 @@ class TextTower:
         return found
 
 
-def _gelu(x: Array) -> Array:
+def gelu(x: Array) -> Array:
     """x times the normal distribution's share below x. erf as in Abramowitz and Stegun, 7.1.26: wrong by 1.5e-7."""
     size = np.abs(x) * np.float32(math.sqrt(0.5))
     t = 1 / (1 + np.float32(0.3275911) * size)
@@ -135,4 +150,4 @@ def _quick_gelu(x: Array) -> Array:
     return found
 
 
-_ACTIVATIONS = {"gelu": _gelu, "quick_gelu": _quick_gelu}
+_ACTIVATIONS = {"gelu": gelu, "quick_gelu": _quick_gelu}

@@ -18,6 +18,7 @@ from dataclasses import asdict, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from imgsearch.core.errors import ModelError
 from imgsearch.core.late import LateModule
 from imgsearch.core.light_dataclass import dataclass, replace
 from imgsearch.core.paths import processor_cores
@@ -212,13 +213,32 @@ class Towers:
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """float32 (n, dim), unit length. Raises TowersError."""
-        token_lists = [self._tokenizer(text.encode("utf-8", "replace").decode("utf-8")) for text in texts]
+        token_lists = [self._tokens(text) for text in texts]
         if self.manifest.text:
             vectors = self._text_vectors(token_lists)
         else:
             parts = [token_lists[start : start + TEXTS_AT_ONCE] for start in range(0, len(texts), TEXTS_AT_ONCE)]
             vectors = np.concatenate([self._run("text", ids=self._padded(part)) for part in parts])
         return self.translated(vectors, "text")
+
+    def embed_with(self, text: str, vector: Vectors) -> Vectors:
+        """float32 (dim,), unit length: the text, with `vector` in place of the embedding of its first `$`.
+
+        Raises TowersError, and ModelError for a model that cannot do that.
+        """
+        from .pseudo_word import NOT_CAUSAL, PLACEHOLDER, check_width, place_of_placeholder, unit_or_error
+
+        if self._translate_to:
+            raise ModelError("the index was made with an earlier version of the model")
+        if not self.manifest.text:
+            raise ModelError(NOT_CAUSAL)
+        tokens = self._tokens(text)
+        place = place_of_placeholder(tokens, self._tokens(PLACEHOLDER), self._tokenizer.end)
+        tower = self.load("text")
+        with _damage(), np.errstate(all="ignore"):
+            check_width(len(vector), tower.width)
+            found = tower([self._to_the_end(tokens)], [{place: vector}])[0]
+        return unit_or_error(found)
 
     def embed_images(self, squares: Squares) -> Vectors:
         """uint8 (n, height, width, 3) at the recipe's size -> float32 (n, dim), unit length. Raises TowersError."""
@@ -275,9 +295,15 @@ class Towers:
     def _text_vectors(self, token_lists: Sequence[list[int]]) -> Vectors:
         tower = self.load("text")
         with _damage(), np.errstate(all="ignore"):
-            vectors = tower([tokens[: tokens.index(self._tokenizer.end) + 1] for tokens in token_lists])
+            vectors = tower([self._to_the_end(tokens) for tokens in token_lists])
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return self._finite(vectors)
+
+    def _tokens(self, text: str) -> list[int]:
+        return self._tokenizer(text.encode("utf-8", "replace").decode("utf-8"))
+
+    def _to_the_end(self, tokens: list[int]) -> list[int]:
+        return tokens[: tokens.index(self._tokenizer.end) + 1]
 
     def _padded(self, token_lists: Sequence[list[int]]) -> Any:
         ids = np.zeros((len(token_lists), self.manifest.context_length), np.int64)
@@ -430,7 +456,7 @@ class QueryEmbedder:
         wanted = [text for text in dict.fromkeys(texts) if text not in self._known]
         if not wanted:
             return np.stack([self._known[text] for text in texts])
-        new = dict(zip(wanted, self._embed("text", wanted), strict=True))
+        new = dict(zip(wanted, self._run("text", lambda model: model.embed_texts(wanted)), strict=True))
         if self._cache and len(texts) <= MAX_CACHED_TEXTS:
             self._cache.remember(new)
         return np.stack([self._known[text] if text in self._known else new[text] for text in texts])
@@ -442,20 +468,22 @@ class QueryEmbedder:
             self._unknown.update(new)
 
     def embed_images(self, squares: Squares) -> Vectors:
-        return self._embed("image", squares)
+        return self._run("image", lambda model: model.embed_images(squares))
 
-    def _embed(self, tower: Tower, items: Any) -> Vectors:
+    def embed_with(self, text: str, vector: Vectors) -> Vectors:
+        return self._run("text", lambda model: model.embed_with(text, vector))
+
+    def _run(self, tower: Tower, embed: Callable[[Towers | Embedder], Vectors]) -> Vectors:
         if self._towers and self._towers.has(tower):
             try:
-                return self._towers.embed_texts(items) if tower == "text" else self._towers.embed_images(items)
+                return embed(self._towers)
             except TowersError as error:
                 if error.is_damage:  # earlier vectors may be wrong as well; both are made again
                     self._towers.remove()
                     if self._cache:
                         self._cache.forget()
                 self._towers = None
-        model = self._loaded_model()
-        return model.embed_texts(items) if tower == "text" else model.embed_images(items)
+        return embed(self._loaded_model())
 
     @staticmethod
     def _prepare(towers: Towers, tower: Tower) -> None:

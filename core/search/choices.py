@@ -10,13 +10,29 @@ GroupBy = Literal["duplicates", "burst", "day", "place", "town"]
 Orientation = Literal["landscape", "portrait", "square"]
 Has = Literal["gps", "caption", "date", "damage", "video"]
 MethodName = Literal[
-    "restyle", "scaled", "and", "lerp", "slerp", "add", "product", "weicom", "basic", "basic-style", "pdv"
+    "restyle",
+    "scaled",
+    "and",
+    "lerp",
+    "slerp",
+    "add",
+    "product",
+    "weicom",
+    "basic",
+    "basic-style",
+    "pdv",
+    "pic2word",
+    "searle",
+    "lincir",
 ]
-LearnedName = Literal["restyle"]
+PseudoWordName = Literal["pic2word", "searle", "lincir"]
+LearnedName = Literal["restyle", PseudoWordName]
 
 METHODS: tuple[MethodName, ...] = get_args(MethodName)
 # Those that need weights, which are for one model: `NAME:FILE` names a file of them.
 LEARNED: tuple[LearnedName, ...] = get_args(LearnedName)
+# Those whose weights were published, for OpenAI's models.
+PUBLISHED: tuple[PseudoWordName, ...] = get_args(PseudoWordName)
 # The default where the package has weights for the model: it beats `lerp` at its best weight
 # (docs/composition-figures.md).
 LEARNED_DEFAULT: LearnedName = "restyle"

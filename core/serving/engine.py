@@ -163,6 +163,9 @@ class _CachingEmbedder:
     def embed_images(self, squares: Squares) -> Vectors:
         return self.behind.embed_images(squares)
 
+    def embed_with(self, text: str, vector: Vectors) -> Vectors:
+        return self.behind.embed_with(text, vector)
+
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         key = tuple(texts)
         if key not in self._vectors:
