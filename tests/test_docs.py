@@ -57,7 +57,7 @@ def test_every_option_that_the_pages_show_exists(imgsearch):
 
 
 def test_every_composition_method_is_documented_and_named_in_the_help(imgsearch):
-    document = (TOP / "docs" / "composition.md").read_text()
+    document = "".join((TOP / "docs" / name).read_text() for name in ("composition.md", "pseudo-words.md"))
     text = " ".join(imgsearch("query", "--help").out.decode().split())
     for method in composition.METHODS:
         assert f"`{method}`" in document

@@ -46,7 +46,7 @@ class Reading(Words):
 
     def embed_with(self, text, vector):
         if self.reason:
-            raise ModelError(self.reason)
+            raise ModelError(self.reason, hint="use another method")
         self.given.append((text, vector))
         return self.of(text + vector.tobytes().hex())
 
@@ -239,7 +239,8 @@ def test_a_model_that_reads_no_vectors_is_refused_by_name(album, tmp_path):
     weights = phi_file(tmp_path / "w", phi_tensors(DIM), "lincir")
     with pytest.raises(ModelError) as error:
         searcher.search(Query("typed", text="words", images=(paths[0],)), SearchOptions(method=f"lincir:{weights}"))
-    assert str(error.value) == f"--compose lincir does not work with chosen: {reading.reason}" and error.value.hint
+    assert str(error.value) == f"--compose lincir does not work with chosen: {reading.reason}"
+    assert error.value.hint == "use another method"
 
 
 def test_a_text_tower_that_is_not_causal_reads_no_vectors(small):

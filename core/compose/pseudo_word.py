@@ -67,7 +67,7 @@ class PseudoWord:
             sentence = embedder.embed_with(f"{self.sentence} {change.text}", self.word(change.picture))
         except ModelError as error:
             reason = f"--compose {self.name} does not work with {printable(embedder.identity.name)}: {error}"
-            raise ModelError(reason, hint=error.hint or HINT) from error
+            raise ModelError(reason, hint=error.hint) from error
         return (along_path(change, sentence),)
 
     def word(self, picture: Vectors) -> Vectors:

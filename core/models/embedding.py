@@ -18,7 +18,7 @@ from imgsearch.core.errors import ModelError, UsageError
 from imgsearch.core.types import Recipe, SpaceIdentity
 
 from .hub import Say
-from .pseudo_word import NOT_CAUSAL, PLACEHOLDER, check_width, place_of_placeholder, unit_or_error
+from .pseudo_word import PLACEHOLDER, check_width, not_causal, place_of_placeholder, unit_or_error
 
 # Torch's threads must not spin while they wait for the next batch: the decoders need the cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -132,7 +132,7 @@ class OpenClipEmbedder:
         """
         end = getattr(self.tokenizer, "eot_token_id", None)
         if self._causal is None or end is None:
-            raise ModelError(NOT_CAUSAL)
+            raise not_causal()
         ids = self.tokenizer([text.encode("utf-8", "replace").decode("utf-8")])
         place = place_of_placeholder(ids[0].tolist(), self.tokenizer([PLACEHOLDER])[0].tolist(), end)
         last = (ids == end).int().argmax(dim=1).to(self._device)

@@ -226,12 +226,12 @@ class Towers:
 
         Raises TowersError, and ModelError for a model that cannot do that.
         """
-        from .pseudo_word import NOT_CAUSAL, PLACEHOLDER, check_width, place_of_placeholder, unit_or_error
+        from .pseudo_word import PLACEHOLDER, check_width, not_causal, place_of_placeholder, unit_or_error
 
         if self._translate_to:
-            raise ModelError("the index was made with an earlier version of the model")
+            raise ModelError("the index is of an earlier version", hint="run `imgsearch index`, which embeds it again")
         if not self.manifest.text:
-            raise ModelError(NOT_CAUSAL)
+            raise not_causal()
         tokens = self._tokens(text)
         place = place_of_placeholder(tokens, self._tokens(PLACEHOLDER), self._tokenizer.end)
         tower = self.load("text")
