@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from contextlib import contextmanager
@@ -71,7 +72,12 @@ class Words:
         return self.of(f"{text} {vector.tobytes().hex()}")
 
     def of(self, text: str):
-        return random_units(int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]), self.identity.dim)
+        return _unit_of(text, self.identity.dim)
+
+
+@functools.cache
+def _unit_of(text: str, dim: int):
+    return random_units(int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]), dim)
 
 
 FINGERPRINT = "f" * 64

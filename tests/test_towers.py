@@ -1,6 +1,7 @@
 """Queries without torch: the same tokens, the same vectors, the same answers, and the model itself where that fails."""
 
 import errno
+import functools
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ ODD = [
 ]  # fmt: skip
 
 
+@functools.cache
 def tokenizers(clean, context_length=77):
     with open(MERGES, encoding="utf-8") as file:
         ours = Tokenizer(file.read(), context_length=context_length, clean=clean)
