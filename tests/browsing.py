@@ -5,19 +5,15 @@ import functools
 import importlib.util
 import os
 import re
-import shutil
 from pathlib import Path
 
 from playwright.sync_api import expect, sync_playwright
 
-from conftest import IS_LONG, PATIENCE_SECONDS
+from conftest import BROWSER, IS_LONG, PATIENCE_SECONDS
 
 MILLISECONDS = 1000 * PATIENCE_SECONDS
 expect.set_options(timeout=MILLISECONDS)
 
-# The first has no windows, and needs half the time.
-BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 _WITH_AXE = importlib.util.find_spec("axe_playwright_python")
 AXE = next(
     filter(

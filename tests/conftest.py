@@ -60,6 +60,9 @@ PATIENCE_SECONDS = 300
 BYTECODE = "PYTHONDONTWRITEBYTECODE"
 MEMORY, MEMORY_BYTES = "/dev/shm", 8 << 30
 MAX_POOLS = 3
+# The first has no windows, and needs half the time.
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 NOT_FOR_WORKERS = ("IMGSEARCH_INDEX", "PYTEST_CURRENT_TEST")
 LONGEST_FIRST = tuple(
     f"test_{name}"

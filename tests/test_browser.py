@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from conftest import ALBUM
+from conftest import ALBUM, BROWSER
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-from browsing import AXE, AXE_LOOKS, BROWSER, LOOKS, answered, axe, chromium, loaded, names, search, shown
+from browsing import AXE, AXE_LOOKS, LOOKS, answered, axe, chromium, loaded, names, search, shown
 from gallery import index, opened
 from playwright.sync_api import expect
 

@@ -28,7 +28,7 @@ from imgsearch.core.search.grouping import Hit
 from imgsearch.core.serving import contact_sheet
 from imgsearch.core.store.records import Place
 
-from conftest import ALBUM, PATIENCE_SECONDS, wait_until
+from conftest import ALBUM, BROWSER, PATIENCE_SECONDS, wait_until
 from pictures import corners, exif_block, laid_down
 
 CAPTION = (
@@ -473,10 +473,9 @@ def _high(descriptor: int) -> int:
 
 @pytest.fixture
 def browser(tmp_path_factory):
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
+    if BROWSER is None:
         pytest.skip("no chromium here")
-    started = Browser(program, tmp_path_factory.mktemp("profile"))
+    started = Browser(BROWSER, tmp_path_factory.mktemp("profile"))
     yield started
     started.close()
 

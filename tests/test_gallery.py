@@ -7,11 +7,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from PIL import Image
 
-from conftest import ALBUM
+from conftest import ALBUM, BROWSER
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-from browsing import AXE, BROWSER, answered, axe, chromium, names, search, shown
+from browsing import AXE, answered, axe, chromium, names, search, shown
 from gallery import index, opened
 from playwright.sync_api import expect
 
