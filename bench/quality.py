@@ -26,6 +26,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import numpy as np
 
+from imgsearch.core.compose.caption_triplets import triplets as triplets_of
 from imgsearch.core.compose.composers import composer_for
 from imgsearch.core.evaluation import metrics
 from imgsearch.core.indexing import indexer
@@ -377,14 +378,12 @@ def is_above(differences: np.ndarray) -> bool:
 
 
 def caption_task(data: str) -> Task:
-    """The triplets of bench/triplets.py from the captions of Flickr8k's dev split."""
-    from triplets import triplets
-
+    """The triplets of core/compose/caption_triplets.py from the captions of Flickr8k's dev split."""
     folder = os.path.join(data, "flickr8k-dev")
     lines = read_lines(os.path.join(folder, "captions.jsonl"))
     names = [os.path.basename(line["file"]) for line in lines]
     paths = [os.path.join(folder, "images", name) for name in names]
-    found = triplets([line["captions"] for line in lines])
+    found = triplets_of([line["captions"] for line in lines])
     return Task(
         queries=[Query(each.change, text=each.change, images=(paths[each.reference],)) for each in found],
         relevant=[{names[each.target]} for each in found],

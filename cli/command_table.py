@@ -382,6 +382,28 @@ _TRAIN_RESTYLE = Command(
     place="train_composer:restyle",
 )
 
+_TRAIN_GATED = Command(
+    "train-composer gated",
+    "Train `gated` for the model of your index, from captions of its photos.",
+    options=(
+        Option(
+            "captions", "--captions -a",
+            "Captions of photos in the index: JSON Lines of {file, captions}, lines `picture.jpg,caption`, or JSON of "
+            "COCO or Karpathy.",
+            metavar="FILE", group=QUERY, is_common=True, offers="files",
+        ),
+        Option(
+            "split", "--split", "The split of a Karpathy file. Default: test.", metavar="SPLIT", group=QUERY,
+        ),
+        Option(
+            "out", "--out", "The file of weights to write. An existing one is replaced.", metavar="FILE",
+            default="gated.safetensors", group=OUTPUT, is_common=True, offers="files",
+        ),
+        DEVICE, PRECISION, OFFLINE, JSON, QUIET, INDEX,
+    ),
+    place="train_gated:gated",
+)
+
 _OCR = Command(
     "ocr",
     "Read the text in indexed photos, so that `imgsearch query` can search it.",
@@ -859,13 +881,16 @@ Examples:
         "train-composer",
         "Train the weights of a composition method for your model.",
         description="""\
-For `imgsearch query --compose`. The weights of the built-in model come with imgsearch. Others are trained from photos.
+For `imgsearch query --compose`. `restyle` is trained from photos alone, `gated` from photos with captions.
 
-Example:
+Examples:
 
-  imgsearch train-composer restyle --out mine.safetensors""",
+  imgsearch train-composer restyle --out mine.safetensors
+
+  imgsearch train-composer gated --captions captions.jsonl""",
     ),
     _TRAIN_RESTYLE,
+    _TRAIN_GATED,
 )
 COMMANDS = {command.name: command for command in ALL}
 """By name, in the order of the help; a group before its commands."""

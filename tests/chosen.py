@@ -152,6 +152,8 @@ def index_of(tmp_path, contents: list[bytes], rows, words, phrases, carried=(), 
         store.save_slots(space)
         dim = embedder.identity.dim
         weights = {"restyle": composer_of(tmp_path / "restyle", composer_tensors(dim, bias=2))}
+        gate = {"gate.weights": random_units(56, dim, 2 * dim), "gate.bias": random_units(57, dim)}
+        weights["gated"] = composer_of(tmp_path / "gated", gate, method="gated", dim=str(dim))
         for method in PUBLISHED:
             weights[method] = composer_of(tmp_path / method, phi_tensors(dim), method=method)
         asked_for = {method: f"{method}:{path}" for method, path in weights.items()}

@@ -67,11 +67,11 @@ NOT_FOR_WORKERS = ("IMGSEARCH_INDEX", "PYTEST_CURRENT_TEST")
 LONGEST_FIRST = tuple(
     f"test_{name}"
     for name in (
-        *("watch", "browser", "ocr", "acceptance", "terminal", "completions", "video", "socket", "transfer"),
-        *("decode_pool", "decode", "onnx_embedder", "doctor", "recipes", "serve", "train_composer", "towers", "cli"),
-        *("replay", "search", "check", "prune", "property", "embedding", "kill", "model_file", "gallery", "faults"),
-        *("notes", "eval_cmd", "registry", "composition", "byte_vectors", "regions", "contact_sheet", "preprocess"),
-        *("filters", "grammar", "fuzz", "messages", "places", "imports", "indexing", "hostile"),
+        *("ocr", "watch", "acceptance", "onnx_embedder", "completions", "terminal", "browser", "towers"),
+        *("filters", "serve", "check", "faults", "socket", "decode_pool", "embedding", "gallery", "prune", "fuzz"),
+        *("eval_cmd", "cli", "search", "kill", "video", "doctor", "decode", "contact_sheet", "transfer", "notes"),
+        *("registry", "roots", "property", "regions", "indexing", "model_file", "takeout", "moving", "places"),
+        *("natural", "messages"),
     )
 )
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from imgsearch.core.compose.caption_triplets import triplets
 from imgsearch.core.evaluation import metrics
 from imgsearch.core.models import registry
 from imgsearch.core.search.grammar import explicit
@@ -61,12 +61,7 @@ def test_text_to_image_recall_is_what_the_model_card_states_and_hnsw_agrees(
 
 
 def share_found_by_words_of_triplets(flickr, index, model) -> float:
-    """How often the change alone finds the wanted photo of bench/triplets.py, the reference left out."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
-    try:
-        from triplets import triplets
-    finally:
-        sys.path.pop(0)
+    """How often the change alone finds the wanted photo of triplets from captions, the reference left out."""
     rows = [json.loads(row) for row in (flickr / "captions.jsonl").read_text().splitlines()]
     asked = triplets([row["captions"] for row in rows])
     with Store.open(str(index)) as store:

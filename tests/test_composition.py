@@ -251,7 +251,7 @@ def test_an_unknown_method_is_refused_with_those_there_are():
     with pytest.raises(UsageError, match="no composition method 'sum'") as refused:
         composition.method_named("sum")
     assert refused.value.hint == (
-        "one of: restyle, scaled, and, lerp, slerp, add, product, weicom, basic, basic-style, pdv, "
+        "one of: restyle, scaled, and, lerp, slerp, add, product, weicom, basic, basic-style, pdv, gated, "
         "pic2word, searle, lincir"
     )
 

@@ -16,7 +16,7 @@ from imgsearch.core.photos.decode_pool import PoolClosed
 from imgsearch.core.photos.thumbnails import Thumbnails
 from imgsearch.core.types import SkipPhoto
 
-from conftest import ALBUM, IS_LONG, wait_until
+from conftest import ALBUM, wait_until
 from pictures import BLUE, GREEN, RED, YELLOW, corners, exif_block, laid_down
 
 GOOD = ALBUM / "lemon.jpg"
@@ -196,7 +196,7 @@ def test_without_a_place_for_the_cache_thumbnails_are_made_all_the_same(tmp_path
 
 
 def test_many_threads_may_ask_at_once(tmp_path):
-    wanted = [ALBUM / f"{name}.jpg" for name in ("lemon", "banana", "carrots", "watermelon")] * (5 if IS_LONG else 2)
+    wanted = [ALBUM / f"{name}.jpg" for name in ("lemon", "banana", "carrots", "watermelon")] * 5
     shown: dict[int, bytes] = {}
     with Thumbnails(str(tmp_path / "cache")) as thumbnails:
 

@@ -1,12 +1,10 @@
-"""The rule of bench/triplets.py: which photo is the reference of another, and what the change is."""
+"""Triplets from captions: which photo is the reference of another, and what the change is."""
 
 from __future__ import annotations
 
 import json
 
-import pytest
-
-from conftest import bench_module
+from imgsearch.core.compose.caption_triplets import triplets
 
 CAPTIONS = (
     ("A brown dog runs through deep snow .", "A dog is running in the snow ."),
@@ -17,22 +15,16 @@ CAPTIONS = (
 )
 
 
-@pytest.fixture(scope="module")
-def rule():
-    with bench_module("triplets") as module:
-        yield module
-
-
-def test_the_change_is_what_the_photo_most_alike_does_not_show(rule):
-    found = {each.target: each for each in rule.triplets(CAPTIONS)}
+def test_the_change_is_what_the_photo_most_alike_does_not_show():
+    found = {each.target: each for each in triplets(CAPTIONS)}
     assert found[1] == (0, "on a red leash", 1)
     assert found[3] == (2, "in the rain", 3)
     assert 4 not in found, "every content word of its captions is in those of the photo most alike"
 
 
-def test_a_change_has_two_to_seven_words_and_no_function_word_at_its_end(rule):
+def test_a_change_has_two_to_seven_words_and_no_function_word_at_its_end():
     def changes(text):
-        return [each.change for each in rule.triplets([("A dog",), (f"A dog {text}",)]) if each.target == 1]
+        return [each.change for each in triplets([("A dog",), (f"A dog {text}",)]) if each.target == 1]
 
     assert changes("and a stick near the") == ["a stick"]
     assert changes("with sticks") == ["with sticks"]
@@ -40,13 +32,13 @@ def test_a_change_has_two_to_seven_words_and_no_function_word_at_its_end(rule):
     assert changes("with very long thin shiny old blue nylon rope") == [], "nine words"
 
 
-def test_the_rule_gives_the_same_triplets_each_time(rule):
-    assert rule.triplets(CAPTIONS) == rule.triplets(CAPTIONS)
+def test_the_rule_gives_the_same_triplets_each_time():
+    assert triplets(CAPTIONS) == triplets(CAPTIONS)
 
 
-def test_of_real_captions_nearly_every_photo_is_a_target(rule, shared):
+def test_of_real_captions_nearly_every_photo_is_a_target(shared):
     """That words alone find few of them: test_acceptance.py."""
     lines = (shared / "flickr8k-dev" / "captions.jsonl").read_text().splitlines()
-    found = rule.triplets([json.loads(line)["captions"] for line in lines])
+    found = triplets([json.loads(line)["captions"] for line in lines])
     assert len(found) == len({each.target for each in found}) == 998
     assert all(each.reference != each.target and 2 <= len(each.change.split()) <= 7 for each in found)

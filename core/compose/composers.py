@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from imgsearch.core.errors import ModelError, UsageError
 from imgsearch.core.light_dataclass import dataclass
 from imgsearch.core.paths import printable
-from imgsearch.core.search.choices import DEFAULT_METHOD, LEARNED, LEARNED_DEFAULT, LearnedName, MethodName
+from imgsearch.core.search.choices import DEFAULT_METHOD, LEARNED, LEARNED_DEFAULT, PUBLISHED, LearnedName, MethodName
 from imgsearch.core.search.composition import METHODS, Method, file_named, method_named
 
 if TYPE_CHECKING:
@@ -129,8 +129,9 @@ def _arch_of(identity: SpaceIdentity) -> str:
 
 
 def _how_to_get(name: MethodName) -> str:
-    own = " or imgsearch train-composer lincir" if name == "lincir" else ""
-    return f"--compose {name}:FILE; imgsearch composers import{own} makes one"
+    published = ["imgsearch composers import"] if name in PUBLISHED else []
+    trained = [f"imgsearch train-composer {name}"] if name in TRAINED else []
+    return f"--compose {name}:FILE; {' or '.join([*published, *trained])} makes one"
 
 
 @functools.lru_cache(maxsize=1)
@@ -186,8 +187,17 @@ def _lincir() -> type[LearnedComposer]:
     return Lincir
 
 
+def _gated() -> type[LearnedComposer]:
+    from .gated import Gated
+
+    return Gated
+
+
+TRAINED: tuple[LearnedName, ...] = ("restyle", "gated")
+"""Those that `imgsearch train-composer` makes weights for."""
 _CLASSES: dict[LearnedName, Callable[[], type[LearnedComposer]]] = {
     "restyle": _restyle,
+    "gated": _gated,
     "pic2word": _pic2word,
     "searle": _searle,
     "lincir": _lincir,

@@ -21,12 +21,13 @@ MethodName = Literal[
     "basic",
     "basic-style",
     "pdv",
+    "gated",
     "pic2word",
     "searle",
     "lincir",
 ]
 PseudoWordName = Literal["pic2word", "searle", "lincir"]
-LearnedName = Literal["restyle", PseudoWordName]
+LearnedName = Literal["restyle", "gated", PseudoWordName]
 
 METHODS: tuple[MethodName, ...] = get_args(MethodName)
 # Those that need weights, which are for one model: `NAME:FILE` names a file of them.

@@ -265,6 +265,7 @@ METHODS: dict[MethodName, Method] = {
             is_expanded=True,
         ),
         Method("pdv", 0.75, "the picture, moved from the words of --from to those of --to", lerp, needs_origin=True),
+        Method("gated", 0.5, "a point between picture and words that learned weights decide", lerp),
         Method("pic2word", 0.5, "the picture as a word: the text `a photo of $, WORDS`", lerp),
         Method("searle", 0.5, "the picture as a word: the text `a photo of $ that WORDS`", lerp),
         Method("lincir", 0.5, "the picture as a word, learned from texts alone: `a photo of $ that WORDS`", lerp),
