@@ -928,7 +928,9 @@ def test_hundreds_of_values_are_no_trouble(shelf):
     top = library.shots[0].top
     assert len(library.paths(under=tuple(f"{top}/{number}" for number in range(1_200)))) == 1_200
     assert len(library.paths(ext=tuple(f"e{number}" for number in range(1_200)))) == 1_200
-    assert len(library.paths(glob=tuple(f"*.e{number}" for number in range(1_100)))) == 1_100
+    count = 1_100 if IS_LONG else 200
+    some = tuple(f"{top}/{number}" for number in range(count))
+    assert len(library.paths(under=some, glob=tuple(f"*.e{number}" for number in range(1_100)))) == count
 
 
 @pytest.mark.parametrize(
