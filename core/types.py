@@ -190,6 +190,10 @@ class Recipe:
     fill_color: int = 0
 
 
+COMPOSER = "composer"
+"""The key of `SpaceIdentity.details` for models that were trained for a picture with words."""
+
+
 @dataclass(frozen=True, slots=True)
 class SpaceIdentity:
     """The model of a vector. Two vectors may be compared if their `fingerprint`s are equal.
@@ -205,6 +209,11 @@ class SpaceIdentity:
     weights: str | None
     dim: int
     details: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def composer(self) -> str | None:
+        """The composition method that the model was trained for."""
+        return self.details.get(COMPOSER)
 
 
 class Embedder(Protocol):
@@ -226,3 +235,10 @@ class Embedder(Protocol):
         Raises ModelError for a model that cannot do that.
         """
         ...
+
+    def raw_images(self, squares: Squares) -> Vectors:
+        """`embed_images` as the model gives them, before they are made unit length. Raises ModelError as `raw_texts`
+        does, if that needs torch and torch is not installed."""
+        ...
+
+    def raw_texts(self, texts: Sequence[str]) -> Vectors: ...

@@ -49,7 +49,7 @@ def put_in_cache(hub: Path, repo: str, name: str, commit: str = "c0ffee", conten
 # ---- the table
 
 
-@pytest.mark.parametrize("alias", [a for a in ALIASES.values() if a.name != "builtin"], ids=lambda a: a.name)
+@pytest.mark.parametrize("alias", [a for a in ALIASES.values() if a.weights], ids=lambda a: a.name)
 def test_alias_is_what_open_clip_knows_under_that_name(alias: registry.Alias) -> None:
     from imgsearch.core.models.loading import open_clip
 
@@ -160,7 +160,11 @@ def test_folder_with_a_model_is_a_model(tmp_path: Path, monkeypatch: pytest.Monk
         (("ViT-B-32", "gone.pt"), ModelError, "no weights file at gone.pt"),
         (("./nowhere",), ModelError, "no model folder at ./nowhere"),
         (("local-dir:",), ModelError, "no model folder at local-dir:"),
-        (("/",), ModelError, "/ is not a model folder: it has no open_clip_config.json"),
+        (
+            ("/",),
+            ModelError,
+            "/ is not a model folder: it has no open_clip_config.json, and no config.json of a CLIP model",
+        ),
     ],
 )
 def test_an_impossible_model_is_an_error(arguments: tuple[str, ...], error: type[Exception], message: str) -> None:
@@ -441,6 +445,29 @@ def test_weights_are_downloaded_into_the_cache(fake_hub: Callable[[Answer], Hub]
     path = hub.cached_weights(HubFiles(ALIASES["lite"].repo))
     assert path and Path(path).read_bytes() == body
     assert seen[-1] == (len(body), len(body))
+
+
+def test_a_clip_model_of_transformers_is_downloaded_with_its_configuration(
+    fake_hub: Callable[[Answer], Hub], a_machine_without_models: Path
+) -> None:
+    config = json.dumps({"model_type": "clip"}).encode()
+    files = {"model.safetensors": b"w", "config.json": config, "preprocessor_config.json": b"{}"}
+    server = fake_hub(serving(files))
+    put_in_cache(a_machine_without_models, "BAAI/BGE-VL-base", "model.safetensors")
+    for name in ("bge-vl-base", "hf-hub:o/r"):
+        said: list[str] = []
+        assert not hub.cached(parse(name))
+        hub.ensure_weights(parse(name), said.append)
+        assert hub.cached(parse(name)) and said[0].endswith(f"from {server.address}")
+        path = hub.cached_weights(hub.hub_files(parse(name)) or HubFiles(""))
+        assert path and sorted(each.name for each in Path(path).parent.iterdir()) == sorted(files)
+
+
+def test_another_model_of_transformers_is_not_downloaded(fake_hub: Callable[[Answer], Hub]) -> None:
+    server = fake_hub(serving({"model.safetensors": b"w", "config.json": b'{"model_type": "siglip"}'}))
+    with pytest.raises(ModelError, match="it has neither an open_clip model nor a CLIP model of transformers"):
+        hub.ensure_weights(parse("hf-hub:o/r"))
+    assert not any(request.startswith(b"GET") and b"safetensors" in request for request in server.requests)
 
 
 def test_research_licence_is_said_when_fetching(fake_hub: Callable[[Answer], Hub]) -> None:

@@ -146,6 +146,7 @@ def _record(alias: Alias) -> dict[str, Any]:
         "usable": can_do_without_torch(alias.spec) or (is_downloaded and has_torch()),
         "recommended": alias.name == RECOMMENDED,
         "needs_extra": alias.needs_extra,
+        "composer": alias.composer,
         "note": alias.note,
     }
 

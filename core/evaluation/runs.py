@@ -103,6 +103,14 @@ class CachingEmbedder:
         with self._timed():
             return self._load().embed_with(text, vector)
 
+    def raw_images(self, squares: Squares) -> Vectors:
+        with self._timed():
+            return self._load().raw_images(squares)
+
+    def raw_texts(self, texts: Sequence[str]) -> Vectors:
+        with self._timed():
+            return self._load().raw_texts(texts)
+
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
         if new:

@@ -102,28 +102,42 @@ class OpenClipEmbedder:
 
         A vector that is not finite becomes a row of NaN, never a wrong unit vector.
         """
+        return self._images(squares, is_raw=False)
+
+    def raw_images(self, squares: Squares) -> Vectors:
+        """As `embed_images`, not normalised."""
+        return self._images(squares, is_raw=True)
+
+    def _images(self, squares: Squares, *, is_raw: bool) -> Vectors:
         if not len(squares):
             return np.empty((0, self.dim), np.float32)
         if squares.dtype != np.uint8 or squares.shape[1:] != (*self.recipe.size, 3):
             raise ValueError(f"not uint8 squares of {self.recipe.size}: {squares.dtype} {squares.shape}")
         self._check_bf16(squares[:BF16_PHOTOS])
-        vectors = self._in_batches(len(squares), lambda part: self._image_features(squares[part]))
+        vectors = self._in_batches(len(squares), lambda part: self._image_features(squares[part]), is_raw=is_raw)
         lost = ~np.isfinite(vectors).all(axis=1)
         if lost.any() and self.precision != "fp32" and not self._precision_is_given:
             self._say(f"{self.precision} overflows with this model; using fp32")
             self.precision = "fp32"
             self._place_towers()
             rest = squares[lost]
-            vectors[lost] = self._in_batches(len(rest), lambda part: self._image_features(rest[part]))
+            vectors[lost] = self._in_batches(len(rest), lambda part: self._image_features(rest[part]), is_raw=is_raw)
         return vectors
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """float32 (n, dim), unit length; each text is cut at `context_length` tokens."""
+        return self._texts(texts, is_raw=False)
+
+    def raw_texts(self, texts: Sequence[str]) -> Vectors:
+        """As `embed_texts`, not normalised."""
+        return self._texts(texts, is_raw=True)
+
+    def _texts(self, texts: Sequence[str], *, is_raw: bool) -> Vectors:
         if not texts:
             return np.empty((0, self.dim), np.float32)
         # A text from a file may contain surrogates, which no tokenizer can encode.
         clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-        return self._in_batches(len(clean), lambda part: self._text_features(clean[part]))
+        return self._in_batches(len(clean), lambda part: self._text_features(clean[part]), is_raw=is_raw)
 
     def embed_with(self, text: str, vector: Vectors) -> Vectors:
         """float32 (dim,), unit length: the text, with `vector` in place of the embedding of its first `$`.
@@ -160,23 +174,23 @@ class OpenClipEmbedder:
         ids = ids[:, : int(last.max()) + 1]  # most texts have a tenth of the tokens that the model could read
         return cast(torch.Tensor, self._causal(ids.to(self._device), last.to(self._device)))
 
-    def _in_batches(self, count: int, features: Callable[[slice], torch.Tensor]) -> Vectors:
+    def _in_batches(self, count: int, features: Callable[[slice], torch.Tensor], *, is_raw: bool = False) -> Vectors:
         done: list[Vectors] = []
         at = 0
         while at < count:
             part = slice(at, min(at + self.batch_size, count))
-            vectors = self._attempt(features, part)
+            vectors = self._attempt(features, part, is_raw=is_raw)
             if vectors is not None:
                 done.append(vectors)
                 at = part.stop
         return np.concatenate(done)
 
-    def _attempt(self, features: Callable[[slice], torch.Tensor], part: slice) -> Vectors | None:
+    def _attempt(self, features: Callable[[slice], torch.Tensor], part: slice, *, is_raw: bool) -> Vectors | None:
         """One batch; None if it failed and was made smaller or moved to the CPU for another attempt."""
         try:
             with torch.inference_mode():
                 rows = features(part).float()
-                vectors = rows / rows.norm(dim=-1, keepdim=True)
+                vectors = rows if is_raw else rows / rows.norm(dim=-1, keepdim=True)
                 vectors[~vectors.isfinite().all(dim=-1)] = torch.nan
                 self._has_worked = True
                 return cast("Vectors", vectors.cpu().numpy())

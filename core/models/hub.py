@@ -25,6 +25,10 @@ from .registry import (
     BUILTIN,
     CONFIG_FILE,
     DIR_PREFIX,
+    HF_CONFIG,
+    HF_PREPROCESSING,
+    HF_VOCABULARY,
+    HF_WEIGHTS,
     HUB_PREFIX,
     HUB_WEIGHTS,
     RECOMMENDED,
@@ -91,15 +95,16 @@ class HubFiles:
     weights: tuple[str, ...] = HUB_WEIGHTS
     """The first of these that the repository has is used."""
     with_config: bool = False
-    """For `hf-hub:` models: also open_clip_config.json and the tokenizer that it names."""
+    """For `hf-hub:` models: also the configuration that belongs to the weights, and the tokenizer that it names."""
     tokenizer_repos: tuple[str, ...] = ()
 
 
 def hub_files(spec: ModelSpec) -> HubFiles | None:
     """For the models of the table and `hf-hub:` names; None for others, which only open_clip knows."""
-    if spec.arch.startswith(HUB_PREFIX):
-        return HubFiles(spec.arch[len(HUB_PREFIX) :], with_config=True)
     alias = spec.alias
+    if spec.arch.startswith(HUB_PREFIX):
+        weights = alias.files if alias else (*HUB_WEIGHTS, HF_WEIGHTS)
+        return HubFiles(spec.arch[len(HUB_PREFIX) :], weights, with_config=True)
     if alias is None or alias.repo is None:
         return None
     tokenizers = (alias.tokenizer_repo,) if alias.tokenizer_repo else ()
@@ -120,9 +125,14 @@ def cached(spec: ModelSpec, files: HubFiles | None = None) -> bool:
 
 def cached_weights(files: HubFiles) -> str | None:
     """The path of the weights in the hub's cache."""
-    if files.with_config and in_hub_cache(files.repo, (CONFIG_FILE,)) is None:
+    path = in_hub_cache(files.repo, files.weights)
+    if path and files.with_config and in_hub_cache(files.repo, (_config_for(path),)) is None:
         return None
-    return in_hub_cache(files.repo, files.weights)
+    return path
+
+
+def _config_for(weights: str) -> str:
+    return HF_CONFIG if os.path.basename(weights) == HF_WEIGHTS else CONFIG_FILE
 
 
 def in_hub_cache(repo: str, names: tuple[str, ...]) -> str | None:
@@ -241,6 +251,8 @@ def _announcement(spec: ModelSpec) -> str:
 
 def _alternative(spec: ModelSpec) -> str:
     copied = ""
+    if spec.alias and spec.arch.startswith(HUB_PREFIX):
+        copied = "; with its files copied by hand: --model FOLDER"
     if spec.weights:
         by_hand = f"--model {spec.arch} --weights FILE --preprocess-from {spec.weights}"
         copied = f"; with weights copied by hand: {by_hand}"
@@ -378,8 +390,14 @@ def _fetch(request: dict[str, Any]) -> None:
     _report(stage="download", bytes=size)
     tokenizers = list(request["tokenizer_repos"])
     if request["with_config"]:
-        config = json_file(hub.hf_hub_download(repo, CONFIG_FILE))
+        config = json_file(hub.hf_hub_download(repo, _config_for(name)))
         tokenizers += tokenizer_repos_of(config.get("model_cfg", {}))
+        if name == HF_WEIGHTS:
+            if config.get("model_type") != "clip":
+                raise RuntimeError(_NOT_CLIP)
+            for optional in (HF_PREPROCESSING, HF_VOCABULARY):
+                with _optional():
+                    hub.hf_hub_download(repo, optional)
     wanted = [*TOKENIZER_FILES, *TOKENIZER_SIDE_FILES]
     for tokenizer in dict.fromkeys(tokenizers):
         hub.snapshot_download(tokenizer, allow_patterns=wanted, max_workers=1)
@@ -389,12 +407,19 @@ def _fetch(request: dict[str, Any]) -> None:
 
 def _first_there(names: list[str], size_of: Callable[[str], int | None]) -> tuple[str, int | None]:
     for name in names[:-1]:
-        try:
+        with _optional():
             return name, size_of(name)
-        except Exception as error:  # only a missing file means that the next name is tried
-            if type(error).__name__ not in _NO_SUCH_FILE:
-                raise
     return names[-1], size_of(names[-1])
+
+
+@contextlib.contextmanager
+def _optional() -> Iterator[None]:
+    """For a file that the repository may lack: any other error is raised."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__name__ not in _NO_SUCH_FILE:
+            raise
 
 
 def _report(**message: Any) -> None:
@@ -418,6 +443,8 @@ def _explain(error: BaseException) -> str:
     for signs, words in _NETWORK_ERRORS:
         if any(sign in messages for sign in signs):
             return words
+    if str(error) == _NOT_CLIP:
+        return _NOT_CLIP
     first_line = (str(chain[-1]).strip() or kind).splitlines()[0]
     return f"{type(chain[-1]).__name__}: {first_line[:200]}"
 
@@ -425,6 +452,7 @@ def _explain(error: BaseException) -> str:
 _NO_SUCH_FILE = ("EntryNotFoundError", "RemoteEntryNotFoundError")
 """By name, because these classes have moved between versions of huggingface_hub."""
 _NOT_A_HUB = "x-repo-commit is missing"
+_NOT_CLIP = "it has neither an open_clip model nor a CLIP model of transformers"
 _NETWORK_ERRORS = (
     (("no space left",), "the disk is full"),
     (("permission denied", "read-only file system"), "its cache folder is not writable"),

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from imgsearch.core.errors import ModelError, UsageError
-from imgsearch.core.types import Recipe, SpaceIdentity
+from imgsearch.core.types import COMPOSER, Recipe, SpaceIdentity
 
-from . import hub, registry
+from . import hf_clip, hub, registry
 from .embedding import OpenClipEmbedder, Precision, choose_device, is_out_of_memory, one_line, silenced
 from .hub import Progress, Say
 from .registry import ModelSpec
@@ -55,7 +55,8 @@ def load(
         raise UsageError(f"no such precision: {precision}", hint="one of auto, fp16, bf16, fp32")
     place = choose_device(device, say)
     source = _find(spec, say, progress, offline)
-    _check_weights(source.checkpoint)
+    if not source.is_hf:  # whose weights are checked while they are read
+        _check_weights(source.checkpoint)
     model = _build(source)
     tokenizer = _tokenizer(source)
     return OpenClipEmbedder(
@@ -86,13 +87,18 @@ class _Source:
     config: dict[str, Any]
     preprocess: dict[str, Any] = field(default_factory=dict)
     quick_gelu: bool = False
+    is_hf: bool = False
+    """Whether it is a CLIPModel of transformers."""
+    composer: str | None = None
+    """The composition method that it was trained for."""
 
 
 def _find(spec: ModelSpec, say: Say, progress: Progress | None, offline: bool) -> _Source:
     if spec.arch == registry.BUILTIN:
         return _in_folder(spec, BUILTIN_DIR)
     if spec.arch.startswith(registry.DIR_PREFIX):
-        return _in_folder(spec, Path(spec.arch.removeprefix(registry.DIR_PREFIX)))
+        folder = spec.arch.removeprefix(registry.DIR_PREFIX)
+        return _hf_clip(spec, folder) if registry.is_hf_clip_dir(folder) else _in_folder(spec, Path(folder))
     if spec.arch.startswith(registry.HUB_PREFIX):
         return _on_hub(spec, say, progress, offline)
     config = open_clip.get_model_config(spec.arch)
@@ -137,12 +143,26 @@ def _on_hub(spec: ModelSpec, say: Say, progress: Progress | None, offline: bool)
     hub.ensure_weights(spec, say, progress=progress, offline=offline)
     files = hub.hub_files(spec)
     checkpoint = hub.cached_weights(files) if files else None
+    if checkpoint and os.path.basename(checkpoint) == registry.HF_WEIGHTS:
+        return _hf_clip(spec, os.path.dirname(checkpoint))
     with silenced():
         config = open_clip.get_model_config(spec.arch)
     if not checkpoint or not isinstance(config, dict) or "vision_cfg" not in config:
         raise ModelError(f"{spec.name} is not an open_clip model", hint=_OTHER_MODEL)
     _need_transformers(spec, config)
     return _Source(spec, spec.arch, checkpoint, config)
+
+
+def _hf_clip(spec: ModelSpec, folder: str) -> _Source:
+    checkpoint = os.path.join(folder, registry.HF_WEIGHTS)
+    if not os.path.isfile(checkpoint):
+        raise ModelError(
+            f"the model in {folder} has no {registry.HF_WEIGHTS}", hint="save it with safe_serialization=True"
+        )
+    config = hf_clip.config_of(folder)
+    preprocess = hf_clip.preprocessing(folder, config["vision_cfg"]["image_size"])
+    composer = spec.alias.composer if spec.alias else hf_clip.composer_of(folder)
+    return _Source(spec, spec.arch, checkpoint, config, preprocess, is_hf=True, composer=composer)
 
 
 def _need_transformers(spec: ModelSpec, config: dict[str, Any]) -> None:
@@ -270,6 +290,11 @@ def _pickled_names(path: str) -> tuple[Sequence[Any], bool]:
 @silenced()
 def _build(source: _Source) -> Any:
     try:
+        if source.is_hf:
+            model = open_clip.CLIP(**source.config)
+            model.load_state_dict(hf_clip.weights(source.checkpoint, source.config))
+            open_clip.model.set_model_preprocess_cfg(model, source.preprocess)
+            return model
         return open_clip.create_model(
             source.name,
             None if ":" in source.name else source.checkpoint,
@@ -277,6 +302,8 @@ def _build(source: _Source) -> Any:
             force_quick_gelu=source.quick_gelu,
             require_pretrained=True,
         )
+    except ModelError:
+        raise
     except Exception as error:  # open_clip, timm and torch raise all kinds of errors on a wrong configuration
         if is_out_of_memory(error):
             raise ModelError(
@@ -290,6 +317,10 @@ def _build(source: _Source) -> Any:
 
 @silenced()
 def _tokenizer(source: _Source) -> Any:
+    if source.is_hf:
+        tokenizer = open_clip.SimpleTokenizer(context_length=source.config["text_cfg"]["context_length"])
+        hf_clip.check_vocabulary(os.path.dirname(source.checkpoint), tokenizer.encoder)
+        return tokenizer
     kwargs: dict[str, Any] = {"local_files_only": True} if hub.tokenizer_repos_of(source.config) else {}
     try:
         return open_clip.get_tokenizer(source.name, **kwargs)
@@ -354,6 +385,7 @@ def _identity(source: _Source, model: Any, tokenizer: Any) -> SpaceIdentity:
             "tokenizer": type(tokenizer).__name__,
             **({"config_sha256": digest_of_config} if digest_of_config else {}),
             **_logit_parameters(model),
+            **({COMPOSER: source.composer} if source.composer else {}),
         },
     )
 

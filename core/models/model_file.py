@@ -25,7 +25,7 @@ from imgsearch.core.late import LateModule
 from imgsearch.core.paths import printable, size
 
 from .registry import BUILTIN, ModelSpec, weights_digest
-from .towers import FORMAT, MANIFEST, TOWERS, Manifest, TextConfig, Towers, TowersError, towers_folder
+from .towers import FORMAT, MANIFEST, RAW_FORMAT, TOWERS, Manifest, TextConfig, Towers, TowersError, towers_folder
 from .towers_cache import publish, temporary_folder
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def _manifest(content: bytes) -> Manifest:
     damaged = ModelError("its manifest is damaged", hint=AGAIN)
     try:
         number = json.loads(content)["format"]
-        if isinstance(number, int) and number != FORMAT:
+        if isinstance(number, int) and number not in (FORMAT, RAW_FORMAT):
             raise (
                 ModelError("made by an older version of imgsearch", hint="export it again with this version")
                 if number < FORMAT
@@ -287,7 +287,11 @@ def _require_working(towers: Towers, name: str) -> None:
             if tower == "text":
                 vectors = towers.embed_texts(["a photo"])
             else:
-                vectors = towers.embed_images(np.zeros((1, *manifest.recipe.size, 3), np.uint8))
+                square = np.zeros((1, *manifest.recipe.size, 3), np.uint8)
+                vectors = towers.embed_images(square)
+                if towers.has_raw(tower):
+                    raw = towers.raw_images(square)
+                    vectors = np.where(np.isclose(raw / np.linalg.norm(raw), vectors, atol=1e-3), vectors, 0)
             if vectors.shape != (1, manifest.dim) or not np.allclose(np.linalg.norm(vectors), 1, atol=1e-3):
                 raise TowersError("its vectors are not what its manifest says", is_damage=True)
     except (TowersError, ValueError) as error:

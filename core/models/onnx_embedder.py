@@ -26,7 +26,7 @@ from imgsearch.core.types import Embedder, Recipe, SpaceIdentity
 
 from .hub import Say
 from .registry import ALIASES, BUILTIN, RECOMMENDED, ModelSpec, json_file, weights_digest, write_cache
-from .towers import Towers, TowersError, libraries, run, runtime, session
+from .towers import Tower, Towers, TowersError, libraries, run, runtime, session
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,6 +121,27 @@ class OnnxEmbedder:
                 self._give_up(error)
         assert self._model
         return self._model.embed_with(text, vector)
+
+    def raw_images(self, squares: Squares) -> Vectors:
+        """As `embed_images`, not normalised. Raises ModelError."""
+        return self._raw("image", lambda model: model.raw_images(squares))
+
+    def raw_texts(self, texts: Sequence[str]) -> Vectors:
+        """As `embed_texts`, not normalised. Raises ModelError."""
+        return self._raw("text", lambda model: model.raw_texts(texts))
+
+    def _raw(self, tower: Tower, embed: Callable[[Towers | Embedder], Vectors]) -> Vectors:
+        if self._model is None and self._towers.has_raw(tower):
+            try:
+                return embed(self._towers)
+            except TowersError as error:
+                self._give_up(error)
+        return embed(self._model or self._exact)
+
+    @cached_property
+    def _exact(self) -> Embedder:
+        """The model itself, for what its towers do not give."""
+        return self._whole()
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:

@@ -21,8 +21,10 @@ from .embedding import CausalText, OpenClipEmbedder, is_causal, one_line, silenc
 from .phrases import neutral_phrases
 from .registry import weights_digest
 from .towers import (
+    FORMAT,
     MANIFEST,
     MERGES,
+    RAW_FORMAT,
     TOWERS,
     Activation,
     Manifest,
@@ -146,6 +148,7 @@ def with_manifest(
         files={name: os.path.getsize(os.path.join(folder, name)) for name in names},
         made_with=libraries(),
         model=embedder.model_spec,
+        format=RAW_FORMAT if gives_raw(embedder) else FORMAT,
         details=embedder.identity.details,
         sha256={name: weights_digest(os.path.join(folder, name)) for name in names},
     )
@@ -153,6 +156,11 @@ def with_manifest(
 
 
 # The towers
+
+
+def gives_raw(embedder: OpenClipEmbedder) -> bool:
+    """Whether queries of the model need its vectors before they are made unit length."""
+    return embedder.identity.composer is not None
 
 
 def plain_text(model: Any) -> tuple[TextConfig, dict[str, torch.Tensor]] | None:
@@ -200,12 +208,14 @@ class _Image(torch.nn.Module):
     def __init__(self, model: Any, embedder: OpenClipEmbedder) -> None:
         super().__init__()
         self.model = model
+        self.gives_raw = gives_raw(embedder)
         self.mean = torch.tensor(embedder.recipe.mean).view(1, 3, 1, 1)
         self.std = torch.tensor(embedder.recipe.std).view(1, 3, 1, 1)
 
-    def forward(self, squares: torch.Tensor) -> torch.Tensor:
+    def forward(self, squares: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         pixels = squares.permute(0, 3, 1, 2).to(torch.float32).div(255)
-        return _unit(self.model.encode_image(pixels.sub(self.mean).div(self.std)))
+        raw = self.model.encode_image(pixels.sub(self.mean).div(self.std))
+        return (_unit(raw), raw) if self.gives_raw else _unit(raw)
 
 
 def _unit(x: torch.Tensor) -> torch.Tensor:
@@ -220,13 +230,15 @@ class Traceable:
     module: torch.nn.Module
     inputs: dict[str, torch.Tensor]
     axes: dict[str, dict[int, str]]
+    outputs: tuple[str, ...] = ("vectors",)
 
 
 def tower_of(model: Any, embedder: OpenClipEmbedder, name: Tower) -> Traceable:
     """One of a model's towers, ready for tracing."""
     if name == "image":
         square = torch.zeros(1, *embedder.recipe.size, 3, dtype=torch.uint8)
-        return Traceable(_Image(model, embedder), {"squares": square}, {})
+        outputs = ("vectors", "raw") if gives_raw(embedder) else ("vectors",)
+        return Traceable(_Image(model, embedder), {"squares": square}, {}, outputs)
     ids = torch.zeros(2, embedder.context_length, dtype=torch.long)
     return Traceable(_Text(model), {"ids": ids}, {"ids": {0: "texts"}})
 
@@ -248,7 +260,7 @@ def trace(tower: Traceable, path: str, *, keep_weights: bool = False) -> None:
             tuple(tower.inputs.values()),
             path,
             input_names=list(tower.inputs),
-            output_names=["vectors"],
+            output_names=list(tower.outputs),
             dynamic_axes=tower.axes,
             opset_version=OPSET,
             do_constant_folding=not keep_weights,

@@ -43,6 +43,8 @@ TOWERS: tuple[Tower, ...] = ("text", "image")
 
 FORMAT = 2
 """Files with another format number are made again."""
+RAW_FORMAT = 3
+"""The image tower has a second output: its vectors before they are made unit length. For models that need them."""
 SHIPPED = os.path.join(os.path.dirname(__file__), "builtin_model")
 """The towers of the built-in model, made by bench/export_builtin.py."""
 MANIFEST = "light.json"
@@ -108,7 +110,7 @@ class Manifest:
     @classmethod
     def from_json(cls, text: str) -> Manifest:
         record = json.loads(text)
-        if record["format"] != FORMAT:
+        if record["format"] not in (FORMAT, RAW_FORMAT):
             raise ValueError(f"format {record['format']}")
         if not all(os.path.basename(name) == name for name in [*record["files"], *record["lacking"]]):
             raise ValueError("a name with a folder")
@@ -197,6 +199,11 @@ class Towers:
     def has(self, tower: Tower) -> bool:
         return tower not in self.manifest.lacking
 
+    def has_raw(self, tower: Tower) -> bool:
+        """Whether the tower gives its vectors before they are made unit length, too."""
+        gives = self.manifest.text is not None if tower == "text" else self.manifest.format == RAW_FORMAT
+        return gives and self.has(tower) and not self._translate_to
+
     def needs_runtime(self, tower: Tower) -> bool:
         """Whether ONNX Runtime runs the tower."""
         return tower == "image" or self.manifest.text is None
@@ -244,6 +251,15 @@ class Towers:
         """uint8 (n, height, width, 3) at the recipe's size -> float32 (n, dim), unit length. Raises TowersError."""
         vectors = [self._run("image", squares=square[None]) for square in squares]
         return self.translated(np.concatenate(vectors), "image") if vectors else np.empty((0, self.dim), np.float32)
+
+    def raw_texts(self, texts: Sequence[str]) -> Vectors:
+        """As `embed_texts`, not normalised, if `has_raw`. Raises TowersError."""
+        return self._raw_text_vectors([self._tokens(text) for text in texts])
+
+    def raw_images(self, squares: Squares) -> Vectors:
+        """As `embed_images`, not normalised, if `has_raw`. Raises TowersError."""
+        vectors = [self._run("image", output=1, squares=square[None]) for square in squares]
+        return np.concatenate(vectors) if vectors else np.empty((0, self.dim), np.float32)
 
     def translated(self, vectors: Vectors, tower: Tower) -> Vectors:
         """In the space of an earlier version of the model, if the index was made with that."""
@@ -293,10 +309,15 @@ class Towers:
             os.rmdir(self.path)
 
     def _text_vectors(self, token_lists: Sequence[list[int]]) -> Vectors:
+        vectors = self._raw_text_vectors(token_lists)
+        with np.errstate(all="ignore"):
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return self._finite(vectors)
+
+    def _raw_text_vectors(self, token_lists: Sequence[list[int]]) -> Vectors:
         tower = self.load("text")
         with _damage(), np.errstate(all="ignore"):
-            vectors = tower([self._to_the_end(tokens) for tokens in token_lists])
-            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+            vectors: Vectors = tower([self._to_the_end(tokens) for tokens in token_lists])
         return self._finite(vectors)
 
     def _tokens(self, text: str) -> list[int]:
@@ -321,8 +342,8 @@ class Towers:
         clean: Any = self.manifest.clean
         return Tokenizer(merges, context_length=self.manifest.context_length, clean=clean)
 
-    def _run(self, tower: Tower, **inputs: Any) -> Vectors:
-        return self._finite(run(self.load(tower), **inputs))
+    def _run(self, tower: Tower, *, output: int = 0, **inputs: Any) -> Vectors:
+        return self._finite(run(self.load(tower), output=output, **inputs))
 
     @staticmethod
     def _finite(vectors: Vectors) -> Vectors:
@@ -371,14 +392,13 @@ def runtime() -> Any:
     return onnxruntime
 
 
-def run(loaded: Any, **inputs: Any) -> Vectors:
-    """The vectors that a session gives. Raises TowersError."""
+def run(loaded: Any, *, output: int = 0, **inputs: Any) -> Vectors:
+    """The vectors that a session gives; output 1: before they are made unit length. Raises TowersError."""
     try:
-        (vectors,) = loaded.run(None, inputs)
+        vectors: Vectors = loaded.run(None, inputs)[output]
     except Exception as error:  # onnxruntime's exceptions have no common base class
         raise _towers_error(error) from error
-    found: Vectors = vectors
-    return found
+    return vectors
 
 
 def session(path: str, *, optimised: str | None = None, for_many: bool = False) -> Any:
@@ -473,8 +493,14 @@ class QueryEmbedder:
     def embed_with(self, text: str, vector: Vectors) -> Vectors:
         return self._run("text", lambda model: model.embed_with(text, vector))
 
-    def _run(self, tower: Tower, embed: Callable[[Towers | Embedder], Vectors]) -> Vectors:
-        if self._towers and self._towers.has(tower):
+    def raw_images(self, squares: Squares) -> Vectors:
+        return self._run("image", lambda model: model.raw_images(squares), is_raw=True)
+
+    def raw_texts(self, texts: Sequence[str]) -> Vectors:
+        return self._run("text", lambda model: model.raw_texts(texts), is_raw=True)
+
+    def _run(self, tower: Tower, embed: Callable[[Towers | Embedder], Vectors], *, is_raw: bool = False) -> Vectors:
+        if self._towers and (self._towers.has_raw(tower) if is_raw else self._towers.has(tower)):
             try:
                 return embed(self._towers)
             except TowersError as error:

@@ -166,6 +166,12 @@ class _CachingEmbedder:
     def embed_with(self, text: str, vector: Vectors) -> Vectors:
         return self.behind.embed_with(text, vector)
 
+    def raw_images(self, squares: Squares) -> Vectors:
+        return self.behind.raw_images(squares)
+
+    def raw_texts(self, texts: Sequence[str]) -> Vectors:
+        return self.behind.raw_texts(texts)
+
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         key = tuple(texts)
         if key not in self._vectors:
