@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from imgsearch.core.search.choices import CHANGE_METHOD, DEFAULT_METHOD, LEARNED, LEARNED_DEFAULT, METHODS
+from imgsearch.core.search.choices import CHANGE_METHOD, DEFAULT_METHOD, LEARNED, LEARNED_DEFAULT, METHODS, RAW_SUM
 
 QUERY, FILTERS, RANKING, OUTPUT, RUNNING = GROUPS = ("Query", "Filters", "Ranking", "Output", "Running")
 
@@ -240,7 +240,8 @@ COMPOSE = Option(
     "compose",
     "--compose",
     f"How to combine a picture and words: {', '.join(METHODS)}. FILE: weights of your own for {', '.join(LEARNED)}. "
-    f"Default: {LEARNED_DEFAULT} with the built-in model, else {DEFAULT_METHOD}; {CHANGE_METHOD} with --from.",
+    f"Default: {LEARNED_DEFAULT} with the built-in model, {RAW_SUM} with BGE-VL, else {DEFAULT_METHOD}; "
+    f"{CHANGE_METHOD} with --from.",
     metavar="METHOD[:FILE]",
     choices=METHODS,
     pattern=rf"(?s:({'|'.join(LEARNED)}):.+)",

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from imgsearch.core.errors import UsageError
 from imgsearch.core.search import composition
+from imgsearch.core.search.choices import RAW_SUM
 from imgsearch.core.search.composition import METHODS, Context, Spread
 from imgsearch.core.search.grammar import Query
 from imgsearch.core.search.options import SearchOptions
@@ -22,7 +23,8 @@ from chosen import index_of, random_units, unit
 LOWS = {"low_image": -0.2, "low_text": -0.1}
 seeds = st.integers(0, 2**32 - 1)
 weights = st.floats(0.01, 0.99)
-every_method = pytest.mark.parametrize("name", METHODS)
+# `raw-sum` reads the picture's file, which has no pixels here: tests/test_raw_sum.py.
+every_method = pytest.mark.parametrize("name", [name for name in METHODS if name != RAW_SUM])
 
 
 def cosine(a, b) -> float:
@@ -231,7 +233,7 @@ def test_and_is_the_product_of_centred_scores_computed_from_the_rows(album, w):
     )
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if not METHODS[name].needs_scan])
+@pytest.mark.parametrize("name", [name for name in METHODS if not METHODS[name].needs_scan and name != RAW_SUM])
 def test_the_graph_s_shortlist_gives_the_scores_of_a_scan(album, name):
     pytest.importorskip("hnswlib")
     assert album.searcher.store.update_graphs(album.searcher.view.space)
@@ -252,7 +254,7 @@ def test_an_unknown_method_is_refused_with_those_there_are():
         composition.method_named("sum")
     assert refused.value.hint == (
         "one of: restyle, scaled, and, lerp, slerp, add, product, weicom, basic, basic-style, pdv, gated, "
-        "pic2word, searle, lincir"
+        "pic2word, searle, lincir, raw-sum"
     )
 
 

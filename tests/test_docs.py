@@ -57,12 +57,13 @@ def test_every_option_that_the_pages_show_exists(imgsearch):
 
 
 def test_every_composition_method_is_documented_and_named_in_the_help(imgsearch):
-    document = "".join((TOP / "docs" / name).read_text() for name in ("composition.md", "pseudo-words.md"))
+    document = "".join((TOP / "docs" / name).read_text() for name in ("composition.md", "pseudo-words.md", "models.md"))
     text = " ".join(imgsearch("query", "--help").out.decode().split())
     for method in composition.METHODS:
         assert f"`{method}`" in document
         assert method in text.split("--compose METHOD")[1].split("--weight")[0]
-    assert f"Default: restyle with the built-in model, else {choices.DEFAULT_METHOD}; pdv with --from." in text
+    default = f"restyle with the built-in model, raw-sum with BGE-VL, else {choices.DEFAULT_METHOD}; pdv with --from."
+    assert f"Default: {default}" in text
 
 
 def test_help_begins_with_what_a_command_does_and_ends_with_an_example(imgsearch):

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, cast
 from imgsearch.core.errors import ModelError, UsageError
 from imgsearch.core.light_dataclass import dataclass
 from imgsearch.core.paths import printable
-from imgsearch.core.search.choices import DEFAULT_METHOD, LEARNED, LEARNED_DEFAULT, PUBLISHED, LearnedName, MethodName
+from imgsearch.core.search.choices import (
+    DEFAULT_METHOD,
+    LEARNED,
+    LEARNED_DEFAULT,
+    PUBLISHED,
+    RAW_SUM,
+    LearnedName,
+    MethodName,
+)
 from imgsearch.core.search.composition import METHODS, Method, file_named, method_named
 
 if TYPE_CHECKING:
@@ -41,10 +49,12 @@ PACS_MAP: dict[MethodName, float] = {
 
 
 def composer_for(asked: str | None, identity: SpaceIdentity) -> Composer | None:
-    """The weights for --compose (`Composers` of the search package). Raises UsageError, ModelError."""
+    """The composer for --compose (`Composers` of the search package). Raises UsageError, ModelError."""
     if asked is None:
         return _default(identity)
     method = method_named(asked)
+    if method.name == RAW_SUM:
+        return _raw_sum()
     if not method.is_learned:
         return None
     path = file_named(asked)
@@ -75,7 +85,7 @@ def listed(identity: SpaceIdentity) -> Iterator[Listed]:
     """All methods, those that fit the model first."""
     found = []
     is_builtin = False
-    default: MethodName = DEFAULT_METHOD
+    default = RAW_SUM if identity.composer == RAW_SUM else DEFAULT_METHOD
     for method in METHODS.values():
         file, reason = None, ""
         if method.name in SHIPPED_FOR:
@@ -95,6 +105,8 @@ def listed(identity: SpaceIdentity) -> Iterator[Listed]:
 
 
 def _default(identity: SpaceIdentity) -> Composer | None:
+    if identity.composer == RAW_SUM:
+        return _raw_sum()
     path = _shipped(LEARNED_DEFAULT)
     try:
         if _model_of(path) != identity.fingerprint:  # most models have none, and need not read them
@@ -103,6 +115,12 @@ def _default(identity: SpaceIdentity) -> Composer | None:
     except ModelError as error:
         raise ModelError(str(error), hint=f"install imgsearch again, or use --compose {DEFAULT_METHOD}") from error
     return None if _unfit(file, LEARNED_DEFAULT, identity) or not file.is_default else composer
+
+
+def _raw_sum() -> Composer:
+    from .raw_sum import RawSum
+
+    return RawSum()
 
 
 def _shipped(name: str) -> str:

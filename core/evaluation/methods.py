@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from imgsearch.core.compose.composers import composer_for
 from imgsearch.core.errors import ModelError, UsageError
+from imgsearch.core.search.choices import RAW_SUM
 from imgsearch.core.search.composition import METHODS, method_named
 
 from .results import Header, Run, interval_record
@@ -77,13 +78,16 @@ def names_in(asked: str) -> tuple[str, ...] | None:
 
 
 def ways_for(asked: str, identity: SpaceIdentity) -> list[Way]:
-    """Raises UsageError and ModelError for a method of a list that does not fit the model. `all` leaves it out."""
+    """Raises UsageError and ModelError for a method of a list that does not fit the model. `all` leaves it out, and
+    `raw-sum` where it is not what the model was trained for: it embeds each picture again, which may need torch."""
     if names := names_in(asked):
         return [_way(name, identity) for name in names]
     ways = []
     for name, method in METHODS.items():
+        if method.needs_origin or (name == RAW_SUM and identity.composer != RAW_SUM):
+            continue
         with contextlib.suppress(UsageError, ModelError):
-            ways += [] if method.needs_origin else [_way(name, identity)]
+            ways.append(_way(name, identity))
     return ways
 
 

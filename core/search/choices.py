@@ -25,6 +25,7 @@ MethodName = Literal[
     "pic2word",
     "searle",
     "lincir",
+    "raw-sum",
 ]
 PseudoWordName = Literal["pic2word", "searle", "lincir"]
 LearnedName = Literal["restyle", "gated", PseudoWordName]
@@ -40,5 +41,7 @@ LEARNED_DEFAULT: LearnedName = "restyle"
 # The default for any other model, and for changes that `restyle` is not for. Finds more than the words alone with a
 # paired interval, with one weight for different models: docs/composition-figures.md.
 DEFAULT_METHOD: MethodName = "scaled"
+# The one for vectors of any length, which is the default of models that were trained for it.
+RAW_SUM: MethodName = "raw-sum"
 # The one that starts from a text: `--from` selects it, and it needs `--from`.
 CHANGE_METHOD: MethodName = "pdv"

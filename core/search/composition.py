@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
 from imgsearch.core.errors import UsageError
 from imgsearch.core.late import LateModule
 from imgsearch.core.light_dataclass import dataclass
 
-from .choices import LEARNED, MethodName
+from .choices import LEARNED, RAW_SUM, MethodName
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,6 +98,14 @@ class Method:
         """Needs a composer, which has its weights."""
         return self.name in LEARNED
 
+    @property
+    def needs_composer(self) -> bool:
+        return self.is_learned or self.name == RAW_SUM
+
+
+def _no_picture() -> NoReturn:
+    raise AssertionError("no composer that needs the picture itself is used here")
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -112,10 +120,13 @@ class Change:
     """Of the words, between 0 and 1."""
     embedder: Callable[[], Embedder]
     """The model, for a composer that embeds more than these."""
+    raw_picture: Callable[[], Vectors] = _no_picture
+    """Embeds the pictures again, for a composer that needs lengths: their mean as the model gives them."""
 
 
 class Composer(Protocol):
-    """The weights of a learned method, for the vectors of one model. Those there are: `core/compose`."""
+    """What makes the query's vectors for a method that needs more than two scores, such as weights for one model. Those
+    there are: `core/compose`."""
 
     @property
     def name(self) -> MethodName: ...
@@ -137,13 +148,13 @@ class Composer(Protocol):
 
 Composers = Callable[[str | None, "SpaceIdentity"], Composer | None]
 """The composer that a query asks for with --compose (None: the default) in the space of a model. None if its method
-needs no weights. Raises UsageError and ModelError for weights that cannot be used."""
+needs none. Raises UsageError and ModelError for weights that cannot be used."""
 
 
 def no_composers(asked: str | None, identity: SpaceIdentity) -> None:
     """Where only the methods are offered that need no weights."""
-    if asked is not None and method_named(asked).is_learned:
-        raise UsageError(f"--compose {asked}: there are no weights here", hint=f"one of: {', '.join(METHODS)}")
+    if asked is not None and method_named(asked).needs_composer:
+        raise UsageError(f"--compose {asked} cannot be used here", hint=f"one of: {', '.join(METHODS)}")
 
 
 def lerp(s_v: Scores, s_t: Scores, w: float, context: Context) -> Scores:
@@ -269,6 +280,7 @@ METHODS: dict[MethodName, Method] = {
         Method("pic2word", 0.5, "the picture as a word: the text `a photo of $, WORDS`", lerp),
         Method("searle", 0.5, "the picture as a word: the text `a photo of $ that WORDS`", lerp),
         Method("lincir", 0.5, "the picture as a word, learned from texts alone: `a photo of $ that WORDS`", lerp),
+        Method("raw-sum", 0.5, "the sum of the vectors as the model gives them: what BGE-VL was trained for", lerp),
     )
 }
 

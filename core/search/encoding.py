@@ -68,7 +68,8 @@ class QueryEncoder:
         self._basis: tuple[Vectors, Vectors] | None = None
         """The mean of the subject words' vectors, and BASIC's projection."""
         self._outside: OrderedDict[bytes, Vectors] = OrderedDict()
-        """The last vectors of pictures outside the index, by the hash of their bytes."""
+        """The last vectors of pictures outside the index, by the hash of their bytes, and those that are not
+        normalised, by `raw` and the hash."""
 
     def embed_texts(
         self, queries: Sequence[Query], options: SearchOptions, identity: SpaceIdentity
@@ -162,7 +163,14 @@ class QueryEncoder:
         if composer is not None:
             if query.text is not None:  # the weights of a sum say what counts
                 own = composer.default_weight if options.weight is None else weight
-                change = Change(reference, encoding.text(query.text), query.text, own, self._embedder)
+                change = Change(
+                    reference,
+                    encoding.text(query.text),
+                    query.text,
+                    own,
+                    self._embedder,
+                    lambda: encoding.raw_reference(query.images),
+                )
                 learned = composer.directions(change)
             method, declined = (METHODS[composer.name], "") if learned else (METHODS[DEFAULT_METHOD], composer.name)
             if options.weight is None:
@@ -305,6 +313,13 @@ class _Encoding:
         vector = _direction(mean, "the pictures cancel each other out")
         return Reference(vector, vectors, frozenset(contents), frozenset(paths))
 
+    def raw_reference(self, images: Sequence[str]) -> Vectors:
+        """The mean of the pictures as the model gives them. The index has no lengths: the files are embedded again."""
+        return np.asarray(np.mean([self._raw_picture(path) for path in images], axis=0), np.float32)
+
+    def _raw_picture(self, path: str) -> Vectors:
+        return self._cached_vector(b"raw" + _hash_of(path), lambda: self._embedded(path, is_raw=True))
+
     def _picture(self, path: str) -> tuple[Vectors, bytes, str]:
         """The vector, the content hash and the path in the index. The vector is the stored one if a file with these
         bytes is indexed."""
@@ -318,7 +333,9 @@ class _Encoding:
         content_hash = _hash_of(path)
         vector = self._stored(content_hash)
         known_path = path if place is None else place.path
-        return (self._cached_vector(path, content_hash) if vector is None else vector), content_hash, known_path
+        if vector is None:
+            vector = self._cached_vector(content_hash, lambda: self._embedded(path))
+        return vector, content_hash, known_path
 
     def _stored(self, content_hash: bytes) -> Vectors | None:
         catalog, space_id = self._store.catalog, self._view.space.id
@@ -331,17 +348,17 @@ class _Encoding:
         self._store.verify_checksums(self._view, slots)
         return _mean(self._view.rows[slots])
 
-    def _cached_vector(self, path: str, content_hash: bytes) -> Vectors:
-        if content_hash not in self._outside:
-            vector, content_hash = self._embedded(path)
-            self._outside[content_hash] = vector
-        self._outside.move_to_end(content_hash)
+    def _cached_vector(self, key: bytes, embedded: Callable[[], tuple[Vectors, bytes]]) -> Vectors:
+        if key not in self._outside:
+            vector, key = embedded()
+            self._outside[key] = vector
+        self._outside.move_to_end(key)
         while len(self._outside) > MAX_OUTSIDE:
             self._outside.popitem(last=False)
-        return self._outside[content_hash]
+        return self._outside[key]
 
-    def _embedded(self, path: str) -> tuple[Vectors, bytes]:
-        """The vector, and the hash of the bytes that were decoded: the file may have changed."""
+    def _embedded(self, path: str, *, is_raw: bool = False) -> tuple[Vectors, bytes]:
+        """The vector, and the key of the bytes that were decoded: the file may have changed."""
         from imgsearch.core.photos.decode_pool import DecodePool
         from imgsearch.core.photos.preprocess import draft_side  # imports Pillow
 
@@ -356,10 +373,11 @@ class _Encoding:
             raise QueryError(f"{printable(path)}: {skipped.reason}", hint="use another picture") from skipped
         assert read.squares is not None
         is_video = read.facts.duration_seconds is not None
-        vector = _mean(embedder.embed_images(read.squares if is_video else read.squares[:1]))
+        squares = read.squares if is_video else read.squares[:1]
+        vector = embedder.raw_images(squares).mean(axis=0) if is_raw else _mean(embedder.embed_images(squares))
         if not np.isfinite(vector).all():
             raise QueryError(f"{printable(path)}: the model returned no valid vector", hint="use another picture")
-        return vector, read.content_hash
+        return vector, b"raw" + read.content_hash if is_raw else read.content_hash
 
 
 def corrects_hubness(store: Store, space: Space) -> bool:

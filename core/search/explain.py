@@ -157,7 +157,8 @@ class Explanation:
         lines += [f"  filter: {phrase['words']} ({phrase['read_as']})" for phrase in r.get("phrases", ())]
         if r["method"] == LISTED:
             return [*lines, "plan: nothing to rank by; the photos that match the filters, by time"]
-        declined = f" ({r['declined']} is only for words that name a style)" if r["declined"] else ""
+        why = "only for words that name a style" if r["declined"] == "restyle" else "not for a weighted sum"
+        declined = f" ({r['declined']} is {why})" if r["declined"] else ""
         lines.append(f"method: {r['method']}{declined}")
         plan = r["plan"]
         for modality, scored in plan["scored"].items():
