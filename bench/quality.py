@@ -530,7 +530,7 @@ def print_toys(searcher: Searcher, folder: str, captions: Sequence[dict]) -> Non
     rows = [
         (name, SearchOptions(method=name))
         for name, each in METHODS.items()
-        if not (each.is_projected or each.is_learned)
+        if not (each.is_projected or each.needs_composer)
     ]
     rows += [("words only", SearchOptions(weight=1.0)), ("picture only", SearchOptions(weight=0.0))]
     for name, options in rows:

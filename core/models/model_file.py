@@ -289,9 +289,9 @@ def _require_working(towers: Towers, name: str) -> None:
             else:
                 square = np.zeros((1, *manifest.recipe.size, 3), np.uint8)
                 vectors = towers.embed_images(square)
-                if towers.has_raw(tower):
+                if towers.has_raw(tower):  # the vectors below are these, at unit length
                     raw = towers.raw_images(square)
-                    vectors = np.where(np.isclose(raw / np.linalg.norm(raw), vectors, atol=1e-3), vectors, 0)
+                    vectors = vectors if np.allclose(raw / np.linalg.norm(raw), vectors, atol=1e-3) else raw[:0]
             if vectors.shape != (1, manifest.dim) or not np.allclose(np.linalg.norm(vectors), 1, atol=1e-3):
                 raise TowersError("its vectors are not what its manifest says", is_damage=True)
     except (TowersError, ValueError) as error:
