@@ -108,6 +108,11 @@ def phi_tensors(dim: int, hidden: int = 20, width: int = 12, *, norm: float | No
     return tensors | ({"feature_norm": np.float32([norm])} if norm else {})
 
 
+def gate_tensors(dim: int) -> dict:
+    """Weights of `gated`, by chance: one number for each dimension."""
+    return {"gate.weights": random_units(56, dim, 2 * dim), "gate.bias": random_units(57, dim)}
+
+
 def composer_of(path, tensors: dict, **said: str) -> str:
     """A file with these weights, for the model that `Words` is."""
     dim = len(tensors["gate.weights"]) if "gate.weights" in tensors else tensors["layers.0.weight"].shape[1]
@@ -152,8 +157,7 @@ def index_of(tmp_path, contents: list[bytes], rows, words, phrases, carried=(), 
         store.save_slots(space)
         dim = embedder.identity.dim
         weights = {"restyle": composer_of(tmp_path / "restyle", composer_tensors(dim, bias=2))}
-        gate = {"gate.weights": random_units(56, dim, 2 * dim), "gate.bias": random_units(57, dim)}
-        weights["gated"] = composer_of(tmp_path / "gated", gate, method="gated", dim=str(dim))
+        weights["gated"] = composer_of(tmp_path / "gated", gate_tensors(dim), method="gated", dim=str(dim))
         for method in PUBLISHED:
             weights[method] = composer_of(tmp_path / method, phi_tensors(dim), method=method)
         asked_for = {method: f"{method}:{path}" for method, path in weights.items()}

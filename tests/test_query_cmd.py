@@ -203,8 +203,8 @@ def test_explain_says_on_stderr_how_a_query_was_read(indexed, photos):
     for part in (
         f"read as: --text red --image {photos}/lemon.jpg --not carton",
         "words cleaned up: 'make it red'",
-        "words: red, weight 0.7",
-        f"picture: {photos}/lemon.jpg, weight 0.3",
+        "words: red, weight 0.55",
+        f"picture: {photos}/lemon.jpg, weight 0.45",
         "not: carton",
         "method: scaled",
         "plan: every vector scanned",

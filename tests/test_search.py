@@ -29,7 +29,7 @@ from imgsearch.core.store.records import NewPhoto
 from imgsearch.core.store.store import Batch, Store
 from imgsearch.core.types import Facts, Photo, SpaceIdentity
 
-from chosen import composer_of, phi_tensors
+from chosen import composer_of, gate_tensors, phi_tensors
 from conftest import ALBUM
 
 
@@ -62,6 +62,8 @@ def searcher(library, model, tmp_path):
         method: f"{method}:{composer_of(tmp_path / method, tensors, method=method, model=fingerprint)}"
         for method in choices.PUBLISHED
     }
+    gate = composer_of(tmp_path / "gated", gate_tensors(dim), method="gated", model=fingerprint, dim=str(dim))
+    own["gated"] = f"gated:{gate}"
     with Store.open(str(library / "index")) as store:
         yield Searcher(
             store, lambda: model, composers=lambda asked, identity: composer_for(own.get(asked, asked), identity)

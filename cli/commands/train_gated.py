@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from imgsearch.cli.output import render
 
 if TYPE_CHECKING:
     from imgsearch.core.evaluation.trained_gate import Figures, Trained
-    from imgsearch.core.store.store import Store, View
-    from imgsearch.core.types import Vectors
 
 
 def gated(
@@ -48,7 +46,7 @@ def gated(
     from imgsearch.core.errors import UsageError
     from imgsearch.core.evaluation import loaders
     from imgsearch.core.evaluation.runs import CachingEmbedder
-    from imgsearch.core.evaluation.trained_gate import train
+    from imgsearch.core.evaluation.trained_gate import captioned, train
     from imgsearch.core.paths import path_fields, printable
     from imgsearch.core.writing import replacing
 
@@ -65,7 +63,7 @@ def gated(
     with open_store(index) as store, Line(is_wanted=not quiet) as line:
         space = store.space_to_search()
         view = store.view(space)
-        pictures, texts = _captioned(store, view, known.captions, known.aliases)
+        pictures, texts = captioned(store, view, known)
         load = choice.embedder(space)
         caching = CachingEmbedder(lambda: load()[0])
         line.draw(f"embedding what tells {len(texts):,} photos apart")
@@ -86,31 +84,6 @@ def gated(
     if not as_json:
         render.say(_summary(trained, len(texts), left_out, printable(target)))
     return 0
-
-
-def _captioned(
-    store: Store, view: View, captions: Mapping[str, Sequence[str]], aliases: Mapping[str, Sequence[str]]
-) -> tuple[Vectors, list[Sequence[str]]]:
-    """The vectors of the photos that have captions, and their captions. Raises UsageError if there are none."""
-    import numpy as np
-
-    from imgsearch.core.errors import UsageError
-    from imgsearch.core.evaluation.gallery import PhotoNames
-
-    names = PhotoNames.of(store, view, None)
-    slots, texts = [], []
-    for name, some in captions.items():
-        found = filter(None, (names.path_of(each) for each in aliases.get(name, (name,))))
-        path = next(found, None)
-        if path is not None:
-            slots.append(names.places[path].main_slot)
-            texts.append(some)
-    if not slots:
-        raise UsageError(
-            "none of the captions is of a photo in the index", hint="index the photos first: imgsearch index FOLDER"
-        )
-    store.verify_checksums(view, slots)
-    return np.array(view.rows[slots]), texts
 
 
 def _record(trained: Trained, photos: int, left_out: int) -> dict[str, object]:

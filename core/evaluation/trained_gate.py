@@ -14,6 +14,7 @@ from imgsearch.core.compose.train_gated import SAME, Gate, Triplets, fit, recipr
 from imgsearch.core.errors import UsageError
 from imgsearch.core.search.composition import METHODS
 
+from .gallery import PhotoNames
 from .metrics import Interval, paired_bootstrap
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
     from imgsearch.core.compose.train_restyle import Embed
     from imgsearch.core.search.choices import LearnedName
+    from imgsearch.core.store.store import Store, View
     from imgsearch.core.types import SpaceIdentity, Vectors
+
+    from .loaders import Benchmark
 
 METHOD: LearnedName = "gated"
 BASELINE = "lerp"
@@ -64,6 +68,25 @@ class Trained:
     def wins(self) -> bool:
         """Whether `gated` is better than `lerp` at its best weight."""
         return self.by_method[METHOD].minus_lerp.low > 0
+
+
+def captioned(store: Store, view: View, benchmark: Benchmark) -> tuple[Vectors, list[tuple[str, ...]]]:
+    """The vectors of the photos that have captions, float32 (photos, dim), and their captions. Raises UsageError if
+    there are none."""
+    names = PhotoNames.of(store, view, None)
+    slots, texts = [], []
+    for name, some in benchmark.captions.items():
+        found = filter(None, (names.path_of(each) for each in benchmark.aliases.get(name, (name,))))
+        path = next(found, None)
+        if path is not None:
+            slots.append(names.places[path].main_slot)
+            texts.append(some)
+    if not slots:
+        raise UsageError(
+            "none of the captions is of a photo in the index", hint="index the photos first: imgsearch index FOLDER"
+        )
+    store.verify_checksums(view, slots)
+    return np.array(view.rows[slots]), texts
 
 
 def train(
