@@ -27,20 +27,23 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import numpy as np
 
 from imgsearch.core.compose.caption_triplets import triplets as triplets_of
-from imgsearch.core.compose.composers import composer_for
+from imgsearch.core.compose.composers import SHIPPED_FOR, composer_for
 from imgsearch.core.evaluation import metrics
 from imgsearch.core.indexing import indexer
 from imgsearch.core.models import loading, registry
 from imgsearch.core.models.phrases import neutral_phrases
 from imgsearch.core.photos.decode_pool import DecodePool
+from imgsearch.core.search import composition
 from imgsearch.core.search.choices import DEFAULT_METHOD, LEARNED_DEFAULT
-from imgsearch.core.search.composition import METHODS, method_named
+from imgsearch.core.search.composition import method_named
 from imgsearch.core.search.grammar import Query
 from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.search.searcher import Searcher
 from imgsearch.core.store.store import Store
 from imgsearch.core.types import Embedder, Photo, Recipe, SpaceIdentity
 
+# Those that need no weights, or have them.
+METHODS = {name: method for name, method in composition.METHODS.items() if not method.is_learned or name in SHIPPED_FOR}
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SEED = 0
 # What a composed query has to beat: its words alone, its picture alone, and their plain sum.

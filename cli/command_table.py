@@ -404,6 +404,30 @@ _TRAIN_GATED = Command(
     place="train_gated:gated",
 )
 
+_TRAIN_LINCIR = Command(
+    "train-composer lincir",
+    "Train `lincir` for your model, from texts alone.",
+    (),
+    (
+        Option(
+            "captions", "--captions",
+            "Texts, one per line, or JSON Lines with `captions`. Default: the texts of the index.",
+            metavar="FILE", is_common=True, offers="files",
+        ),
+        Option(
+            "out", "--out", "The file of weights to write. An existing one is replaced.", metavar="FILE",
+            default="lincir.safetensors", group=OUTPUT, is_common=True, offers="files",
+        ),
+        Option("seed", "--seed", "Another number gives other weights.", type=int, metavar="N", default=0, minimum=0),
+        Option(
+            "rounds", "--rounds", "Maximum number of rounds, of 160 steps at most.", type=int, metavar="N", default=30,
+            minimum=1,
+        ),
+        MODEL, OFFLINE, JSON, QUIET, INDEX,
+    ),
+    place="train_composer:lincir",
+)
+
 _OCR = Command(
     "ocr",
     "Read the text in indexed photos, so that `imgsearch query` can search it.",
@@ -881,16 +905,20 @@ Examples:
         "train-composer",
         "Train the weights of a composition method for your model.",
         description="""\
-For `imgsearch query --compose`. `restyle` is trained from photos alone, `gated` from photos with captions.
+For `imgsearch query --compose`. `restyle` is trained from photos alone, `gated` from photos with captions, and `lincir`
+from texts alone.
 
 Examples:
 
   imgsearch train-composer restyle --out mine.safetensors
 
-  imgsearch train-composer gated --captions captions.jsonl""",
+  imgsearch train-composer gated --captions captions.jsonl
+
+  imgsearch train-composer lincir --captions captions.txt""",
     ),
     _TRAIN_RESTYLE,
     _TRAIN_GATED,
+    _TRAIN_LINCIR,
 )
 COMMANDS = {command.name: command for command in ALL}
 """By name, in the order of the help; a group before its commands."""

@@ -21,7 +21,7 @@ from imgsearch.core.models import checkpoint
 from imgsearch.core.models.text_tower import TextTower
 from imgsearch.core.models.towers import SHIPPED, Towers
 from imgsearch.core.search.composition import Change
-from imgsearch.core.search.grammar import Query
+from imgsearch.core.search.grammar import Query, Term
 from imgsearch.core.search.options import SearchOptions
 from imgsearch.core.search.searcher import Searcher
 from imgsearch.core.types import SpaceIdentity
@@ -227,10 +227,14 @@ def test_photos_are_ranked_by_the_one_vector(album, tmp_path):
         same = searcher.search(plain, SearchOptions(limit=100, modality="image"))
         assert [hit.path for hit in hits(weight=weight)] == [hit.path for hit in same]
     several = hits(Query("typed", text="words", images=(paths[0], paths[3])))
-    np.testing.assert_array_equal(reading.given[-1][1], reading.given[-1][1])
-    assert len(several) == 36
+    assert len(several) == 36 and not np.array_equal(reading.given[-1][1], word)
     less = hits(Query("typed", text="words", images=(paths[0],), negatives=("other",)))
     assert {hit.path for hit in less} == {hit.path for hit in found}
+    explained = []
+    terms = (Term(text="words", weight=2), Term(text="other"))
+    options = SearchOptions(method=f"searle:{weights}")
+    searcher.search(Query("typed", images=(paths[0],), terms=terms), options, on_explained=explained.append)
+    assert "method: scaled (searle is not for weighted sums)" in explained[0].lines()
 
 
 def test_a_model_that_reads_no_vectors_is_refused_by_name(album, tmp_path):

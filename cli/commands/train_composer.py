@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from imgsearch.cli.output import render
 from imgsearch.cli.running import ModelChoice, Received, absolute, orderly_stop
@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from imgsearch.cli.output.progress import Line
     from imgsearch.core.compose.changed_photos import ChangedPhotos, Training
     from imgsearch.core.evaluation.trained_composer import Figures, Report, Trained
+    from imgsearch.core.models.embedding import OpenClipEmbedder
     from imgsearch.core.store.records import Space
     from imgsearch.core.types import Embedder, Photo, Skipped
 
+TEXTS_AT_ONCE = 1_000
 STOPPED = "stopped; what is done is kept. To continue, run the same command again"
 
 
@@ -55,15 +57,12 @@ def restyle(
     from imgsearch.cli.output.progress import Line
     from imgsearch.core.compose.changed_photos import Training, check_number
     from imgsearch.core.compose.composer_file import write
-    from imgsearch.core.errors import UsageError
     from imgsearch.core.evaluation.runs import CachingEmbedder
     from imgsearch.core.evaluation.trained_composer import train
     from imgsearch.core.paths import path_fields, printable
     from imgsearch.core.writing import replacing
 
-    target = os.path.abspath(os.path.expanduser(out))
-    if not out or os.path.isdir(target) or not os.path.isdir(os.path.dirname(target)):
-        raise UsageError(f"--out {printable(out)}: not a file in an existing folder", hint="give the name of a file")
+    target = _target(out)
     render.set_quiet(quiet)
     stop, received = threading.Event(), Received()
     choice = ModelChoice(model, None, None, device, precision, offline, render.say)
@@ -93,6 +92,124 @@ def restyle(
         if not as_json:
             render.say(_summary(trained, changed, count, printable(target)))
     return 3 if count else 0
+
+
+def lincir(
+    *,
+    captions: str | None,
+    out: str,
+    seed: int,
+    rounds: int,
+    model: str | None,
+    offline: bool,
+    as_json: bool,
+    quiet: bool,
+    index: str | None,
+) -> int:
+    """Train `lincir` for your model, from texts alone.
+
+    It learns a network that turns a picture into a word of a text. In each text, noun phrases are replaced by such a
+    word, as far as English words show them, and the network learns to give the text its vector back. The model's text
+    tower must be a causal one of CLIP, and training needs torch. A twentieth of the texts is held out: training ends
+    when they are no longer found better, and the table says how well they are found.
+
+    Press ^C to stop. What is done so far is kept, and the same command continues there. The same texts and seed make
+    the same file on the same machine.
+
+    Examples:
+
+      imgsearch train-composer lincir
+
+      imgsearch train-composer lincir --captions captions.txt --out mine.safetensors
+
+      imgsearch query "in the snow like dog.jpg" --compose lincir:mine.safetensors
+    """
+    from imgsearch.cli.output.progress import Line
+    from imgsearch.core.compose.composer_file import write
+    from imgsearch.core.compose.train_lincir import LincirTraining
+    from imgsearch.core.errors import UsageError
+    from imgsearch.core.models.onnx_embedder import has_torch
+    from imgsearch.core.paths import path_fields, printable
+    from imgsearch.core.writing import replacing
+
+    target = _target(out)
+    if not has_torch():
+        raise UsageError("training needs torch, which is not installed", hint="do it on a machine with torch")
+    render.set_quiet(quiet)
+    stop, received = threading.Event(), Received()
+    choice = ModelChoice(model, None, None, "cpu", "fp32", offline, render.say)
+    with orderly_stop(stop, received), Line(is_wanted=not quiet) as line:
+        texts, embedder = _texts(captions, choice, index)
+        line.draw("embedding the texts")
+        training = LincirTraining(cast("OpenClipEmbedder", embedder), texts, seed=seed, rounds=rounds)
+        received.is_working = True
+        trained = training.run(
+            lambda number, cosine: line.draw(f"round {number} of at most {rounds}, cosine {cosine:.3f}"), stop
+        )
+        received.is_working = False
+        if trained is None:
+            line.clear()
+            render.say(STOPPED)
+            return 128 + (received.number or signal.SIGINT)
+        with replacing(target, mode=0o666) as file:
+            write(file, trained.metadata, trained.learned.tensors)
+        training.forget()
+        line.clear()
+    learned = trained.learned
+    found = {"pseudo-word": learned.recall_at_1, "something": learned.recall_of_something}
+    if as_json:
+        render.emit_json(
+            {
+                **path_fields(target),
+                "method": "lincir",
+                "is_default": False,
+                "texts": learned.texts,
+                "held_out": learned.held_out,
+                "rounds": learned.rounds,
+                "cosine": round(learned.cosine, 4),
+                "recall_at_1": {name: round(figure, 4) for name, figure in found.items()},
+            }
+        )
+    else:
+        render.emit("in place of the words  recall_at_1")
+        for name, figure in found.items():
+            render.emit(f"{name:<21}  {figure:>11.3f}")
+        render.say(
+            f"trained with {render.count(learned.texts, 'text')}, {learned.held_out:,} held out, in "
+            f"{render.count(learned.rounds, 'round')}; wrote {printable(target)}"
+        )
+    render.flush()
+    return 0
+
+
+def _target(out: str) -> str:
+    from imgsearch.core.errors import UsageError
+    from imgsearch.core.paths import printable
+
+    target = os.path.abspath(os.path.expanduser(out))
+    if not out or os.path.isdir(target) or not os.path.isdir(os.path.dirname(target)):
+        raise UsageError(f"--out {printable(out)}: not a file in an existing folder", hint="give the name of a file")
+    return target
+
+
+def _texts(captions: str | None, choice: ModelChoice, index: str | None) -> tuple[list[str], Embedder]:
+    """The texts to train with, and the model."""
+    from imgsearch.cli.loading import open_store
+    from imgsearch.core.compose.captions import read
+    from imgsearch.core.errors import IndexNotFound
+
+    space: Space | None = None
+    texts = read(captions) if captions else []
+    try:
+        with open_store(index) as store:
+            space = choice.known_space(store)
+            if not captions:
+                batches = store.catalog.vectors.texts(store.space_to_search().id, TEXTS_AT_ONCE)
+                texts = sorted(text for batch in batches for text, _ in batch)
+    except IndexNotFound:
+        if not captions:
+            raise
+    return texts, choice.embedder(space)()[0]
 
 
 def _chosen(

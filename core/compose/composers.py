@@ -211,7 +211,7 @@ def _gated() -> type[LearnedComposer]:
     return Gated
 
 
-TRAINED: tuple[LearnedName, ...] = ("restyle", "gated")
+TRAINED: tuple[LearnedName, ...] = ("restyle", "gated", "lincir")
 """Those that `imgsearch train-composer` makes weights for."""
 _CLASSES: dict[LearnedName, Callable[[], type[LearnedComposer]]] = {
     "restyle": _restyle,
