@@ -157,7 +157,7 @@ def _hf_clip(spec: ModelSpec, folder: str) -> _Source:
     checkpoint = os.path.join(folder, registry.HF_WEIGHTS)
     if not os.path.isfile(checkpoint):
         raise ModelError(
-            f"the model in {folder} has no {registry.HF_WEIGHTS}", hint="save it with safe_serialization=True"
+            f"the model in {folder} has no {registry.HF_WEIGHTS}", hint="save it again with save_pretrained"
         )
     config = hf_clip.config_of(folder)
     preprocess = hf_clip.preprocessing(folder, config["vision_cfg"]["image_size"])
