@@ -234,7 +234,7 @@ def test_photos_are_ranked_by_the_one_vector(album, tmp_path):
     terms = (Term(text="words", weight=2), Term(text="other"))
     options = SearchOptions(method=f"searle:{weights}")
     searcher.search(Query("typed", images=(paths[0],), terms=terms), options, on_explained=explained.append)
-    assert "method: scaled (searle is not for weighted sums)" in explained[0].lines()
+    assert "method: scaled (searle is not for a weighted sum)" in explained[0].lines()
 
 
 def test_a_model_that_reads_no_vectors_is_refused_by_name(album, tmp_path):

@@ -187,7 +187,7 @@ def test_an_index_is_trained_and_its_weights_answer_queries(imgsearch, album, tm
     [
         (("restyle", "few"), "training needs at least 50 photos; there are 2 photos"),
         (("restyle", "none"), "training needs at least 50 photos; there are 0 photos"),
-        (("lincir", "few"), "no such command"),
+        (("attention", "few"), "no such command"),
         (("restyle", "few", "--out", "no/such/folder/x"), "not a file in an existing folder"),
         (("restyle", "few", "--out", "."), "not a file in an existing folder"),
         (("restyle",), "no index"),
